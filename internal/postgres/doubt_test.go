@@ -1,0 +1,84 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+)
+
+// TestTookDoubtfulCommit has a server that waits for a standby which doesn't
+// exist, and an operator who cancels the wait.
+func TestTookDoubtfulCommit(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Server(t, nil)
+	pool := pgtest.Open(t, postgres.Options{URL: server.URL()})
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	operator := connect(t, with(t, server.URL(), "synchronous_commit=local"))
+	execute(t, operator, "CREATE TABLE notes (n int)")
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	insert := func() (inDoubt bool, err error) {
+		// As the engine does it: everything in one pipeline.
+		_, err = conn.Conn().PgConn().Exec(ctx, "BEGIN; INSERT INTO notes VALUES (1); COMMIT").ReadAll()
+		return postgres.TookDoubtfulCommit(conn.Conn()), err
+	}
+	if inDoubt, err := insert(); inDoubt || err != nil {
+		t.Fatalf("a commit that the server was sure of: in doubt = %t, %v", inDoubt, err)
+	}
+
+	execute(t, operator, "ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
+	execute(t, operator, "SELECT pg_reload_conf()")
+	ended := make(chan error)
+	go func() {
+		// The setting takes effect a moment after the reload.
+		for {
+			if inDoubt, err := insert(); inDoubt || err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	eventually(t, "a commit waits for the standby, and the wait is cancelled", func() bool {
+		tag, err := operator.Exec(t.Context(), `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
+		return err == nil && tag.RowsAffected() == 1
+	})
+	if err := <-ended; err != nil {
+		t.Errorf("the server refused a commit instead of warning: %v", err)
+	}
+	if postgres.TookDoubtfulCommit(conn.Conn()) {
+		t.Error("the doubt is reported twice")
+	}
+}
+
+func TestTookDoubtfulCommitOfAnotherWarning(t *testing.T) {
+	t.Parallel()
+	conn, err := pgtest.New(t).Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	// A NOTICE and a WARNING of another class, and then one of class 01000.
+	for _, c := range []struct {
+		sql  string
+		want bool
+	}{
+		{`DO $$ BEGIN RAISE NOTICE 'nothing'; END $$`, false},
+		{`COMMIT`, false}, // 25P01: there is no transaction
+		{`DO $$ BEGIN RAISE WARNING 'Warnung: übersetzt'; END $$`, true},
+	} {
+		if _, err := conn.Exec(t.Context(), c.sql); err != nil {
+			t.Fatal(err)
+		}
+		if got := postgres.TookDoubtfulCommit(conn.Conn()); got != c.want {
+			t.Errorf("after %s: in doubt = %t, want %t", c.sql, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package postgres
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"time"
+)
+
+// The tests are outside of the package, because pgtest imports it.
+
+var FindBinariesIn = findBinaries
+
+// A Migrator is one with other files, and less patience.
+type Migrator struct {
+	Files       fs.FS
+	LockTimeout time.Duration
+	Tries       int
+}
+
+func (m Migrator) migrator() migrator {
+	return migrator{
+		files: m.Files, lockTimeout: m.LockTimeout, tries: m.Tries, pause: 20 * time.Millisecond,
+		logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+func (m Migrator) Up(ctx context.Context, url string) error { return m.migrator().up(ctx, url) }
+
+// Down undoes all migrations.
+func (m Migrator) Down(ctx context.Context, url string) error {
+	config, err := parse(url)
+	if err != nil {
+		return err
+	}
+	steps, err := m.migrator().open(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer func() { _, _ = steps.Close() }()
+	return steps.Down()
+}
+
+// Download is what StartServer does on a machine without Postgres.
+func Download(ctx context.Context, dir, repository string) (string, error) {
+	logger := slog.New(slog.DiscardHandler)
+	home, err := openHome(ctx, dir, logger)
+	if err != nil {
+		return "", err
+	}
+	s := &Server{home: home, config: ServerConfig{Repository: repository, Logger: logger}}
+	return s.download(ctx)
+}

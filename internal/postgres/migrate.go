@@ -1,0 +1,231 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/golang-migrate/migrate/v4"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/rocketrides/migrations"
+)
+
+// closeTimeout bounds saying goodbye to a server.
+const closeTimeout = 5 * time.Second
+
+// Migrate brings the schema of the database at url up to date, and gives the
+// role of url the time-outs that Open asks for, where it has none.
+//
+// Any number of migrators may run at once: they take turns. A file that is one
+// transaction moves schema and version together, so that one that fails, is
+// cancelled or is killed has done nothing and can be run again. A schema that
+// is newer than this binary is left alone. The url must lead to the server
+// itself or to a pooler in session mode, because the turns are kept by a lock of
+// the session.
+func Migrate(ctx context.Context, url string, logger *slog.Logger) error {
+	m := migrator{
+		files:       migrations.Files,
+		lockTimeout: 3 * time.Second,
+		tries:       10,
+		pause:       time.Second,
+		logger:      orSilent(logger),
+	}
+	return m.up(ctx, url)
+}
+
+// A migrator applies files to databases.
+type migrator struct {
+	files fs.FS
+
+	// lockTimeout bounds the wait for one lock, and with it the time for which
+	// requests queue up behind a migration that itself waits. Then it stands
+	// aside for a pause and tries again, this often in all.
+	lockTimeout time.Duration
+	tries       int
+	pause       time.Duration
+
+	logger *slog.Logger
+}
+
+func (m migrator) up(ctx context.Context, url string) error {
+	config, err := parse(url)
+	if err != nil {
+		return err
+	}
+	if err := m.applyInTurn(ctx, config); err != nil {
+		return err
+	}
+	return setMissingTimeouts(ctx, config, m.logger)
+}
+
+func parse(url string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("reading database URL: %w", err)
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	return config, nil
+}
+
+func (m migrator) applyInTurn(ctx context.Context, config *pgx.ConnConfig) error {
+	turn, err := m.takeTurn(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, turn)
+
+	for try := 1; ; try++ {
+		err := m.apply(ctx, config)
+		if try == m.tries || !isCode(err, pgerrcode.LockNotAvailable) {
+			return err
+		}
+		m.logger.InfoContext(ctx, "a lock is taken; the migration waits and tries again", slog.Int("try", try))
+		if err := pause(ctx, m.pause); err != nil {
+			return fmt.Errorf("waiting for a lock: %w", err)
+		}
+	}
+}
+
+// apply brings the schema up to date, file by file.
+func (m migrator) apply(ctx context.Context, config *pgx.ConnConfig) error {
+	steps, err := m.open(ctx, config)
+	if err != nil {
+		return err
+	}
+	// What went wrong before matters more than how the session ended.
+	defer func() { _, _ = steps.Close() }()
+
+	before, err := m.version(steps)
+	if err != nil {
+		return err
+	}
+	latest, err := latestVersion(m.files)
+	if err != nil {
+		return err
+	}
+	if before > latest {
+		m.logger.InfoContext(ctx, "the schema is newer than this binary; nothing to do",
+			slog.Uint64("version", uint64(before)), slog.Uint64("known", uint64(latest)))
+		return nil
+	}
+	err = steps.Up()
+	if ctx.Err() != nil {
+		return fmt.Errorf("migrating: %w", context.Cause(ctx))
+	}
+	if err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		return fmt.Errorf("migrating: %w", err)
+	}
+	m.logger.InfoContext(ctx, "the schema is up to date",
+		slog.Uint64("before", uint64(before)), slog.Uint64("version", uint64(latest)))
+	return nil
+}
+
+// version is the schema's; 0 means that there is none.
+func (m migrator) version(steps *migrate.Migrate) (uint, error) {
+	version, dirty, err := steps.Version()
+	if errors.Is(err, migrate.ErrNilVersion) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading the schema's version: %w", err)
+	}
+	if dirty {
+		return 0, dirtyError(version)
+	}
+	return version, nil
+}
+
+// dirtyError is for a file that can't be one transaction, or for a schema that
+// another tool migrated.
+func dirtyError(version uint) error {
+	return fmt.Errorf("migration %d stopped half-way: compare the schema with migrations/%06[1]d_*.up.sql, "+
+		"finish or undo by hand what it did, set version and dirty = false in schema_migrations, then run `api migrate`", version)
+}
+
+// open connects golang-migrate to the database. Closing what it returns ends
+// the session.
+func (m migrator) open(ctx context.Context, config *pgx.ConnConfig) (*migrate.Migrate, error) {
+	files, err := iofs.New(m.files, ".")
+	if err != nil {
+		return nil, fmt.Errorf("reading migrations: %w", err)
+	}
+	driver, err := openDriver(ctx, m.session(config))
+	if err != nil {
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
+	steps, err := migrate.NewWithInstance("iofs", files, "pgx5", driver)
+	if err != nil {
+		return nil, fmt.Errorf("reading migrations: %w", err)
+	}
+	return steps, nil
+}
+
+// session lifts the time-outs of the role for a session of the migrator: an
+// index may take an hour to build. It keeps one on locks, see migrator.
+func (m migrator) session(config *pgx.ConnConfig) *pgx.ConnConfig {
+	config = config.Copy()
+	config.RuntimeParams["statement_timeout"] = "0"
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	config.RuntimeParams["lock_timeout"] = fmt.Sprintf("%dms", m.lockTimeout.Milliseconds())
+	return config
+}
+
+// turnLock is the advisory lock of migrators, "rides" in ASCII.
+const turnLock = 0x7269646573
+
+// takeTurn returns a connection that holds the lock of migrators until it is
+// closed. It asks again and again instead of waiting in the server, because a
+// session that waits for a lock holds a snapshot, and CREATE INDEX CONCURRENTLY
+// of the migrator before would wait for that (golang-migrate, issue 960).
+func (m migrator) takeTurn(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, m.session(config))
+	if err != nil {
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
+	for {
+		var mine bool
+		err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, int64(turnLock)).Scan(&mine)
+		if err == nil && mine {
+			return conn, nil
+		}
+		if err == nil {
+			err = pause(ctx, 100*time.Millisecond)
+		}
+		if err != nil {
+			closeConn(ctx, conn)
+			return nil, fmt.Errorf("waiting for another migrator: %w", err)
+		}
+	}
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func isCode(err error, code string) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == code
+}
+
+// closeConn says goodbye also when ctx has ended, so that the server doesn't
+// have to find out that nobody is there.
+func closeConn(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_ = conn.Close(ctx)
+}

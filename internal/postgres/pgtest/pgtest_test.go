@@ -1,0 +1,210 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/rocketrides/internal/postgres"
+)
+
+func TestMain(m *testing.M) {
+	if play, ok := children[os.Getenv(childRole)]; ok {
+		play()
+		os.Exit(0)
+	}
+	Main(m)
+}
+
+// recorder stands in for the test that is tested: it may fail.
+type recorder struct {
+	testing.TB
+
+	failed   bool
+	ended    string
+	messages []string
+	cleanups []func()
+}
+
+func (r *recorder) Failed() bool     { return r.failed }
+func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
+
+func (r *recorder) Logf(format string, args ...any) {
+	r.messages = append(r.messages, fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) Errorf(format string, args ...any) {
+	r.failed = true
+	r.Logf(format, args...)
+}
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.ended = "failed"
+	r.Errorf(format, args...)
+}
+
+func (r *recorder) Skipf(format string, args ...any) {
+	r.ended = "skipped"
+	r.Logf(format, args...)
+}
+
+// finish ends the test that is tested.
+func (r *recorder) finish() {
+	for _, cleanup := range slices.Backward(r.cleanups) {
+		cleanup()
+	}
+}
+
+func (r *recorder) said(what string) bool {
+	return strings.Contains(strings.Join(r.messages, "\n"), what)
+}
+
+// databases lists those of the shared server.
+func databases(t *testing.T, admin string) []string {
+	t.Helper()
+	conn, err := connect(t.Context(), admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disconnect(t.Context(), conn)
+	rows, err := conn.Query(t.Context(), `SELECT datname FROM pg_database`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	one, two := New(t), New(t)
+
+	if err := postgres.CheckSchema(t.Context(), one); err != nil {
+		t.Errorf("the schema: %v", err)
+	}
+	if _, err := one.Exec(t.Context(), `CREATE TABLE mine (n int)`); err != nil {
+		t.Fatal(err)
+	}
+	var there bool
+	if err := two.QueryRow(t.Context(), `SELECT to_regclass('mine') IS NOT NULL`).Scan(&there); err != nil || there {
+		t.Errorf("another test sees this one's table: %t, %v", there, err)
+	}
+	for name, want := range map[string]string{
+		"statement_timeout": "10s", "lock_timeout": "2s", "idle_in_transaction_session_timeout": "30s",
+		"fsync": "on", "application_name": "TestNew",
+	} {
+		var got string
+		if err := one.QueryRow(t.Context(), `SELECT current_setting($1)`, name).Scan(&got); err != nil || got != want {
+			t.Errorf("%s = %q (%v), want %q", name, got, err, want)
+		}
+	}
+}
+
+func TestEmptyURL(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), EmptyURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	var tables int
+	err = conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace`).Scan(&tables)
+	if err != nil || tables != 0 {
+		t.Errorf("an empty database has %d tables (%v)", tables, err)
+	}
+}
+
+func TestDatabaseAfterItsTest(t *testing.T) {
+	t.Parallel()
+
+	t.Run("is dropped when the test passed", func(t *testing.T) {
+		t.Parallel()
+		r := &recorder{TB: t}
+		name := New(r).Config().ConnConfig.Database
+		r.finish()
+		if r.failed {
+			t.Errorf("the test failed: %q", r.messages)
+		}
+		if slices.Contains(databases(t, shared.url), name) {
+			t.Errorf("%s is still there", name)
+		}
+	})
+	t.Run("is kept, and its URL logged, when the test failed", func(t *testing.T) {
+		t.Parallel()
+		r := &recorder{TB: t}
+		pool := New(r)
+		r.Errorf("something is wrong")
+		r.finish()
+		if !slices.Contains(databases(t, shared.url), pool.Config().ConnConfig.Database) || !r.said(pool.Config().ConnString()) {
+			t.Errorf("it is dropped, or its URL isn't in %q", r.messages)
+		}
+	})
+	t.Run("fails the test that didn't give back a connection of its pool", func(t *testing.T) {
+		t.Parallel()
+		r := &recorder{TB: t}
+		conn, err := New(r).Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Release()
+		r.finish()
+		if !r.failed || !r.said("never gave back 1 connection(s)") {
+			t.Errorf("failed = %t, and the test says %q", r.failed, r.messages)
+		}
+	})
+	t.Run("fails the test that left a connection open", func(t *testing.T) {
+		t.Parallel()
+		r := &recorder{TB: t}
+		conn, err := pgx.Connect(t.Context(), URL(r))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer disconnect(t.Context(), conn)
+		if _, err := conn.Exec(t.Context(), `SELECT 'left open'`); err != nil {
+			t.Fatal(err)
+		}
+		r.finish()
+		if !r.failed || !r.said("left 1 connection(s) open") || !r.said("SELECT 'left open'") {
+			t.Errorf("failed = %t, and the test says %q", r.failed, r.messages)
+		}
+	})
+}
+
+func TestServer(t *testing.T) {
+	t.Parallel()
+	r := &recorder{TB: t}
+	server := Server(r, map[string]string{"work_mem": "5MB"})
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if err := postgres.CheckSchema(t.Context(), pool); err != nil {
+		t.Error(err)
+	}
+
+	server.Kill()
+	again := Restart(r, server)
+	if again.URL() != server.URL() {
+		t.Errorf("after a restart the URL is %s, before it was %s", again.URL(), server.URL())
+	}
+	// What is in the pool is dead, and is found out by being used.
+	pool.Reset()
+	if err := postgres.CheckSchema(t.Context(), pool); err != nil {
+		t.Errorf("the server after its restart: %v", err)
+	}
+	r.finish()
+	<-again.Done()
+	if _, err := os.Stat(server.Config().Dir); !errors.Is(err, os.ErrNotExist) || r.failed {
+		t.Errorf("its folder is left (%v), or the test says %q", err, r.messages)
+	}
+}

@@ -1,0 +1,145 @@
+package pgtest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/postgres"
+)
+
+// childRole has a copy of this test program play a part instead of testing.
+const childRole = "PGTEST_CHILD"
+
+var children = map[string]func(){
+	// hold starts a server, as the tests of a process do, and is killed.
+	"hold": func() {
+		folder, err := newFolder()
+		exitOn(err)
+		server, err := postgres.StartServer(context.Background(), postgres.ServerConfig{Dir: folder.path})
+		exitOn(err)
+		fmt.Println(server.PID(), folder.path, folder.lock.Name())
+		select {}
+	},
+	// clone is one of several processes that start at the same time.
+	"clone": func() {
+		database, err := clone(context.Background(), os.Getenv("PGTEST_ADMIN"))
+		exitOn(err)
+		fmt.Println(database.name)
+	},
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func child(t *testing.T, role string, env ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), append(env, childRole+"="+role)...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+func TestProcessesShareATemplate(t *testing.T) {
+	t.Parallel()
+	admin := Server(t, nil).URL()
+	var processes sync.WaitGroup
+	for range 4 {
+		process := child(t, "clone", "PGTEST_ADMIN="+admin)
+		processes.Go(func() {
+			if output, err := process.Output(); err != nil || !bytes.HasPrefix(output, []byte("test_")) {
+				t.Errorf("a process says %q, %v", output, err)
+			}
+		})
+	}
+	processes.Wait()
+
+	var templates, clones int
+	for _, name := range databases(t, admin) {
+		switch {
+		case strings.HasPrefix(name, "rocketrides_template_"):
+			templates++
+		case strings.HasPrefix(name, "test_"):
+			clones++
+		}
+	}
+	if templates != 1 || clones != 4 {
+		t.Errorf("4 processes made %d templates and %d databases, want 1 and 4", templates, clones)
+	}
+}
+
+// TestKilledProcessLeavesNothing kills a test process in the way that leaves it
+// no time to tidy up: on Linux its server ends at once, and its files go with
+// the next start of any tests.
+func TestKilledProcessLeavesNothing(t *testing.T) {
+	t.Parallel()
+	process := child(t, "hold")
+	output, err := process.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	var path, lock string
+	if _, err := fmt.Sscan(line, &pid, &path, &lock); err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+
+	if err := sweep(parentFolder()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the folder of a process that lives was swept: %v", err)
+	}
+
+	if err := process.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = process.Wait()
+	for end := time.Now().Add(10 * time.Second); running(pid); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("10s after its process was killed, the server runs")
+		}
+	}
+	if err := sweep(parentFolder()); err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []string{path, lock} {
+		if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left (%v)", left, err)
+		}
+	}
+}
+
+// running looks behind zombies, which a container without an init keeps.
+func running(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) && !errors.Is(err, os.ErrNotExist)
+	}
+	return !bytes.Contains(stat, []byte(") Z "))
+}

@@ -1,0 +1,171 @@
+package postgres_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+)
+
+// with adds parameters to a database URL.
+func with(t *testing.T, databaseURL string, parameters ...string) string {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := u.Query()
+	for _, parameter := range parameters {
+		name, value, _ := strings.Cut(parameter, "=")
+		query.Set(name, value)
+	}
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	database := pgtest.URL(t)
+
+	t.Run("statements are cached and the pool has 20 connections unless told otherwise", func(t *testing.T) {
+		t.Parallel()
+		config := pgtest.Open(t, postgres.Options{URL: database}).Config()
+		if got := config.ConnConfig.DefaultQueryExecMode; got != pgx.QueryExecModeCacheStatement {
+			t.Errorf("exec mode is %v, want cached statements", got)
+		}
+		if config.MaxConns != 20 {
+			t.Errorf("MaxConns = %d, want 20", config.MaxConns)
+		}
+		if config.ConnConfig.ConnectTimeout != 5*time.Second {
+			t.Errorf("ConnectTimeout = %v, want 5s", config.ConnConfig.ConnectTimeout)
+		}
+	})
+	t.Run("the URL wins over the defaults", func(t *testing.T) {
+		t.Parallel()
+		pool := pgtest.Open(t, postgres.Options{
+			URL: with(t, database, "default_query_exec_mode=exec", "pool_max_conns=3", "connect_timeout=7",
+				"application_name=theirs"),
+			ApplicationName: "ours",
+		})
+		config := pool.Config()
+		if got := config.ConnConfig.DefaultQueryExecMode; got != pgx.QueryExecModeExec {
+			t.Errorf("exec mode is %v, want exec", got)
+		}
+		if config.MaxConns != 3 || config.ConnConfig.ConnectTimeout != 7*time.Second {
+			t.Errorf("MaxConns = %d, ConnectTimeout = %v; want 3, 7s", config.MaxConns, config.ConnConfig.ConnectTimeout)
+		}
+		if got := show(t, pool, "application_name"); got != "theirs" {
+			t.Errorf("application_name = %q, want theirs", got)
+		}
+	})
+	t.Run("options set the size of the pool and the application's name", func(t *testing.T) {
+		t.Parallel()
+		pool := pgtest.Open(t, postgres.Options{
+			URL: with(t, database, "pool_max_conns=3"), MaxConns: 5, ApplicationName: "ours",
+		})
+		if got := pool.Config().MaxConns; got != 5 {
+			t.Errorf("MaxConns = %d, want 5", got)
+		}
+		if got := show(t, pool, "application_name"); got != "ours" {
+			t.Errorf("application_name = %q, want ours", got)
+		}
+	})
+	t.Run("the database is reached through the dialler that is given", func(t *testing.T) {
+		t.Parallel()
+		cut := errors.New("the wire is cut")
+		_, err := postgres.Open(t.Context(), postgres.Options{
+			URL:      database,
+			DialFunc: func(context.Context, string, string) (net.Conn, error) { return nil, cut },
+		})
+		if !errors.Is(err, cut) {
+			t.Errorf("err = %v, want one of the dialler", err)
+		}
+	})
+	t.Run("without a URL the error says where to put it", func(t *testing.T) {
+		t.Parallel()
+		_, err := postgres.Open(t.Context(), postgres.Options{})
+		if err == nil || !strings.Contains(err.Error(), "DATABASE_URL") {
+			t.Errorf("err = %v, want one that names DATABASE_URL", err)
+		}
+	})
+	t.Run("errors never hold the password", func(t *testing.T) {
+		t.Parallel()
+		for _, bad := range []string{
+			"postgres://rides:s3cret@127.0.0.1:1/rides",             // nobody listens
+			"postgres://rides:s3cret@127.0.0.1:port/rides",          // not a URL
+			"postgres://rides:s3cret@127.0.0.1:1/?sslmode=nonsense", // not a mode
+			"host=127.0.0.1 password=s3cret port=x",                 // not a port
+		} {
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: bad})
+			if err == nil || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("Open(%s) = %v, want an error without the password", bad, err)
+			}
+		}
+	})
+	t.Run("a server that accepts and never answers is given up", func(t *testing.T) {
+		t.Parallel()
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = listener.Close() })
+		start := time.Now()
+		_, err = postgres.Open(t.Context(), postgres.Options{
+			URL: "postgres://rides@" + listener.Addr().String() + "/rides?sslmode=disable&connect_timeout=1",
+		})
+		if err == nil || time.Since(start) > 5*time.Second {
+			t.Errorf("err = %v after %v, want one after about 1s", err, time.Since(start))
+		}
+	})
+}
+
+// TestOpenChecksTransactions has a wire that does to BEGIN what poolers do that
+// hand each statement to whichever server connection is free.
+func TestOpenChecksTransactions(t *testing.T) {
+	t.Parallel()
+	database := pgtest.URL(t)
+
+	for name, instead := range map[string]string{
+		"a pooler that refuses BEGIN":                         "WRONG",
+		"a pooler whose BEGIN went to another server session": "     ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: database, DialFunc: replaceBegin(instead)})
+			if !errors.Is(err, postgres.ErrUnsafeSettings) || !strings.Contains(err.Error(), "transaction or session mode") {
+				t.Errorf("err = %v, want ErrUnsafeSettings with what to do", err)
+			}
+		})
+	}
+	t.Run("a wire that does nothing passes", func(t *testing.T) {
+		t.Parallel()
+		pgtest.Open(t, postgres.Options{URL: database, DialFunc: replaceBegin("BEGIN")})
+	})
+}
+
+func replaceBegin(instead string) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return beginReplacer{conn, instead}, err
+	}
+}
+
+type beginReplacer struct {
+	net.Conn
+
+	instead string
+}
+
+func (b beginReplacer) Write(p []byte) (int, error) {
+	return b.Conn.Write(bytes.ReplaceAll(p, []byte("BEGIN\x00"), []byte(b.instead+"\x00")))
+}

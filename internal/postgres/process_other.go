@@ -1,0 +1,21 @@
+//go:build unix && !linux
+
+package postgres
+
+import (
+	"context"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// dieWithParent does nothing: only Linux tells a child that its parent died.
+// What a killed parent leaves behind is stopped by the next start.
+func dieWithParent(*syscall.SysProcAttr) {}
+
+// isPostmaster reports whether pid is a Postgres that works on the folder data.
+func isPostmaster(ctx context.Context, pid int, data string) bool {
+	command, err := exec.CommandContext(ctx, "ps", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && strings.Contains(string(command), "postgres") && strings.Contains(string(command), data)
+}

@@ -1,0 +1,163 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+)
+
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// show returns a setting as a session sees it.
+func show(t *testing.T, q querier, name string) string {
+	t.Helper()
+	var value string
+	if err := q.QueryRow(t.Context(), `SELECT current_setting($1)`, name).Scan(&value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// eventually polls until done, and fails the test after 20 s.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 20s: %s", what)
+		}
+	}
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func execute(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// wantUnsafe asserts that err refuses the server for what is named.
+func wantUnsafe(t *testing.T, err error, names ...string) {
+	t.Helper()
+	if !errors.Is(err, postgres.ErrUnsafeSettings) {
+		t.Errorf("err = %v, want ErrUnsafeSettings", err)
+		return
+	}
+	for _, name := range names {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("err = %v, want it to name %s", err, name)
+		}
+	}
+}
+
+// TestOpenRefusesUnsafeSessions is about settings that a role, a database or a
+// URL can have.
+func TestOpenRefusesUnsafeSessions(t *testing.T) {
+	t.Parallel()
+	database := pgtest.URL(t)
+
+	for parameter, names := range map[string][]string{
+		"synchronous_commit=off":                {"synchronous_commit"},
+		"statement_timeout=0":                   {"statement_timeout", "api migrate"},
+		"lock_timeout=0":                        {"lock_timeout", "api migrate"},
+		"idle_in_transaction_session_timeout=0": {"idle_in_transaction_session_timeout", "api migrate"},
+		"default_transaction_read_only=on":      {"default_transaction_read_only"},
+	} {
+		t.Run(parameter, func(t *testing.T) {
+			t.Parallel()
+			unsafe := with(t, database, parameter)
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: unsafe})
+			wantUnsafe(t, err, names...)
+			pgtest.Open(t, postgres.Options{URL: unsafe, AcceptUnsafe: true})
+		})
+	}
+	t.Run("a database that was never migrated", func(t *testing.T) {
+		t.Parallel()
+		_, err := postgres.Open(t.Context(), postgres.Options{URL: pgtest.EmptyURL(t)})
+		wantUnsafe(t, err, "api migrate")
+	})
+	t.Run("synchronous_commit=local, which waits for the local disk, is safe", func(t *testing.T) {
+		t.Parallel()
+		pgtest.Open(t, postgres.Options{URL: with(t, database, "synchronous_commit=local")})
+	})
+}
+
+// TestOpenRefusesUnsafeServers is about settings that only a server can have. It
+// changes them under an open pool: each connection is checked, not each process.
+func TestOpenRefusesUnsafeServers(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Server(t, nil)
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	admin := connect(t, server.URL())
+
+	for _, setting := range []string{"fsync", "full_page_writes"} {
+		execute(t, admin, "ALTER SYSTEM SET "+setting+" = off")
+		reload(t, admin, setting, "off")
+		wantUnsafe(t, newConnection(t, pool), setting)
+		_, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL()})
+		wantUnsafe(t, err, setting)
+		execute(t, admin, "ALTER SYSTEM RESET "+setting)
+		reload(t, admin, setting, "on")
+		if err := newConnection(t, pool); err != nil {
+			t.Errorf("%s is on again, and a connection is still refused: %v", setting, err)
+		}
+	}
+
+	if err := server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	standBy(t, server)
+	pgtest.Restart(t, server)
+	_, err = postgres.Open(t.Context(), postgres.Options{URL: server.URL()})
+	wantUnsafe(t, err, "standby", "primary")
+}
+
+// newConnection makes the pool replace its connections.
+func newConnection(t *testing.T, pool *pgxpool.Pool) error {
+	t.Helper()
+	pool.Reset()
+	return pool.Ping(t.Context())
+}
+
+func reload(t *testing.T, admin *pgx.Conn, setting, want string) {
+	t.Helper()
+	execute(t, admin, "SELECT pg_reload_conf()")
+	// A session reads the new settings before its next statement, and may be
+	// told of them a moment later.
+	eventually(t, setting+" is "+want, func() bool { return show(t, admin, setting) == want })
+}
+
+// standBy makes the next start of the server one of a standby that has no
+// primary.
+func standBy(t *testing.T, server *postgres.Server) {
+	t.Helper()
+	data := filepath.Join(server.Config().Dir, "data")
+	if err := os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
