@@ -1,0 +1,31 @@
+package phases
+
+import "time"
+
+// clock is the database's clock as this process knows it: its reading at one
+// moment, and a stopwatch that was started before that reading was asked for.
+// What it says can only be late, so a window judged by it closes early.
+type clock struct {
+	at    time.Time
+	watch stopwatch
+}
+
+func (c clock) now() time.Time { return c.at.Add(c.watch.elapsed()) }
+
+// stopwatch measures time that passes for the world. The monotonic clock stands
+// still while a virtual machine is suspended, and the wall clock can be set
+// back: the larger of the two is taken.
+type stopwatch struct {
+	monotonic time.Time
+	wall      time.Time
+}
+
+func startStopwatch() stopwatch {
+	now := time.Now()
+	return stopwatch{monotonic: now, wall: now.Round(0)}
+}
+
+func (s stopwatch) elapsed() time.Duration {
+	now := time.Now()
+	return max(now.Sub(s.monotonic), now.Round(0).Sub(s.wall))
+}

@@ -1,0 +1,75 @@
+package phases
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what an Engine needs. Durations and counts without a default must
+// be positive.
+type Config struct {
+	// Pool is the database. Its connections are never held during a foreign
+	// call.
+	Pool *pgxpool.Pool
+	// Flows are those that this process knows; keys of others are left alone.
+	Flows []Flow
+	// Realm names the world on the foreign side, such as "test" or "live". It is
+	// stored with every key, and a key of another realm is never claimed.
+	Realm string
+	// Lease is how long a worker may be silent before others may take its key.
+	// It must exceed CallTimeout. It is a right to steal, not a safety limit.
+	Lease time.Duration
+	// CallTimeout bounds one foreign call.
+	CallTimeout time.Duration
+	// Window is how long after the first send the same form may be sent again.
+	// It must lie well below the time after which the other side forgets
+	// idempotency keys. 0 means 20 hours: Stripe forgets after 24 at the
+	// earliest.
+	Window time.Duration
+	// Backoff is how long the completer leaves a key alone after a failure.
+	Backoff Backoff
+	// MaxAttempts is how many failures that would repeat with the same input
+	// park a key.
+	MaxAttempts int
+	// Stepwise makes every attempt commit at every recovery point. Otherwise a
+	// key's first attempt fuses phases that no foreign call separates.
+	Stepwise bool
+	// Paused stops every foreign call: new keys are refused before a claim, and
+	// unfinished ones wait.
+	Paused bool
+	// MaxInFlight bounds the attempts of this process. 0 means 10,000.
+	MaxInFlight int
+	// Unconfirmed reports, and forgets, whether the server warned that the last
+	// commit on conn was not confirmed by its synchronous standby. nil means that
+	// it never does.
+	Unconfirmed func(conn *pgx.Conn) bool
+	// Logger takes what happens to keys. nil means slog.Default().
+	Logger *slog.Logger
+	// Metrics registers the engine's metrics. nil means nowhere.
+	Metrics prometheus.Registerer
+}
+
+// window is how long the same form may be sent again; see Config.Window.
+const window = 20 * time.Hour
+
+func (c Config) check() error {
+	switch {
+	case c.Pool == nil || len(c.Flows) == 0 || c.Realm == "":
+		return errors.New("an engine needs a pool, a realm and at least one flow")
+	case c.CallTimeout <= 0 || c.Lease <= c.CallTimeout:
+		return fmt.Errorf("the lease (%s) must be longer than a foreign call may take (%s)", c.Lease, c.CallTimeout)
+	case c.Window <= c.CallTimeout:
+		return fmt.Errorf("the window (%s) must be longer than a foreign call may take (%s)", c.Window, c.CallTimeout)
+	case c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial:
+		return fmt.Errorf("the back-off must rise from a positive time: %s to %s", c.Backoff.Initial, c.Backoff.Max)
+	case c.MaxAttempts < 1 || c.MaxInFlight < 1:
+		return fmt.Errorf("at least one attempt must be allowed: %d, %d in flight", c.MaxAttempts, c.MaxInFlight)
+	}
+	return nil
+}

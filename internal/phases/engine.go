@@ -1,0 +1,167 @@
+package phases
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// An Engine takes requests through the phases of their flows. It is safe for
+// concurrent use, and any number of engines share a database.
+type Engine struct {
+	config  Config
+	flows   map[flowID]Flow
+	log     *slog.Logger
+	metrics *metrics
+
+	// slots has one token for every attempt in flight.
+	slots    chan struct{}
+	running  sync.WaitGroup
+	mu       sync.Mutex
+	draining bool
+	aborted  context.Context //nolint:containedctx // the life of the attempts, which outlive their callers
+	abort    context.CancelFunc
+}
+
+type flowID struct {
+	name    string
+	version int
+}
+
+// NewEngine returns an engine. ctx lends its values to attempts that outlive
+// their callers; its end does not end them, Shutdown does.
+func NewEngine(ctx context.Context, config Config) (*Engine, error) {
+	if config.Window == 0 {
+		config.Window = window
+	}
+	if config.MaxInFlight == 0 {
+		config.MaxInFlight = 10_000
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		config:  config,
+		flows:   map[flowID]Flow{},
+		log:     config.Logger,
+		metrics: newMetrics(config.Metrics),
+		slots:   make(chan struct{}, config.MaxInFlight),
+	}
+	for _, flow := range config.Flows {
+		e.flows[flowID{flow.name, flow.version}] = flow
+	}
+	e.aborted, e.abort = context.WithCancel(context.WithoutCancel(ctx))
+	return e, nil
+}
+
+// enter takes a place for an attempt, before anything is claimed. leave gives
+// it back.
+func (e *Engine) enter() (leave func(), err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.draining:
+		return nil, ErrDraining
+	case e.config.Paused:
+		return nil, ErrPaused
+	}
+	select {
+	case e.slots <- struct{}{}:
+	default:
+		return nil, ErrBusy
+	}
+	e.running.Add(1)
+	e.metrics.inFlight.Inc()
+	return func() {
+		e.metrics.inFlight.Dec()
+		<-e.slots
+		e.running.Done()
+	}, nil
+}
+
+// Drain makes the engine refuse every new claim with ErrDraining. Keys that are
+// finished are still answered.
+func (e *Engine) Drain() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.draining = true
+}
+
+// Shutdown drains, waits for the attempts in flight until ctx ends, and then
+// ends those that are left: they give their keys back, due at once, so that
+// another process goes on with them. It returns the number of those.
+func (e *Engine) Shutdown(ctx context.Context) int {
+	e.Drain()
+	done := make(chan struct{})
+	go func() { e.running.Wait(); close(done) }()
+	select {
+	case <-done:
+		return 0
+	case <-ctx.Done():
+	}
+	left := len(e.slots)
+	e.abort()
+	select {
+	case <-done:
+	case <-time.After(releaseTimeout):
+	}
+	return left
+}
+
+// acquire takes a connection from the pool, for one round trip or one
+// transaction.
+func (e *Engine) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, acquireTimeout)
+	defer cancel()
+	conn, err := e.config.Pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: taking a connection: %w: %w", ErrUnavailable, errUnsent, err)
+	}
+	return conn, nil
+}
+
+// barrier commits a write and waits for its acknowledgement: what was committed
+// before it is then durable, on the standby too. It writes a new row each time,
+// since a repetition that finds its row in place commits nothing.
+func (e *Engine) barrier(ctx context.Context, account, key string) error {
+	data, err := json.Marshal(map[string]string{"key": key})
+	if err != nil {
+		return fmt.Errorf("encoding audit record: %w", err)
+	}
+	start := time.Now()
+	for try := 1; ; try++ {
+		err := e.exec(ctx, audit(account, "key.barrier", string(data)))
+		if err == nil {
+			return nil
+		}
+		if time.Since(start) > doubtPatience || !pause(ctx, try) {
+			return fmt.Errorf("writing barrier: %w", unavailable(err))
+		}
+	}
+}
+
+// exec runs one statement in a commit of its own.
+func (e *Engine) exec(ctx context.Context, s statement) error {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	conn, err := e.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(ctx, s.sql, s.args...); err != nil {
+		return err
+	}
+	if e.config.Unconfirmed != nil && e.config.Unconfirmed(conn.Conn()) {
+		return errUnconfirmed
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package phases
+
+import (
+	"context"
+	"fmt"
+)
+
+// Recovery points that every flow has. A flow's own points lie between them.
+const (
+	// Started is where a key stands that exists and for which nothing was done.
+	Started = "started"
+	// Finished is where a key stands that has its answer.
+	Finished = "finished"
+)
+
+// A Flow is what a request does, as a list: each phase is named for the
+// recovery point that it reaches, and starts from the point before it. The list
+// is at once the state machine, the fence's transitions and the matrix of the
+// tests. A Flow is immutable and safe for concurrent use.
+type Flow struct {
+	name    string
+	version int
+	phases  []Phase
+}
+
+// A Phase takes a key from one recovery point to the next. Atomic and Foreign
+// make phases; exactly one of the two kinds is set.
+type Phase struct {
+	point   string
+	atomic  AtomicFunc
+	foreign *foreign
+}
+
+// An AtomicFunc is the body of an atomic phase: it queues statements on tx,
+// which all commit together with the move to the phase's point, or not at all.
+//
+// It runs with no transaction of its own making and no way to commit; it must
+// not keep tx. It may run more than once for one key (a retried transaction, an
+// attempt whose process died before the commit), so everything it does besides
+// tx must be a pure function of key.
+type AtomicFunc func(tx *Tx, key Key) (Outcome, error)
+
+// NewFlow returns the flow name in the given version. The version is stored
+// with every key and never reused for another list of points: a binary resumes
+// only the versions it knows, so that old and new binaries can share a database
+// during a deploy.
+//
+// It panics where the list is no flow: no phase, an empty or repeated point, a
+// last point other than Finished, a version below 1. Those are mistakes of the
+// programmer and show at start-up.
+func NewFlow(name string, version int, list ...Phase) Flow {
+	if name == "" || version < 1 || len(list) == 0 {
+		panic(fmt.Sprintf("phases: flow %q version %d with %d phases", name, version, len(list)))
+	}
+	seen := map[string]bool{Started: true, "": true}
+	for _, phase := range list {
+		if seen[phase.point] {
+			panic(fmt.Sprintf("phases: flow %q: point %q is empty, reserved or repeated", name, phase.point))
+		}
+		seen[phase.point] = true
+	}
+	if last := list[len(list)-1].point; last != Finished {
+		panic(fmt.Sprintf("phases: flow %q ends at %q, not at %q", name, last, Finished))
+	}
+	return Flow{name: name, version: version, phases: list}
+}
+
+// Atomic returns a phase that reaches point by one transaction.
+func Atomic(point string, run AtomicFunc) Phase {
+	return Phase{point: point, atomic: run}
+}
+
+// Name returns the flow's name, as it is stored with its keys.
+func (f Flow) Name() string { return f.name }
+
+// Version returns the flow's version, as it is stored with its keys.
+func (f Flow) Version() int { return f.version }
+
+// RecoveryPoints returns Started and then every point of the flow, in order.
+func (f Flow) RecoveryPoints() []string {
+	points := []string{Started}
+	for _, phase := range f.phases {
+		points = append(points, phase.point)
+	}
+	return points
+}
+
+// after returns the phase that starts from point. A point that the flow lacks
+// is never guessed around: the key is left alone, loudly.
+func (f Flow) after(point string) (Phase, error) {
+	if point == Started {
+		return f.phases[0], nil
+	}
+	for i, phase := range f.phases[:len(f.phases)-1] {
+		if phase.point == point {
+			return f.phases[i+1], nil
+		}
+	}
+	return Phase{}, fmt.Errorf("flow %s/%d has no phase that starts from %q", f.name, f.version, point)
+}
+
+// Foreign returns a phase that reaches point by one call to somebody else's
+// system, made between two transactions: the intent is committed before the
+// call and the result after it.
+func Foreign[In ~string, Out any](point string, call Call[In, Out]) Phase {
+	return Phase{point: point, foreign: &foreign{
+		prepare: func(tx *Tx, key Key) (string, Outcome, error) {
+			form, outcome, err := call.Prepare(tx, key)
+			return string(form), outcome, err
+		},
+		do: func(ctx context.Context, sent Sent[string]) (any, error) {
+			return call.Do(ctx, typed[In](sent))
+		},
+		find: func(ctx context.Context, sent Sent[string]) (any, error) {
+			return call.Find(ctx, typed[In](sent))
+		},
+		record: func(tx *Tx, key Key, form string, out any) (Outcome, error) {
+			result, ok := out.(Out)
+			if !ok {
+				return Outcome{}, fmt.Errorf("recording %T where the flow wants %T", out, result)
+			}
+			return call.Record(tx, key, In(form), result)
+		},
+	}}
+}
+
+// foreign is a Call without its type parameters, so that a flow can be a list.
+type foreign struct {
+	prepare func(tx *Tx, key Key) (string, Outcome, error)
+	do      func(ctx context.Context, sent Sent[string]) (any, error)
+	find    func(ctx context.Context, sent Sent[string]) (any, error)
+	record  func(tx *Tx, key Key, form string, out any) (Outcome, error)
+}
+
+func typed[In ~string](sent Sent[string]) Sent[In] {
+	return Sent[In]{
+		Key:         sent.Key,
+		Form:        In(sent.Form),
+		FirstSentAt: sent.FirstSentAt,
+		First:       sent.First,
+		Ref:         sent.Ref,
+		WindowOver:  sent.WindowOver,
+	}
+}

@@ -1,0 +1,85 @@
+package phases
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the engine's, named phases_….
+type metrics struct {
+	points   *prometheus.CounterVec
+	calls    *prometheus.HistogramVec
+	parked   *prometheus.CounterVec
+	inFlight prometheus.Gauge
+	fenced   prometheus.Counter
+	doubts   prometheus.Counter
+	steals   prometheus.Counter
+
+	// Set by the completer.
+	completed  *prometheus.CounterVec
+	reaped     prometheus.Counter
+	unfinished prometheus.Gauge
+	parkedNow  prometheus.Gauge
+	oldest     prometheus.Gauge
+}
+
+func newMetrics(registry prometheus.Registerer) *metrics {
+	m := &metrics{
+		points: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "phases_recovery_points_total", Help: "Recovery points reached by committed transactions.",
+		}, []string{"flow", "recovery_point"}),
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "phases_foreign_call_seconds", Help: "Time of foreign calls, by how they ended.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+		}, []string{"flow", "how", "result"}),
+		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "phases_parked_total", Help: "Keys parked for a person, by reason.",
+		}, []string{"reason"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "phases_in_flight", Help: "Attempts that this process is running.",
+		}),
+		fenced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "phases_fenced_total", Help: "Attempts that found their key in other hands and wrote nothing.",
+		}),
+		doubts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "phases_commit_doubts_total", Help: "Transactions whose COMMIT was not answered.",
+		}),
+		steals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "phases_claims_total", Help: "Claims of keys that an earlier attempt left behind.",
+		}),
+		completed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "phases_completer_keys_total", Help: "Keys that the completer worked on, by how its attempt ended.",
+		}, []string{"result"}),
+		reaped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "phases_reaped_total", Help: "Finished keys whose answers were reaped.",
+		}),
+		unfinished: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "phases_unfinished_keys", Help: "Keys that are neither finished nor parked.",
+		}),
+		parkedNow: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "phases_parked_keys", Help: "Keys that wait for a person.",
+		}),
+		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "phases_oldest_unfinished_seconds", Help: "Age of the oldest key that is neither finished nor parked.",
+		}),
+	}
+	if registry != nil {
+		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.fenced, m.doubts, m.steals,
+			m.completed, m.reaped, m.unfinished, m.parkedNow, m.oldest)
+	}
+	return m
+}
+
+// called observes one foreign call.
+func (m *metrics) called(flow, how string, err error, took time.Duration) {
+	result := "definitive"
+	switch {
+	case errors.Is(err, ErrNothingFound):
+		result = "nothing_found"
+	case err != nil:
+		result = classify(err).Class.String()
+	}
+	m.calls.WithLabelValues(flow, how, result).Observe(took.Seconds())
+}

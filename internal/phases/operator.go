@@ -1,0 +1,240 @@
+package phases
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Keys are the rows themselves, for the people who run the service. They need
+// no flow: everything that carries a flow on is the Engine's.
+type Keys struct {
+	Pool *pgxpool.Pool
+}
+
+// A Record is a key as an operator sees it.
+type Record struct {
+	Account       string     `json:"account_id"`
+	Key           string     `json:"key"`
+	Flow          string     `json:"flow"`
+	Version       int        `json:"flow_version"`
+	Realm         string     `json:"realm"`
+	RequestID     string     `json:"request_id"`
+	Method        string     `json:"method"`
+	Path          string     `json:"path"`
+	Params        string     `json:"params,omitempty"`
+	RecoveryPoint string     `json:"recovery_point"`
+	ForeignKey    string     `json:"foreign_key,omitempty"`
+	ForeignForm   string     `json:"foreign_form,omitempty"`
+	ForeignRef    string     `json:"foreign_ref,omitempty"`
+	FirstSentAt   *time.Time `json:"first_sent_at,omitempty"`
+	FindReason    string     `json:"find_reason,omitempty"`
+	FindUntil     *time.Time `json:"find_until,omitempty"`
+	Leased        bool       `json:"leased"`
+	LeaseEpoch    int64      `json:"lease_epoch"`
+	LeasedUntil   *time.Time `json:"leased_until,omitempty"`
+	Attempts      int        `json:"attempts"`
+	Failures      int        `json:"failures"`
+	RunAfter      time.Time  `json:"run_after"`
+	LastError     string     `json:"last_error,omitempty"`
+	ParkedReason  string     `json:"parked_reason,omitempty"`
+	Status        int        `json:"response_status,omitempty"`
+	CreatedAt     time.Time  `json:"created_at"`
+	FinishedAt    *time.Time `json:"finished_at,omitempty"`
+	ReapedAt      *time.Time `json:"reaped_at,omitempty"`
+}
+
+// record is the row as an operator sees it.
+func (r *reading) record() Record {
+	return Record{
+		Account: r.account, Key: r.key, Flow: r.flow, Version: r.version, Realm: r.realm, RequestID: r.requestID,
+		Method: r.method, Path: r.path, Params: r.params, RecoveryPoint: r.point,
+		ForeignKey: deref(r.foreignKey), ForeignForm: deref(r.foreignForm), ForeignRef: deref(r.foreignRef),
+		FirstSentAt: r.firstSentAt, FindReason: deref(r.findReason), FindUntil: r.findUntil,
+		Leased: r.leased(), LeaseEpoch: r.epoch, LeasedUntil: r.leasedUntil,
+		Attempts: r.attempts, Failures: r.failures, RunAfter: r.runAfter,
+		LastError: deref(r.lastError), ParkedReason: deref(r.parkedReason), Status: deref(r.responseStatus),
+		CreatedAt: r.createdAt, FinishedAt: r.finishedAt, ReapedAt: r.reapedAt,
+	}
+}
+
+// Errors of the operator's methods. Each says why nothing was changed.
+var (
+	// ErrNotParked: only a parked key can be resolved.
+	ErrNotParked = errors.New("the key is not parked")
+	// ErrStillLeased: the last worker may still be calling.
+	ErrStillLeased = errors.New("the last worker's lease has not ended")
+	// ErrAtRest: the key is finished, or parked already.
+	ErrAtRest = errors.New("the key is finished or parked already")
+	// ErrChanged: somebody else changed the key in the meantime.
+	ErrChanged = errors.New("the key was changed in the meantime; look at it again")
+	// ErrNoCall: the key doesn't stand before a foreign call.
+	ErrNoCall = errors.New("the key does not stand before a foreign call; retry it instead")
+)
+
+// Filter selects keys for List. The zero value selects all.
+type Filter struct {
+	Account    string
+	Parked     bool
+	Unfinished bool
+	// OlderThan is the least age since the key was made.
+	OlderThan time.Duration
+	// Limit is the most keys that are returned; 0 means 1,000.
+	Limit int
+}
+
+// List returns keys, the oldest first.
+func (k Keys) List(ctx context.Context, filter Filter) ([]Record, error) {
+	if filter.Limit == 0 {
+		filter.Limit = 1000
+	}
+	return k.records(ctx, `
+		SELECT `+columns+`, now()
+		FROM idempotency_keys
+		WHERE ($1 = '' OR account_id = $1)
+		  AND (NOT $2 OR parked_reason IS NOT NULL)
+		  AND (NOT $3 OR finished_at IS NULL)
+		  AND created_at <= now() - $4 * interval '1 second'
+		ORDER BY created_at, account_id, key
+		LIMIT $5`,
+		filter.Account, filter.Parked, filter.Unfinished, filter.OlderThan.Seconds(), filter.Limit)
+}
+
+// Show returns every account's key of that name, or that of one account when
+// account isn't empty.
+func (k Keys) Show(ctx context.Context, account, key string) ([]Record, error) {
+	return k.records(ctx, `
+		SELECT `+columns+`, now()
+		FROM idempotency_keys
+		WHERE key = $2 AND ($1 = '' OR account_id = $1)
+		ORDER BY account_id
+		LIMIT 100`,
+		account, key)
+}
+
+func (k Keys) records(ctx context.Context, sql string, args ...any) ([]Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	rows, err := k.Pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("listing keys: %w", unavailable(err))
+	}
+	found, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (Record, error) {
+		var one reading
+		err := r.Scan(append(one.targets(), &one.now)...)
+		return one.record(), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing keys: %w", unavailable(err))
+	}
+	return found, nil
+}
+
+// Retry makes an unfinished key due now, and takes a parked one back to the
+// completer with its failures forgotten. A worker that has the key in hand is
+// fenced. The record is the key as the operator saw it.
+func (k Keys) Retry(ctx context.Context, seen Record, by string) error {
+	return k.change(ctx, seen, "key.retried", map[string]string{"by": by, "was": seen.ParkedReason}, `
+		UPDATE idempotency_keys
+		SET parked_reason = NULL, failures = 0, run_after = now(),
+		    lease_token = NULL, leased_until = NULL, lease_epoch = lease_epoch + 1
+		WHERE account_id = $1 AND key = $2 AND lease_epoch = $3 AND finished_at IS NULL`)
+}
+
+// Park stops an unfinished key until a person decides. It clears the token but
+// leaves the end of the lease standing: until then the worker that it stops may
+// still be calling, and Resolve waits for that.
+func (k Keys) Park(ctx context.Context, seen Record, by string) error {
+	return k.change(ctx, seen, "key.parked", map[string]string{"by": by, "reason": "operator"}, `
+		UPDATE idempotency_keys
+		SET parked_reason = 'operator', lease_token = NULL, lease_epoch = lease_epoch + 1
+		WHERE account_id = $1 AND key = $2 AND lease_epoch = $3 AND finished_at IS NULL AND parked_reason IS NULL`)
+}
+
+// change runs one guarded UPDATE of a key and its audit record in one
+// transaction.
+func (k Keys) change(ctx context.Context, seen Record, action string, data map[string]string, update string) error {
+	if seen.FinishedAt != nil {
+		return ErrAtRest
+	}
+	data["key"], data["recovery_point"] = seen.Key, seen.RecoveryPoint
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("encoding audit record: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	return pgx.BeginTxFunc(ctx, k.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, update, seen.Account, seen.Key, seen.LeaseEpoch)
+		if err != nil {
+			return fmt.Errorf("changing key: %w", unavailable(err))
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrChanged
+		}
+		record := audit(seen.Account, action, string(encoded))
+		if _, err := tx.Exec(ctx, record.sql, record.args...); err != nil {
+			return fmt.Errorf("inserting audit record: %w", unavailable(err))
+		}
+		return nil
+	})
+}
+
+// Resolve ends a parked key as a person decided, whose last worker's lease has
+// ended. decide is the phase that carries the decision out; from where it
+// advances to, the flow goes on in the same transaction. The audit record says
+// who decided what.
+func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, decide AtomicFunc) (Result, error) {
+	flow, ok := e.flows[flowID{seen.Flow, seen.Version}]
+	switch {
+	case !ok || seen.Realm != e.config.Realm:
+		return Result{}, ErrUnknownVersion
+	case seen.ParkedReason == "":
+		return Result{}, ErrNotParked
+	case seen.LeasedUntil != nil && seen.Leased:
+		return Result{}, ErrStillLeased
+	}
+	next, err := flow.after(seen.RecoveryPoint)
+	if err != nil {
+		return Result{}, err
+	}
+	a := &attempt{
+		engine: e, flow: flow, entry: entryParked, token: uuid.NewString(), epoch: seen.LeaseEpoch, fused: true,
+		key: Key{
+			Account: seen.Account, Key: seen.Key, RequestID: seen.RequestID, Params: seen.Params,
+			RecoveryPoint: seen.RecoveryPoint, CreatedAt: seen.CreatedAt, Attempts: seen.Attempts,
+		},
+	}
+	end, err := a.commit(ctx, func(tx *Tx) (ending, error) {
+		if err := a.note(tx, "key.resolved", map[string]string{"by": by, "decision": decision}); err != nil {
+			return ending{}, err
+		}
+		return a.compose(tx, next, decide)
+	})
+	if errors.Is(err, errFenced) {
+		return Result{}, ErrChanged
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return a.result(ctx, end)
+}
+
+// ResolveResult ends a parked key with a result of its foreign call that a
+// person vouches for, as if the call itself had returned it.
+func (e *Engine) ResolveResult(ctx context.Context, seen Record, by, decision string, result any) (Result, error) {
+	flow := e.flows[flowID{seen.Flow, seen.Version}]
+	next, err := flow.after(seen.RecoveryPoint)
+	if err != nil || next.foreign == nil || seen.ForeignForm == "" {
+		return Result{}, errors.Join(ErrNoCall, err)
+	}
+	return e.Resolve(ctx, seen, by, decision, func(tx *Tx, key Key) (Outcome, error) {
+		return next.foreign.record(tx, key, seen.ForeignForm, result)
+	})
+}

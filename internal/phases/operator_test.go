@@ -1,0 +1,166 @@
+package phases_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+func TestOperatorParksAKeyInHand(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	asleep, wake := make(chan struct{}), make(chan struct{})
+	b.carrier.set(hooks{after: func(context.Context, int) error { close(asleep); <-wake; return nil }})
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.engine.Run(context.WithoutCancel(t.Context()), b.flow, request("k"))
+		done <- err
+	}()
+	<-asleep
+	if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	parked := b.show(t, "k")
+	if _, err := b.engine.Resolve(t.Context(), parked, "ann", "not booked", notBooked); !errors.Is(err, phases.ErrStillLeased) {
+		t.Errorf("resolving while the worker may still be calling: %v, want ErrStillLeased", err)
+	}
+	close(wake)
+	if err := <-done; !errors.Is(err, phases.ErrParked) {
+		t.Errorf("the worker got %v, want ErrParked", err)
+	}
+	if got := b.show(t, "k"); got.RecoveryPoint != packed || got.ParkedReason != "operator" {
+		t.Errorf("the worker moved a parked key: %+v", got)
+	}
+	b.expire(t)
+	if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrChanged) {
+		t.Errorf("parking twice: %v", err)
+	}
+	if err := b.keys().Retry(t.Context(), b.show(t, "k"), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	b.carrier.set(hooks{})
+	if counts := b.complete(t); counts.Finished != 1 {
+		t.Errorf("after retry the completer did %+v", counts)
+	}
+	b.checkDone(t, "k")
+	for _, action := range []string{"key.parked", "key.retried"} {
+		if n := value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = $1 AND data->>'by' = 'ann'`, action); n != 1 {
+			t.Errorf("%d audit records of %s, want 1", n, action)
+		}
+	}
+	if err := b.keys().Retry(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrAtRest) {
+		t.Errorf("retrying a finished key: %v, want ErrAtRest", err)
+	}
+}
+
+func notBooked(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
+	tx.Queue(`UPDATE parcels SET booking = 'none' WHERE account_id = $1 AND key = $2`, key.Account, key.Key)
+	return phases.Finish(402, nil, []byte("not booked")), nil
+}
+
+func TestResolving(t *testing.T) {
+	t.Parallel()
+	park := func(t *testing.T) *bundle {
+		t.Helper()
+		b := setup(t)
+		b.carrier.set(hooks{answer: "odd"})
+		_, _ = b.run(t, "k")
+		b.carrier.set(hooks{})
+		return b
+	}
+
+	t.Run("with a result the flow goes on to its end in one transaction", func(t *testing.T) {
+		t.Parallel()
+		b := park(t)
+		seen := b.show(t, "k")
+		before := b.transactions(t)
+		result, err := b.engine.ResolveResult(t.Context(), seen, "ann", "booked B7", booking{Number: "B7", Status: "booked"})
+		if err != nil || string(result.Answer.Body) != "label B7" {
+			t.Fatalf("got %q, %v", result.Answer.Body, err)
+		}
+		if got := b.transactions(t) - before; got != 1 {
+			t.Errorf("it took %d transactions, want 1", got)
+		}
+		b.checkDone(t, "k")
+		if got := b.mustRun(t, "k"); string(got.Answer.Body) != "label B7" || !got.Replayed {
+			t.Errorf("a retry got %q", got.Answer.Body)
+		}
+		if _, err := b.engine.ResolveResult(t.Context(), seen, "ann", "again", booking{Number: "B8", Status: "booked"}); err == nil {
+			t.Error("a key was resolved twice")
+		}
+		if n := value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'key.resolved' AND data->>'decision' = 'booked B7'`); n != 1 {
+			t.Errorf("%d audit records, want 1", n)
+		}
+	})
+
+	t.Run("without one it is answered by the decision", func(t *testing.T) {
+		t.Parallel()
+		b := park(t)
+		result, err := b.engine.Resolve(t.Context(), b.show(t, "k"), "ann", "not booked", notBooked)
+		if err != nil || result.Answer.Status != 402 {
+			t.Fatalf("got %d, %v", result.Answer.Status, err)
+		}
+		if got, err := b.run(t, "k"); err != nil || got.Answer.Status != 402 || !got.Replayed {
+			t.Errorf("a retry got %d, %v", got.Answer.Status, err)
+		}
+	})
+
+	t.Run("a key that changed in the meantime is left alone", func(t *testing.T) {
+		t.Parallel()
+		b := park(t)
+		seen := b.show(t, "k")
+		if err := b.keys().Retry(t.Context(), seen, "bob"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.engine.Resolve(t.Context(), seen, "ann", "not booked", notBooked); !errors.Is(err, phases.ErrChanged) {
+			t.Errorf("got %v, want ErrChanged", err)
+		}
+		if _, err := b.engine.Resolve(t.Context(), b.show(t, "k"), "ann", "not booked", notBooked); !errors.Is(err, phases.ErrNotParked) {
+			t.Errorf("got %v, want ErrNotParked", err)
+		}
+	})
+}
+
+func TestListing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "done")
+	_ = b.sendOnce(t, "open", hooks{before: lost})
+	b.carrier.set(hooks{answer: "odd"})
+	_, _ = b.run(t, "parked")
+	b.exec(t, `UPDATE idempotency_keys SET created_at = now() - interval '1 hour' WHERE key = 'open'`)
+	for name, test := range map[string]struct {
+		filter phases.Filter
+		want   []string
+	}{
+		"all, the oldest first":   {want: []string{"open", "done", "parked"}},
+		"parked":                  {filter: phases.Filter{Parked: true}, want: []string{"parked"}},
+		"unfinished":              {filter: phases.Filter{Unfinished: true}, want: []string{"open", "parked"}},
+		"older than half an hour": {filter: phases.Filter{OlderThan: 30 * time.Minute}, want: []string{"open"}},
+		"of another account":      {filter: phases.Filter{Account: "acct_2"}},
+		"no more than one":        {filter: phases.Filter{Limit: 1}, want: []string{"open"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			found, err := b.keys().List(t.Context(), test.filter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, record := range found {
+				got = append(got, record.Key)
+			}
+			if len(got) != len(test.want) {
+				t.Fatalf("got %v, want %v", got, test.want)
+			}
+			for i := range got {
+				if got[i] != test.want[i] {
+					t.Errorf("got %v, want %v", got, test.want)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package phases
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// reapBatch is how many keys one statement empties: few enough that it holds
+// no lock for long and never overruns the statement time-out.
+const reapBatch = 500
+
+// reap empties finished keys that are older than the retention, and deletes
+// tombstones that have stood long enough. Only a finished key is ever reaped: an
+// unfinished one may stand for money that was taken, and its row is all that
+// keeps a retry from taking it again.
+func (c *Completer) reap(ctx context.Context, counts *Counts) error {
+	reaped, err := c.Engine.inBatches(ctx, c.Retention, `
+		SELECT account_id, key FROM idempotency_keys
+		WHERE finished_at IS NOT NULL AND reaped_at IS NULL AND finished_at < now() - $1 * interval '1 second'
+		ORDER BY finished_at
+		LIMIT $2`, `
+		UPDATE idempotency_keys
+		SET reaped_at = now(), params = '', foreign_key = NULL, foreign_form = NULL, foreign_ref = NULL,
+		    response_status = NULL, response_headers = NULL, response_body = NULL
+		WHERE account_id = $1 AND key = ANY($2) AND reaped_at IS NULL
+		  AND finished_at < now() - $3 * interval '1 second'`)
+	counts.Reaped += reaped
+	c.Engine.metrics.reaped.Add(float64(reaped))
+	if err != nil {
+		return fmt.Errorf("reaping finished keys: %w", err)
+	}
+	deleted, err := c.Engine.inBatches(ctx, c.Tombstones, `
+		SELECT account_id, key FROM idempotency_keys
+		WHERE reaped_at IS NOT NULL AND reaped_at < now() - $1 * interval '1 second'
+		ORDER BY reaped_at
+		LIMIT $2`, `
+		DELETE FROM idempotency_keys
+		WHERE account_id = $1 AND key = ANY($2) AND reaped_at < now() - $3 * interval '1 second'`)
+	counts.Deleted += deleted
+	if err != nil {
+		return fmt.Errorf("deleting tombstones: %w", err)
+	}
+	return nil
+}
+
+// inBatches lists old keys with one statement and changes them with another,
+// account by account, until there are no more. The change repeats the
+// condition: between the two anything may have happened.
+func (e *Engine) inBatches(ctx context.Context, age time.Duration, list, change string) (int, error) {
+	total := 0
+	for ctx.Err() == nil {
+		byAccount, listed, err := e.listOld(ctx, list, age)
+		if err != nil {
+			return total, unavailable(err)
+		}
+		changed := 0
+		for account, keys := range byAccount {
+			n, err := e.changeOld(ctx, change, account, keys, age)
+			if err != nil {
+				return total + changed, unavailable(err)
+			}
+			changed += n
+		}
+		total += changed
+		if listed < reapBatch || changed == 0 {
+			break
+		}
+	}
+	return total, nil
+}
+
+func (e *Engine) listOld(ctx context.Context, list string, age time.Duration) (map[string][]string, int, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	rows, err := e.config.Pool.Query(ctx, list, age.Seconds(), reapBatch)
+	if err != nil {
+		return nil, 0, err
+	}
+	byAccount := map[string][]string{}
+	var account, key string
+	tag, err := pgx.ForEachRow(rows, []any{&account, &key}, func() error {
+		byAccount[account] = append(byAccount[account], key)
+		return nil
+	})
+	return byAccount, int(tag.RowsAffected()), err
+}
+
+func (e *Engine) changeOld(
+	ctx context.Context, change, account string, keys []string, age time.Duration,
+) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	tag, err := e.config.Pool.Exec(ctx, change, account, keys, age.Seconds())
+	return int(tag.RowsAffected()), err
+}
