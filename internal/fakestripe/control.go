@@ -1,0 +1,190 @@
+package fakestripe
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// manual documents the controls for people.
+//
+//go:embed control.txt
+var manual string
+
+// controlRoutes returns the routes under /_fake. They need no key: whoever reaches
+// the fake may script it.
+func (s *Server) controlRoutes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /_fake", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, manual)
+	})
+	mux.HandleFunc("GET /_fake/healthz", s.control(s.health))
+	mux.HandleFunc("GET /_fake/ledger", s.control(s.showLedger))
+	mux.HandleFunc("GET /_fake/charges", s.control(s.showCharges))
+	mux.HandleFunc("GET /_fake/faults", s.control(s.showFaults))
+	mux.HandleFunc("POST /_fake/faults", s.control(s.addFaults))
+	mux.HandleFunc("DELETE /_fake/faults", s.control(s.removeFaults))
+	mux.HandleFunc("GET /_fake/clock", s.control(s.showClock))
+	mux.HandleFunc("POST /_fake/clock", s.control(s.moveClock))
+	mux.HandleFunc("POST /_fake/settle", s.control(s.settleIntent))
+	mux.HandleFunc("POST /_fake/dispute", s.control(s.disputeIntent))
+	mux.HandleFunc("POST /_fake/reset", s.control(s.resetAll))
+	return mux
+}
+
+// control makes a route of the fake's own. What run returns is shown as JSON; an
+// error of it is the client's, unless the fake is dead.
+func (s *Server) control(run func(r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		status := http.StatusOK
+		shown, err := run(r)
+		if err != nil {
+			status, shown = s.statusOf(err), map[string]string{"error": err.Error()}
+		}
+		var body bytes.Buffer
+		out := json.NewEncoder(&body)
+		out.SetEscapeHTML(false) // forms are full of "&", and people read this
+		if err := out.Encode(shown); err != nil {
+			http.Error(w, `{"error":"the answer cannot be encoded"}`, http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_, _ = w.Write(body.Bytes())
+	}
+}
+
+func (s *Server) statusOf(err error) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead != nil && errors.Is(err, s.dead) {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadRequest
+}
+
+func (s *Server) health(*http.Request) (any, error) {
+	return map[string]string{"status": "ok"}, s.update(func() error { return nil })
+}
+
+// ledgerShape is the ledger as JSON, oldest first.
+type ledgerShape struct {
+	Data []Send `json:"data"`
+}
+
+func (s *Server) showLedger(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	sends := slices.DeleteFunc(s.sends(q.Get("reads") == "true"), func(send Send) bool {
+		return q.Has("key") && send.Key != q.Get("key") || q.Has("path") && send.Path != q.Get("path")
+	})
+	return ledgerShape{Data: append([]Send{}, sends...)}, nil
+}
+
+func (s *Server) showCharges(r *http.Request) (any, error) {
+	if r.URL.Query().Get("detail") == "true" {
+		return s.tallies(), nil
+	}
+	return s.Charges(), nil
+}
+
+// armedShape is a fault and what has become of it.
+type armedShape struct {
+	Fault Fault `json:"fault"`
+	Hits  int   `json:"hits"`
+	Spent bool  `json:"spent"`
+}
+
+func (s *Server) showFaults(*http.Request) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	shown := []armedShape{}
+	for _, f := range s.faults {
+		shown = append(shown, armedShape{f.Fault, f.hits, f.spent()})
+	}
+	return map[string]any{"data": shown}, nil
+}
+
+func (s *Server) addFaults(r *http.Request) (any, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading the faults: %w", err)
+	}
+	faults, err := readFaults(body)
+	if err != nil {
+		return nil, fmt.Errorf("%w; kinds are %q; GET /_fake shows all fields", err, Kinds())
+	}
+	s.Script(faults...)
+	return s.showFaults(r)
+}
+
+func (s *Server) removeFaults(r *http.Request) (any, error) {
+	s.ClearFaults()
+	return s.showFaults(r)
+}
+
+func (s *Server) showClock(*http.Request) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return map[string]any{"now": s.now(), "offset": duration(s.state.offset)}, nil
+}
+
+func (s *Server) moveClock(r *http.Request) (any, error) {
+	var move struct {
+		Advance duration `json:"advance"`
+	}
+	if err := readBody(r, &move); err != nil {
+		return nil, err
+	}
+	if move.Advance < 0 {
+		return nil, fmt.Errorf("advance is %s; time does not go back", time.Duration(move.Advance))
+	}
+	if err := s.Advance(time.Duration(move.Advance)); err != nil {
+		return nil, err
+	}
+	return s.showClock(r)
+}
+
+func (s *Server) settleIntent(r *http.Request) (any, error) {
+	var which struct {
+		PaymentIntent string `json:"payment_intent"`
+		DeclineCode   string `json:"decline_code"`
+	}
+	if err := readBody(r, &which); err != nil {
+		return nil, err
+	}
+	return map[string]string{"status": "ok"}, s.step(func(t *tx) error { return t.settle(which.PaymentIntent, which.DeclineCode) })
+}
+
+func (s *Server) disputeIntent(r *http.Request) (any, error) {
+	var which struct {
+		PaymentIntent string `json:"payment_intent"`
+	}
+	if err := readBody(r, &which); err != nil {
+		return nil, err
+	}
+	return map[string]string{"status": "ok"}, s.Dispute(which.PaymentIntent)
+}
+
+func (s *Server) resetAll(*http.Request) (any, error) {
+	return map[string]string{"status": "ok"}, s.Reset()
+}
+
+// readBody decodes a control's JSON.
+func readBody(r *http.Request, into any) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return fmt.Errorf("reading the request: %w", err)
+	}
+	if err := strict(body, into); err != nil {
+		return fmt.Errorf("reading the request: %w", err)
+	}
+	return nil
+}

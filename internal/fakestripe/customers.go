@@ -1,0 +1,95 @@
+package fakestripe
+
+// seeds returns what every fake has from its first start on: customers with
+// ids that a guide can name, each with a card of its own.
+func seeds(now int64) *change {
+	c := &change{}
+	for _, seed := range []struct{ name, token string }{
+		{"visa", "pm_card_visa"},
+		{"declined", "pm_card_chargeCustomerFail"},
+		{"second", "pm_card_visa"},
+	} {
+		c.Customers = append(c.Customers, &customer{
+			ID: "cus_" + seed.name, Object: "customer", Created: now,
+			Email: optional(seed.name + "@example.com"), Metadata: map[string]string{},
+		})
+		c.Methods = append(c.Methods, &paymentMethod{
+			ID: "pm_" + seed.name, Token: seed.token, Customer: "cus_" + seed.name, Created: now,
+		})
+	}
+	return c
+}
+
+func createCustomer(t *tx) (any, error) {
+	c := &customer{
+		ID: newID("cus"), Object: "customer", Created: t.created(), Metadata: t.form.hash,
+		Email: optional(t.form.text("email")), Name: optional(t.form.text("name")),
+		Description: optional(t.form.text("description")),
+	}
+	if t.form.has("payment_method") {
+		if _, err := t.attach(t.form.text("payment_method"), c.ID); err != nil {
+			return nil, err
+		}
+	}
+	t.change.Customers = append(t.change.Customers, c)
+	return c, nil
+}
+
+func readCustomer(t *tx) (any, error) {
+	c := t.state.customers.get(t.id)
+	if c == nil {
+		return nil, notFound("customer", t.id)
+	}
+	return c, nil
+}
+
+func listCustomers(t *tx) (any, error) {
+	email := t.form.text("email")
+	return page(t, "/v1/customers", &t.state.customers, func(c *customer) (int64, bool) {
+		return c.Created, email == "" || string(c.Email) == email
+	}, func(c *customer) any { return c })
+}
+
+func attachMethod(t *tx) (any, error) {
+	customer := t.customer(t.form.required("customer"))
+	if t.form.err != nil {
+		return nil, t.form.err
+	}
+	m, err := t.attach(t.id, customer)
+	if err != nil {
+		return nil, err
+	}
+	return m.shape(), nil
+}
+
+// attach ties a payment method to a customer. Stripe tries the card, so most
+// declined test cards fail already here.
+func (t *tx) attach(id, customer string) (*paymentMethod, error) {
+	m, err := t.resolve(id)
+	if err != nil {
+		return nil, err
+	}
+	if m.Customer != "" && m.Customer != customer {
+		return nil, invalid("", "payment_method_unexpected_state",
+			"The payment method you provided has already been attached to a customer.")
+	}
+	if c, _ := cardOf(m.Token); c.unattachable {
+		return nil, cardError(decline(c.declineCode), nil)
+	}
+	attached := *m
+	attached.Customer = customer
+	t.change.Methods = append(t.change.Methods, &attached)
+	return &attached, nil
+}
+
+// resolve returns the payment method with an id, or a new one for the token of a
+// test card: as with Stripe, each use of a token is another payment method.
+func (t *tx) resolve(id string) (*paymentMethod, error) {
+	if m := t.state.methods.get(id); m != nil {
+		return m, nil
+	}
+	if _, ok := cardOf(id); ok {
+		return &paymentMethod{ID: newID("pm"), Token: id, Created: t.created()}, nil
+	}
+	return nil, noSuch("PaymentMethod", id, "payment_method")
+}

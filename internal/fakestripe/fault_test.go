@@ -1,0 +1,434 @@
+package fakestripe
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFaultsThatRefuseShowStripesAnswer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		fault        Fault
+		status       int
+		member, want string
+		retryAfter   string
+	}{
+		{Fault{Kind: Unsaved500}, 500, "error.type", "api_error", ""},
+		{Fault{Kind: InUse409}, 409, "error.code", "idempotency_key_in_use", ""},
+		{Fault{Kind: LockTimeout}, 429, "error.code", "lock_timeout", ""},
+		{Fault{Kind: LockTimeout, Status: 409}, 409, "error.code", "lock_timeout", ""},
+		{Fault{Kind: RateLimited429}, 429, "error.code", "rate_limit", ""},
+		{Fault{Kind: RateLimited429, RetryAfter: 1500 * time.Millisecond}, 429, "error.type", "invalid_request_error", "2"},
+		{Fault{Kind: Unauthorized401}, 401, "error.type", "invalid_request_error", ""},
+		{Fault{Kind: Forbidden403}, 403, "error.code", "more_permissions_required", ""},
+		{Fault{Kind: Unavailable503, RetryAfter: 6 * time.Hour}, 503, "error.type", "api_error", "21600"},
+		{Fault{Kind: BadRequest400, Code: "card_expired_or_so", Message: "100% no"}, 400, "error.message", "100% no", ""},
+		{Fault{Kind: BadRequest400, Code: "some_code"}, 400, "error.code", "some_code", ""},
+	} {
+		t.Run(string(test.fault.Kind)+" shows "+test.want+".", func(t *testing.T) {
+			t.Parallel()
+			f := open(t, Options{})
+			f.Script(test.fault)
+			r := f.post(t, intents, "k1", hail("r"))
+			r.want(t, test.status, test.member, test.want)
+			r.wantHeader(t, "Retry-After", test.retryAfter, "Idempotent-Replayed", "", "Idempotency-Key", "k1")
+			sent := f.Ledger()[0]
+			if sent.Fault != test.fault.Kind || sent.Status != test.status || sent.InFlight {
+				t.Errorf("the ledger shows %+v", sent)
+			}
+			if got := len(f.PaymentIntents()); got != 0 {
+				t.Errorf("there are %d payment intents, want none", got)
+			}
+		})
+	}
+	t.Run("502_html shows a page.", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, Options{})
+		f.Script(Fault{Kind: BadGateway502})
+		r := f.post(t, intents, "k1", hail("r"))
+		r.wantHeader(t, "Content-Type", "text/html")
+		if r.status != 502 || !strings.HasPrefix(r.body, "<html>") {
+			t.Errorf("the answer is %d %s", r.status, r.body)
+		}
+	})
+}
+
+// What executed behind a broken answer is there, and its key knows it.
+func TestFaultsAfterTheExecutionLoseOnlyTheAnswer(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []Fault{
+		{Kind: DropAfter},
+		{Kind: Truncated200},
+		{Kind: Empty200},
+		{Kind: SlowDrip, Over: 10 * time.Millisecond},
+	} {
+		t.Run("After "+string(fault.Kind)+" a retry is a replay.", func(t *testing.T) {
+			t.Parallel()
+			f := open(t, Options{})
+			f.Script(fault)
+			switch fault.Kind {
+			case Empty200:
+				if r := f.post(t, intents, "k1", hail("r")); r.status != 200 || r.body != "{}" {
+					t.Errorf("the answer is %d %s, want 200 {}", r.status, r.body)
+				}
+			case SlowDrip:
+				f.post(t, intents, "k1", hail("r")).want(t, 200, "status", "succeeded")
+			default:
+				f.lost(t, hail("r"))
+			}
+			f.wantCharges(t, "r", 1)
+			again := f.post(t, intents, "k1", hail("r"))
+			again.want(t, 200, "status", "succeeded")
+			again.wantHeader(t, "Idempotent-Replayed", "true")
+			f.wantCharges(t, "r", 1)
+			if sends := f.Ledger(); len(sends) != 2 || sends[0].Status != 200 || sends[0].Fault != fault.Kind || !sends[1].Replayed {
+				t.Errorf("the ledger shows %+v", sends)
+			}
+		})
+	}
+}
+
+func TestDropBeforeExecutesNothing(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	f.Script(Fault{Kind: DropBefore})
+	f.lost(t, hail("r"))
+	if sends := f.Ledger(); len(sends) != 1 || sends[0].Status != 0 || sends[0].InFlight || sends[0].Params["metadata[ride_id]"] != "r" {
+		t.Errorf("the ledger shows %+v", sends)
+	}
+	f.wantCharges(t, "r", 0)
+	f.post(t, intents, "k1", hail("r")).wantHeader(t, "Idempotent-Replayed", "")
+}
+
+func TestATruncatedAnswerPromisesAllOfItsBody(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	f.Script(Fault{Kind: Truncated200})
+	r, err := try(t, http.MethodPost, f.url+intents, "k1", hail("r"))
+	if !errors.Is(err, io.ErrUnexpectedEOF) || r.status != 200 || r.body == "" {
+		t.Errorf("the answer is %d %q with the error %v, want half a body and an unexpected EOF", r.status, r.body, err)
+	}
+}
+
+func TestASaved500WithEffectCanBeFoundByListing(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	f.Script(Fault{Kind: Saved500WithEffect})
+	f.post(t, intents, "k1", hail("r")).want(t, 500)
+	f.read(t, intents+"?customer=cus_visa").want(t, 200, "data.0.status", "succeeded", "data.0.metadata.operation", "op_r")
+	f.post(t, intents, "k1", hail("r")).want(t, 500)
+	f.wantCharges(t, "r", 1)
+}
+
+func TestA500IsNotSavedForWhatFailsValidation(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	f.Script(Fault{Kind: Saved500WithoutEffect})
+	f.post(t, intents, "k1", hail("r", "amount", "")).want(t, 400)
+	f.post(t, intents, "k1", hail("r")).want(t, 200)
+}
+
+func TestAScriptedDeclineIsARealOne(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	f.Script(Fault{Kind: Declined402, DeclineCode: "insufficient_funds"})
+	r := f.post(t, intents, "k1", hail("r"))
+	r.want(t, 402, "error.decline_code", "insufficient_funds", "error.code", "card_declined", "error.payment_intent.status", "requires_payment_method")
+	f.read(t, "/v1/charges/"+r.get("error.charge")).want(t, 200, "status", "failed")
+}
+
+func TestOtherObjectLiesOnceAndInReplays(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	f.Script(Fault{Kind: OtherObject, Set: map[string]any{"amount": 1, "metadata": map[string]any{"ride_id": "x"}}})
+	first := f.post(t, intents, "k1", hail("r"))
+	first.want(t, 200, "amount", "1", "metadata.ride_id", "x", "status", "succeeded")
+	if again := f.post(t, intents, "k1", hail("r")); again.body != first.body {
+		t.Errorf("the replay is %s, want %s", again.body, first.body)
+	}
+	f.read(t, intents+"/"+first.get("id")).want(t, 200, "amount", "2350", "metadata.ride_id", "r")
+}
+
+func TestFaultsHitWhatTheyMatch(t *testing.T) {
+	t.Parallel()
+	const kind = RateLimited429
+	for name, test := range map[string]struct {
+		match Match
+		hit   bool
+	}{
+		"An empty match hits a POST.": {Match{}, true},
+		"A method hits.":              {Match{Method: "*"}, true},
+		"Another method does not.":    {Match{Method: "GET"}, false},
+		"A path hits.":                {Match{Path: intents}, true},
+		"Another path does not.":      {Match{Path: "/v1/payment"}, false},
+		"A prefix hits.":              {Match{PathPrefix: "/v1/payment"}, true},
+		"Another prefix does not.":    {Match{PathPrefix: "/v1/refunds"}, false},
+		"A key hits.":                 {Match{Key: "k1"}, true},
+		"Another key does not.":       {Match{Key: "k"}, false},
+		"A ride hits.":                {Match{RideID: "r"}, true},
+		"Another ride does not.":      {Match{RideID: "r2"}, false},
+		"All must match.":             {Match{Key: "k1", RideID: "r2"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t, Options{})
+			f.Script(Fault{Kind: kind, Match: test.match})
+			r := f.post(t, intents, "k1", hail("r"))
+			if hit := r.status == 429; hit != test.hit {
+				t.Errorf("the answer is %d; hit is %v, want %v", r.status, hit, test.hit)
+			}
+		})
+	}
+	t.Run("A GET is hit only if it is asked for.", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, Options{})
+		f.Script(Fault{Kind: kind}, Fault{Kind: Unavailable503, Match: Match{Method: "GET"}})
+		f.read(t, intents).want(t, 503)
+		f.read(t, intents).want(t, 200)
+	})
+}
+
+func TestFaultsAreSkippedAndRepeated(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	f.Script(
+		Fault{Kind: RateLimited429, Skip: 1, Times: 2},
+		Fault{Kind: Unavailable503, Skip: 1, Times: -1},
+	)
+	var got []int
+	for range 6 {
+		got = append(got, f.post(t, intents, "", hail("r")).status)
+	}
+	want := []int{200, 429, 429, 503, 503, 503}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("the answers are %v, want %v", got, want)
+		}
+	}
+	f.ClearFaults()
+	f.post(t, intents, "", hail("r")).want(t, 200)
+}
+
+func TestDelaysCombineWithOtherFaults(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	gate := make(chan struct{})
+	f.Script(
+		Fault{Kind: Delayed, Times: -1, HoldBefore: gate},
+		Fault{Kind: Unavailable503},
+	)
+	answer := make(chan reply, 1)
+	go func() { answer <- f.post(t, intents, "k1", hail("r")) }()
+	if err := f.WaitSends(soon(t), 1, func(s Send) bool { return s.InFlight && s.Status == 0 }); err != nil {
+		t.Fatal(err)
+	}
+	close(gate)
+	r := <-answer
+	r.want(t, 503)
+	f.post(t, intents, "k1", hail("r")).want(t, 200)
+	if sends := f.Ledger(); sends[0].Fault != Unavailable503 || sends[1].Fault != Delayed {
+		t.Errorf("the ledger shows %+v", sends)
+	}
+}
+
+// Stripe executes what it has read, whatever becomes of the client.
+func TestAClientThatGoesAwayDoesNotStopTheExecution(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	gate := make(chan struct{})
+	f.Script(Fault{Kind: Delayed, HoldBefore: gate})
+	ctx, leave := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	go func() {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url+intents, strings.NewReader(hail("r")))
+		if err != nil {
+			gone <- err
+			return
+		}
+		request.Header.Set("Authorization", "Bearer sk_test_123")
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.Header.Set("Idempotency-Key", "k1")
+		response, err := newClient().Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		gone <- err
+	}()
+	if err := f.WaitSends(soon(t), 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the client's error is %v", err)
+	}
+	close(gate)
+	if err := f.WaitSends(soon(t), 1, func(s Send) bool { return s.Status == 200 }); err != nil {
+		t.Fatal(err)
+	}
+	f.wantCharges(t, "r", 1)
+	f.post(t, intents, "k1", hail("r")).wantHeader(t, "Idempotent-Replayed", "true")
+}
+
+// Between the execution and the answer the key is saved, so that another sender
+// is served while the first still waits.
+func TestHoldAfterLeavesTheKeySaved(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	gate := make(chan struct{})
+	f.Script(Fault{Kind: Delayed, HoldAfter: gate})
+	first := make(chan reply, 1)
+	go func() { first <- f.post(t, intents, "k1", hail("r")) }()
+	if err := f.WaitSends(soon(t), 1, func(s Send) bool { return s.Status == 200 }); err != nil {
+		t.Fatal(err)
+	}
+	second := f.post(t, intents, "k1", hail("r"))
+	second.wantHeader(t, "Idempotent-Replayed", "true")
+	select {
+	case r := <-first:
+		t.Fatalf("the gate let %+v through", r)
+	default:
+	}
+	close(gate)
+	if r := <-first; r.body != second.body {
+		t.Errorf("the first got %s, the second %s", r.body, second.body)
+	}
+	f.wantCharges(t, "r", 1)
+}
+
+func TestClosingTheServerEndsWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	f.Script(Fault{Kind: Delayed, HoldBefore: make(chan struct{})})
+	lost := make(chan error, 1)
+	go func() {
+		_, err := try(t, http.MethodPost, f.url+intents, "k1", hail("r"))
+		lost <- err
+	}()
+	if err := f.WaitSends(soon(t), 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-lost; err == nil {
+		t.Error("the held request was answered")
+	}
+	if err := f.WaitSends(soon(t), 5, nil); err == nil {
+		t.Error("WaitSends returned without an error on a closed server")
+	}
+	f.wantCharges(t, "r", 0)
+	f.lost(t, hail("r"))
+}
+
+func TestWaitSendsEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.WaitSends(ctx, 1, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	f.read(t, intents)
+	if err := f.WaitSends(soon(t), 1, func(s Send) bool { return s.Method == http.MethodGet && s.Status == 200 }); err != nil {
+		t.Errorf("a read is not counted: %v", err)
+	}
+}
+
+// A request that breaks off in its body never executes, and the ledger says so.
+func TestAnIncompleteBodyNeverExecutes(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	form := hail("r")
+	for n, arrived := range []int{0, 1, len(form) / 2, len(form) - 1, len(form)} {
+		body := io.MultiReader(strings.NewReader(form[:arrived]), brokenReader{})
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.url+intents, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer sk_test_123")
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if response, err := newClient().Do(request); err == nil {
+			_ = response.Body.Close()
+			t.Fatal("half a request was answered")
+		}
+		if err := f.WaitSends(soon(t), n+1, func(s Send) bool { return s.Incomplete && !s.InFlight }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(f.PaymentIntents()); got != 0 {
+		t.Errorf("there are %d payment intents, want none", got)
+	}
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
+
+func TestScriptPanicsOnNonsense(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	for name, fault := range map[string]Fault{
+		"No kind.":                  {},
+		"An unknown kind.":          {Kind: "500"},
+		"A negative skip.":          {Kind: DropAfter, Skip: -1},
+		"A lock that is a teapot.":  {Kind: LockTimeout, Status: 418},
+		"A delay without a delay.":  {Kind: Delayed},
+		"A drip without a time.":    {Kind: SlowDrip},
+		"An object like the other.": {Kind: OtherObject},
+		"A code on a 429.":          {Kind: RateLimited429, Code: "x"},
+		"Two latencies.":            {Kind: Delayed, Latency: Latency{Fixed: 1, Mean: 1}},
+		"A max below the min.":      {Kind: Delayed, Latency: Latency{Min: 2, Max: 1}},
+		"A p99 below the p50.":      {Kind: Delayed, Latency: Latency{P50: 2, P99: 1}},
+		"A latency at no time.":     {Kind: Delayed, Latency: Latency{Fixed: 1}, LatencyAt: "never"},
+		"A negative latency.":       {Kind: Delayed, Latency: Latency{Fixed: -1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			defer func() {
+				if recover() == nil {
+					t.Errorf("Script took %+v", fault)
+				}
+			}()
+			f.Script(fault)
+		})
+	}
+}
+
+func TestALatencyTakesItsTimeBeforeOrAfterTheExecution(t *testing.T) {
+	t.Parallel()
+	const wait = 30 * time.Millisecond
+	for _, at := range []string{"before", "after"} {
+		t.Run("It takes it "+at+".", func(t *testing.T) {
+			t.Parallel()
+			f := open(t, Options{})
+			f.Script(Fault{Kind: DropAfter, Latency: Latency{Fixed: wait}, LatencyAt: at})
+			began := time.Now()
+			f.lost(t, hail("r"))
+			if took := time.Since(began); took < wait {
+				t.Errorf("it took %s, want at least %s", took, wait)
+			}
+			f.wantCharges(t, "r", 1)
+		})
+	}
+}
+
+func TestASlowDripTakesItsTimeAndArrivesWhole(t *testing.T) {
+	t.Parallel()
+	const over = 100 * time.Millisecond
+	f := open(t, Options{})
+	f.Script(Fault{Kind: SlowDrip, Over: over})
+	began := time.Now()
+	slow := f.post(t, intents, "k1", hail("r"))
+	if took := time.Since(began); took < over {
+		t.Errorf("it took %s, want at least %s", took, over)
+	}
+	if quick := f.post(t, intents, "k1", hail("r")); !bytes.Equal([]byte(slow.body), []byte(quick.body)) {
+		t.Errorf("the slow answer is %s, the quick one %s", slow.body, quick.body)
+	}
+}

@@ -1,0 +1,197 @@
+package fakestripe
+
+import (
+	"crypto/rand"
+	"encoding/json"
+)
+
+// The statuses of a payment intent that a payment by card goes through
+// (https://docs.stripe.com/payments/paymentintents/lifecycle).
+const (
+	requiresPaymentMethod = "requires_payment_method"
+	requiresConfirmation  = "requires_confirmation"
+	requiresAction        = "requires_action"
+	processing            = "processing"
+	succeeded             = "succeeded"
+	canceled              = "canceled"
+)
+
+// The statuses of a charge; the third is succeeded.
+const (
+	pending = "pending"
+	failed  = "failed"
+)
+
+// newID returns a fresh id with the prefix. Ids are random, not counted, so
+// that none comes back after a reset or after a torn journal.
+func newID(prefix string) string { return prefix + "_" + rand.Text() }
+
+// optional is a string that Stripe shows as null while it is empty.
+type optional string
+
+// MarshalJSON returns null for the empty string.
+func (o optional) MarshalJSON() ([]byte, error) {
+	if o == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(string(o))
+}
+
+// ref is a field that holds another object's id, or, where the request asked to
+// expand it, that object.
+type ref struct {
+	id     string
+	object any
+}
+
+// MarshalJSON returns the object if it is expanded, else the id, else null.
+func (r ref) MarshalJSON() ([]byte, error) {
+	if r.object != nil {
+		return json.Marshal(r.object)
+	}
+	return optional(r.id).MarshalJSON()
+}
+
+// UnmarshalJSON reads an id; the journal holds nothing expanded.
+func (r *ref) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &r.id) }
+
+// What follows are Stripe's objects in the order and with the names of its
+// documentation. A value that is in the state is never changed, only replaced,
+// so a pointer to one may be kept.
+
+type customer struct {
+	ID          string            `json:"id"`
+	Object      string            `json:"object"`
+	Balance     int64             `json:"balance"`
+	Created     int64             `json:"created"`
+	Description optional          `json:"description"`
+	Email       optional          `json:"email"`
+	Livemode    bool              `json:"livemode"`
+	Metadata    map[string]string `json:"metadata"`
+	Name        optional          `json:"name"`
+}
+
+type automaticMethods struct {
+	AllowRedirects string `json:"allow_redirects"`
+	Enabled        bool   `json:"enabled"`
+}
+
+type nextAction struct {
+	Type         string            `json:"type"`
+	UseStripeSDK map[string]string `json:"use_stripe_sdk"`
+}
+
+type paymentIntent struct {
+	ID                      string            `json:"id"`
+	Object                  string            `json:"object"`
+	Amount                  int64             `json:"amount"`
+	AmountCapturable        int64             `json:"amount_capturable"`
+	AmountReceived          int64             `json:"amount_received"`
+	AutomaticPaymentMethods *automaticMethods `json:"automatic_payment_methods"`
+	CanceledAt              *int64            `json:"canceled_at"`
+	CancellationReason      optional          `json:"cancellation_reason"`
+	CaptureMethod           string            `json:"capture_method"`
+	ClientSecret            string            `json:"client_secret"`
+	ConfirmationMethod      string            `json:"confirmation_method"`
+	Created                 int64             `json:"created"`
+	Currency                string            `json:"currency"`
+	Customer                ref               `json:"customer"`
+	Description             optional          `json:"description"`
+	LastPaymentError        *failure          `json:"last_payment_error"`
+	LatestCharge            ref               `json:"latest_charge"`
+	Livemode                bool              `json:"livemode"`
+	Metadata                map[string]string `json:"metadata"`
+	NextAction              *nextAction       `json:"next_action"`
+	PaymentMethod           ref               `json:"payment_method"`
+	PaymentMethodTypes      []string          `json:"payment_method_types"`
+	Status                  string            `json:"status"`
+}
+
+type outcome struct {
+	NetworkStatus string   `json:"network_status"`
+	Reason        optional `json:"reason"`
+	RiskLevel     string   `json:"risk_level"`
+	SellerMessage string   `json:"seller_message"`
+	Type          string   `json:"type"`
+}
+
+type cardShape struct {
+	Brand    string `json:"brand"`
+	Country  string `json:"country"`
+	ExpMonth int    `json:"exp_month"`
+	ExpYear  int    `json:"exp_year"`
+	Funding  string `json:"funding"`
+	Last4    string `json:"last4"`
+}
+
+type methodDetails struct {
+	Card cardShape `json:"card"`
+	Type string    `json:"type"`
+}
+
+type charge struct {
+	ID                   string            `json:"id"`
+	Object               string            `json:"object"`
+	Amount               int64             `json:"amount"`
+	AmountCaptured       int64             `json:"amount_captured"`
+	AmountRefunded       int64             `json:"amount_refunded"`
+	Captured             bool              `json:"captured"`
+	Created              int64             `json:"created"`
+	Currency             string            `json:"currency"`
+	Customer             ref               `json:"customer"`
+	Description          optional          `json:"description"`
+	Disputed             bool              `json:"disputed"`
+	FailureCode          optional          `json:"failure_code"`
+	FailureMessage       optional          `json:"failure_message"`
+	Livemode             bool              `json:"livemode"`
+	Metadata             map[string]string `json:"metadata"`
+	Outcome              *outcome          `json:"outcome"`
+	Paid                 bool              `json:"paid"`
+	PaymentIntent        ref               `json:"payment_intent"`
+	PaymentMethod        string            `json:"payment_method"`
+	PaymentMethodDetails methodDetails     `json:"payment_method_details"`
+	Refunded             bool              `json:"refunded"`
+	Status               string            `json:"status"`
+}
+
+type refund struct {
+	ID            string            `json:"id"`
+	Object        string            `json:"object"`
+	Amount        int64             `json:"amount"`
+	Charge        ref               `json:"charge"`
+	Created       int64             `json:"created"`
+	Currency      string            `json:"currency"`
+	Metadata      map[string]string `json:"metadata"`
+	PaymentIntent ref               `json:"payment_intent"`
+	Reason        optional          `json:"reason"`
+	Status        string            `json:"status"`
+}
+
+// paymentMethod is what is remembered of a payment method; methodShape is what
+// Stripe shows of it.
+type paymentMethod struct {
+	ID       string `json:"id"`
+	Token    string `json:"token"`
+	Customer string `json:"customer"`
+	Created  int64  `json:"created"`
+}
+
+type methodShape struct {
+	ID       string            `json:"id"`
+	Object   string            `json:"object"`
+	Card     cardShape         `json:"card"`
+	Created  int64             `json:"created"`
+	Customer optional          `json:"customer"`
+	Livemode bool              `json:"livemode"`
+	Metadata map[string]string `json:"metadata"`
+	Type     string            `json:"type"`
+}
+
+// shape returns the payment method as Stripe shows it.
+func (m *paymentMethod) shape() *methodShape {
+	c, _ := cardOf(m.Token)
+	return &methodShape{
+		ID: m.ID, Object: "payment_method", Card: c.shape(), Created: m.Created,
+		Customer: optional(m.Customer), Metadata: map[string]string{}, Type: "card",
+	}
+}

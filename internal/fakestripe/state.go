@@ -1,0 +1,169 @@
+package fakestripe
+
+import (
+	"iter"
+	"slices"
+	"time"
+)
+
+// keyLifetime is how long a key is remembered. Stripe says that keys may go
+// "after at least 24 hours"; the fake forgets them at the first moment allowed.
+const keyLifetime = 24 * time.Hour
+
+// table holds the objects of one kind in the order of their creation.
+type table[T any] struct {
+	rows []*T
+	at   map[string]int
+}
+
+// put adds an object, or replaces the one with this id.
+func (t *table[T]) put(id string, row *T) {
+	if i, known := t.at[id]; known {
+		t.rows[i] = row
+		return
+	}
+	if t.at == nil {
+		t.at = map[string]int{}
+	}
+	t.at[id] = len(t.rows)
+	t.rows = append(t.rows, row)
+}
+
+// get returns the object with this id, or nil.
+func (t *table[T]) get(id string) *T {
+	i, known := t.at[id]
+	if !known {
+		return nil
+	}
+	return t.rows[i]
+}
+
+// all returns the objects, oldest first.
+func (t *table[T]) all() iter.Seq[*T] { return slices.Values(t.rows) }
+
+// saved is the answer to the first request with a key.
+type saved struct {
+	Key       string `json:"key"`
+	Path      string `json:"path"`
+	Params    string `json:"params"` // the hash of the canonical parameters
+	At        int64  `json:"at"`     // Unix nanoseconds by the fake's clock
+	Status    int    `json:"status"`
+	Body      raw    `json:"body"`
+	RequestID string `json:"request_id"`
+}
+
+// raw is JSON that is already encoded. Encoding it again changes no byte of it,
+// since json.Marshal made it.
+type raw []byte
+
+// MarshalJSON returns the bytes as they are.
+func (r raw) MarshalJSON() ([]byte, error) { return r, nil }
+
+// UnmarshalJSON keeps a copy of the bytes as they are.
+func (r *raw) UnmarshalJSON(b []byte) error {
+	*r = slices.Clone(b)
+	return nil
+}
+
+// event is something that Stripe does later, by itself: the end of a processing
+// payment, or the effect of a request that was answered with a 500.
+type event struct {
+	ID     string `json:"id"`
+	Due    int64  `json:"due"`              // Unix nanoseconds by the fake's clock
+	Settle string `json:"settle,omitempty"` // the payment intent
+	Path   string `json:"path,omitempty"`
+	Form   string `json:"form,omitempty"`
+}
+
+// change is one line of the journal: everything that one step changed, so that
+// a step is on disk as a whole or not at all.
+type change struct {
+	Offset    *time.Duration   `json:"offset,omitempty"`
+	Customers []*customer      `json:"customers,omitempty"`
+	Methods   []*paymentMethod `json:"methods,omitempty"`
+	Intents   []*paymentIntent `json:"intents,omitempty"`
+	Charges   []*charge        `json:"charges,omitempty"`
+	Refunds   []*refund        `json:"refunds,omitempty"`
+	Saved     *saved           `json:"saved,omitempty"`
+	Arrival   *Send            `json:"arrival,omitempty"`
+	Answered  *answered        `json:"answered,omitempty"`
+	Later     []event          `json:"later,omitempty"`
+	Done      string           `json:"done,omitempty"`
+}
+
+// state is everything that survives a restart.
+type state struct {
+	offset    time.Duration // of the fake's clock from the real one
+	customers table[customer]
+	methods   table[paymentMethod]
+	intents   table[paymentIntent]
+	charges   table[charge]
+	refunds   table[refund]
+	saved     map[string]*saved
+	oldest    []*saved // in the order of saving, for forgetting
+	events    []event
+	sends     []Send
+}
+
+func newState() *state { return &state{saved: map[string]*saved{}} }
+
+// apply makes a change. It is the only thing that changes the state, when a
+// request executes as when the journal is read.
+func (s *state) apply(c *change) {
+	if c.Offset != nil {
+		s.offset = *c.Offset
+	}
+	for _, row := range c.Customers {
+		s.customers.put(row.ID, row)
+	}
+	for _, row := range c.Methods {
+		s.methods.put(row.ID, row)
+	}
+	for _, row := range c.Intents {
+		s.intents.put(row.ID, row)
+	}
+	for _, row := range c.Charges {
+		s.charges.put(row.ID, row)
+	}
+	for _, row := range c.Refunds {
+		s.refunds.put(row.ID, row)
+	}
+	s.applyLedger(c)
+	s.events = append(s.events, c.Later...)
+	s.events = slices.DeleteFunc(s.events, func(e event) bool { return e.ID == c.Done })
+}
+
+func (s *state) applyLedger(c *change) {
+	if c.Saved != nil {
+		s.saved[c.Saved.Key] = c.Saved
+		s.oldest = append(s.oldest, c.Saved)
+	}
+	if c.Arrival != nil {
+		s.sends = append(s.sends, *c.Arrival)
+	}
+	if c.Answered != nil {
+		c.Answered.update(s.sends)
+	}
+}
+
+// forget drops the keys that are too old at the given time.
+func (s *state) forget(now time.Time) {
+	for len(s.oldest) > 0 && now.Sub(time.Unix(0, s.oldest[0].At)) >= keyLifetime {
+		first := s.oldest[0]
+		s.oldest = s.oldest[1:]
+		if s.saved[first.Key] == first {
+			delete(s.saved, first.Key)
+		}
+	}
+}
+
+// due returns the earliest event whose time has come, if any.
+func (s *state) due(now time.Time) (event, bool) {
+	var first event
+	for _, e := range s.events {
+		if e.Due <= now.UnixNano() && (first.ID == "" || e.Due < first.Due) {
+			first = e
+		}
+	}
+	return first, first.ID != ""
+}
