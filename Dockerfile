@@ -1,0 +1,15 @@
+# One small image with all programs: static binaries, no shell, no root.
+
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/api ./cmd/completer ./cmd/fakestripe
+# A volume takes over the owner of the folder that it is mounted on.
+RUN mkdir /out/data
+
+FROM gcr.io/distroless/static-debian12:nonroot
+COPY --from=build /out/api /out/completer /out/fakestripe /
+COPY --from=build --chown=65532:65532 /out/data /data
+USER 65532:65532
+ENTRYPOINT ["/api"]

@@ -1,0 +1,13 @@
+// Completer brings abandoned rides to their end, as a daemon or from cron, and is the operator's tool over them.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/rocketrides/rocketrides/internal/commands"
+)
+
+func main() {
+	os.Exit(commands.Completer(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}

@@ -1,0 +1,181 @@
+package rides
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+const (
+	// maxBody is the most that a request's body may have.
+	maxBody = 64 << 10
+	// bodyTimeout bounds the reading of a body.
+	bodyTimeout = 10 * time.Second
+
+	ridesRoute = "/v1/rides"
+)
+
+// createRide answers POST /v1/rides. The order of the checks is part of the contract: a refused request consumes no
+// key, and what a key was answered once it is answered always.
+func (s *Service) createRide(w http.ResponseWriter, r *http.Request) error {
+	x := visitOf(r.Context())
+	key, keyErr := ParseIdempotencyKey(r.Header)
+	if keyErr == nil {
+		x.key = key
+		w.Header().Set("Idempotency-Key", key)
+	}
+	params, err := readJSON(w, r)
+	if err != nil {
+		return err
+	}
+	if keyErr != nil {
+		return keyErr
+	}
+	async := prefersAsync(r.Header)
+	result, err := s.engine.Run(r.Context(), s.hail, s.request(r, key, params, async))
+	if err != nil {
+		return err
+	}
+	x.replayed = result.Replayed
+	if result.Pending {
+		return s.accepted(w, r, result.Key)
+	}
+	return answer(w, r, result)
+}
+
+// request is what the engine must know of a request.
+func (s *Service) request(r *http.Request, key string, params []byte, async bool) phases.Request {
+	who := principalOf(r.Context())
+	return phases.Request{
+		Account:      who.account,
+		Key:          key,
+		RequestID:    visitOf(r.Context()).requestID,
+		Method:       r.Method,
+		Path:         r.URL.Path,
+		Params:       string(params),
+		CanonVersion: CanonVersion,
+		Hash: func(version int) ([]byte, bool) {
+			hash := RequestHash(r.Method, ridesRoute, nil, params)
+			return hash[:], version == CanonVersion
+		},
+		Check: func() error { return s.checkRide(params) },
+		Async: async,
+		Known: []any{who.payer},
+	}
+}
+
+// checkRide validates the parameters of a new ride.
+func (s *Service) checkRide(params []byte) error {
+	_, faults, err := ParseRide(params, s.maxFare)
+	if err != nil {
+		return err
+	}
+	if len(faults) > 0 {
+		refused := NewProblemError(CodeInvalidParameters, nil)
+		refused.Problem.Errors = faults
+		return refused
+	}
+	return nil
+}
+
+// answer writes a definitive answer: the stored status, headers and bytes, whoever computed them.
+func answer(w http.ResponseWriter, r *http.Request, result phases.Result) error {
+	for name, value := range result.Answer.Headers {
+		w.Header().Set(name, value)
+	}
+	if result.Replayed {
+		w.Header().Set("Idempotent-Replayed", "true")
+	}
+	write(w, r, result.Answer.Status, result.Answer.Body)
+	return nil
+}
+
+// accepted writes 202: the ride goes on by itself (RFC 7240, section 4.1).
+func (s *Service) accepted(w http.ResponseWriter, r *http.Request, key phases.Key) error {
+	ride, err := s.pendingRide(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	body, err := ride.Encode()
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", ridePath(ride.ID))
+	w.Header().Set("Preference-Applied", "respond-async")
+	w.Header().Set("Vary", "Prefer")
+	write(w, r, http.StatusAccepted, body)
+	return nil
+}
+
+// pendingRide is the ride of an unfinished key. A key may exist shortly before its ride does; what the ride will be
+// follows from the key.
+func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error) {
+	var ride Ride
+	err := s.read(ctx, func(ctx context.Context) (err error) {
+		ride, err = scanRide(s.pool.QueryRow(ctx, `
+			SELECT `+rideColumns+`
+			FROM `+rideTables+`
+			WHERE r.account_id = $1 AND r.key = $2`,
+			key.Account, key.Key), s.live)
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return newRide(key, s.live)
+	}
+	if err != nil {
+		return Ride{}, fmt.Errorf("reading ride: %w", err)
+	}
+	ride.Status, ride.Charge = RidePending, nil
+	return ride, nil
+}
+
+// readJSON reads the body and returns its canonical form.
+func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/json" || r.Header.Get("Content-Encoding") != "" {
+		return nil, NewProblemError(CodeUnsupportedMediaType, err)
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // a test's recorder has none
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	_ = control.SetReadDeadline(time.Time{}) // the payment may take longer than the body
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return nil, NewProblemError(CodeBodyTooLarge, err)
+	}
+	if err != nil {
+		return nil, NewProblemError(CodeInvalidJSON, fmt.Errorf("reading body: %w", err))
+	}
+	canonical, err := Canonical(body)
+	if err != nil {
+		return nil, err
+	}
+	if canonical[0] != '{' {
+		return nil, &JSONError{Reason: "The body is not a JSON object"}
+	}
+	return canonical, nil
+}
+
+// prefersAsync tells whether the client asked for respond-async (RFC 7240). Preferences that aren't known are
+// ignored, as it says.
+func prefersAsync(header http.Header) bool {
+	for _, line := range header.Values("Prefer") {
+		for preference := range strings.SplitSeq(line, ",") {
+			name, _, _ := strings.Cut(preference, ";")
+			if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
+				return true
+			}
+		}
+	}
+	return false
+}

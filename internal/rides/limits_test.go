@@ -1,0 +1,299 @@
+package rides
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/wire"
+)
+
+func decode[T any](t *testing.T, r reply) T {
+	t.Helper()
+	var value T
+	if err := json.Unmarshal([]byte(r.body), &value); err != nil {
+		t.Fatalf("%v in %s", err, r.body)
+	}
+	return value
+}
+
+// TestRoundTrips counts at the socket, behind the HTTP handler.
+func TestRoundTrips(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	w.hailAs(t, w.visa, "warm").must(t, 201, "") // authentication cached, statements prepared
+	writes := func() int { return number(t, w, `SELECT count(DISTINCT xid) FROM phase_log WHERE key = 'k'`) }
+
+	w.wire.Plan(wire.Nothing)
+	w.hailAs(t, w.visa, "k").must(t, 201, "")
+	if got := w.wire.Messages(); got != 3 {
+		t.Errorf("a ride took %d round trips, want 3", got)
+	}
+	if got := writes(); got != 2 {
+		t.Errorf("a ride took %d writing transactions, want 2", got)
+	}
+	for name, refused := range map[string]call{
+		"a replay":        {method: "POST", path: "/v1/rides", body: aRide, key: "k", as: w.visa},
+		"another request": {method: "POST", path: "/v1/rides", body: `{}`, key: "k", as: w.visa},
+	} {
+		w.wire.Plan(wire.Nothing)
+		w.send(t, refused)
+		if got := w.wire.Messages(); got != 1 {
+			t.Errorf("%s took %d round trips, want 1", name, got)
+		}
+	}
+	if got := writes(); got != 2 {
+		t.Errorf("replays wrote %d transactions", got-2)
+	}
+	if n := number(t, w, `SELECT count(*) FROM audit_records WHERE action = 'key.barrier'`); n != 0 {
+		t.Errorf("%d barriers were written on the happy way", n)
+	}
+}
+
+// TestSlowStripe: 300 rides wait for Stripe, and hold neither a transaction nor more than a few connections.
+func TestSlowStripe(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	const rides = 300
+	gate := make(chan struct{})
+	w.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate, Times: rides})
+	var group sync.WaitGroup
+	for i := range rides {
+		group.Go(func() { w.hailAs(t, w.visa, fmt.Sprint("k", i)) })
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := w.fake.WaitSends(ctx, rides, nil); err != nil {
+		t.Fatalf("not all rides reached Stripe: %v", err)
+	}
+	if n := number(t, w, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'`); n != 0 {
+		t.Errorf("%d sessions are idle in transaction", n)
+	}
+	if n := number(t, w, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()`); n > 20 {
+		t.Errorf("%d rides in flight hold %d connections", rides, n)
+	}
+	close(gate)
+	group.Wait()
+	if n := number(t, w, `SELECT count(*) FROM rides WHERE status = 'charged'`); n != rides {
+		t.Errorf("%d of %d rides are charged", n, rides)
+	}
+}
+
+// TestAPanicInAPhase: the client gets 500, nothing of it is stored, and the same key goes on.
+func TestAPanicInAPhase(t *testing.T) {
+	t.Parallel()
+	for _, at := range []int{0, 1, 2} {
+		t.Run(fmt.Sprint("in phase ", at), func(t *testing.T) {
+			t.Parallel()
+			w := newTown(t)
+			bomb := func(*phases.Tx, phases.Key) (phases.Outcome, error) { panic("boom") }
+			list := []phases.Phase{
+				phases.Atomic(pointRide, createRide),
+				phases.Foreign(pointCharge, phases.Call[ChargeForm, Charge]{
+					Prepare: freezeCharge, Do: w.office.stripe.Charge, Find: w.office.stripe.FindCharge, Record: recordCharge,
+				}),
+				phases.Atomic(phases.Finished, stageReceipt),
+			}
+			switch at {
+			case 0:
+				list[0] = phases.Atomic(pointRide, bomb)
+			case 1:
+				list[1] = phases.Foreign(pointCharge, phases.Call[ChargeForm, Charge]{
+					Prepare: freezeCharge, Find: w.office.stripe.FindCharge, Record: recordCharge,
+					Do: func(context.Context, phases.Sent[ChargeForm]) (Charge, error) { panic("boom") },
+				})
+			case 2:
+				list[2] = phases.Atomic(phases.Finished, bomb)
+			}
+			good := w.service.hail
+			w.service.hail = phases.NewFlow(hailFlow, hailVersion, list...)
+			r := w.hailAs(t, w.visa, "k").must(t, 500, CodeInternal)
+			if !r.problem.Retryable {
+				t.Error("a bug is not retryable")
+			}
+			w.service.hail = good
+			w.hailAs(t, w.visa, "k").must(t, 201, "")
+			w.checkCharged(t, w.visa, "k")
+		})
+	}
+}
+
+func TestParkingAndResolving(t *testing.T) {
+	t.Parallel()
+	park := func(t *testing.T, w *town) phases.Record {
+		t.Helper()
+		keys := phases.Keys{Pool: w.pool}
+		if err := keys.Park(t.Context(), w.key(t, w.visa, "k"), "ann"); err != nil {
+			t.Fatal(err)
+		}
+		w.hailAs(t, w.visa, "k").must(t, 409, CodePaymentUnderReview)
+		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
+		if ride.Status != RideUnderReview {
+			t.Errorf("the ride is %s", ride.Status)
+		}
+		return w.key(t, w.visa, "k")
+	}
+	leave := func(t *testing.T, kind fakestripe.Kind) *town {
+		t.Helper()
+		w := newTown(t)
+		w.fake.Script(fakestripe.Fault{Kind: kind})
+		w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
+		return w
+	}
+
+	t.Run("what was charged can be resolved as charged only", func(t *testing.T) {
+		t.Parallel()
+		w := leave(t, fakestripe.DropAfter)
+		seen := park(t, w)
+		desk := Desk{Engine: w.engine, Stripe: w.office.stripe}
+		var possible *ChargePossibleError
+		if _, err := desk.ResolveNotCharged(t.Context(), seen, "ann"); !errors.As(err, &possible) {
+			t.Errorf("resolving as not charged: %v, want a ChargePossibleError", err)
+		}
+		other := w.hailAs(t, w.visa, "other").must(t, 201, "").ride
+		if _, err := desk.ResolveCharged(t.Context(), seen, "ann", other.Charge.PaymentIntent); err == nil {
+			t.Error("another ride's charge was believed")
+		}
+		for _, intent := range w.fake.PaymentIntents() {
+			if intent.Metadata["ride_id"] == rideID(w.visa.AccountID, "k") {
+				if _, err := desk.ResolveCharged(t.Context(), seen, "ann", intent.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		w.hailAs(t, w.visa, "k").must(t, 201, "")
+		w.checkCharged(t, w.visa, "k")
+	})
+
+	t.Run("what was not charged is declined, for ever", func(t *testing.T) {
+		t.Parallel()
+		w := leave(t, fakestripe.DropBefore)
+		seen := park(t, w)
+		desk := Desk{Engine: w.engine, Stripe: w.office.stripe}
+		if _, err := desk.ResolveNotCharged(t.Context(), seen, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			w.hailAs(t, w.visa, "k").must(t, 402, CodePaymentFailed)
+		}
+		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
+		if ride.Status != RideDeclined {
+			t.Errorf("the ride is %s", ride.Status)
+		}
+	})
+
+	t.Run("a parked key can go back to the completer", func(t *testing.T) {
+		t.Parallel()
+		w := leave(t, fakestripe.DropAfter)
+		if err := (phases.Keys{Pool: w.pool}).Retry(t.Context(), park(t, w), "ann"); err != nil {
+			t.Fatal(err)
+		}
+		if counts := w.complete(t); counts.Finished != 1 {
+			t.Errorf("the completer did %+v", counts)
+		}
+		w.checkCharged(t, w.visa, "k")
+	})
+}
+
+func TestDraining(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	w.hailAs(t, w.visa, "done").must(t, 201, "")
+	reached, leave := w.held(t)
+	running := make(chan reply)
+	go func() { running <- w.hailAs(t, w.visa, "running") }()
+	reached()
+	w.service.Drain()
+	if !w.service.Draining() {
+		t.Error("it does not say that it drains")
+	}
+	w.hailAs(t, w.visa, "late").must(t, 503, CodeUnavailable)
+	w.hailAs(t, w.visa, "done").must(t, 201, "") // what is finished is still answered
+	if n := number(t, w, `SELECT count(*) FROM idempotency_keys WHERE key = 'late'`); n != 0 {
+		t.Error("a late request claimed a key")
+	}
+	leave()
+	(<-running).must(t, 201, "")
+}
+
+func TestRevokedKeys(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	accounts := Accounts{Pool: w.pool}
+	id, key, err := accounts.CreateKey(t.Context(), w.visa.AccountID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := Credentials{AccountID: w.visa.AccountID, APIKey: key}
+	w.hailAs(t, fresh, "k").must(t, 201, "")
+	if r := w.hailAs(t, w.visa, "k").must(t, 201, ""); r.header.Get("Idempotent-Replayed") != "true" {
+		t.Error("two keys of one account are two accounts")
+	}
+	if err := accounts.RevokeKey(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := accounts.RevokeKey(t.Context(), id); !errors.Is(err, ErrNoAPIKey) {
+		t.Errorf("revoking twice: %v", err)
+	}
+	another := w.openOffice(t, nil) // which has cached nothing
+	another.hailAs(t, fresh, "k").must(t, 401, CodeUnauthenticated)
+	w.hailAs(t, w.visa, "k2").must(t, 201, "")
+	if _, _, err := accounts.CreateKey(t.Context(), NewAccountID()); !errors.Is(err, ErrNoAccount) {
+		t.Errorf("a key for nobody: %v", err)
+	}
+}
+
+func TestChargesOff(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	w.hailAs(t, w.visa, "done").must(t, 201, "")
+	off := w.openOffice(t, nil, func(c *phases.Config) { c.Paused = true })
+	off.hailAs(t, w.visa, "new").must(t, 503, CodeUnavailable)
+	off.hailAs(t, w.visa, "done").must(t, 201, "")
+	off.send(t, call{method: "POST", path: "/v1/rides", body: `{}`, key: "bad", as: w.visa}).must(t, 422, CodeInvalidParameters)
+	if n := len(w.fake.Ledger()); n != 1 {
+		t.Errorf("Stripe was asked %d times", n)
+	}
+}
+
+// TestEveryCut cuts the connection to Postgres and the one to Stripe at each message of a ride in turn.
+func TestEveryCut(t *testing.T) {
+	t.Parallel()
+	for mode, settings := range map[string][]setting{"fused": nil, "stepwise": {stepwise}} {
+		for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter} {
+			for _, recovery := range []string{"client", "completer"} {
+				t.Run(fmt.Sprint(mode, "/", kind, "/", recovery), func(t *testing.T) {
+					t.Parallel()
+					w := newTown(t, settings...)
+					w.hailAs(t, w.visa, "warm").must(t, 201, "")
+					for k := 1; ; k++ {
+						key := fmt.Sprint("k", k)
+						w.wire.Plan(wire.On(k, wire.Fault{Kind: kind}))
+						r := w.hailAs(t, w.visa, key)
+						uncut := w.wire.Messages() < k
+						w.wire.Plan(wire.Nothing)
+						if r.status != http.StatusCreated && r.status != http.StatusServiceUnavailable {
+							t.Fatalf("message %d: %d %s", k, r.status, r.body)
+						}
+						w.expire(t)
+						if recovery == "completer" {
+							w.complete(t)
+						}
+						w.hailAs(t, w.visa, key).must(t, 201, "")
+						w.checkCharged(t, w.visa, key)
+						if uncut {
+							return
+						}
+					}
+				})
+			}
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package rides
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// writeTimeout bounds the writing of one answer. It runs from the moment when the answer is there, not from the
+// request's arrival, so that a payment that takes long can still be answered.
+const writeTimeout = 10 * time.Second
+
+// handler is a handler that returns its refusal instead of writing it.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// visit is what the log says about one request, filled in on its way.
+type visit struct {
+	requestID string
+	route     string
+	account   string
+	key       string
+	replayed  bool
+	code      Code
+	cause     error
+	status    int
+}
+
+type visitKey struct{}
+
+// visitOf is the visit of a request that came through observe.
+func visitOf(ctx context.Context) *visit {
+	if x, ok := ctx.Value(visitKey{}).(*visit); ok {
+		return x
+	}
+	return &visit{}
+}
+
+// observe gives each request its id and its line in the log, and counts it.
+func (s *Service) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The id is ours: one that a client could choose would name other people's requests in our log.
+		x := &visit{requestID: "req_" + strings.ReplaceAll(uuid.Must(uuid.NewV7()).String(), "-", "")}
+		w.Header().Set("Request-Id", x.requestID)
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		start := time.Now()
+		r = r.WithContext(context.WithValue(r.Context(), visitKey{}, x))
+		next.ServeHTTP(w, r)
+		took := time.Since(start)
+		s.meters.requests.WithLabelValues(x.route, strconv.Itoa(x.status), string(x.code)).Inc()
+		s.meters.seconds.WithLabelValues(x.route).Observe(took.Seconds())
+		s.logVisit(r, x, took)
+	})
+}
+
+// logVisit writes the one line that says all about a request.
+func (s *Service) logVisit(r *http.Request, x *visit, took time.Duration) {
+	attrs := []slog.Attr{
+		slog.String("request_id", x.requestID), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.Int("status", x.status), slog.Float64("seconds", took.Seconds()),
+	}
+	if x.account != "" {
+		attrs = append(attrs, slog.String("account", x.account))
+	}
+	if x.key != "" {
+		attrs = append(attrs, slog.String("key", x.key), slog.Bool("replayed", x.replayed))
+	}
+	if x.code != "" {
+		attrs = append(attrs, slog.String("code", string(x.code)))
+	}
+	level := slog.LevelInfo
+	if x.status >= http.StatusInternalServerError && x.cause != nil {
+		level = slog.LevelWarn
+		attrs = append(attrs, slog.Any("error", x.cause))
+	}
+	if x.code == CodeInternal {
+		level = slog.LevelError
+	}
+	s.log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// handle writes the refusal that next returns. A panic costs the request and not the process.
+func (s *Service) handle(next handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		x := visitOf(r.Context())
+		// A metric's label is the pattern: it must not grow with what clients send.
+		x.route = r.Method + " " + chi.RouteContext(r.Context()).RoutePattern()
+		if err := s.recovered(next, w, r); err != nil {
+			refused := problemFor(err)
+			x.code, x.cause = refused.Problem.Code, err
+			refused.Problem.RequestID = x.requestID
+			if refused.RetryAfter > 0 {
+				w.Header().Set("Retry-After", strconv.Itoa(refused.RetryAfter))
+			}
+			w.Header().Set("Content-Type", ProblemType)
+			write(w, r, refused.Problem.Status, refused.Problem.Encode())
+		}
+	}
+}
+
+func (s *Service) recovered(next handler, w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			s.log.ErrorContext(r.Context(), "panic in a handler",
+				slog.Any("panic", value), slog.String("stack", string(debug.Stack())))
+			err = errPanic
+		}
+	}()
+	return next(w, r)
+}
+
+var errPanic = errors.New("a handler panicked")
+
+// write sends an answer. What goes wrong here is the connection's trouble: the client asks again and gets a replay.
+func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
+	visitOf(r.Context()).status = status
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a test's recorder has none
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// allowed lists the methods that a path takes (RFC 9110, section 15.5.6).
+func allowed(routes chi.Routes, path string) string {
+	var methods []string
+	for _, method := range []string{
+		http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch, http.MethodPost, http.MethodPut,
+	} {
+		if routes.Match(chi.NewRouteContext(), method, path) {
+			methods = append(methods, method)
+		}
+	}
+	return strings.Join(methods, ", ")
+}
+
+// httpMeters are the metrics of the public API.
+type httpMeters struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+}
+
+func newHTTPMeters(registry prometheus.Registerer) *httpMeters {
+	m := &httpMeters{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rides_http_requests_total", Help: "Answers of the public API, by route, status and problem code.",
+		}, []string{"route", "status", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "rides_http_request_seconds", Help: "Time from a request's arrival to its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"route"}),
+	}
+	if registry != nil {
+		registry.MustRegister(m.requests, m.seconds)
+	}
+	return m
+}

@@ -1,0 +1,68 @@
+package rides
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// Desk is where a person decides about parked keys. What a person says about money is checked at Stripe before it
+// is believed.
+type Desk struct {
+	Engine *phases.Engine
+	Stripe *Stripe
+}
+
+// ResolveCharged ends a parked key as charged by the payment intent that a person names. The intent must be the one
+// that this very key asked for, must have succeeded, and must be neither refunded nor disputed.
+func (d Desk) ResolveCharged(ctx context.Context, seen phases.Record, by, intent string) (phases.Result, error) {
+	if err := d.resolvable(seen); err != nil {
+		return phases.Result{}, err
+	}
+	if seen.ForeignForm == "" {
+		return phases.Result{}, phases.ErrNoCall
+	}
+	charge, err := d.Stripe.VerifyCharged(ctx, ChargeForm(seen.ForeignForm), intent)
+	if err != nil {
+		return phases.Result{}, fmt.Errorf("verifying %s at Stripe: %w", intent, err)
+	}
+	if charge.Status != ChargeSucceeded {
+		return phases.Result{}, fmt.Errorf("%s did not pay this ride: %s %s", intent, charge.Status, charge.Detail)
+	}
+	return d.Engine.ResolveResult(ctx, seen, by, "charged "+intent, charge)
+}
+
+// ResolveNotCharged ends a parked key as not charged. It lists what Stripe has of the key's operation first, and
+// refuses when there is anything that charged the card or may yet.
+func (d Desk) ResolveNotCharged(ctx context.Context, seen phases.Record, by string) (phases.Result, error) {
+	if err := d.resolvable(seen); err != nil {
+		return phases.Result{}, err
+	}
+	if seen.RecoveryPoint != phases.Started && seen.RecoveryPoint != pointRide {
+		return phases.Result{}, errors.New("this ride is charged already; retry the key instead")
+	}
+	if seen.ForeignForm != "" {
+		// first_sent_at tells when a send may have happened first; without it none did, as far as is known, and the
+		// list goes back to the key's own beginning.
+		since := seen.CreatedAt
+		if err := d.Stripe.VerifyNotCharged(ctx, ChargeForm(seen.ForeignForm), since); err != nil {
+			return phases.Result{}, fmt.Errorf("looking for a charge at Stripe: %w", err)
+		}
+	}
+	return d.Engine.Resolve(ctx, seen, by, "not charged", notCharged)
+}
+
+// resolvable refuses early what the engine would refuse after Stripe was asked.
+func (d Desk) resolvable(seen phases.Record) error {
+	switch {
+	case seen.ParkedReason == "":
+		return phases.ErrNotParked
+	case seen.Leased:
+		return phases.ErrStillLeased
+	case seen.Flow != hailFlow:
+		return fmt.Errorf("flow %s: %w", seen.Flow, phases.ErrUnknownVersion)
+	}
+	return nil
+}

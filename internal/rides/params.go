@@ -1,0 +1,168 @@
+package rides
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxCallbackURL is how many characters a callback_url may have.
+const maxCallbackURL = 2048
+
+// Point is a place on earth in degrees (WGS 84).
+type Point struct {
+	Lat float64 `json:"lat"` // −90 (south) to 90
+	Lon float64 `json:"lon"` // −180 (west) to 180
+}
+
+// RideParams is what a client asks for when it hails a ride.
+type RideParams struct {
+	Origin      Point   `json:"origin"`
+	Target      Point   `json:"target"`
+	CallbackURL *string `json:"callback_url"` // nil: no callback
+}
+
+// ParamFault is one thing that is wrong with a request's parameters. Its detail never repeats what was sent.
+type ParamFault struct {
+	Pointer string `json:"pointer"` // the faulty field as a JSON Pointer (RFC 6901)
+	Detail  string `json:"detail"`  // what the field must be, as a sentence
+}
+
+// ParseRide validates the parameters of a new ride. It takes a document as [Canonical] returned it, and maxFare,
+// the most that one ride may cost in cents.
+//
+// It returns every fault that it finds, at most one per field, sorted by pointer; the parameters are usable only
+// when there is none. Names are compared exactly: "Origin" is an unknown field and leaves "origin" missing. A
+// document that is not an object is a *[JSONError], since it has no fields to point at.
+func ParseRide(canonical []byte, maxFare int64) (RideParams, []ParamFault, error) {
+	decoder := json.NewDecoder(bytes.NewReader(canonical))
+	decoder.UseNumber() // A float64 would lose the number that overflows.
+	var document any
+	if err := decoder.Decode(&document); err != nil {
+		return RideParams{}, nil, fmt.Errorf("decoding the parameters of a ride: %w", err)
+	}
+	members, ok := document.(map[string]any)
+	if !ok {
+		return RideParams{}, nil, &JSONError{Reason: "The body is not a JSON object"}
+	}
+	var faults faultList
+	params := faults.ride(members, maxFare)
+	slices.SortFunc(faults, func(a, b ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
+	return params, faults, nil
+}
+
+// faultList gathers faults while a document is read.
+type faultList []ParamFault
+
+func (f *faultList) add(at jsontext.Pointer, detail string) {
+	*f = append(*f, ParamFault{Pointer: string(at), Detail: detail})
+}
+
+// ride prices only a ride whose two ends are known: a fare computed from half a request would be a false fault.
+func (f *faultList) ride(members map[string]any, maxFare int64) RideParams {
+	f.unknown("", members, "origin", "target", "callback_url")
+	origin, originOK := f.point(members, "origin")
+	target, targetOK := f.point(members, "target")
+	if originOK && targetOK && Fare(origin, target) > maxFare {
+		f.add("/target", fmt.Sprintf("Must be nearer to the origin: a ride may cost at most %d cents.", maxFare))
+	}
+	return RideParams{Origin: origin, Target: target, CallbackURL: f.callbackURL(members)}
+}
+
+func (f *faultList) unknown(at jsontext.Pointer, members map[string]any, known ...string) {
+	for name := range members {
+		if !slices.Contains(known, name) {
+			f.add(at.AppendToken(name), "Unknown field. Remove it; names are case-sensitive.")
+		}
+	}
+}
+
+func (f *faultList) point(members map[string]any, name string) (Point, bool) {
+	at := jsontext.Pointer("/" + name)
+	value, present := members[name]
+	if !present {
+		f.add(at, "Required, but missing.")
+		return Point{}, false
+	}
+	coordinates, ok := value.(map[string]any)
+	if !ok {
+		f.add(at, "Must be an object with the numbers lat and lon.")
+		return Point{}, false
+	}
+	f.unknown(at, coordinates, "lat", "lon")
+	lat, latOK := f.degrees(at, coordinates, "lat", 90)
+	lon, lonOK := f.degrees(at, coordinates, "lon", 180)
+	return Point{Lat: lat, Lon: lon}, latOK && lonOK
+}
+
+func (f *faultList) degrees(at jsontext.Pointer, members map[string]any, name string, limit float64) (float64, bool) {
+	at = at.AppendToken(name)
+	value, present := members[name]
+	if !present {
+		f.add(at, "Required, but missing.")
+		return 0, false
+	}
+	number, ok := value.(json.Number)
+	if !ok {
+		f.add(at, "Must be a number.")
+		return 0, false
+	}
+	degrees, err := number.Float64()
+	if err != nil {
+		f.add(at, "Must be a finite number.")
+		return 0, false
+	}
+	if degrees < -limit || degrees > limit {
+		f.add(at, fmt.Sprintf("Must be between -%v and %v degrees.", limit, limit))
+		return 0, false
+	}
+	return degrees, true
+}
+
+// callbackURL returns nil where there is no callback: null and a missing member mean the same here, although they
+// are different requests.
+func (f *faultList) callbackURL(members map[string]any) *string {
+	value := members["callback_url"]
+	if value == nil {
+		return nil
+	}
+	text, ok := value.(string)
+	if !ok {
+		f.add("/callback_url", "Must be a string or null.")
+		return nil
+	}
+	if detail := callbackFault(text); detail != "" {
+		f.add("/callback_url", detail)
+		return nil
+	}
+	return &text
+}
+
+// callbackFault says what is wrong with a callback's URL, or nothing. Whether its host may be called at all is
+// checked on the address that is dialled, at every attempt: a name can resolve differently by then.
+func callbackFault(text string) string {
+	if utf8.RuneCountInString(text) > maxCallbackURL {
+		return "Must have at most 2,048 characters."
+	}
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return "Must not contain control characters."
+	}
+	target, err := url.Parse(text)
+	switch {
+	case err != nil || target.Scheme != "https" || target.Hostname() == "":
+		return "Must be an absolute https URL with a host."
+	case target.User != nil:
+		return "Must not contain a user name or password."
+	case strings.Contains(text, "#"): // url.Parse drops an empty fragment without a trace.
+		return "Must not contain a fragment."
+	}
+	return ""
+}

@@ -1,0 +1,254 @@
+package rides
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+const (
+	oakland    = `{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}`
+	missing    = "Required, but missing."
+	unknown    = "Unknown field. Remove it; names are case-sensitive."
+	noNumber   = "Must be a number."
+	noPoint    = "Must be an object with the numbers lat and lon."
+	notFinite  = "Must be a finite number."
+	badLat     = "Must be between -90 and 90 degrees."
+	badLon     = "Must be between -180 and 180 degrees."
+	tooFar     = "Must be nearer to the origin: a ride may cost at most 50000 cents."
+	noHTTPS    = "Must be an absolute https URL with a host."
+	noUserinfo = "Must not contain a user name or password."
+	noFragment = "Must not contain a fragment."
+	noControls = "Must not contain control characters."
+	tooLong    = "Must have at most 2,048 characters."
+)
+
+func TestParseRideReadsAValidRide(t *testing.T) {
+	t.Parallel()
+	hook := "https://example.com/hook"
+	want := RideParams{Origin: Point{37.7749, -122.4194}, Target: Point{37.8044, -122.2712}}
+	wantHook := want
+	wantHook.CallbackURL = &hook
+	for name, c := range map[string]struct {
+		doc  string
+		want RideParams
+	}{
+		"without a callback":    {oakland + `}`, want},
+		"with null as callback": {oakland + `,"callback_url":null}`, want},
+		"with a callback":       {oakland + `,"callback_url":"https://example.com/hook"}`, wantHook},
+		"with the corners of the world": {
+			`{"origin":{"lat":90,"lon":180},"target":{"lat":9e1,"lon":-180.0}}`,
+			RideParams{Origin: Point{90, 180}, Target: Point{90, -180}},
+		},
+		"with minus zero": {
+			`{"origin":{"lat":-0,"lon":-0.0},"target":{"lat":0,"lon":1e-400}}`, RideParams{},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, faults := parseRide(t, c.doc)
+			if diff := cmp.Diff(c.want, got); diff != "" || len(faults) > 0 {
+				t.Errorf("faults %v, parameters (-want +got):\n%s", faults, diff)
+			}
+		})
+	}
+}
+
+func TestParseRideFindsEveryFault(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		doc  string
+		want []ParamFault
+	}{
+		"an empty object": {`{}`, []ParamFault{{"/origin", missing}, {"/target", missing}}},
+		"empty points": {`{"origin":{},"target":{}}`, []ParamFault{
+			{"/origin/lat", missing}, {"/origin/lon", missing}, {"/target/lat", missing}, {"/target/lon", missing},
+		}},
+		"null is not missing": {`{"origin":null,"target":{"lat":null,"lon":0}}`, []ParamFault{
+			{"/origin", noPoint}, {"/target/lat", noNumber},
+		}},
+		"points of another type": {`{"origin":[37.7,-122.4],"target":"Oakland"}`, []ParamFault{
+			{"/origin", noPoint}, {"/target", noPoint},
+		}},
+		"coordinates of another type": {
+			`{"origin":{"lat":"37.7749","lon":true},"target":{"lat":{},"lon":[1]}}`, []ParamFault{
+				{"/origin/lat", noNumber}, {"/origin/lon", noNumber}, {"/target/lat", noNumber}, {"/target/lon", noNumber},
+			},
+		},
+		"coordinates beyond float64": {`{"origin":{"lat":1e999,"lon":-1e999},"target":{"lat":1,"lon":1e9999}}`, []ParamFault{
+			{"/origin/lat", notFinite}, {"/origin/lon", notFinite}, {"/target/lon", notFinite},
+		}},
+		"coordinates off the globe": {
+			`{"origin":{"lat":90.00000000000001,"lon":180.00000000000003},"target":{"lat":-90.1,"lon":-1e300}}`, []ParamFault{
+				{"/origin/lat", badLat}, {"/origin/lon", badLon}, {"/target/lat", badLat}, {"/target/lon", badLon},
+			},
+		},
+		"fields that the server sets": {
+			oakland + `,"amount":1,"status":"charged","id":"ride_1","account_id":"acct_1","charge":null,"livemode":true}`, []ParamFault{
+				{"/account_id", unknown},
+				{"/amount", unknown},
+				{"/charge", unknown},
+				{"/id", unknown},
+				{"/livemode", unknown},
+				{"/status", unknown},
+			},
+		},
+		"names in another case": {
+			`{"Origin":{"lat":1,"lon":1},"target":{"LAT":1,"lat":1,"Lon":1},"callback_URL":"https://a.b"}`, []ParamFault{
+				{"/Origin", unknown},
+				{"/callback_URL", unknown},
+				{"/origin", missing},
+				{"/target/LAT", unknown},
+				{"/target/Lon", unknown},
+				{"/target/lon", missing},
+			},
+		},
+		"names that need escaping in a pointer": {
+			oakland + `,"a/b":1,"c~d":2,"":3,"~1":4,"é\u0000":5}`, []ParamFault{
+				{"/", unknown}, {"/a~1b", unknown}, {"/c~0d", unknown}, {"/é\x00", unknown}, {"/~01", unknown},
+			},
+		},
+		"an origin missing, so no fare": {
+			`{"target":{"lat":0,"lon":90}}`, []ParamFault{{"/origin", missing}},
+		},
+		"a target missing, so no fare": {
+			`{"origin":{"lat":0,"lon":90}}`, []ParamFault{{"/target", missing}},
+		},
+		"a ride that is too long": {
+			`{"origin":{"lat":0,"lon":0},"target":{"lat":0,"lon":90}}`, []ParamFault{{"/target", tooFar}},
+		},
+		"faults of every kind at once": {
+			`{"callback_url":"http://example.com","extra":1,"origin":{"lat":0,"lon":0,"alt":9},"target":{"lat":0,"lon":90}}`,
+			[]ParamFault{
+				{"/callback_url", noHTTPS}, {"/extra", unknown}, {"/origin/alt", unknown}, {"/target", tooFar},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, faults := parseRide(t, c.doc)
+			slices.SortFunc(c.want, func(a, b ParamFault) int { return strings.Compare(a.Pointer, b.Pointer) })
+			if diff := cmp.Diff(c.want, faults); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestParseRideChecksTheCallbackURL(t *testing.T) {
+	t.Parallel()
+	long := "https://example.com/" + strings.Repeat("é", 2048-len("https://example.com/"))
+	for url, want := range map[string]string{
+		`"https://example.com"`:                  "",
+		`"HTTPS://example.com:8443/a?b=c&d=%20"`: "",
+		`"https://[2001:db8::1]/hook"`:           "",
+		`"https://münchen.example/"`:             "",
+		`"` + long + `"`:                         "",
+		`"` + long + `x"`:                        tooLong,
+		`1`:                                      "Must be a string or null.",
+		`["https://example.com"]`:                "Must be a string or null.",
+		`""`:                                     noHTTPS,
+		`"http://example.com"`:                   noHTTPS,
+		`"ftp://example.com"`:                    noHTTPS,
+		`"file:///etc/passwd"`:                   noHTTPS,
+		`"//example.com/hook"`:                   noHTTPS,
+		`"/hook"`:                                noHTTPS,
+		`"example.com"`:                          noHTTPS,
+		`"https:"`:                               noHTTPS,
+		`"https:///hook"`:                        noHTTPS,
+		`"https://:443/hook"`:                    noHTTPS,
+		`"https:example.com"`:                    noHTTPS,
+		`" https://example.com"`:                 noHTTPS,
+		`"https://exa mple.com"`:                 noHTTPS,
+		`"https://example.com:port/"`:            noHTTPS,
+		`"https://example.com/%zz"`:              noHTTPS,
+		`"https://[fe80::1/"`:                    noHTTPS,
+		`"https://good.example\\@evil.example"`:  noHTTPS,
+		`"https://user@example.com"`:             noUserinfo,
+		`"https://user:word@example.com"`:        noUserinfo,
+		`"https://@example.com"`:                 noUserinfo,
+		`"https://example.com/#part"`:            noFragment,
+		`"https://example.com/#"`:                noFragment,
+		`"https://example.com/\u0000"`:           noControls,
+		`"https://example.com/\r\nX-Evil: 1"`:    noControls,
+		`"https://example.com/\u0085"`:           noControls,
+		`"https://example.com/\u007f"`:           noControls,
+	} {
+		t.Run(url, func(t *testing.T) {
+			t.Parallel()
+			params, faults := parseRide(t, oakland+`,"callback_url":`+url+`}`)
+			if want == "" {
+				if len(faults) > 0 || params.CallbackURL == nil {
+					t.Errorf("faults %v, URL %v", faults, params.CallbackURL)
+				}
+				return
+			}
+			if diff := cmp.Diff([]ParamFault{{"/callback_url", want}}, faults); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestParseRideTakesARideAtTheMostItMayCost(t *testing.T) {
+	t.Parallel()
+	doc := []byte(canonical(t, oakland+"}"))
+	if _, faults, err := ParseRide(doc, 2350); err != nil || len(faults) > 0 {
+		t.Errorf("at the maximum: faults %v, error %v", faults, err)
+	}
+	if _, faults, err := ParseRide(doc, 2349); err != nil || len(faults) != 1 || faults[0].Pointer != "/target" {
+		t.Errorf("a cent beyond the maximum: faults %v, error %v", faults, err)
+	}
+}
+
+func TestParseRideRefusesWhatIsNotAnObject(t *testing.T) {
+	t.Parallel()
+	for _, doc := range []string{`null`, `true`, `1`, `1e999`, `"secret"`, `[]`, `[{"origin":1}]`} {
+		_, faults, err := ParseRide([]byte(canonical(t, doc)), 50_000)
+		if refusal, ok := errors.AsType[*JSONError](err); !ok || refusal.Reason != "The body is not a JSON object" || faults != nil {
+			t.Errorf("%s: faults %v, error %v", doc, faults, err)
+		}
+	}
+	if _, _, err := ParseRide(nil, 50_000); err == nil {
+		t.Error("no document at all was taken")
+	}
+}
+
+func TestParseRideIsStableAndSilentAboutValues(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		names := rapid.SampledFrom([]string{"origin", "target", "callback_url", "lat", "lon", "Lat", "x/y", ""})
+		values := rapid.SampledFrom([]any{"s3cr3t", overflow("33333e999"), 33333.0, nil, true, []any{"s3cr3t"}})
+		inner := rapid.Map(rapid.MapOfN(names, values, 0, 5), func(object map[string]any) any { return object })
+		object := rapid.MapOfN(names, rapid.OneOf(values, inner), 0, 8).Draw(t, "object")
+		doc := []byte(canonical(t, spell(t, object)))
+		_, faults, err := ParseRide(doc, 50_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, again, _ := ParseRide(doc, 50_000); !cmp.Equal(faults, again) {
+			t.Fatalf("first %v, then %v", faults, again)
+		}
+		for i, fault := range faults {
+			if strings.Contains(fault.Detail, "s3cr3t") || strings.Contains(fault.Detail, "33333") {
+				t.Fatalf("%s repeats a value: %s", fault.Pointer, fault.Detail)
+			}
+			if i > 0 && faults[i-1].Pointer >= fault.Pointer {
+				t.Fatalf("not sorted, or two faults at one field: %v", faults)
+			}
+		}
+	})
+}
+
+func parseRide(t *testing.T, doc string) (RideParams, []ParamFault) {
+	t.Helper()
+	params, faults, err := ParseRide([]byte(canonical(t, doc)), 50_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return params, faults
+}

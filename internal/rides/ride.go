@@ -1,0 +1,138 @@
+package rides
+
+import (
+	"bytes"
+	"encoding/base32"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// Ride is a ride as clients see it. The order of the fields is the order in a body.
+type Ride struct {
+	ID             string     `json:"id"` // ride_…
+	Object         string     `json:"object"`
+	CreatedAt      time.Time  `json:"created_at"`
+	Livemode       bool       `json:"livemode"`
+	Status         RideStatus `json:"status"`
+	Origin         Point      `json:"origin"`
+	Target         Point      `json:"target"`
+	Fare           Money      `json:"fare"`
+	Charge         *ChargeRef `json:"charge"` // nil until there is one
+	IdempotencyKey string     `json:"idempotency_key"`
+	CallbackURL    *string    `json:"callback_url"`
+}
+
+// Money is an amount in a currency's smallest unit.
+type Money struct {
+	Amount   int64  `json:"amount"`
+	Currency string `json:"currency"`
+}
+
+// ChargeRef names a ride's charge at Stripe.
+type ChargeRef struct {
+	ID            string `json:"id"`
+	PaymentIntent string `json:"payment_intent"`
+}
+
+// RideStatus is how a ride stands.
+type RideStatus string
+
+// The statuses of a ride. RideUnderReview is never stored: it is what a ride shows whose key is parked.
+const (
+	RidePending     RideStatus = "pending"
+	RideCharged     RideStatus = "charged"
+	RideDeclined    RideStatus = "declined"
+	RideUnderReview RideStatus = "under_review"
+	RideCanceled    RideStatus = "canceled"
+)
+
+// newRide is the ride that a key asks for, before anything was done. It is a pure function of the key, so that a
+// row that was lost in a fail-over is made again as it was.
+func newRide(key phases.Key, live bool) (Ride, error) {
+	// The parameters were validated when the key was new. They are decoded and never judged again: a stricter rule
+	// of a later version must not strand a ride that was accepted.
+	var params RideParams
+	if err := json.Unmarshal([]byte(key.Params), &params); err != nil {
+		return Ride{}, fmt.Errorf("decoding stored parameters: %w", err)
+	}
+	return Ride{
+		ID:             rideID(key.Account, key.Key),
+		Object:         "ride",
+		CreatedAt:      key.CreatedAt.UTC(),
+		Livemode:       live,
+		Status:         RidePending,
+		Origin:         params.Origin,
+		Target:         params.Target,
+		Fare:           Money{Amount: Fare(params.Origin, params.Target), Currency: Currency},
+		IdempotencyKey: key.Key,
+		CallbackURL:    params.CallbackURL,
+	}, nil
+}
+
+// rideID derives the ride's id from the key of its charge. An id from a sequence, or a random one, would be another
+// one after a row was lost and made again, and Stripe would refuse the other metadata under the same key.
+func rideID(account, key string) string {
+	return derivedID("ride_", phases.ForeignKey(hailFlow, pointCharge, account, key))
+}
+
+// derivedID returns an id that is a pure function of parts: prefix and 26 characters.
+func derivedID(prefix string, parts ...string) string {
+	digest := phases.Digest(append([]string{prefix}, parts...)...)
+	encoded := base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(digest[:16])
+	return prefix + strings.ToLower(encoded)
+}
+
+// Encode returns the ride as the body of an answer: one line, the same bytes for the same ride.
+func (r Ride) Encode() ([]byte, error) { return encodeJSON(r) }
+
+// encodeJSON returns value as one line of JSON, without the escapes that HTML would need.
+func encodeJSON(value any) ([]byte, error) {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return nil, fmt.Errorf("encoding body: %w", err)
+	}
+	return body.Bytes(), nil
+}
+
+// rideColumns are those that scanRide reads, of rides r and its key k. A ride whose key is parked is under review.
+const rideColumns = `r.id, r.created_at, CASE WHEN k.parked_reason IS NOT NULL THEN 'under_review' ELSE r.status END,
+	r.origin_lat, r.origin_lon, r.target_lat, r.target_lon, r.fare_amount, r.fare_currency,
+	r.charge_id, r.payment_intent_id, r.key, r.callback_url`
+
+// rideTables are the tables of rideColumns. A ride whose key's tombstone is gone has no key any more.
+const rideTables = `rides r LEFT JOIN idempotency_keys k ON k.account_id = r.account_id AND k.key = r.key`
+
+// scanner is a row of pgx or of a phase.
+type scanner interface {
+	Scan(dest ...any) error
+}
+
+// scanRide reads rideColumns.
+func scanRide(row scanner, live bool) (Ride, error) {
+	ride := Ride{Object: "ride", Livemode: live}
+	var charge, intent *string
+	err := row.Scan(&ride.ID, &ride.CreatedAt, &ride.Status,
+		&ride.Origin.Lat, &ride.Origin.Lon, &ride.Target.Lat, &ride.Target.Lon, &ride.Fare.Amount, &ride.Fare.Currency,
+		&charge, &intent, &ride.IdempotencyKey, &ride.CallbackURL)
+	if err != nil {
+		return Ride{}, err
+	}
+	ride.CreatedAt = ride.CreatedAt.UTC()
+	if charge != nil && intent != nil {
+		ride.Charge = &ChargeRef{ID: *charge, PaymentIntent: *intent}
+	}
+	return ride, nil
+}
+
+// collectRide is scanRide for pgx.CollectRows.
+func collectRide(live bool) pgx.RowToFunc[Ride] {
+	return func(row pgx.CollectableRow) (Ride, error) { return scanRide(row, live) }
+}

@@ -1,0 +1,300 @@
+package rides
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	stripe "github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/form"
+)
+
+const (
+	intentsPath = "/v1/payment_intents"
+	// listLimit is the most that Stripe returns in a page.
+	listLimit = 100
+	// listMargin is how much the clocks of Stripe and of our database may differ.
+	listMargin = time.Hour
+)
+
+// Stripe charges cards. It is safe for concurrent use; one process needs one, because what it learns of a refused
+// API key holds for all requests.
+type Stripe struct {
+	backend       stripe.Backend
+	key           string
+	timeout       time.Duration
+	saved500After time.Duration
+	refused       *gobreaker.CircuitBreaker[observation]
+	log           *slog.Logger
+	meters        *stripeMeters
+}
+
+// NewStripe returns a Stripe. The error is one sentence for whoever configures the program, without the key.
+func NewStripe(config StripeConfig) (*Stripe, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	meters, err := newStripeMeters(config.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("registering the metrics of Stripe: %w", err)
+	}
+	return &Stripe{
+		backend:       newBackend(config),
+		key:           config.Key,
+		timeout:       config.Timeout,
+		saved500After: config.Saved500After,
+		refused:       newRefusedBreaker(config.RefusedPause, meters),
+		log:           cmp.Or(config.Logger, slog.New(slog.DiscardHandler)),
+		meters:        meters,
+	}, nil
+}
+
+// newBackend returns stripe-go without all that it does by itself: no second tries (they outlast a lease, and
+// sleep through a canceled context), no telemetry, no log of its own, no redirects, no shared client.
+func newBackend(config StripeConfig) stripe.Backend {
+	transport := config.Transport
+	if transport == nil {
+		transport = newTransport(config.Timeout)
+	}
+	return stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
+		EnableTelemetry: new(false),
+		HTTPClient: &http.Client{
+			Transport:     stripeWire{next: transport},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
+		MaxNetworkRetries: new(int64(0)),
+		URL:               new(cmp.Or(config.URL, stripeURL)),
+	})
+}
+
+// newChargeForm returns the form that charges terms. The same terms make the same bytes.
+func newChargeForm(terms chargeTerms) ChargeForm {
+	var values form.Values
+	form.AppendTo(&values, &stripe.PaymentIntentParams{
+		Amount:             new(terms.Amount),
+		Currency:           new(terms.Currency),
+		Customer:           new(terms.Customer),
+		PaymentMethod:      new(terms.PaymentMethod),
+		Confirm:            new(true),
+		OffSession:         new(true),
+		PaymentMethodTypes: stripe.StringSlice([]string{"card"}),
+		Description:        new(terms.Description),
+		Metadata: map[string]string{
+			"ride_id":    terms.RideID,
+			"account_id": terms.AccountID,
+			"operation":  terms.Operation,
+		},
+	})
+	return ChargeForm(values.Encode())
+}
+
+// values returns the form as stripe-go sends it, or an error when that would be other bytes than the frozen ones.
+func (f ChargeForm) values() (*form.Values, error) {
+	values := new(form.Values)
+	for pair := range strings.SplitSeq(string(f), "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		name, errName := url.QueryUnescape(name)
+		value, errValue := url.QueryUnescape(value)
+		if err := errors.Join(errName, errValue); err != nil {
+			return nil, errors.New("the frozen form isn't form-encoded")
+		}
+		values.Add(name, value)
+	}
+	if values.Encode() != string(f) {
+		return nil, errors.New("the frozen form would be sent as other bytes")
+	}
+	return values, nil
+}
+
+// create sends the form under the idempotency key, which its metadata must carry too: otherwise what it makes could
+// not be found again.
+func (s *Stripe) create(ctx context.Context, key string, charge ChargeForm) observation {
+	values, err := charge.values()
+	if err == nil && charge.Operation() != key {
+		err = errors.New("the frozen form belongs to another idempotency key")
+	}
+	if err != nil {
+		return observation{call: callCharge, fault: faultForm, err: err}
+	}
+	return s.intent(ctx, callCharge, stripeRequest{http.MethodPost, intentsPath, key, values}, charge)
+}
+
+// read asks for a payment intent with its latest charge.
+func (s *Stripe) read(ctx context.Context, id string, charge ChargeForm) observation {
+	values := new(form.Values)
+	values.Add("expand[]", "latest_charge")
+	path := stripe.FormatURLPath(intentsPath+"/%s", id)
+	return s.intent(ctx, callRead, stripeRequest{http.MethodGet, path, "", values}, charge).about(id)
+}
+
+// cancel makes sure that a payment intent never succeeds. Its idempotency key is derived from the charge's, so
+// that a second attempt repeats the first.
+func (s *Stripe) cancel(ctx context.Context, id string, charge ChargeForm) observation {
+	values := new(form.Values)
+	values.Add("cancellation_reason", "abandoned")
+	path := stripe.FormatURLPath(intentsPath+"/%s/cancel", id)
+	return s.intent(ctx, callCancel, stripeRequest{http.MethodPost, path, charge.Operation() + "-cancel", values}, charge).about(id)
+}
+
+// intent makes a request whose answer is a payment intent.
+func (s *Stripe) intent(ctx context.Context, call string, r stripeRequest, charge ChargeForm) observation {
+	answer := new(stripe.PaymentIntent)
+	o := s.ask(ctx, call, r, answer)
+	if o.object() && (answer.Object != "payment_intent" || answer.ID == "") {
+		o.body = bodyOther // stripe-go reads {} as an intent without an id
+	}
+	if o.object() {
+		o.intent = readIntent(answer)
+	}
+	o.ours = charge.asked(o.intent)
+	return o
+}
+
+// An intentPage is one page of a list. Its fields are pointers, because a document that lacks them is no empty
+// list: stripe-go's own type couldn't tell.
+type intentPage struct {
+	stripe.APIResource
+	Object  string                   `json:"object"`
+	Data    *[]*stripe.PaymentIntent `json:"data"`
+	HasMore *bool                    `json:"has_more"`
+}
+
+// list reads all pages of the customer's payment intents since an hour before the first send, and notes those that
+// carry the charge's operation. A page that cannot be read is the whole answer: a part of the list shows nothing.
+func (s *Stripe) list(ctx context.Context, firstSentAt time.Time, charge ChargeForm) observation {
+	var found []string
+	for after := ""; ; {
+		page := new(intentPage)
+		o := s.ask(ctx, callList, stripeRequest{http.MethodGet, intentsPath, "", listValues(firstSentAt, charge, after)}, page)
+		if !o.object() {
+			return o
+		}
+		last, err := page.collect(&found, charge.Operation())
+		if err != nil || *page.HasMore && (last == "" || last == after) {
+			o.body = bodyOther
+			return o
+		}
+		if !*page.HasMore {
+			o.found = found
+			return o
+		}
+		after = last
+	}
+}
+
+func listValues(firstSentAt time.Time, charge ChargeForm, after string) *form.Values {
+	params := &stripe.PaymentIntentListParams{Customer: new(charge.Customer())}
+	params.Limit = new(int64(listLimit))
+	if !firstSentAt.IsZero() {
+		params.CreatedRange = &stripe.RangeQueryParams{GreaterThanOrEqual: firstSentAt.Add(-listMargin).Unix()}
+	}
+	if after != "" {
+		params.StartingAfter = new(after)
+	}
+	values := new(form.Values)
+	form.AppendTo(values, params)
+	return values
+}
+
+// collect adds the ids of the page's intents that carry operation to found, and returns the page's last id.
+func (p *intentPage) collect(found *[]string, operation string) (string, error) {
+	if p.Object != "list" || p.Data == nil || p.HasMore == nil {
+		return "", errors.New("the answer is no list")
+	}
+	last := ""
+	for _, intent := range *p.Data {
+		if intent == nil || intent.ID == "" {
+			return "", errors.New("the list holds something without an id")
+		}
+		last = intent.ID
+		if intent.Metadata["operation"] == operation && !slices.Contains(*found, last) {
+			*found = append(*found, last)
+		}
+	}
+	return last, nil
+}
+
+// A stripeRequest is one HTTP request to Stripe. A POST must have an idempotency key.
+type stripeRequest struct {
+	method, path, key string
+	values            *form.Values
+}
+
+// ask makes a request, unless Stripe refused our API key a moment ago.
+func (s *Stripe) ask(ctx context.Context, call string, r stripeRequest, answer stripe.LastResponseSetter) observation {
+	return s.unlessRefused(ctx, call, func() observation { return s.send(ctx, r, answer) })
+}
+
+// send makes a request by stripe-go, and tells what came of it by what was seen on the wire.
+func (s *Stripe) send(ctx context.Context, r stripeRequest, answer stripe.LastResponseSetter) observation {
+	seen := &exchange{key: r.key}
+	params := &stripe.Params{Context: seen.watch(ctx)}
+	if r.method != http.MethodGet {
+		params.SetIdempotencyKey(r.key)
+	}
+	err := s.backend.CallRaw(r.method, r.path, s.key, r.values, params, answer)
+	o := seen.observation(err)
+	var problem *stripe.Error
+	switch {
+	case o.fault != faultNone:
+	case err == nil:
+		o.body = bodyObject
+	case errors.As(err, &problem) && problem.Type != "":
+		o.body = bodyError
+		o.problem = readProblem(problem)
+		if problem.PaymentIntent != nil {
+			o.intent = readIntent(problem.PaymentIntent)
+		}
+	}
+	return o
+}
+
+func readProblem(e *stripe.Error) stripeProblem {
+	if e == nil {
+		return stripeProblem{}
+	}
+	return stripeProblem{
+		kind:        string(e.Type),
+		code:        string(e.Code),
+		declineCode: string(e.DeclineCode),
+		param:       e.Param,
+		message:     e.Msg,
+	}
+}
+
+func readIntent(pi *stripe.PaymentIntent) paymentIntent {
+	intent := paymentIntent{
+		id:        pi.ID,
+		status:    string(pi.Status),
+		amount:    pi.Amount,
+		received:  pi.AmountReceived,
+		currency:  string(pi.Currency),
+		rideID:    pi.Metadata["ride_id"],
+		accountID: pi.Metadata["account_id"],
+		operation: pi.Metadata["operation"],
+		failure:   readProblem(pi.LastPaymentError),
+	}
+	if pi.Customer != nil {
+		intent.customer = pi.Customer.ID
+	}
+	if charge := pi.LatestCharge; charge != nil {
+		intent.chargeID = charge.ID
+		intent.chargePaid = charge.Paid && charge.Captured
+		intent.refunded = charge.Refunded || charge.AmountRefunded > 0
+		intent.refundedInFull = charge.Refunded
+		intent.disputed = charge.Disputed
+		if intent.failure == (stripeProblem{}) {
+			intent.failure = stripeProblem{code: charge.FailureCode, message: charge.FailureMessage}
+		}
+	}
+	return intent
+}
