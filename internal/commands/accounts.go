@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/mail"
 	"strings"
@@ -29,13 +30,13 @@ type accountCreateFlags struct {
 // Validate refuses what can't be an account as wrong usage.
 func (f *accountCreateFlags) Validate() error {
 	if address, err := mail.ParseAddress(f.Email); err != nil || address.Address != f.Email {
-		return fmt.Errorf("--email must be a plain address such as ann@example.com")
+		return errors.New("--email must be a plain address such as ann@example.com")
 	}
 	if !isStripeID("cus_", f.StripeCustomer) {
-		return fmt.Errorf("--stripe-customer must be Stripe's id of a customer: cus_…")
+		return errors.New("--stripe-customer must be Stripe's id of a customer: cus_…")
 	}
 	if !isStripeID("pm_", f.PaymentMethod) && !isStripeID("card_", f.PaymentMethod) {
-		return fmt.Errorf("--payment-method must be Stripe's id of a payment method: pm_…")
+		return errors.New("--payment-method must be Stripe's id of a payment method: pm_…")
 	}
 	return nil
 }

@@ -212,7 +212,7 @@ func (a *attempt) adopt(r *row, froze bool) {
 func (a *attempt) result(ctx context.Context, end ending) (Result, error) {
 	switch end.kind {
 	case endFinished:
-		if a.request == nil || a.request.Async { // nobody else says so
+		if a.unattended() {
 			a.engine.log.InfoContext(ctx, "finished", append(a.attrs(), slog.Int("status", end.answer.Status))...)
 		}
 		return Result{Answer: end.answer, Replayed: end.replayed, Key: a.key}, nil

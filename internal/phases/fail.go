@@ -23,7 +23,9 @@ func (a *attempt) fail(ctx context.Context, cause error) error {
 		return cause
 	}
 	end := a.release(cause)
-	a.logFailure(ctx, cause, end)
+	if a.unattended() {
+		a.logFailure(ctx, cause, end)
+	}
 	_, err := a.commit(ctx, func(tx *Tx) (ending, error) {
 		if end.kind == endParked {
 			return end, a.note(tx, "key.parked", map[string]string{"reason": end.reason})
@@ -83,7 +85,11 @@ func (a *attempt) countFailure(cause error, end ending) ending {
 	return end
 }
 
-// logFailure logs an attempt's failure once, with its cause.
+// unattended tells that no caller waits for the attempt, who would log how it
+// ended.
+func (a *attempt) unattended() bool { return a.request == nil || a.request.Async }
+
+// logFailure logs an attempt's failure, with its cause.
 func (a *attempt) logFailure(ctx context.Context, cause error, end ending) {
 	level := slog.LevelWarn
 	attrs := append(a.attrs(), slog.Any("error", cause), slog.Float64("again_in_seconds", end.after.Seconds()))

@@ -118,8 +118,8 @@ func Reread(ctx context.Context, read func(context.Context) error) error {
 			return err
 		}
 		err = unavailable(err)
-		var pg *pgconn.PgError
-		lost := errors.Is(err, ErrUnavailable) && !errors.As(err, &pg) && !errors.Is(err, errUnsent)
+		pg, answered := errors.AsType[*pgconn.PgError](err)
+		lost := errors.Is(err, ErrUnavailable) && !errors.Is(err, errUnsent) && (!answered || !provesAbort(pg))
 		if !lost || try > maxRereads || !pause(ctx, try) {
 			return err
 		}

@@ -146,11 +146,10 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, NewProblemError(CodeUnsupportedMediaType, err)
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // a test's recorder has none
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	_ = control.SetReadDeadline(time.Time{}) // the payment may take longer than the body
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, NewProblemError(CodeBodyTooLarge, err)
 	}
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // writeTimeout bounds the writing of one answer. It runs from the moment when the answer is there, not from the
@@ -85,6 +87,9 @@ func (s *Service) logVisit(r *http.Request, x *visit, took time.Duration) {
 	if x.code == CodeInternal {
 		level = slog.LevelError
 	}
+	if panicked, ok := errors.AsType[*phases.PanicError](x.cause); ok {
+		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
+	}
 	s.log.LogAttrs(r.Context(), level, "request", attrs...)
 }
 
@@ -94,7 +99,7 @@ func (s *Service) handle(next handler) http.HandlerFunc {
 		x := visitOf(r.Context())
 		// A metric's label is the pattern: it must not grow with what clients send.
 		x.route = r.Method + " " + chi.RouteContext(r.Context()).RoutePattern()
-		if err := s.recovered(next, w, r); err != nil {
+		if err := guarded(next, w, r); err != nil {
 			refused := problemFor(err)
 			x.code, x.cause = refused.Problem.Code, err
 			refused.Problem.RequestID = x.requestID
@@ -107,26 +112,27 @@ func (s *Service) handle(next handler) http.HandlerFunc {
 	}
 }
 
-func (s *Service) recovered(next handler, w http.ResponseWriter, r *http.Request) (err error) {
+// guarded turns a panic of a handler into an error.
+func guarded(next handler, w http.ResponseWriter, r *http.Request) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			s.log.ErrorContext(r.Context(), "panic in a handler",
-				slog.Any("panic", value), slog.String("stack", string(debug.Stack())))
-			err = errPanic
+			err = &phases.PanicError{Value: value, Stack: debug.Stack()}
 		}
 	}()
 	return next(w, r)
 }
 
-var errPanic = errors.New("a handler panicked")
-
 // write sends an answer. What goes wrong here is the connection's trouble: the client asks again and gets a replay.
 func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	visitOf(r.Context()).status = status
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a test's recorder has none
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
+	// The deadline is this answer's. It must not cut off the next on the same connection.
+	_ = control.Flush()
+	_ = control.SetWriteDeadline(time.Time{})
 }
 
 // allowed lists the methods that a path takes (RFC 9110, section 15.5.6).

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 const (
 	sanFranciscoJSON = `{"lat":37.7749,"lon":-122.4194}`
 	oaklandJSON      = `{"lat":37.8044,"lon":-122.2712}`
-	aRide        = `{"origin":` + sanFranciscoJSON + `,"target":` + oaklandJSON + `}`
+	aRide            = `{"origin":` + sanFranciscoJSON + `,"target":` + oaklandJSON + `}`
 )
 
 // town is a whole service: a database of its own with tripwires, a fake Stripe, and the API over HTTP.
@@ -154,9 +155,7 @@ func (o *office) send(t *testing.T, c call) reply {
 	if c.key != "" {
 		request.Header.Set("Idempotency-Key", c.key)
 	}
-	for name, values := range c.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, c.header)
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		t.Fatalf("%s %s: %v", c.method, c.path, err)

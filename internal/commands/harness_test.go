@@ -1,0 +1,283 @@
+package commands
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+)
+
+// programVariable makes the test binary run as one of the programs, so that
+// tests can kill and stop real processes.
+const programVariable = "ROCKETRIDES_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	programs := map[string]func(context.Context, []string, io.Writer, io.Writer) int{
+		"api": API, "completer": Completer, "fakestripe": FakeStripe,
+	}
+	if program := programs[os.Getenv(programVariable)]; program != nil {
+		os.Exit(program(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	pgtest.Main(m)
+}
+
+const (
+	sanFranciscoToOakland = `{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}`
+	// lease is short, so that a test can wait for its end.
+	lease = 1500 * time.Millisecond
+)
+
+// scene is a database and a fake Stripe, on which a test starts processes.
+type scene struct {
+	url    string
+	pool   *pgxpool.Pool
+	fake   *fakestripe.Server
+	stripe string
+	// account and key are those of an account whose card works.
+	account, key string
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	fake, err := fakestripe.Open(fakestripe.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(fake)
+	t.Cleanup(func() { _ = fake.Close(); server.Close() })
+	s := &scene{url: pgtest.URL(t), fake: fake, stripe: server.URL}
+	s.pool = pgtest.Open(t, postgres.Options{URL: s.url})
+	made := struct {
+		AccountID string `json:"account_id"`
+		APIKey    string `json:"api_key"`
+	}{}
+	out := s.must(t, "api", "accounts", "create", "--email=ann@example.com", "--stripe-customer=cus_visa", "--payment-method=pm_card_visa", "--json")
+	if err := json.Unmarshal([]byte(out), &made); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	s.account, s.key = made.AccountID, made.APIKey
+	return s
+}
+
+// environment is what every process gets: nothing of this machine's own
+// settings.
+func (s *scene) environment(program string) []string {
+	return []string{
+		programVariable + "=" + program, "DATABASE_URL=" + s.url, "STRIPE_URL=" + s.stripe, "STRIPE_API_KEY=sk_test_scene",
+		"LEASE=" + lease.String(), "STRIPE_TIMEOUT=1s", "POLL=50ms", "LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0",
+		"LOG_FORMAT=json", "PATH=" + os.Getenv("PATH"), "USER=ann",
+	}
+}
+
+// run runs a program to its end.
+func (s *scene) run(t *testing.T, program string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, os.Args[0], args...)
+	command.Env = s.environment(program)
+	var out, errs bytes.Buffer
+	command.Stdout, command.Stderr = &out, &errs
+	err := command.Run()
+	if err != nil && command.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return command.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// must runs a program that has to succeed, and returns what it printed.
+func (s *scene) must(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	code, stdout, stderr := s.run(t, program, args...)
+	if code != 0 {
+		t.Fatalf("%s %s: exit %d: %s", program, strings.Join(args, " "), code, stderr)
+	}
+	return stdout
+}
+
+// process is a running program.
+type process struct {
+	command *exec.Cmd
+	api     string
+	admin   string
+	done    chan struct{}
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+// start starts a program and waits until it serves.
+func (s *scene) start(t *testing.T, program string, settings ...string) *process {
+	t.Helper()
+	p := &process{command: exec.Command(os.Args[0]), done: make(chan struct{})} //nolint:noctx // it ends by its own means, or in Cleanup
+	p.command.Env = append(s.environment(program), settings...)
+	stderr, err := p.command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	serving := make(chan struct{})
+	go p.read(stderr, serving)
+	t.Cleanup(func() {
+		p.signal(t, syscall.SIGKILL)
+		<-p.done
+		if t.Failed() {
+			t.Logf("%s said:\n%s", program, p.said())
+		}
+	})
+	select {
+	case <-serving:
+	case <-p.done:
+		t.Fatalf("%s ended before it served: %s", program, p.said())
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s doesn't serve: %s", program, p.said())
+	}
+	return p
+}
+
+// read follows a process's log, and finds its addresses there.
+func (p *process) read(stderr io.Reader, serving chan struct{}) {
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		p.mu.Lock()
+		p.log.WriteString(lines.Text() + "\n")
+		p.mu.Unlock()
+		var line struct{ Msg, API, Admin string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Admin != "" && p.admin == "" {
+			p.api, p.admin = "http://"+line.API, "http://"+line.Admin
+			close(serving)
+		}
+	}
+	_ = p.command.Wait()
+	close(p.done)
+}
+
+func (p *process) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+// signal signals a process that may have ended.
+func (p *process) signal(t *testing.T, signal syscall.Signal) {
+	t.Helper()
+	if err := p.command.Process.Signal(signal); err != nil && !strings.Contains(err.Error(), "already finished") {
+		t.Errorf("signalling: %v", err)
+	}
+}
+
+// kill kills a process as an accident would.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGKILL)
+	<-p.done
+}
+
+// answer is what a client got.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	err    error
+}
+
+// hail asks a process for the usual ride.
+func (s *scene) hail(p *process, key string) answer {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.api+"/v1/rides", strings.NewReader(sanFranciscoToOakland))
+	if err != nil {
+		return answer{err: err}
+	}
+	request.Header.Set("Authorization", "Bearer "+s.key)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", key)
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return answer{status: response.StatusCode, header: response.Header, body: string(body), err: err}
+}
+
+// hailing hails in the background.
+func (s *scene) hailing(p *process, key string) <-chan answer {
+	answers := make(chan answer, 1)
+	go func() { answers <- s.hail(p, key) }()
+	return answers
+}
+
+// reached waits until Stripe was asked n times.
+func (s *scene) reached(t *testing.T, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	post := func(send fakestripe.Send) bool { return send.Method == http.MethodPost }
+	if err := s.fake.WaitSends(ctx, n, post); err != nil {
+		t.Fatalf("waiting for Stripe to be asked: %v", err)
+	}
+}
+
+func number(t *testing.T, s *scene, sql string, args ...any) int {
+	t.Helper()
+	var n int
+	if err := s.pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+// waitFor polls a condition that another process brings about.
+func waitFor(t *testing.T, what string, limit time.Duration, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s", what, limit)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// charged waits until a key's ride is charged, and checks that it is so once.
+func (s *scene) charged(t *testing.T, key string, limit time.Duration) {
+	t.Helper()
+	waitFor(t, "the ride of "+key+" is charged", limit, func() bool {
+		return number(t, s, `SELECT count(*) FROM rides r JOIN idempotency_keys k USING (account_id, key)
+			WHERE key = $1 AND r.status = 'charged' AND k.finished_at IS NOT NULL`, key) == 1
+	})
+	s.once(t)
+}
+
+// once checks that no ride was charged twice, and each that is charged, once.
+func (s *scene) once(t *testing.T) {
+	t.Helper()
+	for ride, n := range s.fake.Charges() {
+		if n != 1 {
+			t.Errorf("ride %s was charged %d times", ride, n)
+		}
+	}
+	if rides, receipts := number(t, s, `SELECT count(*) FROM rides WHERE status = 'charged'`),
+		number(t, s, `SELECT count(*) FROM staged_jobs`); rides > len(s.fake.Charges()) || rides != receipts {
+		t.Errorf("%d charged rides, %d receipts, %d charges", rides, receipts, len(s.fake.Charges()))
+	}
+}

@@ -1,0 +1,245 @@
+package commands
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+)
+
+// TestAKilledAPI: kill -9 in the middle of a charge; the completer brings the
+// ride to its end when the lease is over.
+func TestAKilledAPI(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"fused", "stepwise"} {
+		for name, fault := range map[string]fakestripe.Fault{
+			"before Stripe has charged": {Kind: fakestripe.Delayed},
+			"after Stripe has charged":  {Kind: fakestripe.Delayed},
+		} {
+			t.Run(mode+" "+name, func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t)
+				gate := make(chan struct{})
+				if name == "before Stripe has charged" {
+					fault.HoldBefore = gate
+				} else {
+					fault.HoldAfter = gate
+				}
+				s.fake.Script(fault)
+				api := s.start(t, "api", "PHASES="+mode)
+				s.start(t, "completer", "PHASES="+mode)
+				answers := s.hailing(api, "k")
+				s.reached(t, 1)
+				api.kill(t)
+				killed := time.Now()
+				if a := <-answers; a.err == nil {
+					t.Errorf("a killed process answered %d", a.status)
+				}
+				close(gate)
+				s.charged(t, "k", lease+10*time.Second)
+				t.Logf("charged %s after the kill, with a lease of %s", time.Since(killed).Round(time.Millisecond), lease)
+				again := s.hail(s.start(t, "api"), "k")
+				if again.status != http.StatusCreated || again.header.Get("Idempotent-Replayed") != "true" {
+					t.Errorf("the retry got %d: %s %v", again.status, again.body, again.err)
+				}
+				s.once(t)
+			})
+		}
+	}
+}
+
+// TestAStoppedAPI: a process that sleeps through its lease and wakes up changes
+// nothing, and answers with what was stored in the meantime.
+func TestAStoppedAPI(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	gate := make(chan struct{})
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldAfter: gate})
+	api := s.start(t, "api", "STRIPE_TIMEOUT=20s", "LEASE=21s")
+	answers := s.hailing(api, "k")
+	s.reached(t, 1)
+	api.signal(t, syscall.SIGSTOP)
+	if _, err := s.pool.Exec(t.Context(), `UPDATE idempotency_keys SET leased_until = now()`); err != nil {
+		t.Fatal(err)
+	}
+	close(gate)
+	s.start(t, "completer")
+	s.charged(t, "k", 20*time.Second)
+	rows := `SELECT md5(string_agg(k::text || r::text, '')) = $1 FROM idempotency_keys k JOIN rides r USING (account_id, key)`
+	var before string
+	if err := s.pool.QueryRow(t.Context(), strings.Replace(rows, " = $1", "", 1)).Scan(&before); err != nil {
+		t.Fatal(err)
+	}
+	api.signal(t, syscall.SIGCONT)
+	woken := <-answers
+	var same bool
+	if err := s.pool.QueryRow(t.Context(), rows, before).Scan(&same); err != nil || !same {
+		t.Errorf("the woken process changed rows (%v)", err)
+	}
+	stored := s.hail(s.start(t, "api"), "k")
+	if woken.status != http.StatusCreated || woken.body != stored.body {
+		t.Errorf("the woken process answered %d %s (%v), stored is %s", woken.status, woken.body, woken.err, stored.body)
+	}
+	s.once(t)
+}
+
+// TestAClosedSocket: a client that goes away in the middle finds its ride
+// charged, and no completer is running.
+func TestAClosedSocket(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	gate := make(chan struct{})
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
+	api := s.start(t, "api", "STRIPE_TIMEOUT=20s", "LEASE=21s")
+	closed := s.hailAndLeave(t, api, "k")
+	s.reached(t, 1)
+	closed()
+	close(gate)
+	s.charged(t, "k", 20*time.Second)
+}
+
+// TestTerminating: SIGTERM lets what runs come to its end, and gives back what
+// doesn't, so that another process goes on before any lease has ended.
+func TestTerminating(t *testing.T) {
+	t.Parallel()
+
+	t.Run("a ride that ends in time is answered", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t)
+		gate := make(chan struct{})
+		s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
+		api := s.start(t, "api", "STRIPE_TIMEOUT=20s", "LEASE=21s")
+		answers := s.hailing(api, "k")
+		s.reached(t, 1)
+		api.signal(t, syscall.SIGTERM)
+		waitFor(t, "it isn't ready any more", 10*time.Second, func() bool { return get(t, api.admin+"/readyz") == 503 })
+		if a := s.hail(api, "late"); a.status != 503 || a.header.Get("Retry-After") == "" {
+			t.Errorf("a late ride got %d %v", a.status, a.err)
+		}
+		close(gate)
+		if a := <-answers; a.status != 201 {
+			t.Errorf("the running ride got %d %v", a.status, a.err)
+		}
+		<-api.done
+		if code := api.command.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		if n := number(t, s, `SELECT count(*) FROM idempotency_keys`); n != 1 {
+			t.Errorf("%d keys, want 1: the late one was claimed", n)
+		}
+	})
+
+	t.Run("a ride that doesn't is given back, due at once", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t)
+		gate := make(chan struct{})
+		s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
+		api := s.start(t, "api", "STRIPE_TIMEOUT=30s", "LEASE=10m", "SHUTDOWN_TIMEOUT=1s")
+		answers := s.hailing(api, "k")
+		s.reached(t, 1)
+		api.signal(t, syscall.SIGTERM)
+		if a := <-answers; a.status != 503 || a.header.Get("Retry-After") == "" {
+			t.Errorf("it was answered with %d %s %v", a.status, a.body, a.err)
+		}
+		<-api.done
+		if code := api.command.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		close(gate)
+		s.start(t, "completer", "STRIPE_TIMEOUT=30s", "LEASE=10m")
+		s.charged(t, "k", 10*time.Second)
+	})
+}
+
+// TestTwoOfEach: two of each program on one database, all under one load.
+func TestTwoOfEach(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.fake.Script(
+		fakestripe.Fault{Kind: fakestripe.DropAfter, Skip: 5, Times: 5},
+		fakestripe.Fault{Kind: fakestripe.Unsaved500, Skip: 10, Times: 5},
+		fakestripe.Fault{Kind: fakestripe.DropBefore, Skip: 15, Times: 5},
+	)
+	apis := []*process{s.start(t, "api"), s.start(t, "api", "PHASES=stepwise")}
+	s.start(t, "completer", "BACKOFF_INITIAL=50ms")
+	s.start(t, "completer", "BACKOFF_INITIAL=50ms")
+	const rides = 40
+	var group sync.WaitGroup
+	for i := range rides {
+		for _, api := range apis { // each ride is asked for twice at once, at both
+			group.Go(func() {
+				if a := s.hail(api, fmt.Sprint("k", i)); a.err != nil || a.status != 201 && a.status != 409 && a.status != 503 {
+					t.Errorf("ride %d got %d %s %v", i, a.status, a.body, a.err)
+				}
+			})
+		}
+	}
+	group.Wait()
+	waitFor(t, "all rides are charged", 30*time.Second, func() bool {
+		return number(t, s, `SELECT count(*) FROM idempotency_keys WHERE finished_at IS NOT NULL AND response_status = 201`) == rides
+	})
+	s.once(t)
+	var first answer
+	for i, api := range append(apis, apis...) {
+		a := s.hail(api, "k0")
+		if i > 0 && a.body != first.body || a.status != 201 {
+			t.Errorf("answers differ: %s and %s", first.body, a.body)
+		}
+		first = a
+	}
+}
+
+// TestOnce: the completer as a cron job.
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter, Times: 20})
+	api := s.start(t, "api")
+	for i := range 20 {
+		if a := s.hail(api, fmt.Sprint("k", i)); a.status != 503 {
+			t.Fatalf("got %d %v", a.status, a.err)
+		}
+	}
+	if _, err := s.pool.Exec(t.Context(), `UPDATE idempotency_keys SET run_after = now()`); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := s.must(t, "completer", "once"), "finished 20, released 0, parked 0, lost 0, reaped 0, deleted 0\n"; got != want {
+		t.Errorf("it printed %q, want %q", got, want)
+	}
+	if got, want := s.must(t, "completer", "once", "--json"), `{"finished":0,"released":0,"parked":0,"lost":0,"reaped":0,"deleted":0}`+"\n"; got != want {
+		t.Errorf("it printed %q, want %q", got, want)
+	}
+	s.once(t)
+	if got := s.must(t, "completer", "once", "--retention=1ms"); !strings.HasPrefix(got, "finished 0, released 0, parked 0, lost 0, reaped 20") {
+		t.Errorf("it printed %q", got)
+	}
+	if a := s.hail(api, "k0"); a.status != 422 || !strings.Contains(a.body, "idempotency_key_expired") {
+		t.Errorf("a reaped key gives %d %s", a.status, a.body)
+	}
+}
+
+// TestPostgresRestarts: the pool is full of dead connections, and nobody notices.
+func TestPostgresRestarts(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	api := s.start(t, "api")
+	for i := range 3 {
+		if a := s.hail(api, fmt.Sprint("before", i)); a.status != 201 {
+			t.Fatalf("got %d %v", a.status, a.err)
+		}
+		if _, err := s.pool.Exec(t.Context(), `
+			SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'rocketrides-api'`); err != nil {
+			t.Fatal(err)
+		}
+		if a := s.hail(api, fmt.Sprint("after", i)); a.status != 201 {
+			t.Errorf("after all its connections were lost a ride got %d %s %v", a.status, a.body, a.err)
+		}
+	}
+	s.once(t)
+}
