@@ -191,3 +191,19 @@ func (f fake) wantCharges(t *testing.T, ride string, want int) {
 		t.Errorf("%s has %d succeeded charges, want %d", ride, got, want)
 	}
 }
+
+func advance(t *testing.T, f fake, d time.Duration) {
+	t.Helper()
+	if err := f.Advance(d); err != nil {
+		t.Fatalf("Advance: %v", err)
+	}
+}
+
+// reopen closes a fake and opens another on its directory.
+func reopen(t *testing.T, f fake, dir string) fake {
+	t.Helper()
+	if err := f.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+	return open(t, Options{Dir: dir})
+}

@@ -3,7 +3,6 @@ package fakestripe
 import (
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -206,77 +205,6 @@ func TestTheOrderOfTheFieldsDoesNotMatter(t *testing.T) {
 	f.post(t, "/v1/customers", "k1", "email=E&name=N").wantHeader(t, "Idempotent-Replayed", "true")
 }
 
-// "The request conflicts with another request that's executing concurrently":
-// 409 with the code idempotency_key_in_use, and nothing saved.
-func TestConcurrentUseOfAKeyIs409(t *testing.T) {
-	t.Parallel()
-	f := open(t, Options{})
-	gate := make(chan struct{})
-	f.Script(Fault{Kind: Delayed, HoldBefore: gate})
-	first := make(chan reply, 1)
-	go func() { first <- f.post(t, intents, "k1", hail("r")) }()
-	if err := f.WaitSends(soon(t), 1, nil); err != nil {
-		t.Fatal(err)
-	}
-	for _, form := range []string{hail("r"), hail("other")} {
-		second := f.post(t, intents, "k1", form)
-		second.want(t, 409, "error.code", "idempotency_key_in_use", "error.type", "invalid_request_error")
-		second.wantHeader(t, "Stripe-Should-Retry", "true", "Idempotent-Replayed", "")
-	}
-	f.wantCharges(t, "r", 0)
-	close(gate)
-	answer := <-first
-	answer.want(t, 200)
-	again := f.post(t, intents, "k1", hail("r"))
-	again.wantHeader(t, "Idempotent-Replayed", "true")
-	if again.body != answer.body {
-		t.Errorf("the replay is %s, want %s", again.body, answer.body)
-	}
-	f.wantCharges(t, "r", 1)
-}
-
-// Whatever the timing, one key executes once.
-func TestSixtyFourConcurrentRequestsWithOneKeyExecuteOnce(t *testing.T) {
-	t.Parallel()
-	f := open(t, Options{Dir: t.TempDir()})
-	const clients = 64
-	bodies := make([]string, clients)
-	fresh := make([]bool, clients)
-	var all sync.WaitGroup
-	for i := range clients {
-		all.Go(func() {
-			for {
-				r, err := try(t, http.MethodPost, f.url+intents, "k1", hail("r"))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if r.status != http.StatusConflict {
-					bodies[i], fresh[i] = r.body, r.header.Get("Idempotent-Replayed") == ""
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-	executed := 0
-	for i := range clients {
-		if bodies[i] != bodies[0] {
-			t.Errorf("client %d got %s, client 0 got %s", i, bodies[i], bodies[0])
-		}
-		if fresh[i] {
-			executed++
-		}
-	}
-	if executed != 1 {
-		t.Errorf("%d answers are no replays, want 1", executed)
-	}
-	f.wantCharges(t, "r", 1)
-	if got := len(f.PaymentIntents()); got != 1 {
-		t.Errorf("there are %d payment intents, want 1", got)
-	}
-}
-
 // The rule: "You can remove keys from the system automatically after they're at least 24
 // hours old. We generate a new request if a key is reused after the original is
 // pruned".
@@ -357,20 +285,4 @@ func TestEveryAnswerCarriesItsRequestIDVersionAndKey(t *testing.T) {
 		}
 		seen[id] = true
 	}
-}
-
-func advance(t *testing.T, f fake, d time.Duration) {
-	t.Helper()
-	if err := f.Advance(d); err != nil {
-		t.Fatalf("Advance: %v", err)
-	}
-}
-
-// reopen closes a fake and opens another on its directory.
-func reopen(t *testing.T, f fake, dir string) fake {
-	t.Helper()
-	if err := f.Close(); err != nil {
-		t.Fatalf("Close: %v", err)
-	}
-	return open(t, Options{Dir: dir})
 }
