@@ -37,22 +37,14 @@ func openDriver(ctx context.Context, config *pgx.ConnConfig) (*driver, error) {
 	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	stop := context.AfterFunc(ctx, func() { cut(ctx, session) })
+	// pgx finds the session cut, and has the server cancel what it is doing.
+	stop := context.AfterFunc(ctx, func() { _ = session.PgConn().Conn().Close() })
 	inner, err := pgxmigrate.WithInstance(db, &pgxmigrate.Config{})
 	if err != nil {
 		stop()
 		return nil, errors.Join(err, db.Close())
 	}
 	return &driver{Driver: inner, stopCancel: stop}, nil
-}
-
-// cut ends what the session is doing and makes everything after it fail. Both
-// calls are safe beside the goroutine that uses the session.
-func cut(ctx context.Context, session *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
-	_ = session.PgConn().CancelRequest(ctx)
-	_ = session.PgConn().Conn().Close()
 }
 
 // Close ends the session.
@@ -100,11 +92,10 @@ func (d *driver) runInPieces(sql []byte) error {
 // versionSQL ends a file that is one transaction. It deletes and doesn't
 // truncate, as golang-migrate does, so that readers of the version needn't wait.
 func (d *driver) versionSQL() string {
-	sql := "\nDELETE FROM schema_migrations;\n"
-	if d.version != database.NilVersion {
-		sql += fmt.Sprintf("INSERT INTO schema_migrations (version, dirty) VALUES (%d, false);\n", d.version)
-	}
-	return sql + "COMMIT;"
+	return fmt.Sprintf(`
+		DELETE FROM schema_migrations;
+		INSERT INTO schema_migrations (version, dirty) VALUES (%d, false);
+		COMMIT;`, d.version)
 }
 
 // run keeps the server's error and leaves out the text of the file, and the

@@ -79,8 +79,8 @@ func openHomeAsRoot(ctx context.Context, dir string, logger *slog.Logger) (home,
 	if err := h.own(dir); err != nil {
 		return home{}, err
 	}
-	if h.reachable(ctx) {
-		return h, nil
+	if reachable, err := h.reachable(ctx); reachable || err != nil {
+		return h, err
 	}
 	if h.dir, err = h.move(ctx, link, logger); err != nil {
 		return home{}, fmt.Errorf("the account that runs Postgres (uid %d) can't reach %s, and its files can't live in %s: %w",
@@ -136,8 +136,16 @@ func (h home) ownAll(dir string) error {
 
 // reachable tries it as the account. Permission bits alone don't tell: there
 // are access lists, and file systems that know no root.
-func (h home) reachable(ctx context.Context) bool {
-	return run(h.command(ctx, "/bin/sh", "-c", "test -w .")) == nil
+func (h home) reachable(ctx context.Context) (bool, error) {
+	err := run(h.command(ctx, "/bin/sh", "-c", "test -w ."))
+	exit, exited := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil:
+		return true, nil
+	case exited && exit.ExitCode() == 1, errors.Is(err, fs.ErrPermission):
+		return false, nil
+	}
+	return false, fmt.Errorf("trying whether the account that runs Postgres can reach %s: %w", h.dir, err)
 }
 
 // move makes link a link to a folder that the account can reach. Such a folder
@@ -188,13 +196,22 @@ func (h home) discard(ctx context.Context, logger *slog.Logger) error {
 	return os.RemoveAll(h.dir)
 }
 
+// create makes a file anew. It never writes through what is there: as root, that
+// could be a link which the account put in its own folder.
+func (h home) create(name string) (*os.File, error) {
+	if err := os.Remove(h.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(h.path(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+}
+
 func (h home) path(name string) string { return filepath.Join(h.dir, name) }
 
 // lock keeps every other process, and every other server of this one, from the
 // home, until the process ends or unlock is called. The children don't inherit
 // it.
 func (h home) lock() (unlock func(), err error) {
-	file, err := os.OpenFile(h.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(h.path("lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the server's folder: %w", err)
 	}

@@ -51,10 +51,7 @@ func (s *Server) initialize(ctx context.Context) error {
 func (s *Server) initdb(ctx context.Context) error {
 	s.config.Logger.InfoContext(ctx, "making a database, once", slog.String("dir", s.home.dir), slog.String("with", s.config.Binaries))
 	password := s.home.path("password")
-	if err := os.WriteFile(password, []byte(rand.Text()+"\n"), 0o600); err != nil {
-		return err
-	}
-	if err := s.home.own(password); err != nil {
+	if err := s.writePassword(password); err != nil {
 		return err
 	}
 	fresh := s.home.path("data.new")
@@ -70,6 +67,15 @@ func (s *Server) initdb(ctx context.Context) error {
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(output.Bytes()))
 	}
 	return os.Rename(fresh, s.home.path("data"))
+}
+
+func (s *Server) writePassword(path string) error {
+	file, err := s.home.create("password")
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(rand.Text() + "\n")
+	return errors.Join(err, file.Close(), s.home.own(path))
 }
 
 // launch starts the server, again where waiting or another port may help.
@@ -97,7 +103,7 @@ func (s *Server) try(ctx context.Context, port int) (err error) {
 	if s.config.Port, err = freePort(ctx, port); err != nil {
 		return err
 	}
-	log, err := os.OpenFile(s.Log(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	log, err := s.home.create("log")
 	if err != nil {
 		return fmt.Errorf("opening the server's log: %w", err)
 	}

@@ -156,8 +156,11 @@ func TestMigrateFailures(t *testing.T) {
 		url := pgtest.EmptyURL(t)
 		m := migrator("BEGIN;\nCREATE TABLE extra (n int);\nINSERT INTO rides (id) VALUES ('secret');\nCOMMIT;\n")
 		err := m.Up(t.Context(), url)
-		if err == nil || !strings.Contains(err.Error(), "version 2") || strings.Contains(err.Error(), "CREATE TABLE") {
-			t.Fatalf("err = %v, want one that names the version and doesn't quote the file", err)
+		if err == nil || !strings.Contains(err.Error(), "version 2") {
+			t.Fatalf("err = %v, want one that names the version", err)
+		}
+		if strings.Contains(err.Error(), "CREATE TABLE") || strings.Contains(err.Error(), "aborted") {
+			t.Errorf("err = %v, want one without the file's text and without what follows from the failure", err)
 		}
 		conn := connect(t, url)
 		if version, dirty := state(t, conn); version != 1 || dirty {
@@ -222,12 +225,18 @@ func TestMigrateWaitsForLocks(t *testing.T) {
 	migrated := make(chan error)
 	go func() { migrated <- m.Up(t.Context(), url) }()
 	watcher := connect(t, url)
-	eventually(t, "the migration waits for the reader", func() bool {
-		var waiting bool
+	tries := make(map[int]bool) // by the process id of their sessions
+	eventually(t, "the migration waits for the reader, a second time", func() bool {
+		var waiting int
 		err := watcher.QueryRow(t.Context(), `
-			SELECT EXISTS (SELECT 1 FROM pg_stat_activity
-			                WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waiting)
-		return err == nil && waiting
+			SELECT coalesce(max(pid), 0) FROM pg_stat_activity
+			 WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tries[waiting] = true
+		delete(tries, 0)
+		return len(tries) > 1
 	})
 	execute(t, reader, "COMMIT")
 	if err := <-migrated; err != nil {
@@ -250,7 +259,7 @@ func TestMigrateEndsWithItsContext(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() { ended <- m.Up(ctx, url) }()
 	eventually(t, "the migration runs", func() bool { return running("%pg_sleep%") })
 
@@ -262,8 +271,13 @@ func TestMigrateEndsWithItsContext(t *testing.T) {
 	}
 
 	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("the first migrator: %v, want context.Canceled", err)
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the first migrator: %v, want context.Canceled", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the first migrator goes on 20s after it was cancelled")
 	}
 	eventually(t, "the server ends the statement", func() bool { return !running("%pg_sleep%") })
 	if version, dirty := state(t, watcher); version != 1 || dirty {
@@ -272,103 +286,4 @@ func TestMigrateEndsWithItsContext(t *testing.T) {
 	if err := migrator("BEGIN;\nCREATE TABLE extra (n int);\nCOMMIT;\n").Up(t.Context(), url); err != nil {
 		t.Errorf("the next migrator: %v", err)
 	}
-}
-
-func TestMigrateSetsTimeouts(t *testing.T) {
-	t.Parallel()
-	timeouts := func(t *testing.T, url string) map[string]string {
-		t.Helper()
-		conn := connect(t, url)
-		found := make(map[string]string)
-		for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
-			found[name] = show(t, conn, name)
-		}
-		return found
-	}
-
-	t.Run("for a role that has none", func(t *testing.T) {
-		t.Parallel()
-		url := pgtest.EmptyURL(t)
-		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
-			t.Fatal(err)
-		}
-		want := map[string]string{
-			"statement_timeout": "10s", "lock_timeout": "2s", "idle_in_transaction_session_timeout": "30s",
-		}
-		if diff := cmp.Diff(want, timeouts(t, url)); diff != "" {
-			t.Errorf("time-outs (-want +got):\n%s", diff)
-		}
-		pgtest.Open(t, postgres.Options{URL: url})
-	})
-	t.Run("but not where an operator chose one", func(t *testing.T) {
-		t.Parallel()
-		url := pgtest.EmptyURL(t)
-		operator := connect(t, url)
-		database := pgx.Identifier{operator.Config().Database}.Sanitize()
-		execute(t, operator, "ALTER DATABASE "+database+" SET statement_timeout = '7s'")
-		execute(t, operator, "ALTER ROLE CURRENT_USER IN DATABASE "+database+" SET lock_timeout = '3s'")
-		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
-			t.Fatal(err)
-		}
-		want := map[string]string{
-			"statement_timeout": "7s", "lock_timeout": "3s", "idle_in_transaction_session_timeout": "30s",
-		}
-		if diff := cmp.Diff(want, timeouts(t, url)); diff != "" {
-			t.Errorf("time-outs (-want +got):\n%s", diff)
-		}
-	})
-	t.Run("and its own session has none but on locks", func(t *testing.T) {
-		t.Parallel()
-		url := pgtest.URL(t)
-		execute(t, connect(t, url), "DROP TABLE schema_migrations; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-		m := migrator("BEGIN;\nCREATE TABLE seen AS SELECT current_setting('statement_timeout') AS s, " +
-			"current_setting('idle_in_transaction_session_timeout') AS i, current_setting('lock_timeout') AS l;\nCOMMIT;\n")
-		if err := m.Up(t.Context(), url); err != nil {
-			t.Fatal(err)
-		}
-		var s, i, l string
-		if err := connect(t, url).QueryRow(t.Context(), `SELECT s, i, l FROM seen`).Scan(&s, &i, &l); err != nil {
-			t.Fatal(err)
-		}
-		if s != "0" || i != "0" || l != "5s" {
-			t.Errorf("a migration ran with statement_timeout %s, idle_in_transaction_session_timeout %s, lock_timeout %s", s, i, l)
-		}
-	})
-}
-
-func TestCheckSchema(t *testing.T) {
-	t.Parallel()
-
-	for _, c := range []struct{ name, change, want string }{
-		{"the schema of this binary passes", `SELECT 1`, ""},
-		{"a newer schema passes", `UPDATE schema_migrations SET version = 999`, ""},
-		{"an older schema is refused", `UPDATE schema_migrations SET version = 0`, "run `api migrate`"},
-		{"a schema without a version is refused", `DELETE FROM schema_migrations`, "run `api migrate`"},
-		{"no schema is refused", `DROP TABLE schema_migrations`, "run `api migrate`"},
-		{"a dirty schema is refused", `UPDATE schema_migrations SET dirty = true`, "half-way"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			pool := pgtest.New(t)
-			if _, err := pool.Exec(t.Context(), c.change); err != nil {
-				t.Fatal(err)
-			}
-			err := postgres.CheckSchema(t.Context(), pool)
-			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-				t.Errorf("err = %v, want %q", err, c.want)
-			}
-		})
-	}
-	t.Run("migrating leaves a newer schema alone", func(t *testing.T) {
-		t.Parallel()
-		url := pgtest.URL(t)
-		conn := connect(t, url)
-		execute(t, conn, `UPDATE schema_migrations SET version = 999`)
-		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
-			t.Error(err)
-		}
-		if version, dirty := state(t, conn); version != 999 || dirty {
-			t.Errorf("version = %d, dirty = %t; want 999, false", version, dirty)
-		}
-	})
 }

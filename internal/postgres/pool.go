@@ -23,6 +23,9 @@ const (
 	// the URL has no connect_timeout.
 	connectTimeout = 5 * time.Second
 
+	// pingAfter is how long a connection may be idle and still be trusted.
+	pingAfter = 30 * time.Second
+
 	// pingTimeout bounds the check of a connection that was idle.
 	pingTimeout = 2 * time.Second
 
@@ -106,6 +109,10 @@ func (o Options) config(ctx context.Context) (*pgxpool.Config, error) {
 	config.MaxConnIdleTime = 5 * time.Minute
 	config.HealthCheckPeriod = 30 * time.Second
 	config.PingTimeout = pingTimeout
+	// A ping costs a round trip. Readers read again when a connection turns out
+	// to be dead, and writers find out what became of a transaction anyway; only
+	// one that was idle for long is worth asking.
+	config.ShouldPing = func(_ context.Context, idle pgxpool.ShouldPingParams) bool { return idle.IdleDuration > pingAfter }
 	o.configureConn(ctx, config)
 	return config, nil
 }

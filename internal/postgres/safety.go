@@ -68,15 +68,15 @@ func readSession(ctx context.Context, conn *pgx.Conn) (session, error) {
 func (s session) check() error {
 	switch {
 	case s.Fsync == "off":
-		return unsafe("fsync is off, so a crash can lose rides whose cards were charged; set fsync = on in postgresql.conf")
+		return refuse("fsync is off, so a crash can lose rides whose cards were charged; set fsync = on in postgresql.conf")
 	case s.FullPageWrites == "off":
-		return unsafe("full_page_writes is off, so a crash can corrupt tables; set full_page_writes = on in postgresql.conf")
+		return refuse("full_page_writes is off, so a crash can corrupt tables; set full_page_writes = on in postgresql.conf")
 	case s.SynchronousCommit == "off":
-		return unsafe("synchronous_commit is off, so a crash can lose rides whose cards were charged; set it to on for role %q", s.Role)
+		return refuse("synchronous_commit is off, so a crash can lose rides whose cards were charged; set it to on for role %q", s.Role)
 	case s.InRecovery:
-		return unsafe("this server is a standby and takes no writes; point the database URL at the primary")
+		return refuse("this server is a standby and takes no writes; point the database URL at the primary")
 	case s.ReadOnly == "on":
-		return unsafe("default_transaction_read_only is on, so nothing can be written; set it to off for role %q in database %q", s.Role, s.Database)
+		return refuse("default_transaction_read_only is on, so nothing can be written; set it to off for role %q in database %q", s.Role, s.Database)
 	}
 	return s.checkTimeouts()
 }
@@ -86,7 +86,7 @@ func (s session) check() error {
 func (s session) checkTimeouts() error {
 	for _, limit := range limits {
 		if limit.of(s) == "0" {
-			return unsafe("%s is 0 for role %q in database %q, so a stuck statement would keep its locks for ever; "+
+			return refuse("%s is 0 for role %q in database %q, so a stuck statement would keep its locks for ever; "+
 				"run `api migrate` as that role, and take %[1]s=0 out of the database URL if it is there", limit.name, s.Role, s.Database)
 		}
 	}
@@ -98,15 +98,15 @@ func (s session) checkTimeouts() error {
 // all or nothing. PgBouncer refuses BEGIN then; behind a pooler that lets it
 // through, the next statement finds itself outside of a transaction.
 func checkTransactions(ctx context.Context, conn *pgx.Conn) error {
-	const refused = "BEGIN and COMMIT don't reach the same server connection; set the pooler to transaction or session mode"
+	const why = "BEGIN and COMMIT don't reach the same server connection; set the pooler to transaction or session mode"
 	if _, err := conn.Exec(ctx, "BEGIN"); err != nil {
-		return unsafe(refused+" (%w)", err)
+		return refuse(why+" (%w)", err)
 	}
 	if _, err := conn.Exec(ctx, "SELECT 1"); err != nil {
 		return fmt.Errorf("trying a transaction: %w", err)
 	}
 	if conn.PgConn().TxStatus() != 'T' {
-		return unsafe(refused)
+		return refuse(why)
 	}
 	if _, err := conn.Exec(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("trying a transaction: %w", err)
@@ -114,6 +114,6 @@ func checkTransactions(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-func unsafe(format string, args ...any) error {
+func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrUnsafeSettings}, args...)...)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -54,21 +53,6 @@ func wantNote(t *testing.T, server *postgres.Server) {
 	}
 }
 
-// unprivileged has a command run as the account that owns dir.
-func unprivileged(t *testing.T, dir string, program string, args ...string) *exec.Cmd {
-	t.Helper()
-	stat, err := os.Stat(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), program, args...)
-	cmd.Dir = dir
-	if owner, ok := stat.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
-	}
-	return cmd
-}
-
 func TestServer(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, map[string]string{"work_mem": "5MB"})
@@ -108,8 +92,12 @@ func TestServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-server.Done()
-	if err := server.Stop(t.Context()); err != nil {
-		t.Errorf("stopping it twice: %v", err)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		if err := server.Stop(over); err != nil {
+			t.Errorf("stopping it again: %v", err)
+		}
 	}
 	again := pgtest.Restart(t, server)
 	if again.URL() != server.URL() {
@@ -144,6 +132,8 @@ func TestServerAfterKill(t *testing.T) {
 	if err := syscall.Kill(backend, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	// Whatever happens, it must not stay.
+	t.Cleanup(func() { _ = syscall.Kill(backend, syscall.SIGCONT) })
 	server.Kill()
 	<-server.Done()
 
@@ -162,89 +152,6 @@ func TestServerAfterKill(t *testing.T) {
 	again := pgtest.Restart(t, server)
 	<-started
 	wantNote(t, again)
-}
-
-// leftover starts a Postgres on the folder of a server that was stopped, as a
-// killed process would leave it: nobody's child that matters.
-func leftover(t *testing.T, server *postgres.Server) (pid int, ended <-chan struct{}) {
-	t.Helper()
-	bin, err := postgres.FindBinaries()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := unprivileged(t, data(server), filepath.Join(bin, "postgres"), "-D", data(server),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "port="+strconv.Itoa(server.Port()))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = cmd.Wait()
-	}()
-	eventually(t, "the leftover is ready", func() bool {
-		file, err := os.ReadFile(filepath.Join(data(server), "postmaster.pid"))
-		return err == nil && strings.Contains(string(file), "ready")
-	})
-	return cmd.Process.Pid, done
-}
-
-func TestServerStopsLeftovers(t *testing.T) {
-	t.Parallel()
-
-	t.Run("one that listens to reason", func(t *testing.T) {
-		t.Parallel()
-		server := pgtest.Server(t, nil)
-		note(t, server)
-		stop(t, server)
-		_, ended := leftover(t, server)
-		again := pgtest.Restart(t, server)
-		<-ended
-		wantNote(t, again)
-	})
-	t.Run("one that only kill -9 ends", func(t *testing.T) {
-		t.Parallel()
-		server := pgtest.Server(t, nil)
-		note(t, server)
-		stop(t, server)
-		pid, ended := leftover(t, server)
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		again := pgtest.Restart(t, server)
-		<-ended
-		wantNote(t, again)
-	})
-	t.Run("but not a process that merely has the number of the last one", func(t *testing.T) {
-		t.Parallel()
-		server := pgtest.Server(t, nil)
-		note(t, server)
-		server.Kill()
-		// Of the same account: Postgres takes the number of anybody else's
-		// process for stale by itself.
-		sleep := unprivileged(t, data(server), "sleep", "600")
-		if err := sleep.Start(); err != nil {
-			t.Fatal(err)
-		}
-		pidFile := filepath.Join(data(server), "postmaster.pid")
-		file, err := os.ReadFile(pidFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, rest, _ := strings.Cut(string(file), "\n")
-		if err := os.WriteFile(pidFile, []byte(strconv.Itoa(sleep.Process.Pid)+"\n"+rest), 0o600); err != nil {
-			t.Fatal(err)
-		}
-
-		wantNote(t, pgtest.Restart(t, server))
-		if err := sleep.Process.Signal(syscall.Signal(0)); err != nil {
-			t.Errorf("the other process was ended: %v", err)
-		}
-		if err := sleep.Process.Kill(); err != nil {
-			t.Error(err)
-		}
-		_ = sleep.Wait()
-	})
 }
 
 func stop(t *testing.T, server *postgres.Server) {

@@ -54,9 +54,7 @@ type folder struct {
 // temporary files. First it removes those whose process was killed.
 func newFolder() (*folder, error) {
 	parent := parentFolder()
-	if err := sweep(parent); err != nil {
-		return nil, err
-	}
+	sweep(parent)
 	lock, err := os.CreateTemp(parent, folderPrefix+"*.lock")
 	if err != nil {
 		return nil, err
@@ -87,25 +85,29 @@ func parentFolder() string {
 	return memory
 }
 
-// remove removes everything, the lock last. The folder may have become a link to
-// one that the server's account can reach.
+// remove removes everything, the lock last: what can't be removed now is swept
+// later. The folder may have become a link to one that the server's account can
+// reach.
 func (f *folder) remove() error {
+	defer func() { _ = f.lock.Close() }()
 	target, err := filepath.EvalSymlinks(f.path)
 	if err == nil {
 		err = os.RemoveAll(target)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, os.RemoveAll(f.path), os.Remove(f.lock.Name()), f.lock.Close())
-}
-
-// sweep removes the folders in parent whose lock nobody holds.
-func sweep(parent string) error {
-	locks, err := filepath.Glob(filepath.Join(parent, folderPrefix+"*.lock"))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if err := os.RemoveAll(f.path); err != nil {
+		return err
+	}
+	return os.Remove(f.lock.Name())
+}
+
+// sweep removes the folders in parent whose lock nobody holds, as far as it can:
+// they are in nobody's way.
+func sweep(parent string) {
+	// Glob fails for a malformed pattern only.
+	locks, _ := filepath.Glob(filepath.Join(parent, folderPrefix+"*.lock"))
 	for _, name := range locks {
 		lock, err := os.OpenFile(name, os.O_RDWR, 0)
 		if err != nil {
@@ -117,9 +119,6 @@ func sweep(parent string) error {
 			_ = lock.Close()
 			continue
 		}
-		if err := f.remove(); err != nil {
-			return err
-		}
+		_ = f.remove()
 	}
-	return nil
 }

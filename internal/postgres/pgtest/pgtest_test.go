@@ -65,6 +65,21 @@ func (r *recorder) said(what string) bool {
 	return strings.Contains(strings.Join(r.messages, "\n"), what)
 }
 
+// dropLater drops the database that a failed test kept.
+func dropLater(t *testing.T, name string) {
+	t.Helper()
+	t.Cleanup(func() {
+		conn, err := connect(context.Background(), shared.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer disconnect(context.Background(), conn)
+		if _, err := conn.Exec(context.Background(), `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // databases lists those of the shared server.
 func databases(t *testing.T, admin string) []string {
 	t.Helper()
@@ -142,6 +157,7 @@ func TestDatabaseAfterItsTest(t *testing.T) {
 		t.Parallel()
 		r := &recorder{TB: t}
 		pool := New(r)
+		dropLater(t, pool.Config().ConnConfig.Database)
 		r.Errorf("something is wrong")
 		r.finish()
 		if !slices.Contains(databases(t, shared.url), pool.Config().ConnConfig.Database) || !r.said(pool.Config().ConnString()) {
@@ -151,13 +167,15 @@ func TestDatabaseAfterItsTest(t *testing.T) {
 	t.Run("fails the test that didn't give back a connection of its pool", func(t *testing.T) {
 		t.Parallel()
 		r := &recorder{TB: t}
-		conn, err := New(r).Acquire(t.Context())
+		pool := New(r)
+		dropLater(t, pool.Config().ConnConfig.Database)
+		conn, err := pool.Acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Release()
 		r.finish()
-		if !r.failed || !r.said("never gave back 1 connection(s)") {
+		if !r.failed || !r.said("never gave back 1 connection(s)") || r.said("left") {
 			t.Errorf("failed = %t, and the test says %q", r.failed, r.messages)
 		}
 	})
@@ -168,6 +186,7 @@ func TestDatabaseAfterItsTest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		dropLater(t, conn.Config().Database)
 		defer disconnect(t.Context(), conn)
 		if _, err := conn.Exec(t.Context(), `SELECT 'left open'`); err != nil {
 			t.Fatal(err)

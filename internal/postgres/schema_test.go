@@ -1,0 +1,46 @@
+package postgres_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+)
+
+func TestCheckSchema(t *testing.T) {
+	t.Parallel()
+
+	for _, c := range []struct{ name, change, want string }{
+		{"the schema of this binary passes", `SELECT 1`, ""},
+		{"a newer schema passes", `UPDATE schema_migrations SET version = 999`, ""},
+		{"an older schema is refused", `UPDATE schema_migrations SET version = 0`, "run `api migrate`"},
+		{"a schema without a version is refused", `DELETE FROM schema_migrations`, "run `api migrate`"},
+		{"no schema is refused", `DROP TABLE schema_migrations`, "run `api migrate`"},
+		{"a dirty schema is refused", `UPDATE schema_migrations SET dirty = true`, "half-way"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			pool := pgtest.New(t)
+			if _, err := pool.Exec(t.Context(), c.change); err != nil {
+				t.Fatal(err)
+			}
+			err := postgres.CheckSchema(t.Context(), pool)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("err = %v, want %q", err, c.want)
+			}
+		})
+	}
+	t.Run("migrating leaves a newer schema alone", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.URL(t)
+		conn := connect(t, url)
+		execute(t, conn, `UPDATE schema_migrations SET version = 999`)
+		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
+			t.Error(err)
+		}
+		if version, dirty := state(t, conn); version != 999 || dirty {
+			t.Errorf("version = %d, dirty = %t; want 999, false", version, dirty)
+		}
+	})
+}
