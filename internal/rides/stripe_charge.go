@@ -44,8 +44,8 @@ func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm]) (
 	return s.conclude(ctx, listRows(), o, sent.Form)
 }
 
-// conclude judges o by a table, and makes the one further request that some rows ask for. A call makes at most
-// four requests that way, besides the pages of a list.
+// conclude judges o by a table, and makes the one further request that some rows ask for: at most two of them, to
+// read what was found and to cancel it.
 func (s *Stripe) conclude(ctx context.Context, table []resultRow, o observation, form ChargeForm) (Charge, error) {
 	row := rowFor(table, o)
 	s.meters.judged(o.call, row.name)

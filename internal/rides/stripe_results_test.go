@@ -37,8 +37,9 @@ func TestStripeExactlyOneRowMatchesEveryObservation(t *testing.T) {
 // These are the promises of the table, said once more without it.
 func TestStripeUnknownIsNeverFinal(t *testing.T) {
 	t.Parallel()
+	table := sendRows()
 	for o := range sendGrid() {
-		row := rowFor(sendRows(), o)
+		row := rowFor(table, o)
 		final := row.then == isCharged || row.then == isDeclined
 		switch {
 		case final && o.fault != faultNone:
@@ -105,7 +106,7 @@ func gridProblems() []stripeProblem {
 		"", "card_declined", "expired_card", "authentication_required", "resource_missing", "livemode_mismatch",
 		"idempotency_key_in_use", "lock_timeout", "rate_limit",
 	}, modeCodes()[:1]...)
-	for _, kind := range []string{"", "card_error", "idempotency_error", "invalid_request_error", "api_error", "new_error"} {
+	for _, kind := range []string{"", "card_error", "idempotency_error", "invalid_request_error", "new_error"} {
 		for _, code := range codes {
 			all = append(all, stripeProblem{kind: kind, code: code})
 		}
@@ -125,7 +126,10 @@ func gridStatuses() []int {
 func gridAnswers(problems []stripeProblem, statuses []int) iter.Seq[observation] {
 	return func(yield func(observation) bool) {
 		for _, fault := range gridFaults() {
-			for _, status := range statuses {
+			for i, status := range statuses {
+				if i%10 != 0 && fault != faultNone {
+					continue // a few statuses are enough where there is no answer
+				}
 				for _, body := range []answerBody{bodyOther, bodyObject, bodyError} {
 					for i, problem := range problems {
 						if i%9 != 0 && (body != bodyError || fault != faultNone) {

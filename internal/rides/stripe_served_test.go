@@ -297,6 +297,8 @@ func servedDeclines() []servedCase {
 		declined("a 402 card_declined", nil, func(*Charge) {}),
 		declined("a 402 authentication_required", stripeObject{"code": "authentication_required", "decline_code": "authentication_required"},
 			func(c *Charge) { c.DeclineKind, c.DeclineCode = "authentication_required", "authentication_required" }),
+		declined("a 402 authentication_required by its code alone", stripeObject{"code": "authentication_required", "decline_code": nil},
+			func(c *Charge) { c.DeclineKind, c.DeclineCode = "authentication_required", "authentication_required" }),
 		declined("a 402 authentication_required by its decline code alone", stripeObject{"decline_code": "authentication_required"},
 			func(c *Charge) { c.DeclineKind, c.DeclineCode = "authentication_required", "authentication_required" }),
 		soft("try_again_later"), soft("processing_error"), soft("issuer_not_available"),
@@ -512,6 +514,8 @@ func servedReads() []servedCase {
 		}),
 		readCase("it was canceled without a try", "read_unexpected", answerOK(intentWith(stripeObject{"status": "canceled", "amount_received": 0}))).
 			charge(suspectCharge("stripe_unexpected")),
+		readCase("it was canceled after money was received", "read_unexpected",
+			answerOK(failedIntent(stripeObject{"status": "canceled", "amount_received": 1}))).charge(suspectCharge("stripe_unexpected")),
 		readCase("it requires action", "read_unexpected", answerOK(intentWith(stripeObject{"status": "requires_action"}))).charge(suspectCharge("stripe_unexpected")),
 		readCase("it succeeded with a charge that isn't expanded", "read_unexpected", answerOK(intentWith(nil))).charge(suspectCharge("stripe_unexpected")),
 		readCase("it succeeded with a charge that isn't paid", "read_unexpected", answerOK(expandedWith(nil, stripeObject{"paid": false}))).

@@ -1,0 +1,76 @@
+# `make` alone shows what there is. Programs are built without cgo, so that they run anywhere; the race detector of the
+# tests needs it.
+
+GO   ?= go
+ARGS ?=
+
+# Nothing shows a commit's id, and asking git for it fails in a clone of somebody else's.
+build := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/
+
+# Tools have module files of their own, so that what they need is no dependency of ours.
+lint := $(GO) tool -modfile=tools/go.mod golangci-lint
+vuln := $(GO) tool -modfile=tools/vuln.mod govulncheck
+
+stripe_mock := github.com/stripe/stripe-mock@v0.203.0
+
+.PHONY: help run build test check stripe-mock up down clean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The sandbox takes make's place in the recipe's shell: it gets the signals, and its exit code is the recipe's.
+run: ## Run everything on this machine: make run ARGS='--listen 127.0.0.1:8081'.
+	$(build) ./cmd/sandbox
+	@exec bin/sandbox $(ARGS)
+
+build: ## Build the programs, statically, into bin/.
+	$(build) ./cmd/...
+
+test: ## Run all tests with the race detector: make test ARGS='-run Name'.
+	CGO_ENABLED=1 $(GO) test -race $(ARGS) ./...
+
+check: ## Check format, lint, modules and known vulnerabilities.
+	$(lint) fmt --diff
+	$(GO) vet ./...
+	$(GO) vet -tags stripemock ./internal/rides
+	$(lint) run
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+	@$(check_vulnerabilities)
+
+# Exit code 3 means that there are some. Without a network there is nothing to compare with, which is no fault of the
+# code's; any other trouble is one.
+define check_vulnerabilities
+echo 'govulncheck ./...'; said=$$($(vuln) ./... 2>&1); code=$$?; echo "$$said"; \
+case "$$code $$said" in \
+0\ *) ;; \
+1\ *'fetching vulnerabilities'*) echo 'Known vulnerabilities were not checked: their database is out of reach.' ;; \
+*) exit 1 ;; \
+esac
+endef
+
+stripe-mock: ## Check every request to Stripe against Stripe's published specification.
+	@$(check_requests)
+
+# It listens on ports that the system chooses, and says which.
+define check_requests
+set -e; dir=$$(mktemp -d); : >"$$dir/log"; \
+echo 'building $(stripe_mock)'; (cd "$$dir" && GOBIN="$$dir" $(GO) install $(stripe_mock)); \
+"$$dir/stripe-mock" -http-addr 127.0.0.1: -https-addr 127.0.0.1: >>"$$dir/log" 2>&1 & mock=$$!; \
+trap '{ kill $$mock; wait $$mock; } 2>/dev/null || :; rm -rf "$$dir"' EXIT; trap 'exit 1' INT TERM; \
+for try in 1 2 3 4 5 6 7 8 9 10; do \
+url=$$(sed -n 's|.*HTTP at address: \(.*\)|http://\1|p' "$$dir/log"); \
+[ -z "$$url" ] || break; sleep 1; \
+done; \
+[ -n "$$url" ] || { cat "$$dir/log"; exit 1; }; \
+STRIPE_MOCK_URL=$$url $(GO) test -count=1 -tags stripemock -run StripeMock ./internal/rides
+endef
+
+up: ## Run everything in containers, with Docker Compose.
+	docker compose up --build --detach --wait
+
+down: ## Stop the containers; their data stays.
+	docker compose down
+
+clean: ## Remove the programs and the sandbox's data.
+	rm -rf bin .sandbox
