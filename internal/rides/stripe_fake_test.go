@@ -97,7 +97,7 @@ func (f fakeStripe) charged(t *testing.T, n int) {
 
 func TestStripeFakeChargesOnceWhateverBreaks(t *testing.T) {
 	t.Parallel()
-	const slow = 100 * time.Millisecond
+	const slow = time.Second
 	for name, c := range map[string]struct {
 		fault fakestripe.Fault
 		class phases.Class

@@ -146,7 +146,10 @@ func chargeThenRead(charge, read http.HandlerFunc) map[string][]http.HandlerFunc
 	return map[string][]http.HandlerFunc{routeCreate: {charge}, routeRead: {read}}
 }
 
-func shortTimeout(c *StripeConfig) { c.Timeout = 100 * time.Millisecond }
+// patientTimeout passes while the server is silent, and not before a loaded
+// machine has connected to it and sent the request: that would prove that
+// nothing was sent.
+func patientTimeout(c *StripeConfig) { c.Timeout = 3 * time.Second }
 
 func laterSend(s *phases.Sent[ChargeForm]) { s.First = false }
 
@@ -167,8 +170,8 @@ func servedWire() []servedCase {
 		lost("the answer ends in its body", answerCut(half, hangUp), nil),
 		lost("the answer ends in its header", answerCut("HTTP/1.1 200 OK\r\nContent-Ty", hangUp), nil),
 		lost("the answer is no HTTP", answerCut("{\"secret\":\"sk_test_x\"}\r\n\r\n", hangUp), nil),
-		lost("there is no answer in time", answerNever, shortTimeout),
-		lost("the answer drips past the deadline", answerSlowly, shortTimeout),
+		lost("there is no answer in time", answerNever, patientTimeout),
+		lost("the answer drips past the deadline", answerSlowly, patientTimeout),
 		lost("the answer is endless", answerWith(200, strings.Repeat(" ", stripeReplyLimit+1)), nil),
 		lost("a 402 ends in its body", answerCut(strings.Replace(half, "200 OK", "402 Payment Required", 1), hangUp), nil),
 		unsent("nobody listens", func(c *StripeConfig) { c.URL = "http://" + closedAddress() }),
@@ -180,7 +183,7 @@ func servedWire() []servedCase {
 		unsent("the server speaks no TLS", func(c *StripeConfig) { c.URL = strings.Replace(c.URL, "http:", "https:", 1) }),
 		unsent("the deadline passes before the dial", func(c *StripeConfig) { c.Timeout = time.Nanosecond }),
 		unsent("the dial is not answered in time", func(c *StripeConfig) {
-			shortTimeout(c)
+			c.Timeout = 100 * time.Millisecond
 			c.Transport = &http.Transport{DialContext: dialNowhere}
 		}),
 		unreadable("an HTML 502", answerWith(502, "<html>bad gateway</html>", "Content-Type", "text/html")),
@@ -544,7 +547,7 @@ func servedLists() []servedCase {
 	one.row, one.also = "list/list_one", []string{"read/read_charged"}
 	one.plays[routeList] = []http.HandlerFunc{answerPage(true, other), answerPage(false, intentWith(nil))}
 	late := listing("time runs out between two pages", "look_failed", answerPage(true, other), answerNever)
-	late.change = shortTimeout
+	late.change = patientTimeout
 	return []servedCase{
 		limited, one, late,
 		listing("listing is refused for the customer", "look_refused", answerProblem(404, "invalid_request_error", "resource_missing", nil)).
