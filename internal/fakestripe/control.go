@@ -75,17 +75,12 @@ func (s *Server) health(*http.Request) (any, error) {
 	return map[string]string{"status": "ok"}, s.update(func() error { return nil })
 }
 
-// ledgerShape is the ledger as JSON, oldest first.
-type ledgerShape struct {
-	Data []Send `json:"data"`
-}
-
 func (s *Server) showLedger(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	sends := slices.DeleteFunc(s.sends(q.Get("reads") == "true"), func(send Send) bool {
 		return q.Has("key") && send.Key != q.Get("key") || q.Has("path") && send.Path != q.Get("path")
 	})
-	return ledgerShape{Data: append([]Send{}, sends...)}, nil
+	return append([]Send{}, sends...), nil // never null
 }
 
 func (s *Server) showCharges(r *http.Request) (any, error) {
@@ -109,7 +104,7 @@ func (s *Server) showFaults(*http.Request) (any, error) {
 	for _, f := range s.faults {
 		shown = append(shown, armedShape{f.Fault, f.hits, f.spent()})
 	}
-	return map[string]any{"data": shown}, nil
+	return shown, nil
 }
 
 func (s *Server) addFaults(r *http.Request) (any, error) {

@@ -174,6 +174,14 @@ func (r reply) want(t *testing.T, status int, members ...string) {
 	}
 }
 
+// wantNone wants an empty JSON array, which is neither null nor missing.
+func (r reply) wantNone(t *testing.T) {
+	t.Helper()
+	if r.status != http.StatusOK || strings.TrimSpace(r.body) != "[]" {
+		t.Errorf("status is %d and the body %s, want 200 and []", r.status, r.body)
+	}
+}
+
 // wantHeader compares headers; "" means that there is none.
 func (r reply) wantHeader(t *testing.T, headers ...string) {
 	t.Helper()
