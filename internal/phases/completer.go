@@ -74,6 +74,7 @@ func (c *Completer) Run(ctx context.Context) {
 // every old key is reaped.
 func (c *Completer) Once(ctx context.Context) (Counts, error) {
 	work := newRound(c.Engine, c.Concurrency)
+	work.once = true
 	start, err := c.Engine.databaseTime(ctx)
 	for found := 1; err == nil && found > 0 && ctx.Err() == nil; {
 		// A key that fails is due again later than the start, so the round ends.
@@ -91,6 +92,9 @@ type round struct {
 	engine *Engine
 	slots  chan struct{}
 	group  sync.WaitGroup
+	// once keeps a key in hand when it is done with: a list that was read
+	// meanwhile still shows it, and it would count as lost to somebody else.
+	once bool
 
 	mu     sync.Mutex
 	inHand map[keyID]bool
@@ -150,7 +154,9 @@ func (r *round) work(ctx context.Context, seen *row) {
 	kind, err := r.engine.resume(ctx, seen)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.inHand, keyID{seen.account, seen.key})
+	if !r.once {
+		delete(r.inHand, keyID{seen.account, seen.key})
+	}
 	r.count(kind, err)
 }
 
