@@ -117,7 +117,7 @@ func (s *Server) deliver(w http.ResponseWriter, c *call, a answer) {
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	case SlowDrip:
-		s.drip(w, a.body, c.plan.Over)
+		s.drip(w, a.body, &c.plan)
 	default:
 		_, _ = w.Write(a.body)
 	}
@@ -127,7 +127,7 @@ func (s *Server) deliver(w http.ResponseWriter, c *call, a answer) {
 const drips = 20
 
 // drip writes a body piece by piece. Once the client has gone, it gives up.
-func (s *Server) drip(w http.ResponseWriter, body []byte, over time.Duration) {
+func (s *Server) drip(w http.ResponseWriter, body []byte, p *plan) {
 	for i := range drips {
 		piece := body[len(body)*i/drips : len(body)*(i+1)/drips]
 		if _, err := w.Write(piece); err != nil {
@@ -136,7 +136,7 @@ func (s *Server) drip(w http.ResponseWriter, body []byte, over time.Duration) {
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			return
 		}
-		if err := s.sleep(over / drips); err != nil {
+		if err := s.sleep(p.Over/drips, p.after.cleared); err != nil {
 			panic(http.ErrAbortHandler)
 		}
 	}

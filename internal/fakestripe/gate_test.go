@@ -184,6 +184,33 @@ func TestALatencyTakesItsTimeBeforeOrAfterTheExecution(t *testing.T) {
 	}
 }
 
+func TestClearingTheFaultsLetsGoWhatTheyDelay(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]Fault{
+		"before the execution": {Kind: Delayed, Latency: Latency{Fixed: time.Hour}},
+		"after the execution":  {Kind: Delayed, Latency: Latency{Fixed: time.Hour}, LatencyAt: "after"},
+		"in the answer":        {Kind: SlowDrip, Over: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t, Options{})
+			f.Script(fault)
+			answered := make(chan reply, 1)
+			go func() { answered <- f.post(t, intents, "k1", hail("r")) }()
+			if err := f.WaitSends(soon(t), 1, nil); err != nil {
+				t.Fatal(err)
+			}
+			f.ClearFaults()
+			select {
+			case r := <-answered:
+				r.want(t, 200, "status", "succeeded")
+			case <-soon(t).Done():
+				t.Fatal("the delayed request is still held")
+			}
+		})
+	}
+}
+
 func TestASlowDripTakesItsTimeAndArrivesWhole(t *testing.T) {
 	t.Parallel()
 	const over = 100 * time.Millisecond

@@ -37,9 +37,11 @@ type plan struct {
 	before, after pause
 }
 
-// pause is time to pass and gates to wait at.
+// pause is time to pass, unless the faults are cleared meanwhile, and gates to
+// wait at.
 type pause struct {
 	latency time.Duration
+	cleared <-chan struct{}
 	gates   []<-chan struct{}
 }
 
@@ -74,17 +76,20 @@ func (s *Server) Script(faults ...Fault) {
 }
 
 // ClearFaults removes all faults. Requests that they have already hit go on as
-// scripted.
+// scripted, but at once: Stripe is well again, and nothing is slow any more.
 func (s *Server) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
+	close(s.cleared)
+	s.cleared = make(chan struct{})
 }
 
 // plan returns what the faults do to a request that arrives now. The caller
 // holds the lock.
 func (s *Server) plan(sent *Send) plan {
 	var p plan
+	p.before.cleared, p.after.cleared = s.cleared, s.cleared
 	for _, f := range s.faults {
 		if !f.takes(sent) {
 			continue
@@ -109,8 +114,8 @@ func (s *Server) delay(p *plan, f *Fault) {
 	p.before.latency += f.Latency.draw(s.random)
 }
 
-// wait lets a pause pass. Only the closing of the server cuts it short: a client
-// that goes away does not stop Stripe.
+// wait lets a pause pass. A client that goes away does not cut it short, as it
+// does not stop Stripe.
 func (s *Server) wait(p pause) error {
 	for _, gate := range p.gates {
 		select {
@@ -119,10 +124,12 @@ func (s *Server) wait(p pause) error {
 			return errClosed
 		}
 	}
-	return s.sleep(p.latency)
+	return s.sleep(p.latency, p.cleared)
 }
 
-func (s *Server) sleep(d time.Duration) error {
+// sleep lets time pass. It ends early when the faults are cleared, and with an
+// error when the server closes.
+func (s *Server) sleep(d time.Duration, cleared <-chan struct{}) error {
 	if d <= 0 {
 		return nil
 	}
@@ -130,6 +137,8 @@ func (s *Server) sleep(d time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return nil
+	case <-cleared:
 		return nil
 	case <-s.closing:
 		return errClosed

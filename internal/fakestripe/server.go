@@ -42,6 +42,7 @@ type Server struct {
 	state   *state
 	running map[string]*call // by idempotency key: what executes now
 	faults  []*armed
+	cleared chan struct{} // closed when the faults are cleared
 	random  *rand.Rand
 	reads   []Send
 	lastSeq int
@@ -60,7 +61,7 @@ type Server struct {
 func Open(o Options) (*Server, error) {
 	s := &Server{
 		log: o.Logger, settleAfter: o.SettleAfter, routes: routes(), closing: make(chan struct{}),
-		state: newState(), running: map[string]*call{},
+		cleared: make(chan struct{}), state: newState(), running: map[string]*call{},
 		random: rand.New(rand.NewPCG(o.Seed, o.Seed)), //nolint:gosec // latencies are to be repeatable, not secret
 	}
 	if s.log == nil {
