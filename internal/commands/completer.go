@@ -33,6 +33,7 @@ type completerFlags struct {
 		Park    keysChangeFlags  `cmd:"" help:"Stop an unfinished key until a person decides."`
 		Resolve keysResolveFlags `cmd:"" help:"Decide about a parked key. What you say is checked at Stripe."`
 	} `cmd:"" help:"Look at idempotency keys, and decide about those that wait for a person."`
+	Audit  auditFlags           `cmd:"" help:"Check the invariants of the live database, and compare it with Stripe's list. Exit 1 and one line for each finding."`
 	Health completerHealthFlags `cmd:"" help:"Exit 0 when the completer on this machine is ready, for container checks."`
 }
 
@@ -146,6 +147,8 @@ func Completer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 			return flags.Keys.Park.run(ctx, o, "park")
 		case "keys resolve":
 			return flags.Keys.Resolve.run(ctx, o, log)
+		case "audit":
+			return flags.Audit.run(ctx, o, log)
 		case "health":
 			return health(ctx, flags.Health.AdminListen, "/readyz")
 		default:

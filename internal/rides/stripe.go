@@ -169,44 +169,101 @@ type intentPage struct {
 }
 
 // list reads all pages of the customer's payment intents since an hour before the first send, and notes those that
-// carry the charge's operation. A page that cannot be read is the whole answer: a part of the list shows nothing.
+// carry the charge's operation.
 func (s *Stripe) list(ctx context.Context, firstSentAt time.Time, charge ChargeForm) observation {
 	var found []string
-	for after := ""; ; {
-		page := new(intentPage)
-		o := s.ask(ctx, callList, stripeRequest{http.MethodGet, intentsPath, "", listValues(firstSentAt, charge, after)}, page)
-		if !o.object() {
-			return o
+	o, _ := s.pages(ctx, listParams(firstSentAt, charge), func(page []*stripe.PaymentIntent) error {
+		for _, intent := range page {
+			if intent.Metadata["operation"] == charge.Operation() && !slices.Contains(found, intent.ID) {
+				found = append(found, intent.ID)
+			}
 		}
-		last, err := page.collect(&found, charge.Operation())
+		return nil
+	})
+	if o.object() {
+		o.found = found
+	}
+	return o
+}
+
+// pages hands each page of a list to read, the newest first. A page that cannot be read is the whole answer: a part
+// of the list shows nothing. An error is one of read's.
+func (s *Stripe) pages(
+	ctx context.Context, params *stripe.PaymentIntentListParams, read func([]*stripe.PaymentIntent) error,
+) (observation, error) {
+	for after := ""; ; {
+		page, o := s.page(ctx, params)
+		if !o.object() {
+			return o, nil
+		}
+		last, err := page.last()
 		if err != nil || *page.HasMore && (last == "" || last == after) {
 			o.body = bodyOther
-			return o
+			return o, nil
 		}
-		if !*page.HasMore {
-			o.found = found
-			return o
+		if err := read(*page.Data); err != nil || !*page.HasMore {
+			return o, err
 		}
 		after = last
+		params.StartingAfter = new(after)
 	}
 }
 
-func listValues(firstSentAt time.Time, charge ChargeForm, after string) *form.Values {
+// page reads one page of a list.
+func (s *Stripe) page(ctx context.Context, params *stripe.PaymentIntentListParams) (*intentPage, observation) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	page, values := new(intentPage), new(form.Values)
+	form.AppendTo(values, params)
+	return page, s.ask(ctx, callList, stripeRequest{http.MethodGet, intentsPath, "", values}, page)
+}
+
+// An Intent is what an audit compares of a payment intent.
+type Intent struct {
+	ID, Charge string
+	// Account, Ride and Operation are what the intent's metadata says; Operation is empty in an intent that isn't ours.
+	Account, Ride, Operation string
+	// Amount is what was received, in the currency's minor unit.
+	Amount   int64
+	Currency string
+	// Succeeded tells that the card was charged, Refunded that some of it was given back since.
+	Succeeded, Refunded bool
+}
+
+// Intents hands every page of the payment intents that Stripe made since a time to read, the newest first. Either all
+// pages were read, or it returns an error.
+func (s *Stripe) Intents(ctx context.Context, since time.Time, read func([]Intent) error) error {
+	params := &stripe.PaymentIntentListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()}}
+	params.Limit = new(int64(listLimit))
+	params.AddExpand("data.latest_charge")
+	o, err := s.pages(ctx, params, func(page []*stripe.PaymentIntent) error {
+		intents := make([]Intent, 0, len(page))
+		for _, pi := range page {
+			i := readIntent(pi)
+			intents = append(intents, Intent{
+				ID: i.id, Charge: i.chargeID, Account: i.accountID, Ride: i.rideID, Operation: i.operation,
+				Amount: i.received, Currency: i.currency, Succeeded: i.status == "succeeded", Refunded: i.refunded,
+			})
+		}
+		return read(intents)
+	})
+	if err == nil && !o.object() {
+		err = o.failureText()
+	}
+	return err
+}
+
+func listParams(firstSentAt time.Time, charge ChargeForm) *stripe.PaymentIntentListParams {
 	params := &stripe.PaymentIntentListParams{Customer: new(charge.Customer())}
 	params.Limit = new(int64(listLimit))
 	if !firstSentAt.IsZero() {
 		params.CreatedRange = &stripe.RangeQueryParams{GreaterThanOrEqual: firstSentAt.Add(-listMargin).Unix()}
 	}
-	if after != "" {
-		params.StartingAfter = new(after)
-	}
-	values := new(form.Values)
-	form.AppendTo(values, params)
-	return values
+	return params
 }
 
-// collect adds the ids of the page's intents that carry operation to found, and returns the page's last id.
-func (p *intentPage) collect(found *[]string, operation string) (string, error) {
+// last returns the id of the page's last intent, or an error when the page is none.
+func (p *intentPage) last() (string, error) {
 	if p.Object != "list" || p.Data == nil || p.HasMore == nil {
 		return "", errors.New("the answer is no list")
 	}
@@ -216,9 +273,6 @@ func (p *intentPage) collect(found *[]string, operation string) (string, error) 
 			return "", errors.New("the list holds something without an id")
 		}
 		last = intent.ID
-		if intent.Metadata["operation"] == operation && !slices.Contains(*found, last) {
-			*found = append(*found, last)
-		}
 	}
 	return last, nil
 }

@@ -1,0 +1,78 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/audit"
+)
+
+// auditFlags are those of completer audit.
+type auditFlags struct {
+	databaseFlags
+	stripeFlags
+	jsonFlags
+	Stripe  bool          `help:"Compare with Stripe's list of payment intents." default:"true" negatable:""`
+	Since   time.Duration `help:"How far back Stripe's list is read." default:"48h"`
+	Overdue time.Duration `help:"How long after its time an unfinished key may still be waited for." default:"10m"`
+	Limit   int           `help:"Most findings of one check to list." default:"100"`
+}
+
+// Validate refuses nonsense as wrong usage.
+func (f *auditFlags) Validate() error {
+	if f.Since <= 0 || f.Overdue <= 0 || f.Limit < 1 {
+		return errors.New("--since, --overdue and --limit must be positive")
+	}
+	return nil
+}
+
+// run makes one audit. The findings go to stdout, one line each; how it goes on
+// goes to stderr.
+func (f *auditFlags) run(ctx context.Context, o out, log *slog.Logger) error {
+	pool, err := f.databaseFlags.open(ctx, "audit", adminConnections, log)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	auditor := audit.Auditor{
+		Pool: pool, StripeSince: f.Since, Overdue: f.Overdue, Limit: f.Limit,
+		Progress: func(c audit.Check) {
+			fmt.Fprintf(o.stderr, "%-28s %4d findings %7.1f s\n", c.Name, c.Findings, c.Seconds)
+		},
+	}
+	if f.Stripe {
+		if auditor.Stripe, err = f.stripeFlags.open(log, nil); err != nil {
+			return err
+		}
+	}
+	report, err := auditor.Run(ctx)
+	if err != nil {
+		return err
+	}
+	var lines strings.Builder
+	for _, finding := range report.Findings {
+		lines.WriteString(finding.String() + "\n")
+	}
+	if err := o.print(f.JSON, report, lines.String()); err != nil {
+		return err
+	}
+	return verdict(report, o)
+}
+
+// verdict sums an audit up.
+func verdict(report audit.Report, o out) error {
+	total := 0
+	for _, check := range report.Checks {
+		total += check.Findings
+	}
+	fmt.Fprintf(o.stderr, "%d keys, %d rides and %d payment intents: %d findings in %d checks\n",
+		report.Keys, report.Rides, report.Intents, total, len(report.Checks))
+	if total > 0 {
+		return fmt.Errorf("the audit found %d violations", total)
+	}
+	return nil
+}

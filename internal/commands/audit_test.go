@@ -1,0 +1,174 @@
+package commands
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/audit"
+)
+
+// corruptions are what somebody with a psql and bad luck could do to a finished
+// key: each is done to a key of its own, and must be found by the check whose
+// name it begins with.
+var corruptions = map[string]string{
+	"answer-has-its-ride/other-charge":          `UPDATE rides SET charge_id = 'ch_other' WHERE key = $1`,
+	"answer-has-its-ride/other-fare":            `UPDATE rides SET fare_amount = fare_amount + 1 WHERE key = $1`,
+	"answer-has-its-ride/no-ride":               `DELETE FROM rides WHERE key = $1`,
+	"refused-means-not-charged":                 `UPDATE idempotency_keys SET response_status = 402 WHERE key = $1`,
+	"ride-agrees-with-key":                      `UPDATE rides SET status = 'declined', charge_id = NULL WHERE key = $1`,
+	"nothing-is-forgotten/key-gone":             `WITH r AS (UPDATE rides SET status = 'pending', charge_id = NULL WHERE key = $1 RETURNING key) DELETE FROM idempotency_keys k USING r WHERE k.key = r.key`,
+	"key-has-its-ride":                          `WITH r AS (DELETE FROM rides WHERE key = $1 RETURNING key) UPDATE idempotency_keys k SET recovery_point = 'ride_created', finished_at = NULL, response_status = NULL FROM r WHERE k.key = r.key`,
+	"ride-has-its-record/none":                  `DELETE FROM audit_records WHERE data ->> 'key' = $1`,
+	"ride-has-its-record/two":                   `INSERT INTO audit_records SELECT account_id, id || '2', action, ride_id, data FROM audit_records WHERE data ->> 'key' = $1`,
+	"receipt-belongs-to-a-charge/none":          `DELETE FROM staged_jobs WHERE key = $1`,
+	"receipt-belongs-to-a-charge/of-no-ride":    `UPDATE staged_jobs SET key = key || '-that-nobody-knows' WHERE key = $1`,
+	"parked-is-recorded":                        `UPDATE idempotency_keys SET recovery_point = 'ride_created', finished_at = NULL, response_status = NULL, parked_reason = 'odd' WHERE key = $1`,
+	"foreign-key-is-stable/another":             `UPDATE idempotency_keys SET foreign_key = 'random' WHERE key = $1`,
+	"foreign-key-is-stable/form-of-another":     `UPDATE idempotency_keys SET foreign_form = 'amount=1' WHERE key = $1`,
+	"charge-pays-one-ride":                      `INSERT INTO rides SELECT 'acct_other', id, key, status, origin_lat, origin_lon, target_lat, target_lon, fare_amount, fare_currency, charge_id, payment_intent_id, callback_url, created_at FROM rides WHERE key = $1`,
+	"account-and-mode/live":                     `UPDATE idempotency_keys SET realm = 'live' WHERE key = $1`,
+	"tombstones-are-empty":                      `UPDATE idempotency_keys SET reaped_at = now() WHERE key = $1`,
+	"nothing-is-overdue":                        `UPDATE idempotency_keys SET recovery_point = 'charge_created', finished_at = NULL, response_status = NULL, run_after = now() - interval '1 hour' WHERE key = $1`,
+	"ride-has-its-money/another-intent":         `UPDATE rides SET payment_intent_id = 'pi_other' WHERE key = $1`,
+	"money-has-a-ride/no-ride":                  `DELETE FROM rides WHERE key = $1`,
+	"money-has-a-ride/ride-is-declined":         `UPDATE rides SET status = 'declined', charge_id = NULL WHERE key = $1`,
+	"charged-once/by-somebody-with-a-dashboard": ``,
+	"ride-has-its-money/refunded":               ``,
+}
+
+func TestAuditFindsEveryCorruption(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	api := s.start(t, "api")
+	for name := range corruptions {
+		if got := s.hail(api, name); got.status != http.StatusCreated {
+			t.Fatalf("%d %s", got.status, got.body)
+		}
+	}
+	if report := s.audit(t, 0); report.Keys != int64(len(corruptions)) || report.Intents != len(corruptions) {
+		t.Errorf("the audit saw %d keys and %d intents, want %d", report.Keys, report.Intents, len(corruptions))
+	}
+	for name, sql := range corruptions {
+		if sql != "" {
+			s.exec(t, sql, name)
+		}
+	}
+	s.chargeAgain(t, "charged-once/by-somebody-with-a-dashboard")
+	s.refund(t, "ride-has-its-money/refunded")
+	report := s.audit(t, 1)
+	for name := range corruptions {
+		check, _, _ := strings.Cut(name, "/")
+		if !slices.ContainsFunc(report.Findings, func(f audit.Finding) bool {
+			return f.Check == check && (strings.HasPrefix(f.Key, name) || strings.HasSuffix(name, "/no-ride") && f.Key == "" && f.Ride != "")
+		}) {
+			t.Errorf("%q is not found", name)
+		}
+	}
+}
+
+func TestAuditFindsWhatHoldsForAllKeys(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	if code, _, stderr := s.run(t, "completer", "audit", "--overdue=0s"); code != 2 {
+		t.Errorf("nonsense exits with %d: %s", code, stderr)
+	}
+	s.exec(t, `ALTER TABLE rides DROP CONSTRAINT rides_account_id_key_key`)
+	code, stdout, stderr := s.run(t, "completer", "audit", "--no-stripe")
+	if want := "constraints-are-in-force: the index rides_account_id_key_key is missing or not valid\n"; code != 1 || stdout != want {
+		t.Errorf("exit %d with %q and %s, want 1 with %q", code, stdout, stderr, want)
+	}
+}
+
+// TestAuditOfWhatIsUnderWay: what is unfinished, parked with a record, declined
+// or reaped is as it should be.
+func TestAuditOfWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	api := s.start(t, "api")
+	s.script(t, `[{"kind":"500_saved_with_effect"},{"kind":"402","decline_code":"lost_card"},{"kind":"503"},{"kind":"503"}]`)
+	for _, key := range []string{"charged-at-Stripe-only", "declined", "unfinished", "parked", "reaped"} {
+		_ = s.hail(api, key)
+	}
+	s.must(t, "completer", "keys", "park", "parked")
+	s.exec(t, `UPDATE idempotency_keys SET run_after = now() + interval '1 hour' WHERE finished_at IS NULL`)
+	s.exec(t, `UPDATE idempotency_keys SET finished_at = finished_at - interval '4 days' WHERE key = 'reaped'`)
+	s.must(t, "completer", "once")
+	if got := number(t, s, `SELECT count(*) FROM idempotency_keys WHERE reaped_at IS NOT NULL OR finished_at IS NULL`); got != 4 {
+		t.Errorf("%d keys are under way or reaped, want 4", got)
+	}
+	if report := s.audit(t, 0); report.Keys != 5 || len(report.Checks) < 15 {
+		t.Errorf("the report is %+v", report)
+	}
+}
+
+// audit runs an audit that must end with code.
+func (s *scene) audit(t *testing.T, code int) audit.Report {
+	t.Helper()
+	got, stdout, stderr := s.run(t, "completer", "audit", "--json")
+	if got != code {
+		t.Fatalf("exit %d, want %d: %s%s", got, code, stdout, stderr)
+	}
+	var report audit.Report
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		t.Fatalf("%v in %s", err, stdout)
+	}
+	return report
+}
+
+func (s *scene) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := s.pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// chargeAgain makes a second charge of a key's ride, under another key of Stripe's.
+func (s *scene) chargeAgain(t *testing.T, key string) {
+	t.Helper()
+	var form string
+	row := s.pool.QueryRow(t.Context(), `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key)
+	if err := row.Scan(&form); err != nil {
+		t.Fatal(err)
+	}
+	s.post(t, "/v1/payment_intents", form)
+}
+
+func (s *scene) refund(t *testing.T, key string) {
+	t.Helper()
+	var intent string
+	row := s.pool.QueryRow(t.Context(), `SELECT payment_intent_id FROM rides WHERE key = $1`, key)
+	if err := row.Scan(&intent); err != nil {
+		t.Fatal(err)
+	}
+	s.post(t, "/v1/refunds", url.Values{"payment_intent": {intent}}.Encode())
+}
+
+func (s *scene) script(t *testing.T, faults string) {
+	t.Helper()
+	s.post(t, "/_fake/faults", faults)
+}
+
+// post asks the fake for something, as somebody at Stripe's dashboard would.
+func (s *scene) post(t *testing.T, path, body string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.stripe+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Authorization", "Bearer sk_test_dashboard")
+	request.Header.Set("Idempotency-Key", fmt.Sprint("dashboard ", path, len(body)))
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode >= 300 {
+		t.Fatalf("%s answers %d", path, response.StatusCode)
+	}
+}
