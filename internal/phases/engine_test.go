@@ -8,13 +8,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/postgres"
-	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/wire"
 )
 
@@ -61,12 +58,6 @@ func TestHappyWay(t *testing.T) {
 	}
 }
 
-// transactions is the number of transactions that wrote the row of key k.
-func (b *bundle) transactions(t *testing.T) int {
-	t.Helper()
-	return value[int](t, b, `SELECT count(DISTINCT xid) FROM phase_log WHERE key = 'k'`)
-}
-
 func TestLookUp(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -96,6 +87,9 @@ func TestLookUp(t *testing.T) {
 		if _, err := b.engine.Run(t.Context(), b.flow, refused); !errors.Is(err, errLost) {
 			t.Errorf("got %v, want the error of Check", err)
 		}
+		if n := value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key = 'refused'`); n != 0 {
+			t.Error("a refused request was claimed")
+		}
 		b.mustRun(t, "refused")
 	})
 	t.Run("a stricter check never contradicts an answer", func(t *testing.T) {
@@ -115,39 +109,6 @@ func TestLookUp(t *testing.T) {
 			t.Errorf("got %v, want ErrUnknownVersion", err)
 		}
 	})
-}
-
-func TestUnknownFlowsAndRealmsAreLeftAlone(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	hang := make(chan struct{})
-	close(hang)
-	b.carrier.set(hooks{before: func(context.Context, int) error { return errLost }})
-	for _, key := range []string{"version", "realm", "mine"} {
-		if _, err := b.run(t, key); err == nil {
-			t.Fatal("the carrier answered")
-		}
-	}
-	b.carrier.set(hooks{})
-	b.exec(t, `UPDATE idempotency_keys SET flow_version = 2 WHERE key = 'version'`)
-	b.exec(t, `UPDATE idempotency_keys SET realm = 'live' WHERE key = 'realm'`)
-	b.expire(t)
-
-	for _, key := range []string{"version", "realm"} {
-		if _, err := b.run(t, key); !errors.Is(err, phases.ErrUnknownVersion) {
-			t.Errorf("%s: got %v, want ErrUnknownVersion", key, err)
-		}
-	}
-	if counts := b.complete(t); counts != (phases.Counts{Finished: 1}) {
-		t.Errorf("the completer did %+v, want only the key that it knows", counts)
-	}
-	// The next version finishes what it knows, and what is older too.
-	next := b.newEngine(t, nil, func(c *phases.Config) {
-		c.Flows = []phases.Flow{parcels(b.carrier, 1), parcels(b.carrier, 2)}
-	})
-	if counts, err := b.completer(next).Once(t.Context()); err != nil || counts.Finished != 1 {
-		t.Errorf("the newer completer did %+v, %v", counts, err)
-	}
 }
 
 func TestOneOfManyRuns(t *testing.T) {
@@ -232,18 +193,6 @@ func TestAsync(t *testing.T) {
 	b.checkDone(t, "k")
 }
 
-// waitFor polls a condition that something else brings about.
-func waitFor(t *testing.T, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatal("it never happened")
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func TestPanics(t *testing.T) {
 	t.Parallel()
 	boom := func() error { panic("boom") }
@@ -265,202 +214,6 @@ func TestPanics(t *testing.T) {
 			b.carrier.set(hooks{})
 			b.mustRun(t, "k")
 			b.checkDone(t, "k")
-		})
-	}
-}
-
-func TestNoOutcomeIsAnError(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	flow := phases.NewFlow("empty", 1, phases.Atomic(phases.Finished, func(*phases.Tx, phases.Key) (phases.Outcome, error) {
-		return phases.Outcome{}, nil
-	}))
-	if _, err := b.engine.Run(t.Context(), flow, request("none")); err == nil {
-		t.Error("a phase without an outcome passed")
-	}
-	flow = phases.NewFlow("endless", 1, phases.Atomic(phases.Finished, func(*phases.Tx, phases.Key) (phases.Outcome, error) {
-		return phases.Advance(), nil
-	}))
-	if _, err := b.engine.Run(t.Context(), flow, request("none")); err == nil {
-		t.Error("a last phase without an answer passed")
-	}
-	if got := value[int](t, b, `SELECT count(*) FROM idempotency_keys`); got != 0 {
-		t.Errorf("%d keys were left behind, want none", got)
-	}
-}
-
-func TestSerializationFailuresAreRunAgain(t *testing.T) {
-	t.Parallel()
-	for _, code := range []string{"40001", "40P01", "55P03"} {
-		t.Run(code, func(t *testing.T) {
-			t.Parallel()
-			b := setup(t)
-			b.exec(t, `CREATE SEQUENCE failures`)
-			b.exec(t, fmt.Sprintf(`
-				CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
-				BEGIN
-				    IF nextval('failures') <= 3 THEN RAISE EXCEPTION 'try again' USING ERRCODE = '%s'; END IF;
-				    RETURN NEW;
-				END $$`, code))
-			b.exec(t, `CREATE TRIGGER fail BEFORE UPDATE ON parcels FOR EACH ROW EXECUTE FUNCTION fail()`)
-			b.mustRun(t, "k")
-			b.checkDone(t, "k")
-			if got := len(b.carrier.sent()); got != 1 {
-				t.Errorf("the carrier was asked %d times, want once", got)
-			}
-
-			b.exec(t, `ALTER SEQUENCE failures RESTART WITH 1 MINVALUE -1000`)
-			b.exec(t, `SELECT setval('failures', -1000)`)
-			if _, err := b.run(t, "never"); !errors.Is(err, phases.ErrUnavailable) {
-				t.Errorf("an endless storm gave %v, want ErrUnavailable", err)
-			}
-		})
-	}
-}
-
-func TestEveryExecModeOfPgxWorks(t *testing.T) {
-	t.Parallel()
-	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
-		for _, step := range []bool{false, true} {
-			t.Run(fmt.Sprint(mode, " stepwise=", step), func(t *testing.T) {
-				t.Parallel()
-				b := setup(t)
-				separator := "?"
-				if strings.Contains(b.url, "?") {
-					separator = "&"
-				}
-				pool := pgtest.Open(t, postgres.Options{URL: b.url + separator + "default_query_exec_mode=" + mode})
-				b.engine = b.newEngine(t, nil, func(c *phases.Config) { c.Pool, c.Stepwise = pool, step })
-				b.carrier.set(hooks{before: func(_ context.Context, n int) error {
-					if n == 1 {
-						return errLost
-					}
-					return nil
-				}})
-				if _, err := b.run(t, "k"); err == nil {
-					t.Fatal("the carrier answered")
-				}
-				b.mustRun(t, "k")
-				b.checkDone(t, "k")
-				if _, err := b.completer(b.engine).Once(t.Context()); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-	}
-}
-
-func TestRefusals(t *testing.T) {
-	t.Parallel()
-
-	t.Run("paused, new keys are refused before a claim and unfinished ones wait", func(t *testing.T) {
-		t.Parallel()
-		b := setup(t)
-		b.mustRun(t, "done")
-		b.carrier.set(hooks{before: func(context.Context, int) error { return errLost }})
-		if _, err := b.run(t, "open"); err == nil {
-			t.Fatal("the carrier answered")
-		}
-		b.carrier.set(hooks{})
-		b.expire(t)
-		b.engine = b.newEngine(t, nil, func(c *phases.Config) { c.Paused = true })
-		for _, key := range []string{"new", "open"} {
-			if _, err := b.run(t, key); !errors.Is(err, phases.ErrPaused) {
-				t.Errorf("%s: got %v, want ErrPaused", key, err)
-			}
-		}
-		b.mustRun(t, "done")
-		if counts, err := b.completer(b.engine).Once(t.Context()); err != nil || counts != (phases.Counts{}) {
-			t.Errorf("a paused completer did %+v, %v", counts, err)
-		}
-		if got := value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key = 'new'`); got != 0 {
-			t.Error("a refused key was claimed")
-		}
-		if counts := b.complete(t); counts.Finished != 1 {
-			t.Errorf("after the pause: %+v", counts)
-		}
-	})
-
-	t.Run("busy, a request is refused before a claim", func(t *testing.T) {
-		t.Parallel()
-		b := setup(t, func(c *phases.Config) { c.MaxInFlight = 1 })
-		reached, leave := make(chan struct{}), make(chan struct{})
-		b.carrier.set(hooks{before: func(context.Context, int) error { close(reached); <-leave; return nil }})
-		done := make(chan error)
-		go func() {
-			_, err := b.engine.Run(context.WithoutCancel(t.Context()), b.flow, request("first"))
-			done <- err
-		}()
-		<-reached
-		if _, err := b.run(t, "second"); !errors.Is(err, phases.ErrBusy) {
-			t.Errorf("got %v, want ErrBusy", err)
-		}
-		close(leave)
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func TestShutdown(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	reached := make(chan struct{})
-	b.carrier.set(hooks{before: func(ctx context.Context, _ int) error {
-		close(reached)
-		<-ctx.Done()
-		return ctx.Err()
-	}})
-	engine := b.newEngine(t, nil)
-	done := make(chan error, 1)
-	go func() {
-		_, err := engine.Run(context.WithoutCancel(t.Context()), b.flow, request("k"))
-		done <- err
-	}()
-	<-reached
-	grace, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	if left := engine.Shutdown(grace); left != 1 {
-		t.Errorf("%d attempts were ended, want 1", left)
-	}
-	if err := <-done; !errors.Is(err, phases.ErrAborted) {
-		t.Errorf("the attempt ended with %v, want ErrAborted", err)
-	}
-	if _, err := engine.Run(t.Context(), b.flow, request("late")); !errors.Is(err, phases.ErrDraining) {
-		t.Errorf("a late request got %v, want ErrDraining", err)
-	}
-	// The key was given back, due at once: another process goes on without waiting for the lease.
-	b.carrier.set(hooks{})
-	if counts := b.complete(t); counts.Finished != 1 {
-		t.Errorf("another process did %+v, want it to go on at once", counts)
-	}
-	b.checkDone(t, "k")
-}
-
-func TestFlowsThatAreNoFlowsPanic(t *testing.T) {
-	t.Parallel()
-	nop := func(*phases.Tx, phases.Key) (phases.Outcome, error) { return phases.Advance(), nil }
-	for name, construct := range map[string]func(){
-		"no phase":       func() { phases.NewFlow("f", 1) },
-		"no name":        func() { phases.NewFlow("", 1, phases.Atomic(phases.Finished, nop)) },
-		"no version":     func() { phases.NewFlow("f", 0, phases.Atomic(phases.Finished, nop)) },
-		"an empty point": func() { phases.NewFlow("f", 1, phases.Atomic("", nop), phases.Atomic(phases.Finished, nop)) },
-		"a repeated point": func() {
-			phases.NewFlow("f", 1, phases.Atomic("a", nop), phases.Atomic("a", nop), phases.Atomic(phases.Finished, nop))
-		},
-		"started as a goal": func() {
-			phases.NewFlow("f", 1, phases.Atomic(phases.Started, nop), phases.Atomic(phases.Finished, nop))
-		},
-		"no end": func() { phases.NewFlow("f", 1, phases.Atomic("a", nop)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			defer func() {
-				if recover() == nil {
-					t.Error("it was accepted")
-				}
-			}()
-			construct()
 		})
 	}
 }

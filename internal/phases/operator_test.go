@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/wire"
 )
 
 func TestOperatorParksAKeyInHand(t *testing.T) {
@@ -162,5 +163,83 @@ func TestListing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestTheOperatorChangesOnlyWhatWasSeen(t *testing.T) {
+	t.Parallel()
+	type change func(k phases.Keys, ctx context.Context, seen phases.Record, by string) error
+	for name, change := range map[string]change{"retry": phases.Keys.Retry, "park": phases.Keys.Park} {
+		for what, set := range map[string]string{
+			"was claimed since":  `lease_epoch = lease_epoch + 1`,
+			"was finished since": `recovery_point = 'finished', ` + finishedByAnother,
+		} {
+			t.Run(name+" a key that "+what, func(t *testing.T) {
+				t.Parallel()
+				b := setup(t)
+				_ = b.sendOnce(t, "k", hooks{before: lost})
+				seen := b.show(t, "k")
+				b.exec(t, `UPDATE idempotency_keys SET `+set)
+				before := b.snapshot(t, "k")
+				b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key`)
+				if err := change(b.keys(), t.Context(), seen, "ann"); !errors.Is(err, phases.ErrChanged) {
+					t.Errorf("got %v, want ErrChanged", err)
+				}
+				if after := b.snapshot(t, "k"); after != before {
+					t.Errorf("it changed\n%s to\n%s", before, after)
+				}
+			})
+		}
+	}
+}
+
+// TestRetryTakesTheKeyFromItsWorker, makes it due at once and forgets its
+// failures.
+func TestRetryTakesTheKeyFromItsWorker(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	b.wire.Plan(func(n int, _ []byte) wire.Fault {
+		if n == 3 { // after the call, before its record
+			b.exec(t, `UPDATE idempotency_keys SET run_after = now() + interval '1 hour', failures = 2 WHERE key = 'k'`)
+			if err := b.keys().Retry(t.Context(), b.show(t, "k"), "ann"); err != nil {
+				t.Error(err)
+			}
+		}
+		return wire.Fault{}
+	})
+	_, err := b.run(t, "k")
+	got := b.show(t, "k")
+	if got.RecoveryPoint != packed || err == nil {
+		t.Errorf("the worker went on to %s after the key was taken from it (%v)", got.RecoveryPoint, err)
+	}
+	if got.Failures != 0 {
+		t.Errorf("%d failures are remembered", got.Failures)
+	}
+	if counts := b.complete(t); counts.Finished != 1 {
+		t.Errorf("the completer did %+v, want the key to be due at once", counts)
+	}
+	b.checkDone(t, "k")
+}
+
+func TestResolveRefusesWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.carrier.set(hooks{answer: "odd"})
+	_, _ = b.run(t, "k")
+	seen := b.show(t, "k")
+	for name, change := range map[string]func(*phases.Record){
+		"another realm":   func(r *phases.Record) { r.Realm = "live" },
+		"another version": func(r *phases.Record) { r.Version = 9 },
+	} {
+		other := seen
+		change(&other)
+		if _, err := b.engine.Resolve(t.Context(), other, "ann", "no", notBooked); !errors.Is(err, phases.ErrUnknownVersion) {
+			t.Errorf("%s: %v, want ErrUnknownVersion", name, err)
+		}
+	}
+	seen.ForeignForm = ""
+	if _, err := b.engine.ResolveResult(t.Context(), seen, "ann", "yes", booking{}); !errors.Is(err, phases.ErrNoCall) {
+		t.Errorf("without a form: %v, want ErrNoCall", err)
 	}
 }

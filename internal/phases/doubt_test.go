@@ -1,0 +1,206 @@
+package phases_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/wire"
+)
+
+// TestLostAnswersAreResolvedWithinTheAttempt: after a commit whose answer was
+// lost the attempt finds out by itself, and writes a barrier before it goes on.
+func TestLostAnswersAreResolvedWithinTheAttempt(t *testing.T) {
+	t.Parallel()
+	for mode, test := range map[string]struct {
+		options []option
+		trips   int
+	}{
+		"fused":    {trips: 3},
+		"stepwise": {options: []option{stepwise}, trips: 5},
+	} {
+		for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter} {
+			for message := 1; message <= test.trips; message++ {
+				t.Run(fmt.Sprintf("%s %s at message %d", mode, kind, message), func(t *testing.T) {
+					t.Parallel()
+					b := setup(t, test.options...)
+					b.mustRun(t, "warm")
+					b.wire.Plan(wire.On(message, wire.Fault{Kind: kind}))
+					b.mustRun(t, "k")
+					b.checkDone(t, "k")
+					barriers := 1
+					if message == 1 { // the look-up, which commits nothing
+						barriers = 0
+					}
+					if got := b.barriers(t); got != barriers {
+						t.Errorf("%d barriers were written, want %d", got, barriers)
+					}
+					if got := len(b.carrier.sent()); got != 2 {
+						t.Errorf("the carrier was asked %d times for two keys", got)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestACommitThatShowsLate: the row doesn't show the transaction when it is read
+// again, because the server still works on it. The same transaction then runs
+// beside its own earlier self, and only one of the two may write.
+func TestACommitThatShowsLate(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	var blocker pgx.Tx
+	b.wire.Plan(func(n int, _ []byte) wire.Fault {
+		switch n {
+		case 3: // the record: it is sent, but the row is locked, so it can't commit yet
+			var err error
+			if blocker, err = b.pool.Begin(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if _, err := blocker.Exec(t.Context(), `SELECT FROM idempotency_keys WHERE key = 'k' FOR UPDATE`); err != nil {
+				t.Error(err)
+			}
+			return wire.Fault{Kind: wire.CutSent}
+		case 5: // the second run: let both go on, the first one first
+			waitForLock(t, b)
+			if err := blocker.Rollback(t.Context()); err != nil {
+				t.Error(err)
+			}
+			waitFor(t, func() bool {
+				return value[string](t, b, `SELECT recovery_point FROM idempotency_keys WHERE key = 'k'`) == phases.Finished
+			})
+		}
+		return wire.Fault{}
+	})
+	b.mustRun(t, "k")
+	b.checkDone(t, "k")
+}
+
+// waitForLock waits until a session of this database waits for a lock.
+func waitForLock(t *testing.T, b *bundle) {
+	t.Helper()
+	waitFor(t, func() bool {
+		return value[int](t, b, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+	})
+}
+
+// TestALostClaimIsResolvedWithinTheAttempt: a claim whose answer was lost is
+// found out by its token, and counted once.
+func TestALostClaimIsResolvedWithinTheAttempt(t *testing.T) {
+	t.Parallel()
+	for kind, barriers := range map[wire.Kind]int{wire.CutAfter: 1, wire.CutBefore: 0} {
+		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
+			b := unfinished(t)
+			b.wire.Plan(wire.On(2, wire.Fault{Kind: kind}))
+			b.mustRun(t, "k")
+			b.checkDone(t, "k")
+			if got := b.show(t, "k").Attempts; got != 3 {
+				t.Errorf("%d attempts are counted, want 3", got)
+			}
+			if got := b.barriers(t); got != barriers {
+				t.Errorf("%d barriers, want %d", got, barriers)
+			}
+		})
+	}
+}
+
+// unfinished returns a bundle whose key k is unfinished, and whose engine has
+// prepared the statement of a claim: it is message 2 of the next attempt.
+func unfinished(t *testing.T) *bundle {
+	t.Helper()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	_ = b.sendOnce(t, "k", hooks{before: lost})
+	_ = b.sendOnce(t, "k", hooks{before: lost})
+	return b
+}
+
+// TestALostClaimThatAnotherWonIsGivenUp: once the row shows another claim, there
+// is nothing left to find out.
+func TestALostClaimThatAnotherWonIsGivenUp(t *testing.T) {
+	t.Parallel()
+	b := unfinished(t)
+	b.wire.Plan(func(n int, _ []byte) wire.Fault {
+		if n != 2 {
+			return wire.Fault{}
+		}
+		b.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), lease_epoch = lease_epoch + 1,
+			leased_until = now() + interval '1 hour' WHERE key = 'k'`)
+		return wire.Fault{Kind: wire.CutBefore}
+	})
+	if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrInUse) {
+		t.Errorf("got %v, want ErrInUse", err)
+	}
+	if got := b.wire.Messages(); got > 8 {
+		t.Errorf("it took %d messages to find out", got)
+	}
+}
+
+// TestAfterALostFirstCommitTheTimeCanStillBeTakenBack: the attempt that froze the
+// call is the first to send it, however it learned that it had committed.
+func TestAfterALostFirstCommitTheTimeCanStillBeTakenBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	b.wire.Plan(wire.On(2, wire.Fault{Kind: wire.CutAfter}))
+	_ = b.sendOnce(t, "k", hooks{before: func(context.Context, int) error {
+		return &phases.CallError{Class: phases.Transient, Err: errLost}
+	}})
+	if b.show(t, "k").FirstSentAt != nil {
+		t.Error("nothing has left, and the window has begun")
+	}
+}
+
+// TestATransactionFencedByItsOwnEarlierRunIsBelieved: it committed, its answer was
+// lost, and so was the first look at the row. The second run meets the fence.
+func TestATransactionFencedByItsOwnEarlierRunIsBelieved(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	b.wire.Plan(func(n int, _ []byte) wire.Fault {
+		switch n {
+		case 3:
+			return wire.Fault{Kind: wire.CutAfter}
+		case 4:
+			return wire.Fault{Kind: wire.CutBefore}
+		default:
+			return wire.Fault{}
+		}
+	})
+	b.mustRun(t, "k")
+	b.checkDone(t, "k")
+	if got := b.barriers(t); got != 1 {
+		t.Errorf("%d barriers, want 1", got)
+	}
+}
+
+// TestADoubtAboutAKeyThatWasReapedSinceIsExpired: the row shows no answer that
+// could be given.
+func TestADoubtAboutAKeyThatWasReapedSinceIsExpired(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	other := b.newEngine(t, nil)
+	b.wire.Plan(func(n int, _ []byte) wire.Fault {
+		if n != 2 {
+			return wire.Fault{}
+		}
+		if _, err := other.Run(t.Context(), b.flow, request("k")); err != nil {
+			t.Error(err)
+		}
+		b.exec(t, `UPDATE idempotency_keys
+			SET reaped_at = now(), response_status = NULL, response_headers = NULL, response_body = NULL WHERE key = 'k'`)
+		return wire.Fault{Kind: wire.CutBefore}
+	})
+	if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrKeyExpired) {
+		t.Errorf("got %v, want ErrKeyExpired", err)
+	}
+}

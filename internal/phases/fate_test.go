@@ -1,0 +1,69 @@
+package phases
+
+import (
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// notSentError is an error that says that nothing was written to the socket.
+type notSentError struct{ error }
+
+func (notSentError) SafeToRetry() bool { return true }
+
+// TestFate is the table of what a failure proves of a transaction; see the
+// package's comment, "When COMMIT isn't answered".
+func TestFate(t *testing.T) {
+	t.Parallel()
+	raise := func(severity, code string) error {
+		return &pgconn.PgError{SeverityUnlocalized: severity, Severity: severity, Code: code}
+	}
+	guard := statement{guard: true}
+	for name, test := range map[string]struct {
+		failure failure
+		want    fate
+	}{
+		"no connection to send on":                      {failure{err: errUnsent, unsent: true, committing: true}, unsent},
+		"a dead connection that took no byte":           {failure{err: notSentError{io.EOF}, committing: true}, unsent},
+		"the wire, COMMIT on its way":                   {failure{err: io.EOF, committing: true}, doubtful},
+		"the wire, before COMMIT":                       {failure{err: io.EOF}, failed},
+		"an ERROR before COMMIT":                        {failure{err: raise("ERROR", "23505"), committing: true}, failed},
+		"an ERROR for COMMIT itself":                    {failure{err: raise("ERROR", "XX000"), committing: true, last: true}, doubtful},
+		"a FATAL":                                       {failure{err: raise("FATAL", "XX000"), committing: true}, doubtful},
+		"an ERROR of class 08":                          {failure{err: raise("ERROR", "08006"), committing: true}, doubtful},
+		"an ERROR of a shutdown":                        {failure{err: raise("ERROR", "57P01"), committing: true}, doubtful},
+		"a cancelled statement":                         {failure{err: raise("ERROR", "57014"), committing: true}, failed},
+		"the guard":                                     {failure{statement: guard, err: raise("ERROR", "22012"), committing: true}, fenced},
+		"the guard, before COMMIT":                      {failure{statement: guard, err: raise("ERROR", "22012")}, fenced},
+		"another statement's division by zero":          {failure{err: raise("ERROR", "22012"), committing: true}, failed},
+		"another error of the guard":                    {failure{statement: guard, err: raise("ERROR", "23514"), committing: true}, failed},
+		"a serialization failure":                       {failure{err: raise("ERROR", "40001"), committing: true}, repeated},
+		"a deadlock":                                    {failure{err: raise("ERROR", "40P01"), committing: true}, repeated},
+		"a lock time-out":                               {failure{err: raise("ERROR", "55P03"), committing: true}, repeated},
+		"a serialization failure of COMMIT":             {failure{err: raise("ERROR", "40001"), committing: true, last: true}, doubtful},
+		"COMMIT answered with another tag than COMMIT":  {failure{err: errors.New("ROLLBACK"), committing: true, last: true}, doubtful},
+		"an old server that sends no unlocalized level": {failure{err: &pgconn.PgError{Severity: "ERROR", Code: "23505"}, committing: true}, failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := test.failure.fate(); got != test.want {
+				t.Errorf("fate %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+// TestWhatIsTrouble: trouble passes by itself, and is never held against a key.
+func TestWhatIsTrouble(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]bool{
+		"08006": true, "40001": true, "53100": true, "53300": true, "57014": true, "57P01": true, "58030": true, "XX000": true,
+		"55P03": true, "25006": true, "23505": false, "42P01": false, "22021": false, "": false,
+	} {
+		if got := errors.Is(unavailable(&pgconn.PgError{Code: code}), ErrUnavailable); got != want {
+			t.Errorf("%q is trouble: %v, want %v", code, got, want)
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package phases_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/wire"
+)
+
+// TestTheTokenFences: a worker whose key was stolen, but which stands where it
+// left it, is shut out by the token alone.
+func TestTheTokenFences(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	asleep, wake := make(chan struct{}), make(chan struct{})
+	b.carrier.set(hooks{after: func(_ context.Context, n int) error {
+		if n == 1 {
+			close(asleep)
+			<-wake
+		}
+		return nil
+	}})
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.engine.Run(context.WithoutCancel(t.Context()), b.flow, request("k"))
+		done <- err
+	}()
+	<-asleep
+	b.expire(t)
+	// Another worker takes the key and is still at the same point: its call hangs.
+	second, goOn := make(chan struct{}), make(chan struct{})
+	b.carrier.set(hooks{before: func(context.Context, int) error { close(second); <-goOn; return nil }})
+	thief := b.newEngine(t, nil)
+	stolen := make(chan error, 1)
+	go func() {
+		_, err := thief.Run(context.WithoutCancel(t.Context()), b.flow, request("k"))
+		stolen <- err
+	}()
+	<-second
+	before := b.snapshot(t, "k")
+	close(wake)
+	if err := <-done; !errors.Is(err, phases.ErrInUse) {
+		t.Errorf("the zombie got %v, want ErrInUse", err)
+	}
+	if after := b.snapshot(t, "k"); after != before {
+		t.Errorf("the zombie changed %s to %s", before, after)
+	}
+	close(goOn)
+	if err := <-stolen; err != nil {
+		t.Errorf("the thief got %v", err)
+	}
+	b.checkDone(t, "k")
+}
+
+// TestALateReleaseUnlocksNobody: a worker that fails after its key was stolen
+// must not give back what isn't its own.
+func TestALateReleaseUnlocksNobody(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	asleep, wake := make(chan struct{}), make(chan struct{})
+	b.carrier.set(hooks{before: func(context.Context, int) error { close(asleep); <-wake; return errLost }})
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.engine.Run(context.WithoutCancel(t.Context()), b.flow, request("k"))
+		done <- err
+	}()
+	<-asleep
+	b.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), lease_epoch = lease_epoch + 1,
+		leased_until = now() + interval '1 hour'`)
+	before := b.snapshot(t, "k")
+	close(wake)
+	if err := <-done; err == nil {
+		t.Error("the call succeeded")
+	}
+	if after := b.snapshot(t, "k"); after != before {
+		t.Errorf("the late release changed %s to %s", before, after)
+	}
+}
+
+// strip takes away the schema's CHECKs on who may own a row, and the tripwires,
+// so that what a statement's own conditions hold back is seen by itself.
+func (b *bundle) strip(t *testing.T) {
+	t.Helper()
+	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key,
+		DROP CONSTRAINT idempotency_keys_at_rest_has_no_owner, DROP CONSTRAINT idempotency_keys_finished_is_a_point`)
+}
+
+// changeAt changes the row of key k before the n-th message, behind the back of
+// whoever sends that, and returns what the key is from then on.
+func (b *bundle) changeAt(t *testing.T, n int, set string) func() string {
+	t.Helper()
+	var changed string
+	b.wire.Plan(func(at int, _ []byte) wire.Fault {
+		if at == n {
+			b.exec(t, `UPDATE idempotency_keys SET `+set+` WHERE key = 'k'`)
+			changed = b.snapshot(t, "k")
+		}
+		return wire.Fault{}
+	})
+	return func() string {
+		t.Helper()
+		if changed == "" {
+			t.Fatalf("message %d was never sent", n)
+		}
+		return changed
+	}
+}
+
+const finishedByAnother = `finished_at = now(), response_status = 200, response_headers = '{}', response_body = ''`
+
+// TestAStaleLookClaimsNothing: each condition of the claim holds back a claim
+// that no other condition would.
+func TestAStaleLookClaimsNothing(t *testing.T) {
+	t.Parallel()
+	for name, set := range map[string]string{
+		"was claimed and given back":  `lease_epoch = lease_epoch + 1`,
+		"has moved":                   `recovery_point = 'booked'`,
+		"was parked":                  `parked_reason = 'odd'`,
+		"was finished":                finishedByAnother,
+		"is in another worker's hand": `leased_until = now() + interval '1 hour'`,
+	} {
+		t.Run("a key that "+name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.mustRun(t, "warm")
+			_ = b.sendOnce(t, "k", hooks{before: lost})
+			b.strip(t)
+			changed := b.changeAt(t, 2, set) // after the look-up, before the claim
+			_, err := b.run(t, "k")
+			if got, want := b.snapshot(t, "k"), changed(); got != want {
+				t.Errorf("the claim, which ended with %v, changed\n%s to\n%s", err, want, got)
+			}
+		})
+	}
+}
+
+// TestAStaleWorkerWritesNothing: each condition of the fence shuts out a worker
+// that no other condition would.
+func TestAStaleWorkerWritesNothing(t *testing.T) {
+	t.Parallel()
+	for name, set := range map[string]string{
+		"is in another worker's hand":       `lease_token = gen_random_uuid()`,
+		"has moved, by the worker's own do": `recovery_point = 'booked'`,
+		"was parked":                        `parked_reason = 'odd'`,
+		"was finished":                      finishedByAnother,
+	} {
+		t.Run("a key that "+name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.mustRun(t, "warm")
+			b.strip(t)
+			changed := b.changeAt(t, 3, set) // after the call, before its record
+			_, err := b.run(t, "k")
+			if got, want := b.snapshot(t, "k"), changed(); got != want {
+				t.Errorf("the worker, which ended with %v, changed\n%s to\n%s", err, want, got)
+			}
+		})
+	}
+}
+
+// TestAStalePhaseWritesNothing: however a phase ends its transaction, the fence
+// aborts all of it, and not the write to the key alone.
+func TestAStalePhaseWritesNothing(t *testing.T) {
+	t.Parallel()
+	for name, outcome := range map[string]phases.Outcome{
+		"advance": phases.Advance(),
+		"finish":  phases.Finish(409, nil, []byte("no")),
+		"wait":    phases.Wait(time.Second, "ref"),
+		"park":    phases.Park("odd", ""),
+	} {
+		t.Run("a phase that would "+name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, stepwise)
+			b.mustRun(t, "warm")
+			b.carrier.set(hooks{pack: func(tx *phases.Tx, key phases.Key) (*phases.Outcome, error) {
+				tx.Queue(`INSERT INTO parcels (account_id, key, writes) VALUES ($1, $2, 1)`, key.Account, key.Key)
+				return &outcome, nil
+			}})
+			b.changeAt(t, 3, `lease_token = gen_random_uuid()`) // after the insert, before the phase
+			if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrInUse) {
+				t.Errorf("got %v, want ErrInUse", err)
+			}
+			if n := value[int](t, b, `SELECT count(*) FROM parcels WHERE key = 'k'`); n != 0 {
+				t.Error("a fenced worker has packed")
+			}
+			if n := value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'key.parked'`); n != 0 {
+				t.Error("a fenced worker wrote that it has parked the key")
+			}
+		})
+	}
+}
+
+// TestASecondInsertWritesNothing: between the look-up and the insert another
+// worker made the key. The phases of the first transaction must not run twice,
+// even where nothing in them would notice.
+func TestASecondInsertWritesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	other := b.newEngine(t, nil)
+	b.carrier.set(hooks{pack: func(tx *phases.Tx, key phases.Key) (*phases.Outcome, error) {
+		tx.Queue(`INSERT INTO parcels (account_id, key, writes) VALUES ($1, $2, 1)
+			ON CONFLICT (account_id, key) DO UPDATE SET writes = parcels.writes + 1`, key.Account, key.Key)
+		outcome := phases.Advance()
+		return &outcome, nil
+	}})
+	b.wire.Plan(func(n int, _ []byte) wire.Fault {
+		if n == 2 {
+			if _, err := other.Run(t.Context(), b.flow, request("k")); err != nil {
+				t.Error(err)
+			}
+		}
+		return wire.Fault{}
+	})
+	b.mustRun(t, "k")
+	b.checkDone(t, "k")
+}
+
+// TestAStaleDecisionIsNotCarriedOut: each condition of the statement that takes a
+// parked key holds back a decision about a row that is no longer what was seen.
+func TestAStaleDecisionIsNotCarriedOut(t *testing.T) {
+	t.Parallel()
+	for name, set := range map[string]string{
+		"was retried and parked again": `lease_epoch = lease_epoch + 2`,
+		"is parked no more":            `parked_reason = NULL`,
+		"has a worker who still calls": `leased_until = now() + interval '1 hour'`,
+	} {
+		t.Run("a key that "+name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.mustRun(t, "warm")
+			b.carrier.set(hooks{answer: "odd"})
+			_, _ = b.run(t, "k")
+			seen := b.show(t, "k")
+			changed := b.changeAt(t, 1, set)
+			_, err := b.engine.Resolve(t.Context(), seen, "ann", "not booked", notBooked)
+			if !errors.Is(err, phases.ErrChanged) {
+				t.Errorf("got %v, want ErrChanged", err)
+			}
+			if got, want := b.snapshot(t, "k"), changed(); got != want {
+				t.Errorf("the decision changed\n%s to\n%s", want, got)
+			}
+		})
+	}
+}

@@ -1,0 +1,118 @@
+package phases_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// TestTheIntentIsDurableBeforeTheSend asks the database, at the moment of each
+// send of one key, for what must be durable by then (P5).
+func TestTheIntentIsDurableBeforeTheSend(t *testing.T) {
+	t.Parallel()
+	unsent := &phases.CallError{Class: phases.Transient, Err: errLost}
+	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, options...)
+			ends := []error{unsent, errLost, unsent, nil}
+			b.carrier.set(hooks{before: func(_ context.Context, n int) error {
+				sent := b.carrier.sent()[n-1]
+				if !value[bool](t, b, `SELECT foreign_key = $1 AND foreign_form = $2 AND first_sent_at = $3 AND first_sent_at <= clock_timestamp()
+					FROM idempotency_keys WHERE key = 'k'`, sent.key, sent.form, sent.sent.FirstSentAt) {
+					t.Errorf("send %d: the row doesn't hold its intent", n)
+				}
+				return ends[n-1]
+			}})
+			for range ends {
+				_, _ = b.run(t, "k")
+			}
+			b.checkDone(t, "k")
+			first := func(n int) time.Time { return b.carrier.sent()[n].sent.FirstSentAt }
+			if first(0).Equal(first(1)) || !first(1).Equal(first(2)) || !first(1).Equal(first(3)) {
+				t.Error("the time must be taken back when nothing has left, and stay otherwise")
+			}
+		})
+	}
+}
+
+// TestALookThatCouldNotLookTakesNoTimeBack: the look certainly did nothing, but
+// the send before it may have.
+func TestALookThatCouldNotLookTakesNoTimeBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_ = b.sendOnce(t, "k", hooks{
+		after: func(context.Context, int) error {
+			return &phases.CallError{Class: phases.LookUp, Reason: "x", Err: errLost}
+		},
+		find: func(phases.Sent[bookingForm]) (booking, error) {
+			return booking{}, &phases.CallError{Class: phases.Transient, Err: errLost}
+		},
+	})
+	if b.show(t, "k").FirstSentAt == nil {
+		t.Error("first_sent_at is cleared after a send that may have had its effect")
+	}
+}
+
+// recording is the flow under test with another Record.
+func (b *bundle) recording(
+	record func(*phases.Tx, phases.Key, bookingForm, booking) (phases.Outcome, error),
+) phases.Flow {
+	return phases.NewFlow("parcel", 1,
+		phases.Atomic(packed, b.carrier.pack),
+		phases.Foreign(booked, phases.Call[bookingForm, booking]{
+			Prepare: b.carrier.prepare, Do: b.carrier.do, Find: b.carrier.find, Record: record,
+		}),
+		phases.Atomic(phases.Finished, printLabel),
+	)
+}
+
+// TestAReadingRecordKeepsTheTimeOfTheFirstSend: a transaction that reads begins
+// with a guard of its own, which renews the lease and nothing else.
+func TestAReadingRecordKeepsTheTimeOfTheFirstSend(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.flow = b.recording(func(tx *phases.Tx, key phases.Key, form bookingForm, out booking) (phases.Outcome, error) {
+		var n int
+		if err := tx.QueryRow(`SELECT writes FROM parcels WHERE account_id = $1 AND key = $2`, key.Account, key.Key).Scan(&n); err != nil {
+			return phases.Outcome{}, err
+		}
+		return record(tx, key, form, out)
+	})
+	b.engine = b.newEngine(t, nil, func(c *phases.Config) { c.Flows = []phases.Flow{b.flow} })
+	_ = b.sendOnce(t, "k", hooks{answer: "working"})
+	b.exec(t, `UPDATE idempotency_keys SET first_sent_at = now() - interval '5 hours'`)
+	was := b.show(t, "k").FirstSentAt
+	for range 2 {
+		_ = b.sendOnce(t, "k", hooks{find: func(sent phases.Sent[bookingForm]) (booking, error) {
+			return booking{Number: sent.Ref, Status: "working"}, nil
+		}})
+	}
+	if got := b.show(t, "k"); !got.FirstSentAt.Equal(*was) || got.ForeignRef != "B1" {
+		t.Errorf("first sent at %s, was %s; ref %q", got.FirstSentAt, was, got.ForeignRef)
+	}
+}
+
+// TestAKeyKnowsWhenItWasMade: the transaction that makes the row learns its time
+// only by committing, and the next phase is told it.
+func TestAKeyKnowsWhenItWasMade(t *testing.T) {
+	t.Parallel()
+	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			var told time.Time
+			b.flow = b.recording(func(tx *phases.Tx, key phases.Key, form bookingForm, out booking) (phases.Outcome, error) {
+				told = key.CreatedAt
+				return record(tx, key, form, out)
+			})
+			b.engine = b.newEngine(t, nil, append(options, func(c *phases.Config) { c.Flows = []phases.Flow{b.flow} })...)
+			b.mustRun(t, "k")
+			if want := b.show(t, "k").CreatedAt; !told.Equal(want) {
+				t.Errorf("the phase was told %s, the row says %s", told, want)
+			}
+		})
+	}
+}

@@ -1,0 +1,131 @@
+package phases_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/wire"
+)
+
+func TestFailuresThatWouldRepeatPark(t *testing.T) {
+	t.Parallel()
+	poison := func(*phases.Tx, phases.Key) (*phases.Outcome, error) { return nil, errors.New("poison") }
+
+	t.Run("when the completer finds them", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, stepwise)
+		b.carrier.set(hooks{pack: poison})
+		for range 20 { // a retrying client can't park a key
+			if _, err := b.run(t, "k"); errors.Is(err, phases.ErrParked) {
+				t.Fatal("a client parked a key")
+			}
+		}
+		for range 3 {
+			b.expire(t)
+			b.complete(t)
+		}
+		if got := b.show(t, "k"); got.ParkedReason != "max_attempts" || got.Failures != 2 {
+			t.Errorf("after three failures: parked for %q with %d failures", got.ParkedReason, got.Failures)
+		}
+		if got := value[string](t, b, `SELECT data->>'reason' FROM audit_records WHERE action = 'key.parked'`); got != "max_attempts" {
+			t.Errorf("the audit record says %q", got)
+		}
+	})
+
+	t.Run("a violated constraint parks at once", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, stepwise)
+		b.carrier.set(hooks{pack: func(tx *phases.Tx, _ phases.Key) (*phases.Outcome, error) {
+			tx.Queue(`INSERT INTO parcels (account_id, key) VALUES (NULL, NULL)`)
+			return nil, nil
+		}})
+		_, _ = b.run(t, "k")
+		b.expire(t)
+		if counts := b.complete(t); counts.Parked != 1 {
+			t.Errorf("the completer did %+v", counts)
+		}
+		if got := b.show(t, "k").ParkedReason; got != "impossible_violation" {
+			t.Errorf("parked for %q", got)
+		}
+	})
+
+	t.Run("trouble that passes by itself does not", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		b.abandon(t, 1)
+		b.carrier.set(hooks{before: lost})
+		for range 10 {
+			b.expire(t)
+			if counts := b.complete(t); counts.Released != 1 {
+				t.Fatalf("the completer did %+v", counts)
+			}
+		}
+		b.carrier.set(hooks{})
+		b.mustRun(t, "k0")
+	})
+}
+
+func TestFailuresBackOff(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *phases.Config) { c.Backoff = phases.Backoff{Initial: time.Second, Max: 10 * time.Second} })
+	wait := func() time.Duration {
+		return time.Duration(value[float64](t, b, `SELECT extract(epoch FROM run_after - now())::float8 FROM idempotency_keys`) * float64(time.Second))
+	}
+	for n, most := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 10 * time.Second, 10 * time.Second} {
+		_ = b.sendOnce(t, "k", hooks{before: lost})
+		if got := wait(); got > most || got < most/2-time.Second {
+			t.Errorf("after failure %d the key is due in %s, want up to %s", n+1, got, most)
+		}
+	}
+	_ = b.sendOnce(t, "k", hooks{before: func(context.Context, int) error {
+		return &phases.CallError{Class: phases.Unknown, Err: errLost, Backoff: phases.Backoff{Initial: time.Minute, Max: time.Minute}}
+	}})
+	if got := wait(); got < 55*time.Second {
+		t.Errorf("the other side asked for a minute, and the key is due in %s", got)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	b := phases.Backoff{Initial: time.Second, Max: time.Minute}
+	for n := 1; n < 200; n++ {
+		most := min(time.Second<<min(n-1, 20), time.Minute)
+		for range 100 {
+			if got := b.Next(n); got < time.Second || got < most/2 || got > most {
+				t.Fatalf("wait %d is %s, want %s to %s", n, got, most/2, most)
+			}
+		}
+	}
+}
+
+// TestTroubleOfTheDatabaseNeverParks: the completer loses its connection in the
+// middle of a phase, again and again.
+func TestTroubleOfTheDatabaseNeverParks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.abandon(t, 1)
+	// It stands at booked, where the next phase reads.
+	b.exec(t, `UPDATE idempotency_keys SET recovery_point = 'booked'`)
+	b.exec(t, `UPDATE parcels SET booking = 'B1'`)
+	for range 5 {
+		b.expire(t)
+		w := wire.NewPostgres()
+		engine := b.newEngine(t, w)
+		w.Plan(func(_ int, message []byte) wire.Fault {
+			if bytes.Contains(message, []byte("SELECT booking FROM parcels")) {
+				return wire.Fault{Kind: wire.CutBefore}
+			}
+			return wire.Fault{}
+		})
+		if counts, err := b.completer(engine).Once(t.Context()); err != nil || counts.Released != 1 {
+			t.Fatalf("the completer did %+v, %v", counts, err)
+		}
+	}
+	if got := b.show(t, "k0"); got.Failures != 0 || got.ParkedReason != "" {
+		t.Errorf("%d failures, parked for %q", got.Failures, got.ParkedReason)
+	}
+}

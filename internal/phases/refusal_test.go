@@ -1,0 +1,100 @@
+package phases_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+
+	t.Run("paused, new keys are refused before a claim and unfinished ones wait", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		b.mustRun(t, "done")
+		b.carrier.set(hooks{before: func(context.Context, int) error { return errLost }})
+		if _, err := b.run(t, "open"); err == nil {
+			t.Fatal("the carrier answered")
+		}
+		b.carrier.set(hooks{})
+		b.expire(t)
+		b.engine = b.newEngine(t, nil, func(c *phases.Config) { c.Paused = true })
+		for _, key := range []string{"new", "open"} {
+			if _, err := b.run(t, key); !errors.Is(err, phases.ErrPaused) {
+				t.Errorf("%s: got %v, want ErrPaused", key, err)
+			}
+		}
+		b.mustRun(t, "done")
+		if counts, err := b.completer(b.engine).Once(t.Context()); err != nil || counts != (phases.Counts{}) {
+			t.Errorf("a paused completer did %+v, %v", counts, err)
+		}
+		if got := value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key = 'new'`); got != 0 {
+			t.Error("a refused key was claimed")
+		}
+		if counts := b.complete(t); counts.Finished != 1 {
+			t.Errorf("after the pause: %+v", counts)
+		}
+	})
+
+	t.Run("busy, a request is refused before a claim", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, func(c *phases.Config) { c.MaxInFlight = 1 })
+		reached, leave := make(chan struct{}), make(chan struct{})
+		b.carrier.set(hooks{before: func(context.Context, int) error { close(reached); <-leave; return nil }})
+		done := make(chan error)
+		go func() {
+			_, err := b.engine.Run(context.WithoutCancel(t.Context()), b.flow, request("first"))
+			done <- err
+		}()
+		<-reached
+		if _, err := b.run(t, "second"); !errors.Is(err, phases.ErrBusy) {
+			t.Errorf("got %v, want ErrBusy", err)
+		}
+		close(leave)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	reached := make(chan struct{})
+	b.carrier.set(hooks{before: func(ctx context.Context, _ int) error {
+		close(reached)
+		<-ctx.Done()
+		return ctx.Err()
+	}})
+	engine := b.newEngine(t, nil)
+	done := make(chan error, 1)
+	go func() {
+		_, err := engine.Run(context.WithoutCancel(t.Context()), b.flow, request("k"))
+		done <- err
+	}()
+	<-reached
+	grace, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if left := engine.Shutdown(grace); left != 1 {
+		t.Errorf("%d attempts were ended, want 1", left)
+	}
+	if b.show(t, "k").Leased {
+		t.Error("Shutdown returned while a key was still in hand")
+	}
+	if err := <-done; !errors.Is(err, phases.ErrAborted) {
+		t.Errorf("the attempt ended with %v, want ErrAborted", err)
+	}
+	if _, err := engine.Run(t.Context(), b.flow, request("late")); !errors.Is(err, phases.ErrDraining) {
+		t.Errorf("a late request got %v, want ErrDraining", err)
+	}
+	// The key was given back, due at once: another process goes on without waiting for the lease.
+	b.carrier.set(hooks{})
+	if counts := b.complete(t); counts.Finished != 1 {
+		t.Errorf("another process did %+v, want it to go on at once", counts)
+	}
+	b.checkDone(t, "k")
+}
