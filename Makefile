@@ -13,7 +13,7 @@ vuln := $(GO) tool -modfile=tools/vuln.mod govulncheck
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test check stripe-mock up down clean
+.PHONY: help run build test check mutants model stripe-mock up down clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ case "$$code $$said" in \
 *) exit 1 ;; \
 esac
 endef
+
+mutants: ## Break one rule after the other and see a test notice: make mutants ARGS='-run fence'.
+	$(GO) run ./mutants $(ARGS)
+
+model: ## Check a model of the protocol in every possible order of events; needs spin and gcc.
+	@model/check.sh $(ARGS)
 
 stripe-mock: ## Check every request to Stripe against Stripe's published specification.
 	@$(check_requests)
