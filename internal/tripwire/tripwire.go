@@ -25,6 +25,8 @@ func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
 		    account_id text, key text, epoch bigint, token uuid, old_token uuid,
 		    from_point text, to_point text, xid xid8 DEFAULT pg_current_xact_id(), at timestamptz DEFAULT clock_timestamp());
 
+		CREATE INDEX phase_log_account_id_key_idx ON phase_log (account_id, key);
+
 		CREATE TABLE legal_points (point text PRIMARY KEY, n int);
 
 		CREATE FUNCTION watch_key() RETURNS trigger LANGUAGE plpgsql AS $$

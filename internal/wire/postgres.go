@@ -1,108 +1,67 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"net"
+	"regexp"
+	"strings"
 	"sync"
 )
 
-// Postgres wraps the connections of one pool. Dial is its pgconn.DialFunc.
-// Messages are counted once a connection is authenticated. It is safe for
-// concurrent use.
+// Postgres wraps the connections of one pool. Messages are counted once a
+// connection is authenticated. It is safe for concurrent use.
 type Postgres struct {
-	mu   sync.Mutex
-	plan Plan
-	n    int
+	line
+
+	names sync.Map // what was prepared under a name, for Summary
 }
 
 // NewPostgres returns a wrapper under whose plan everything passes.
-func NewPostgres() *Postgres { return &Postgres{plan: Nothing} }
-
-// Plan puts a plan in force and counts from 1 again.
-func (p *Postgres) Plan(plan Plan) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.plan, p.n = plan, 0
+func NewPostgres() *Postgres {
+	return &Postgres{line: line{
+		plan: Nothing, conns: map[*conn]bool{},
+		protocol: protocol{
+			greets: true, ends: postgresEnds, answer: postgresAnswer, drops: isCancel,
+			whole:  func([]byte) bool { return true },                      // pgx flushes a pipeline at once
+			counts: func(message []byte) bool { return message[0] != 'X' }, // Terminate isn't answered
+			idle:   func(answer []byte) bool { return answer[len(answer)-1] == 'I' },
+		},
+	}}
 }
 
-// Messages returns the number of messages since the last Plan: each is one round
-// trip.
-func (p *Postgres) Messages() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.n
-}
-
-func (p *Postgres) next(message []byte) Fault {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.n++
-	return p.plan(p.n, message)
-}
-
-// Dial connects to Postgres.
+// Dial connects to Postgres. It is a pgconn.DialFunc.
 func (p *Postgres) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	var dialer net.Dialer
-	raw, err := dialer.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return &conn{Conn: raw, wire: p}, nil
+	return p.dial(ctx, network, address)
 }
 
-// errCut is what both ends of a cut connection see.
-var errCut = errors.New("wire: connection cut by the test")
+// Frames returns how many frames a message has.
+func (p *Postgres) Frames(message []byte) int { return len(postgresEnds(message)) }
 
-// conn is one connection. pgconn writes and reads from different goroutines, but
-// never two of either at once.
-type conn struct {
-	net.Conn
-	wire *Postgres
-
-	mu      sync.Mutex
-	answers frames // what the server has sent
-	ready   int    // how often it said ReadyForQuery
-	turn    bool   // the server has sent something since the last message
-	after   Fault  // what happens to the answer of the last message
-	cut     bool
+// postgresEnds finds the ends of frames: a type, four bytes of length that count
+// themselves, and the rest.
+func postgresEnds(stream []byte) []int {
+	const head = 5
+	var ends []int
+	for at := 0; at+head <= len(stream); {
+		at += 1 + int(binary.BigEndian.Uint32(stream[at+1:]))
+		if at <= len(stream) {
+			ends = append(ends, at)
+		}
+	}
+	return ends
 }
 
-func (c *conn) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	counted := c.ready > 0 && c.turn && b[0] != 'X' // Terminate isn't answered
-	c.turn = c.turn && !counted
-	cut := c.cut
-	c.mu.Unlock()
-	if cut {
-		return 0, errCut
-	}
-	if isCancel(b) {
-		_ = c.sever()
-		return len(b), nil
-	}
-	if !counted {
-		return c.Conn.Write(b)
-	}
-	fault := c.wire.next(b)
-	switch fault.Kind {
-	case CutBefore:
-		_ = c.sever()
-		return len(b), nil // the sender cannot tell how far it came
-	case CutSent:
-		_, _ = c.Conn.Write(b)
-		_ = c.sever()
-		return len(b), nil
-	case HoldBefore:
-		fault.Hold()
-	case CutAfter, HoldAfter:
-		c.mu.Lock()
-		c.after = fault
-		c.mu.Unlock()
-	case Pass:
-	}
-	return c.Conn.Write(b)
+// postgresAnswer tells that an answer is whole: it ends with ReadyForQuery, which
+// has six bytes.
+func postgresAnswer(stream []byte) ([]int, bool) {
+	const length = 6
+	ends := postgresEnds(stream)
+	whole := len(ends) > 0 && ends[len(ends)-1] == len(stream) && len(stream) >= length &&
+		stream[len(stream)-length] == 'Z' && bytes.Equal(stream[len(stream)-length+1:len(stream)-1], []byte{0, 0, 0, 5})
+	return ends, whole
 }
 
 // isCancel tells whether b is a cancel request, which pgx sends over a connection
@@ -113,92 +72,49 @@ func isCancel(b []byte) bool {
 	return len(b) == 16 && binary.BigEndian.Uint32(b[4:]) == cancelRequest
 }
 
-func (c *conn) Read(b []byte) (int, error) {
-	c.mu.Lock()
-	cut, after := c.cut, c.after
-	c.after = Fault{}
-	c.mu.Unlock()
-	switch {
-	case cut:
-		return 0, errCut
-	case after.Kind == CutAfter:
-		c.drain()
-		return 0, c.sever()
-	case after.Kind == HoldAfter:
-		n, err := c.read(b)
-		after.Hold()
-		return n, err
-	}
-	return c.read(b)
-}
-
-func (c *conn) read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.turn = c.turn || n > 0
-	c.ready += c.answers.take(b[:n])
-	return n, err
-}
-
-// drain reads and drops the answer, up to where the server waits again: then it
-// has acted.
-func (c *conn) drain() {
-	c.mu.Lock()
-	before := c.ready
-	c.mu.Unlock()
-	buffer := make([]byte, 4096)
-	for {
-		if _, err := c.read(buffer); err != nil {
-			return
-		}
-		c.mu.Lock()
-		done := c.ready > before
-		c.mu.Unlock()
-		if done {
-			return
+// Summary says in a few words what a message asks of Postgres. It must have been
+// shown every message before, because a prepared statement is later known by its
+// name alone.
+func (p *Postgres) Summary(message []byte) string {
+	var words []string
+	at := 0
+	for _, end := range postgresEnds(message) {
+		kind, body := message[at], message[at+5:end]
+		at = end
+		switch kind {
+		case 'P': // a name and a statement
+			name, rest, _ := bytes.Cut(body, []byte{0})
+			sql, _, _ := bytes.Cut(rest, []byte{0})
+			words = append(words, "parse "+digest(string(sql)))
+			p.names.Store(string(name), digest(string(sql)))
+		case 'B': // a portal and the name of a statement
+			_, rest, _ := bytes.Cut(body, []byte{0})
+			name, _, _ := bytes.Cut(rest, []byte{0})
+			known, _ := p.names.Load(string(name))
+			words = append(words, fmt.Sprint("run ", known))
+		case 'Q':
+			words = append(words, "query "+digest(string(bytes.TrimRight(body, "\x00"))))
 		}
 	}
+	return strings.Join(words, ", ")
 }
 
-func (c *conn) sever() error {
-	c.mu.Lock()
-	c.cut = true
-	c.mu.Unlock()
-	_ = c.Close()
-	return errCut
-}
+var (
+	target  = regexp.MustCompile(`(?i)\b(INSERT INTO|UPDATE|DELETE FROM|FROM)\s+(\w+)`)
+	opening = regexp.MustCompile(`^\s*(\w+)`)
+)
 
-// frames finds the ends of the server's messages in its stream: a type, four
-// bytes of length that count themselves, and the rest.
-type frames struct {
-	head []byte
-	kind byte
-	rest int
-}
-
-// take takes the next bytes and returns how many ReadyForQuery ended in them.
-func (f *frames) take(b []byte) int {
-	ready := 0
-	for len(b) > 0 {
-		if f.rest > 0 {
-			n := min(f.rest, len(b))
-			f.rest -= n
-			b = b[n:]
-		} else {
-			n := min(5-len(f.head), len(b))
-			f.head = append(f.head, b[:n]...)
-			b = b[n:]
-			if len(f.head) < 5 {
-				break
-			}
-			f.kind, f.rest = f.head[0], int(binary.BigEndian.Uint32(f.head[1:]))-4
-			f.head = f.head[:0]
+// digest shortens a statement to what it does to which table.
+func digest(sql string) string {
+	if found := target.FindStringSubmatch(sql); found != nil {
+		verb := strings.ToUpper(found[1])
+		if verb == "FROM" {
+			verb = "SELECT FROM"
 		}
-		if f.rest == 0 && f.kind == 'Z' {
-			ready++
-			f.kind = 0
-		}
+		return verb + " " + found[2]
 	}
-	return ready
+	if found := opening.FindStringSubmatch(sql); found != nil {
+		return found[1]
+	}
+	return "nothing"
 }

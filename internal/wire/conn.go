@@ -1,0 +1,220 @@
+package wire
+
+import (
+	"errors"
+	"net"
+	"sync"
+)
+
+// errCut is what both ends of a cut connection see.
+var errCut = errors.New("wire: connection cut by the test")
+
+// conn is one connection. Its user writes and reads from different goroutines,
+// but never two of either at once.
+type conn struct {
+	net.Conn
+	line *line
+
+	mu      sync.Mutex
+	open    bool   // messages count
+	turn    bool   // the next message is this side's
+	idle    bool   // the other side keeps nothing open for us
+	message []byte // that is being written, as far as it has come
+	answer  []byte // to the last message, as far as it has come
+	fault   Fault  // what happens to that answer
+	rest    []byte // of an answer that is cut in the middle: what is still read
+	ending  bool   // the connection is cut when rest has been read
+	cut     bool
+}
+
+// Write sends b, or lets happen to it what the plan wants. A message that comes in
+// pieces is sent when it is whole.
+func (c *conn) Write(b []byte) (int, error) {
+	message, counted, cut := c.gather(b)
+	switch {
+	case cut:
+		return 0, errCut
+	case c.line.protocol.drops(b):
+		_ = c.sever()
+	case !counted:
+		return c.Conn.Write(b)
+	case message != nil:
+		if err := c.strike(message, c.line.next(message)); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
+// gather returns the message that b completes, if it does, and whether b belongs
+// to one that counts.
+func (c *conn) gather(b []byte) (message []byte, counted, cut bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	begins := c.open && c.turn && c.line.protocol.counts(b)
+	if c.cut || len(c.message) == 0 && !begins {
+		return nil, false, c.cut
+	}
+	c.message = append(c.message, b...)
+	if !c.line.protocol.whole(c.message) {
+		return nil, true, false
+	}
+	message = c.message
+	c.turn, c.answer, c.message = false, nil, nil
+	return message, true, false
+}
+
+// strike lets a fault befall a message. The sender of a message that was cut off
+// cannot tell how far it came, so it hears of no error yet.
+func (c *conn) strike(message []byte, fault Fault) error {
+	switch fault.Kind {
+	case CutBefore:
+		_ = c.sever()
+		return nil
+	case CutSent:
+		_, _ = c.Conn.Write(message)
+		c.giveUp()
+		return nil
+	case CutPart:
+		ends := c.line.protocol.ends(message)
+		_, _ = c.Conn.Write(message[:ends[min(fault.Part, len(ends))-1]])
+		<-c.giveUp()
+		return nil
+	case HoldBefore:
+		fault.Hold()
+	case CutAfter, CutAnswer, HoldAfter, Pass:
+	}
+	c.mu.Lock()
+	c.fault = fault
+	c.mu.Unlock()
+	_, err := c.Conn.Write(message)
+	return err
+}
+
+// Read reads an answer, or as much of it as the fault leaves.
+func (c *conn) Read(b []byte) (int, error) {
+	if n, done, err := c.leftover(b); done {
+		return n, err
+	}
+	n, err := c.Conn.Read(b)
+	fault, cut := c.took(b[:n])
+	switch {
+	case cut:
+		return 0, errCut
+	case fault.Kind == CutAfter:
+		c.collect()
+		return 0, c.sever()
+	case fault.Kind == CutAnswer:
+		c.collect()
+		c.keep(fault.Part)
+		n, _, err = c.leftover(b)
+		return n, err
+	case fault.Kind == HoldAfter:
+		fault.Hold()
+	}
+	return n, err
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	c.line.forget(c)
+	c.mu.Lock()
+	lingers := c.cut
+	c.mu.Unlock()
+	if lingers {
+		return nil // whoever cut it sees to its end
+	}
+	return c.Conn.Close()
+}
+
+// leftover reads what is left of an answer that is cut in the middle.
+func (c *conn) leftover(b []byte) (n int, done bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case len(c.rest) > 0:
+		n = copy(b, c.rest)
+		c.rest = c.rest[n:]
+		return n, true, nil
+	case c.ending && !c.cut:
+		c.cut = true
+		_ = c.Conn.Close()
+		return 0, true, errCut
+	}
+	return 0, c.cut, errCut
+}
+
+// took notes what has come, and returns what happens to it.
+func (c *conn) took(b []byte) (Fault, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.turn = c.turn || len(b) > 0
+	c.answer = append(c.answer, b...)
+	fault := c.fault
+	ends, whole := c.line.protocol.answer(c.answer)
+	if whole {
+		c.open, c.idle = true, c.line.protocol.idle(c.answer)
+		if fault.Answered != nil {
+			fault.Answered(len(ends))
+		}
+		c.fault = Fault{}
+	}
+	c.fault.Kind = Pass // it strikes once
+	return fault, c.cut
+}
+
+// collect reads the answer to its end: then the other side has acted.
+func (c *conn) collect() {
+	buffer := make([]byte, 4096)
+	for !c.whole() {
+		n, err := c.Conn.Read(buffer)
+		c.took(buffer[:n])
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (c *conn) whole() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, whole := c.line.protocol.answer(c.answer)
+	return whole
+}
+
+// keep leaves the first frames of the answer to be read.
+func (c *conn) keep(part int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ends, _ := c.line.protocol.answer(c.answer)
+	if len(ends) > 0 {
+		c.rest = c.answer[:ends[min(part, len(ends))-1]]
+	}
+	c.ending = true
+}
+
+func (c *conn) isIdle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cut || c.idle
+}
+
+// sever ends the connection for both sides.
+func (c *conn) sever() error {
+	c.mu.Lock()
+	c.cut = true
+	c.mu.Unlock()
+	c.line.forget(c)
+	_ = c.Conn.Close()
+	return errCut
+}
+
+// giveUp ends the connection for this side; the other may still act on what it
+// got. The channel is closed when it is done.
+func (c *conn) giveUp() <-chan struct{} {
+	c.mu.Lock()
+	c.cut = true
+	c.mu.Unlock()
+	c.line.forget(c)
+	return c.line.linger(c.Conn)
+}
