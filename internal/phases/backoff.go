@@ -17,13 +17,14 @@ type Backoff struct {
 // min(Initial·2^(n−1), Max), times a random factor in [0.5, 1], never below
 // Initial. The formula is that of Stripe's client libraries; the randomness
 // keeps clients that failed together from coming back together. A Max below
-// Initial is taken as Initial. It is safe for concurrent use.
+// Initial is taken as Initial, and a negative time as none. It is safe for
+// concurrent use.
 func (b Backoff) Next(n int) time.Duration {
-	wait := b.Initial
-	for i := 1; i < n && wait < b.Max; i++ {
-		wait *= 2
+	wait := max(b.Max, b.Initial, 0)
+	// Dividing Max cannot overflow; doubling Initial could, into a wait of nothing.
+	if doublings := max(n, 1) - 1; b.Initial <= wait>>doublings {
+		wait = b.Initial << doublings
 	}
-	wait = min(wait, b.Max)
-	jittered := time.Duration(float64(wait) * (0.5 + rand.Float64()/2)) //nolint:gosec // spreading load needs no secrecy
-	return max(jittered, b.Initial)
+	wait = max(wait, 0)
+	return max(wait-rand.N(wait/2+1), b.Initial) //nolint:gosec // spreading load needs no secrecy
 }

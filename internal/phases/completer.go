@@ -54,19 +54,28 @@ const reapEvery = 10 * time.Second
 func (c *Completer) Run(ctx context.Context) {
 	work := newRound(c.Engine, c.Concurrency)
 	defer work.wait()
-	var reapedAt time.Time
+	// Beside the loop: years of old keys, or a slow Stripe, must delay neither
+	// what falls due nor what alerts look at.
+	work.group.Go(func() { c.tidy(ctx) })
 	for ctx.Err() == nil {
 		found, err := work.dispatch(ctx, nil)
-		if err == nil && time.Since(reapedAt) >= reapEvery {
-			reapedAt = time.Now()
-			err = errors.Join(c.reap(ctx, &Counts{}), c.Engine.observe(ctx))
-		}
 		if err != nil && ctx.Err() == nil {
 			c.Engine.log.ErrorContext(ctx, "round failed: trying again", slog.Any("error", err))
 		}
 		if found == 0 {
 			sleep(ctx, c.Poll)
 		}
+	}
+}
+
+// tidy counts and reaps from time to time, until ctx ends.
+func (c *Completer) tidy(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := errors.Join(c.Engine.observe(ctx), c.reap(ctx, &Counts{}))
+		if err != nil && ctx.Err() == nil {
+			c.Engine.log.ErrorContext(ctx, "not tidied: trying again", slog.Any("error", err))
+		}
+		sleep(ctx, reapEvery)
 	}
 }
 
@@ -104,6 +113,8 @@ type round struct {
 type keyID struct{ account, key string }
 
 func newRound(e *Engine, concurrency int) *round {
+	// More at once would find the engine busy, again and again.
+	concurrency = min(concurrency, e.config.MaxInFlight)
 	return &round{engine: e, slots: make(chan struct{}, concurrency), inHand: map[keyID]bool{}}
 }
 
@@ -259,10 +270,11 @@ func (e *Engine) observe(ctx context.Context) error {
 	var unfinished, parked int
 	var oldest float64
 	err := e.config.Pool.QueryRow(ctx, `
-		SELECT (SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL),
-		       (SELECT count(*) FROM idempotency_keys WHERE parked_reason IS NOT NULL),
+		SELECT (SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL AND realm = $1),
+		       (SELECT count(*) FROM idempotency_keys WHERE parked_reason IS NOT NULL AND realm = $1),
 		       (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
-		        FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL)`,
+		        FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL AND realm = $1)`,
+		e.config.Realm,
 	).Scan(&unfinished, &parked, &oldest)
 	if err != nil {
 		return fmt.Errorf("counting keys: %w", unavailable(err))

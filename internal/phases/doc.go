@@ -84,8 +84,9 @@
 //	P8  An answer is given to a client only after it is durable; every later answer equals it, byte for byte.
 //	P9  No failure is stored as an answer. What is unclear stays unclear until it is known, or a person decides.
 //	P10 An unfinished or parked key is never reaped.
-//	P11 A process never touches a key of a flow version or a realm that it doesn't know.
-//	P12 When faults stop, every key is finished or parked within lease + poll + the longest back-off.
+//	P11 A process never works on a key of a flow version or a realm that it doesn't know, and reaps no other realm's.
+//	P12 When faults stop and the other side gives definite answers, every key is finished or parked within lease +
+//	    poll + the longest back-off. (One that gives none is asked until its patience, or the window, ends.)
 //	P13 A client's retries cannot park a key, and no trouble that passes by itself does.
 //
 // # What each crash leaves behind
@@ -140,8 +141,8 @@
 //
 // Failures are counted when the completer finds them and they would repeat with
 // the same input. So neither an impatient client nor a long outage parks a key.
-// The claim counts an attempt in a commit of its own, so that also an attempt
-// that took its process down is seen.
+// The claim counts an attempt in a commit of its own, so that a person sees also
+// those attempts that took their process down.
 //
 // A worker tells the phases behind it what it has just written (Know, Known), so
 // that the fused form reads nothing. Results are not serialised into the key:
@@ -163,5 +164,8 @@
 // after the other side forgot. A key that is used again after its tombstone went
 // is refused only where the flow inserts something unique per key. A primary that
 // fails over to an asynchronous standby can lose an answer that was given; the
-// charge is not repeated, since key and bytes are pure functions of the request.
+// charge is not repeated when the client retries while the other side remembers
+// the foreign key (24 hours), since key and bytes are pure functions of the
+// request. A replay reads what the primary shows: after a fail-over from a
+// synchronous primary that had not waited, it can show what was never durable.
 package phases

@@ -84,11 +84,13 @@ func (f *failure) wrap() error {
 const uniqueViolation = "23505"
 
 // unavailable marks err as ErrUnavailable when it is trouble of the database or
-// of the way to it, and not a mistake in a statement.
+// of the way to it, and not a mistake in a statement. FATAL is trouble whatever
+// its code: it ends the session from outside, as when it slept in a transaction
+// for too long (25P03), and would not happen again.
 func unavailable(err error) error {
 	var pg *pgconn.PgError
 	var scan pgx.ScanArgError
-	if errors.As(err, &scan) || errors.As(err, &pg) && !isTrouble(pg.Code) {
+	if errors.As(err, &scan) || errors.As(err, &pg) && provesAbort(pg) && !isTrouble(pg.Code) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)

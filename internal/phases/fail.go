@@ -3,6 +3,7 @@ package phases
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 )
 
@@ -15,12 +16,15 @@ const (
 // fail ends an attempt that brought no answer: the key is given back where it
 // stands, and nothing of the failure is stored but its text. It returns the
 // error for the caller. A key that is new and was never inserted leaves nothing.
-func (a *attempt) fail(ctx context.Context, cause error) error {
+func (a *attempt) fail(aborted context.Context, cause error) error {
 	// The attempt may have ended because its context did.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(aborted), releaseTimeout)
 	defer cancel()
 	if a.entry != entryHeld {
 		return cause
+	}
+	if errors.Is(context.Cause(aborted), ErrAborted) {
+		cause = fmt.Errorf("%w: %w", ErrAborted, cause)
 	}
 	end := a.release(cause)
 	if a.unattended() {

@@ -62,8 +62,11 @@ func TestWhatIsTrouble(t *testing.T) {
 		"08006": true, "40001": true, "53100": true, "53300": true, "57014": true, "57P01": true, "58030": true, "XX000": true,
 		"55P03": true, "25006": true, "23505": false, "42P01": false, "22021": false, "": false,
 	} {
-		if got := errors.Is(unavailable(&pgconn.PgError{Code: code}), ErrUnavailable); got != want {
+		if got := errors.Is(unavailable(&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: code}), ErrUnavailable); got != want {
 			t.Errorf("%q is trouble: %v, want %v", code, got, want)
 		}
+	}
+	if !errors.Is(unavailable(&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "25P03"}), ErrUnavailable) {
+		t.Error("the end of a session is no trouble")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/wire"
 )
 
 // TestTheIntentIsDurableBeforeTheSend asks the database, at the moment of each
@@ -114,5 +115,33 @@ func TestAKeyKnowsWhenItWasMade(t *testing.T) {
 				t.Errorf("the phase was told %s, the row says %s", told, want)
 			}
 		})
+	}
+}
+
+// TestArmingTwiceMovesNoTime: a claim that took its time back arms the call
+// again; the answer to that COMMIT is lost, and the transaction runs once more.
+// The late one of the two must not move the time behind a send.
+func TestArmingTwiceMovesNoTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	unsent := &phases.CallError{Class: phases.Transient, Err: errLost}
+	_ = b.sendOnce(t, "k", hooks{before: func(context.Context, int) error { return unsent }})
+	if b.show(t, "k").FirstSentAt != nil {
+		t.Fatal("the time was not taken back")
+	}
+	var armed *time.Time
+	b.wire.Plan(func(n int, _ []byte) wire.Fault {
+		switch {
+		case n == 3: // after the look-up and the claim
+			return wire.Fault{Kind: wire.CutAfter}
+		case n > 3 && armed == nil:
+			armed = b.show(t, "k").FirstSentAt
+		}
+		return wire.Fault{}
+	})
+	_ = b.sendOnce(t, "k", hooks{before: lost})
+	if got := b.show(t, "k").FirstSentAt; armed == nil || got == nil || !got.Equal(*armed) {
+		t.Errorf("first sent at %v, and then at %v", armed, got)
 	}
 }

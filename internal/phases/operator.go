@@ -136,14 +136,15 @@ func (k Keys) records(ctx context.Context, sql string, args ...any) ([]Record, e
 	return found, nil
 }
 
-// Retry makes an unfinished key due now, and takes a parked one back to the
+// Retry makes an unfinished key due, and takes a parked one back to the
 // completer with its failures forgotten. A worker that has the key in hand is
-// fenced. The record is the key as the operator saw it.
+// fenced; the end of its lease stands, as in Park, so that no detour leads to a
+// decision while it may still be calling. The record is the key as the operator
+// saw it.
 func (k Keys) Retry(ctx context.Context, seen Record, by string) error {
 	return k.change(ctx, seen, "key.retried", map[string]string{"by": by, "was": seen.ParkedReason}, `
 		UPDATE idempotency_keys
-		SET parked_reason = NULL, failures = 0, run_after = now(),
-		    lease_token = NULL, leased_until = NULL, lease_epoch = lease_epoch + 1
+		SET parked_reason = NULL, failures = 0, run_after = now(), lease_token = NULL, lease_epoch = lease_epoch + 1
 		WHERE account_id = $1 AND key = $2 AND lease_epoch = $3 AND finished_at IS NULL`)
 }
 
@@ -160,7 +161,7 @@ func (k Keys) Park(ctx context.Context, seen Record, by string) error {
 // change runs one guarded UPDATE of a key and its audit record in one
 // transaction.
 func (k Keys) change(ctx context.Context, seen Record, action string, data map[string]string, update string) error {
-	if seen.FinishedAt != nil {
+	if seen.FinishedAt != nil || action == "key.parked" && seen.ParkedReason != "" {
 		return ErrAtRest
 	}
 	data["key"], data["recovery_point"] = seen.Key, seen.RecoveryPoint

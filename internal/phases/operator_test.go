@@ -36,8 +36,8 @@ func TestOperatorParksAKeyInHand(t *testing.T) {
 		t.Errorf("the worker moved a parked key: %+v", got)
 	}
 	b.expire(t)
-	if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrChanged) {
-		t.Errorf("parking twice: %v", err)
+	if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrAtRest) {
+		t.Errorf("parking twice: %v, want ErrAtRest", err)
 	}
 	if err := b.keys().Retry(t.Context(), b.show(t, "k"), "ann"); err != nil {
 		t.Fatal(err)
@@ -193,8 +193,8 @@ func TestTheOperatorChangesOnlyWhatWasSeen(t *testing.T) {
 	}
 }
 
-// TestRetryTakesTheKeyFromItsWorker, makes it due at once and forgets its
-// failures.
+// TestRetryTakesTheKeyFromItsWorker, forgets its failures, and makes it due as
+// soon as the worker can no longer be calling.
 func TestRetryTakesTheKeyFromItsWorker(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -216,8 +216,12 @@ func TestRetryTakesTheKeyFromItsWorker(t *testing.T) {
 	if got.Failures != 0 {
 		t.Errorf("%d failures are remembered", got.Failures)
 	}
+	if counts := b.complete(t); counts != (phases.Counts{}) {
+		t.Errorf("the completer did %+v, want the lease to be waited for", counts)
+	}
+	b.exec(t, `UPDATE idempotency_keys SET leased_until = now() WHERE key = 'k'`)
 	if counts := b.complete(t); counts.Finished != 1 {
-		t.Errorf("the completer did %+v, want the key to be due at once", counts)
+		t.Errorf("the completer did %+v, want the key to be due", counts)
 	}
 	b.checkDone(t, "k")
 }
@@ -241,5 +245,29 @@ func TestResolveRefusesWhatItDoesNotKnow(t *testing.T) {
 	seen.ForeignForm = ""
 	if _, err := b.engine.ResolveResult(t.Context(), seen, "ann", "yes", booking{}); !errors.Is(err, phases.ErrNoCall) {
 		t.Errorf("without a form: %v, want ErrNoCall", err)
+	}
+}
+
+// TestNoDetourLeadsToADecisionDuringACall: neither parking nor retrying ends the
+// time in which the worker that was stopped may still be calling.
+func TestNoDetourLeadsToADecisionDuringACall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.carrier.set(hooks{before: func(context.Context, int) error {
+		for _, change := range []func(context.Context, phases.Record, string) error{b.keys().Park, b.keys().Retry, b.keys().Park} {
+			if err := change(t.Context(), b.show(t, "k"), "ann"); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrAtRest) {
+			t.Errorf("parking a parked key: %v, want ErrAtRest", err)
+		}
+		if _, err := b.engine.Resolve(t.Context(), b.show(t, "k"), "ann", "not booked", notBooked); !errors.Is(err, phases.ErrStillLeased) {
+			t.Errorf("resolving during the call: %v, want ErrStillLeased", err)
+		}
+		return nil
+	}})
+	if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrParked) {
+		t.Errorf("the worker got %v, want ErrParked", err)
 	}
 }

@@ -15,11 +15,12 @@ const reapBatch = 500
 // reap empties finished keys that are older than the retention, and deletes
 // tombstones that have stood long enough. Only a finished key is ever reaped: an
 // unfinished one may stand for money that was taken, and its row is all that
-// keeps a retry from taking it again.
+// keeps a retry from taking it again. Keys of another realm are left to those
+// who know for how long they are promised.
 func (c *Completer) reap(ctx context.Context, counts *Counts) error {
 	reaped, err := c.Engine.inBatches(ctx, c.Retention, `
 		SELECT account_id, key FROM idempotency_keys
-		WHERE finished_at IS NOT NULL AND reaped_at IS NULL AND finished_at < now() - $1 * interval '1 second'
+		WHERE finished_at IS NOT NULL AND reaped_at IS NULL AND finished_at < now() - $1 * interval '1 second' AND realm = $3
 		ORDER BY finished_at
 		LIMIT $2`, `
 		UPDATE idempotency_keys
@@ -34,7 +35,7 @@ func (c *Completer) reap(ctx context.Context, counts *Counts) error {
 	}
 	deleted, err := c.Engine.inBatches(ctx, c.Tombstones, `
 		SELECT account_id, key FROM idempotency_keys
-		WHERE reaped_at IS NOT NULL AND reaped_at < now() - $1 * interval '1 second'
+		WHERE reaped_at IS NOT NULL AND reaped_at < now() - $1 * interval '1 second' AND realm = $3
 		ORDER BY reaped_at
 		LIMIT $2`, `
 		DELETE FROM idempotency_keys
@@ -75,7 +76,7 @@ func (e *Engine) inBatches(ctx context.Context, age time.Duration, list, change 
 func (e *Engine) listOld(ctx context.Context, list string, age time.Duration) (map[string][]string, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	rows, err := e.config.Pool.Query(ctx, list, age.Seconds(), reapBatch)
+	rows, err := e.config.Pool.Query(ctx, list, age.Seconds(), reapBatch, e.config.Realm)
 	if err != nil {
 		return nil, 0, err
 	}

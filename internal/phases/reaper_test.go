@@ -92,3 +92,22 @@ func TestATombstoneIsDeletedOnlyAsItWasSeen(t *testing.T) {
 		t.Error("a living key was deleted")
 	}
 }
+
+// TestReapingLeavesOtherRealmsAlone: how long their answers are promised is for
+// their own completers to know.
+func TestReapingLeavesOtherRealmsAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, key := range []string{"ours", "theirs"} {
+		b.mustRun(t, key)
+	}
+	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key`)
+	b.exec(t, `UPDATE idempotency_keys SET finished_at = now() - interval '1 year', realm = CASE key WHEN 'theirs' THEN 'live' ELSE realm END`)
+	if counts := b.complete(t); counts != (phases.Counts{Reaped: 1}) {
+		t.Errorf("the completer did %+v, want one key reaped", counts)
+	}
+	b.exec(t, `UPDATE idempotency_keys SET reaped_at = now() - interval '1 year'`)
+	if counts := b.complete(t); counts != (phases.Counts{Deleted: 1}) {
+		t.Errorf("the completer did %+v, want one tombstone deleted", counts)
+	}
+}

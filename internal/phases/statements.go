@@ -88,7 +88,8 @@ func unparkKey(a *attempt, now *time.Time) statement {
 
 // advanceKey moves the row to end.point, freezes the next foreign call when end
 // has one, and renews the lease. With the point where it is it only renews, or
-// freezes.
+// freezes; a late repetition of that must not move the time of a first send that
+// has been made since.
 func advanceKey(a *attempt, end ending, now *time.Time) statement {
 	return statement{
 		guard: true,
@@ -97,7 +98,8 @@ func advanceKey(a *attempt, end ending, now *time.Time) statement {
 		  UPDATE idempotency_keys
 		  SET recovery_point = $5, leased_until = now() + $6 * interval '1 second',
 		      foreign_key = coalesce($7::text, foreign_key), foreign_form = coalesce($8::text, foreign_form),
-		      first_sent_at = CASE WHEN $7::text IS NOT NULL THEN now() ELSE first_sent_at END,
+		      first_sent_at = CASE WHEN $7::text IS NULL THEN first_sent_at
+		                           WHEN recovery_point = $5 THEN coalesce(first_sent_at, now()) ELSE now() END,
 		      foreign_ref = CASE WHEN recovery_point = $5 THEN foreign_ref END,
 		      find_reason = CASE WHEN recovery_point = $5 THEN find_reason END,
 		      find_until = CASE WHEN recovery_point = $5 THEN find_until END` + held + `
