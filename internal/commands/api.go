@@ -168,15 +168,18 @@ func serveBoth(
 	return shutDown(context.WithoutCancel(ctx), log, engine, grace, drain, servers)
 }
 
-// shutDown ends a process within grace. The last part of it is kept for giving
-// keys back.
+// givingBack is the part of a grace that is kept for giving keys back: the
+// engine's own limit for that, and a second for closing the doors.
+const givingBack = 6 * time.Second
+
+// shutDown ends a process within grace.
 func shutDown(
 	ctx context.Context, log *slog.Logger, engine *phases.Engine, grace time.Duration, drain func(), servers []*http.Server,
 ) error {
 	start := time.Now()
 	log.InfoContext(ctx, "draining", slog.Float64("timeout_seconds", grace.Seconds()))
 	drain()
-	patient, cancel := context.WithTimeout(ctx, grace-min(grace/4, 3*time.Second))
+	patient, cancel := context.WithTimeout(ctx, grace-min(grace/2, givingBack))
 	defer cancel()
 	left := engine.Shutdown(patient)
 	closing, cancel := context.WithDeadline(ctx, start.Add(max(grace, time.Since(start)+time.Second)))

@@ -182,7 +182,10 @@ func (f *keysResolveFlags) run(ctx context.Context, o out, log *slog.Logger) err
 	} else {
 		result, err = desk.ResolveNotCharged(ctx, record, who(f.By))
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, phases.ErrUnavailable):
+		return fmt.Errorf("it is unclear whether %s was resolved; look with `keys show`: %w", record.Key, err)
+	case err != nil:
 		return fmt.Errorf("%s was not resolved, and nothing was changed: %w", record.Key, err)
 	}
 	fmt.Fprintf(o.stdout, "%s of %s is finished with %d\n", record.Key, record.Account, result.Answer.Status)

@@ -87,7 +87,7 @@ func (s session) checkTimeouts() error {
 	for _, limit := range limits {
 		if limit.of(s) == "0" {
 			return refuse("%s is 0 for role %q in database %q, so a stuck statement would keep its locks for ever; "+
-				"run `api migrate` as that role, and take %[1]s=0 out of the database URL if it is there", limit.name, s.Role, s.Database)
+				"run `api migrate` as that role, and take %s=0 out of the database URL if it is there", limit.name, s.Role, s.Database, limit.name)
 		}
 	}
 	return nil

@@ -101,8 +101,8 @@ func (s *Service) lookUpKey(ctx context.Context, key APIKey) (principal, error) 
 // readTimeout bounds one read of the database for one request.
 const readTimeout = 5 * time.Second
 
-// read makes one read of the database, and a second one when the connection turns out to be dead: after a restart
-// of Postgres the pool is full of those, and reading twice changes nothing.
+// read makes one read of the database, and repeats it where the connection turns out to be dead: after a restart of
+// Postgres the pool is full of those, and reading again changes nothing.
 func (s *Service) read(ctx context.Context, query func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

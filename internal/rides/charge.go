@@ -64,9 +64,12 @@ func (f ChargeForm) value(name string) string {
 }
 
 // asked tells whether intent is what this form asks for. What Stripe sends back is believed only then: an answer
-// about another object (a proxy that mixes up connections, a wrong id) must never mark a ride as paid.
+// about another object (a proxy that mixes up connections, a wrong id) must never mark a ride as paid. Ids that are no
+// words are none of Stripe's: the ride's row could not hold them (NUL, megabytes), and would never be done.
 func (f ChargeForm) asked(intent paymentIntent) bool {
 	return intent.id != "" &&
+		stripeWord(intent.id) == intent.id &&
+		stripeWord(intent.chargeID) == intent.chargeID &&
 		intent.amount == f.Amount() &&
 		intent.currency == f.Currency() &&
 		intent.customer == f.Customer() &&

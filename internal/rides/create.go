@@ -141,19 +141,26 @@ func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error)
 
 // readJSON reads the body and returns its canonical form.
 func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/json" || r.Header.Get("Content-Encoding") != "" {
+	mediaType, more, err := mime.ParseMediaType(strings.Join(r.Header.Values("Content-Type"), ", "))
+	if err != nil || mediaType != "application/json" || strings.Join(r.Header.Values("Content-Encoding"), "") != "" ||
+		more["charset"] != "" && !strings.EqualFold(more["charset"], "utf-8") {
 		return nil, NewProblemError(CodeUnsupportedMediaType, err)
+	}
+	if r.ContentLength > maxBody {
+		return nil, NewProblemError(CodeBodyTooLarge, nil) // also instead of 100 Continue
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = control.SetReadDeadline(time.Time{}) // the payment may take longer than the body
+	if err == nil {
+		_ = control.SetReadDeadline(time.Time{}) // the payment may take longer than the body
+		w.Header().Del("Connection")             // nothing is left to wait for
+	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, NewProblemError(CodeBodyTooLarge, err)
 	}
 	if err != nil {
-		return nil, NewProblemError(CodeInvalidJSON, fmt.Errorf("reading body: %w", err))
+		return nil, cutShort(err)
 	}
 	canonical, err := Canonical(body)
 	if err != nil {
@@ -165,11 +172,19 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return canonical, nil
 }
 
+// cutShort is the answer to a body that did not arrive whole, which is no fault of the document's.
+func cutShort(err error) error {
+	problem := NewProblemError(CodeInvalidJSON, fmt.Errorf("reading body: %w", err))
+	problem.Problem.Detail = "The body did not arrive whole and in time. Send the request again."
+	problem.Problem.Retryable = true
+	return problem
+}
+
 // prefersAsync tells whether the client asked for respond-async (RFC 7240). Preferences that aren't known are
 // ignored, as it says.
 func prefersAsync(header http.Header) bool {
 	for _, line := range header.Values("Prefer") {
-		for preference := range strings.SplitSeq(line, ",") {
+		for _, preference := range elements(line) {
 			name, _, _ := strings.Cut(preference, ";")
 			if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
 				return true
@@ -177,4 +192,25 @@ func prefersAsync(header http.Header) bool {
 		}
 	}
 	return false
+}
+
+// elements cuts a field's line at the commas that stand in no quoted string (RFC 9110, section 5.6.4):
+// foo="a, respond-async" is one preference, for foo.
+func elements(line string) []string {
+	var all []string
+	var quoted, escaped bool
+	from := 0
+	for i, char := range line {
+		switch {
+		case escaped:
+			escaped = false
+		case char == '"':
+			quoted = !quoted
+		case quoted:
+			escaped = char == '\\'
+		case char == ',':
+			all, from = append(all, line[from:i]), i+1
+		}
+	}
+	return append(all, line[from:])
 }

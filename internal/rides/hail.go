@@ -161,12 +161,19 @@ func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string) {
 	tx.Queue(`
 		UPDATE rides
 		SET status = 'declined', payment_intent_id = coalesce(nullif($3, ''), payment_intent_id)
-		WHERE account_id = $1 AND id = $2`,
+		WHERE account_id = $1 AND id = $2 AND status = 'pending'`,
 		key.Account, ride.ID, intent)
 }
 
-// notCharged is the phase that carries out a person's decision that a parked key was not charged.
+// notCharged is the phase that carries out a person's decision that a parked key was not charged. A key that had no
+// ride yet gets one: the ride is what refuses a second life of the key when its tombstone has gone, and what finds out
+// that this is one.
 func notCharged(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
+	if key.RecoveryPoint == phases.Started {
+		if _, err := createRide(tx, key); err != nil {
+			return phases.Outcome{}, err
+		}
+	}
 	decline(tx, key, Ride{ID: rideID(key.Account, key.Key)}, "")
 	return refuse(key, NewProblem(CodePaymentFailed)), nil
 }

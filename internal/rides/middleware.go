@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,10 @@ import (
 // writeTimeout bounds the writing of one answer. It runs from the moment when the answer is there, not from the
 // request's arrival, so that a payment that takes long can still be answered.
 const writeTimeout = 10 * time.Second
+
+// lingering is how long what is left of an unwanted body is read, so that the client sees the answer before it sees
+// that nobody listens any more.
+const lingering = time.Second
 
 // handler is a handler that returns its refusal instead of writing it.
 type handler func(w http.ResponseWriter, r *http.Request) error
@@ -97,8 +102,15 @@ func (s *Service) logVisit(r *http.Request, x *visit, took time.Duration) {
 func (s *Service) handle(next handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := visitOf(r.Context())
-		// A metric's label is the pattern: it must not grow with what clients send.
-		x.route = r.Method + " " + chi.RouteContext(r.Context()).RoutePattern()
+		if r.Body != http.NoBody {
+			// Until the body is read: net/http would wait for the rest of it before it sends an answer.
+			w.Header().Set("Connection", "close")
+		}
+		// A metric's label must not grow with what clients send: methods and paths are theirs to invent.
+		x.route = "unmatched"
+		if pattern := chi.RouteContext(r.Context()).RoutePattern(); pattern != "" && slices.Contains(methods(), r.Method) {
+			x.route = r.Method + " " + pattern
+		}
 		if err := guarded(next, w, r); err != nil {
 			refused := problemFor(err)
 			x.code, x.cause = refused.Problem.Code, err
@@ -108,6 +120,9 @@ func (s *Service) handle(next handler) http.HandlerFunc {
 			}
 			w.Header().Set("Content-Type", ProblemType)
 			write(w, r, refused.Problem.Status, refused.Problem.Encode())
+		}
+		if w.Header().Get("Connection") == "close" {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingering))
 		}
 	}
 }
@@ -137,15 +152,20 @@ func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 
 // allowed lists the methods that a path takes (RFC 9110, section 15.5.6).
 func allowed(routes chi.Routes, path string) string {
-	var methods []string
-	for _, method := range []string{
-		http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch, http.MethodPost, http.MethodPut,
-	} {
+	var taken []string
+	for _, method := range methods() {
 		if routes.Match(chi.NewRouteContext(), method, path) {
-			methods = append(methods, method)
+			taken = append(taken, method)
 		}
 	}
-	return strings.Join(methods, ", ")
+	return strings.Join(taken, ", ")
+}
+
+// methods are those that a route may have.
+func methods() []string {
+	return []string{
+		http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch, http.MethodPost, http.MethodPut,
+	}
 }
 
 // httpMeters are the metrics of the public API.

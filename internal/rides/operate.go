@@ -44,10 +44,8 @@ func (d Desk) ResolveNotCharged(ctx context.Context, seen phases.Record, by stri
 		return phases.Result{}, errors.New("this ride is charged already; retry the key instead")
 	}
 	if seen.ForeignForm != "" {
-		// first_sent_at tells when a send may have happened first; without it none did, as far as is known, and the
-		// list goes back to the key's own beginning.
-		since := seen.CreatedAt
-		if err := d.Stripe.VerifyNotCharged(ctx, ChargeForm(seen.ForeignForm), since); err != nil {
+		// Nothing was sent before the key was made.
+		if err := d.Stripe.VerifyNotCharged(ctx, ChargeForm(seen.ForeignForm), seen.CreatedAt); err != nil {
 			return phases.Result{}, fmt.Errorf("looking for a charge at Stripe: %w", err)
 		}
 	}

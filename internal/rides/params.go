@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -159,10 +160,28 @@ func callbackFault(text string) string {
 	switch {
 	case err != nil || target.Scheme != "https" || target.Hostname() == "":
 		return "Must be an absolute https URL with a host."
+	case !reachable(target):
+		return "Must name a host and a port that a request can be sent to."
 	case target.User != nil:
 		return "Must not contain a user name or password."
+	case strings.ContainsFunc(text, unicode.IsSpace): // In a query it stays one, and breaks the request line in two.
+		return "Must not contain blanks."
 	case strings.Contains(text, "#"): // url.Parse drops an empty fragment without a trace.
 		return "Must not contain a fragment."
 	}
 	return ""
+}
+
+// reachable tells whether a request can be sent to the host and the port of a URL at all. url.Parse takes nearly any
+// character in a host and any number as a port; net/http would send no Host, or nothing.
+func reachable(target *url.URL) bool {
+	if port := target.Port(); port != "" {
+		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+			return false
+		}
+	}
+	odd := func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune("-._:", r)
+	}
+	return !strings.ContainsFunc(target.Hostname(), odd)
 }

@@ -24,6 +24,8 @@ const (
 	noUserinfo = "Must not contain a user name or password."
 	noFragment = "Must not contain a fragment."
 	noControls = "Must not contain control characters."
+	noBlanks   = "Must not contain blanks."
+	noWay      = "Must name a host and a port that a request can be sent to."
 	tooLong    = "Must have at most 2,048 characters."
 )
 
@@ -173,6 +175,12 @@ func TestParseRideChecksTheCallbackURL(t *testing.T) {
 		`"https://@example.com"`:                 noUserinfo,
 		`"https://example.com/#part"`:            noFragment,
 		`"https://example.com/#"`:                noFragment,
+		`"https://example.com/?a b"`:             noBlanks,
+		`"https://example.com/a\u2003b"`:         noBlanks,
+		`"https://example.com:0/"`:               noWay,
+		`"https://example.com:65536/"`:           noWay,
+		`"https://a\"b/"`:                        noWay,
+		`"https://<a>/"`:                         noWay,
 		`"https://example.com/\u0000"`:           noControls,
 		`"https://example.com/\r\nX-Evil: 1"`:    noControls,
 		`"https://example.com/\u0085"`:           noControls,

@@ -93,7 +93,7 @@ var kinds = map[Code]kind{
 	},
 	CodeCardDeclined: {
 		status: http.StatusPaymentRequired, title: "Card declined", retryWithNewKey: true,
-		detail: "The card was declined and nothing was charged. Use another card, or try again with a new Idempotency-Key.",
+		detail: "The card was declined and nothing was charged. Use another card, with a new Idempotency-Key.",
 	},
 	CodeAuthenticationRequired: {
 		status: http.StatusPaymentRequired, title: "Cardholder must authenticate", retryWithNewKey: true,

@@ -117,7 +117,7 @@ func TestProblemsAreEncodedInAFixedOrder(t *testing.T) {
 			`"code":"invalid_parameters","request_id":"req_1","retryable":false,` +
 			`"errors":[{"pointer":"/origin/lat","detail":"Must be a number."},{"pointer":"/a<b>&","detail":"Unknown field."}]}` + "\n"},
 		"a declined card": {declined, `{"type":"/problems/card_declined","title":"Card declined","status":402,` +
-			`"detail":"The card was declined and nothing was charged. Use another card, or try again with a new Idempotency-Key.",` +
+			`"detail":"The card was declined and nothing was charged. Use another card, with a new Idempotency-Key.",` +
 			`"code":"card_declined","request_id":"req_2","retryable":false,` +
 			`"decline_code":"insufficient_funds","retry_with_new_key":true}` + "\n"},
 	} {

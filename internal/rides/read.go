@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-json-experiment/json/jsontext"
@@ -132,12 +133,16 @@ func (s *Service) findCursor(ctx context.Context, query *rideQuery) (bool, error
 // silently ignored returns the wrong rides.
 func parseRideQuery(raw string) (rideQuery, []ParamFault) {
 	query := rideQuery{limit: defaultLimit}
+	malformed := []ParamFault{{Pointer: "", Detail: "The query string is malformed."}}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return query, []ParamFault{{Pointer: "", Detail: "The query string is malformed."}}
+		return query, malformed
 	}
 	var faults []ParamFault
 	for name, given := range values {
+		if !utf8.ValidString(name) { // A pointer cannot tell one such name from another.
+			return query, malformed
+		}
 		if fault := query.set(name, given); fault != "" {
 			faults = append(faults, ParamFault{Pointer: string(jsontext.Pointer("").AppendToken(name)), Detail: fault})
 		}

@@ -5,6 +5,7 @@
 package rides
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -86,11 +87,18 @@ func (s *Service) Handler() http.Handler {
 		return NewProblemError(CodeNotFound, nil)
 	}))
 	router.MethodNotAllowed(s.handle(func(w http.ResponseWriter, r *http.Request) error {
-		w.Header().Set("Allow", allowed(router, r.URL.Path))
+		taken := allowed(router, cmp.Or(r.URL.RawPath, r.URL.Path))
+		if taken == "" { // chi comes here with a method that it doesn't know, whatever the path.
+			return NewProblemError(CodeNotFound, nil)
+		}
+		w.Header().Set("Allow", taken)
 		return NewProblemError(CodeMethodNotAllowed, nil)
 	}))
-	router.Get("/v1/rides", s.handle(s.authenticated(s.listRides)))
-	router.Get("/v1/rides/{id}", s.handle(s.authenticated(s.getRide)))
+	// Whoever serves GET serves HEAD (RFC 9110, section 9.1); net/http leaves the body out.
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		router.Method(method, "/v1/rides", s.handle(s.authenticated(s.listRides)))
+		router.Method(method, "/v1/rides/{id}", s.handle(s.authenticated(s.getRide)))
+	}
 	router.Post("/v1/rides", s.handle(s.authenticated(s.createRide)))
 	return s.observe(router)
 }

@@ -153,7 +153,7 @@ func TestAnswers(t *testing.T) {
 			if (r.header.Get("WWW-Authenticate") != "") != (test.status == 401) {
 				t.Errorf("WWW-Authenticate is %q", r.header.Get("WWW-Authenticate"))
 			}
-			if test.status == 405 && r.header.Get("Allow") != "GET, POST" {
+			if test.status == 405 && r.header.Get("Allow") != "GET, HEAD, POST" {
 				t.Errorf("Allow is %q", r.header.Get("Allow"))
 			}
 			if test.code == CodeInvalidParameters && (len(r.problem.Errors) == 0 || r.problem.Errors[0].Detail == "") {

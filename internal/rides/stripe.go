@@ -196,8 +196,8 @@ func (s *Stripe) pages(
 		if !o.object() {
 			return o, nil
 		}
-		last, err := page.last()
-		if err != nil || *page.HasMore && (last == "" || last == after) {
+		last, ok := page.last()
+		if !ok || *page.HasMore && (last == "" || last == after) {
 			o.body = bodyOther
 			return o, nil
 		}
@@ -262,19 +262,19 @@ func listParams(firstSentAt time.Time, charge ChargeForm) *stripe.PaymentIntentL
 	return params
 }
 
-// last returns the id of the page's last intent, or an error when the page is none.
-func (p *intentPage) last() (string, error) {
+// last returns the id of the page's last intent; false when the page is none.
+func (p *intentPage) last() (string, bool) {
 	if p.Object != "list" || p.Data == nil || p.HasMore == nil {
-		return "", errors.New("the answer is no list")
+		return "", false
 	}
 	last := ""
 	for _, intent := range *p.Data {
 		if intent == nil || intent.ID == "" {
-			return "", errors.New("the list holds something without an id")
+			return "", false
 		}
 		last = intent.ID
 	}
-	return last, nil
+	return last, true
 }
 
 // A stripeRequest is one HTTP request to Stripe. A POST must have an idempotency key.

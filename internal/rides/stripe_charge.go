@@ -101,13 +101,13 @@ func (e *ChargePossibleError) Error() string {
 }
 
 // VerifyNotCharged returns nil only after it has seen all of the customer's payment intents since an hour before
-// firstSentAt (since ever, for the zero time), and each one that carries form's operation is canceled or refunded
+// since (since ever, for the zero time), and each one that carries form's operation is canceled or refunded
 // in full. For any other intent it returns a *ChargePossibleError; another error means that not everything could be
 // seen. The time-out is that of Charge, for all requests together.
-func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, firstSentAt time.Time) error {
+func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	listed := s.list(ctx, firstSentAt, form)
+	listed := s.list(ctx, since, form)
 	s.meters.judged(listed.call, rowFor(listRows(), listed).name)
 	if !listed.object() {
 		return listed.failureText()

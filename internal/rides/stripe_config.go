@@ -36,10 +36,12 @@ type StripeConfig struct {
 	Metrics prometheus.Registerer
 }
 
+// keyPrefixes are how secret and restricted API keys of Stripe's begin.
+func keyPrefixes() []string { return []string{"sk_test_", "sk_live_", "rk_test_", "rk_live_"} }
+
 func (c StripeConfig) check() error {
-	prefixes := []string{"sk_test_", "sk_live_", "rk_test_", "rk_live_"}
 	known := func(prefix string) bool { return strings.HasPrefix(c.Key, prefix) && len(c.Key) > len(prefix) }
-	if !slices.ContainsFunc(prefixes, known) || strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if !slices.ContainsFunc(keyPrefixes(), known) || strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return errors.New("the Stripe key must be a secret or restricted API key: sk_test_…, sk_live_…, rk_test_… or rk_live_…")
 	}
 	if c.Timeout <= 0 {

@@ -165,23 +165,30 @@ func (o observation) text() string {
 }
 
 // stripeWord returns text where it is a single word of the kind that Stripe's codes, ids and parameters are. Anything
-// longer or stranger may be a piece of a document.
+// longer or stranger may be a piece of a document, or a secret.
 func stripeWord(text string) string {
 	const longest = 100
 	odd := func(r rune) bool {
 		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.[]", r)
 	}
-	if len(text) > longest || strings.ContainsFunc(text, odd) {
+	if len(text) > longest || strings.ContainsFunc(text, odd) || holdsSecret(text) {
 		return "(unreadable)"
 	}
 	return text
+}
+
+// holdsSecret tells whether text shows an API key or the client secret of an intent. Whatever stands between us and
+// Stripe may send back what it was sent, in any place.
+func holdsSecret(text string) bool {
+	within := func(part string) bool { return strings.Contains(text, part) }
+	return slices.ContainsFunc(keyPrefixes(), within) || within("_secret_")
 }
 
 // stripeSentence returns text where it can be shown to people, else instead.
 func stripeSentence(text, instead string) string {
 	const longest = 300
 	odd := func(r rune) bool { return !unicode.IsPrint(r) }
-	if text == "" || len(text) > longest || !utf8.ValidString(text) || strings.ContainsFunc(text, odd) {
+	if text == "" || len(text) > longest || !utf8.ValidString(text) || strings.ContainsFunc(text, odd) || holdsSecret(text) {
 		return instead
 	}
 	return text

@@ -171,7 +171,7 @@ func newTransport(timeout time.Duration) *http.Transport {
 	}
 }
 
-// proxy keeps the proxy's address, which may hold a password, out of errors.
+// stripeProxy keeps the proxy's address, which may hold a password, out of errors.
 func stripeProxy(req *http.Request) (*url.URL, error) {
 	address, err := http.ProxyFromEnvironment(req)
 	if err != nil {

@@ -1,0 +1,229 @@
+package rides
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// A shopfront is the whole API in front of a database that cannot be reached. A request gets as far as the first
+// question to the database, where it is answered 503; so what comes back tells how it was read, at the speed of a
+// fuzzer.
+type shopfront struct {
+	handler http.Handler
+	service *Service
+	key     APIKey
+}
+
+func newShopfront(f *testing.F) *shopfront {
+	f.Helper()
+	config, err := pgxpool.ParseConfig("postgres://nobody@127.0.0.1:1/none?sslmode=disable")
+	if err != nil {
+		f.Fatal(err)
+	}
+	config.ConnConfig.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("there is no database")
+	}
+	pool, err := pgxpool.NewWithConfig(f.Context(), config)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(pool.Close)
+	stripe, err := NewStripe(StripeConfig{Key: stageKey, Timeout: time.Second})
+	if err != nil {
+		f.Fatal(err)
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	engine, err := phases.NewEngine(f.Context(), phases.Config{
+		Pool: pool, Flows: Flows(stripe), Realm: Realm(stripe), Lease: 2 * time.Second, CallTimeout: time.Second,
+		Backoff: phases.Backoff{Initial: time.Second, Max: time.Minute}, MaxAttempts: 1, Logger: quiet,
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	service := NewService(Config{Pool: pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: quiet})
+	return &shopfront{handler: service.Handler(), service: service, key: NewAPIKey("acct_0123456789ABCDEF", false)}
+}
+
+// serve answers one request, and checks what every answer must have.
+func (s *shopfront) serve(t *testing.T, request *http.Request) (int, Problem, http.Header) {
+	t.Helper()
+	// Authentication is forgotten after a while, and there is no database to ask again.
+	s.service.principals.Add(s.key.Hash(), principal{account: s.key.AccountID()})
+	// Nor is there anybody to wait for it to come back.
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	recorder := httptest.NewRecorder()
+	s.handler.ServeHTTP(recorder, request.WithContext(gone))
+	var problem Problem
+	if err := json.Unmarshal(recorder.Body.Bytes(), &problem); err != nil {
+		t.Fatalf("answered %d with %q: %v", recorder.Code, recorder.Body, err)
+	}
+	switch {
+	case recorder.Code < 400 || recorder.Code == http.StatusInternalServerError:
+		t.Fatalf("answered %d: %s", recorder.Code, recorder.Body)
+	case problem.Status != recorder.Code || kinds[problem.Code].status != recorder.Code || !strings.HasPrefix(problem.RequestID, "req_"):
+		t.Fatalf("answered %d with the problem %s", recorder.Code, recorder.Body)
+	case recorder.Code == http.StatusServiceUnavailable && recorder.Header().Get("Retry-After") == "":
+		t.Fatal("503 without Retry-After")
+	}
+	return recorder.Code, problem, recorder.Header()
+}
+
+// FuzzCreateRide predicts each refusal of POST /v1/rides in the order that the contract fixes.
+func FuzzCreateRide(f *testing.F) {
+	shop := newShopfront(f)
+	for _, body := range []string{
+		aRide, ``, `{}`, `null`, `[]`, `{"a":1,"a":2}`, `{"a":"` + "\x00\xff" + `"}`, `{"origin":{"lat":1e999,"lon":"\ud800"}}`,
+		strings.Repeat(" ", maxBody-2) + "{}", strings.Repeat(" ", maxBody) + "{}", strings.Repeat("[", maxBody),
+	} {
+		f.Add([]byte(body), "application/json", "k", "respond-async")
+	}
+	f.Add([]byte(aRide), "application/json; charset=utf-8", `"k"`, "")
+	f.Add([]byte(aRide), "text/plain", "", `a="b, respond-async"`)
+	f.Add([]byte(aRide), "application/json;", `"k";a=1`, "wait=1")
+	f.Fuzz(func(t *testing.T, body []byte, contentType, key, prefer string) {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, ridesRoute, bytes.NewReader(body))
+		request.Header = http.Header{
+			"Authorization": {"Bearer " + shop.key.Reveal()}, "Content-Type": {contentType},
+			"Idempotency-Key": {key}, "Prefer": {prefer},
+		}
+		_, problem, header := shop.serve(t, request)
+		if want := refusalOf(body, contentType, key); problem.Code != want {
+			t.Fatalf("%.200q of %q with the key %q is %s, want %s", body, contentType, key, problem.Code, want)
+		}
+		echo, _ := ParseIdempotencyKey(headerWithKey(key))
+		if got := header.Get("Idempotency-Key"); got != echo {
+			t.Fatalf("the key %q is echoed as %q", key, got)
+		}
+	})
+}
+
+func refusalOf(body []byte, contentType, key string) Code {
+	media, _, err := mime.ParseMediaType(contentType)
+	if err != nil || media != "application/json" {
+		return CodeUnsupportedMediaType
+	}
+	if len(body) > 64<<10 {
+		return CodeBodyTooLarge
+	}
+	canonical, err := Canonical(body)
+	if err != nil || !bytes.HasPrefix(canonical, []byte("{")) {
+		return CodeInvalidJSON
+	}
+	if _, err := ParseIdempotencyKey(headerWithKey(key)); err != nil {
+		return CodeIdempotencyKeyInvalid
+	}
+	return CodeUnavailable
+}
+
+// FuzzHTTP reads arbitrary bytes as a server does.
+func FuzzHTTP(f *testing.F) {
+	shop := newShopfront(f)
+	const mark = "KEY"
+	for _, seed := range []string{
+		"POST /v1/rides HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer KEY\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: 2\r\n\r\n{}",
+		"POST /v1/rides HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer KEY\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\nIdempotency-Key: k\r\n" +
+			"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+		"POST /v1/rides HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer KEY\r\nContent-Encoding: gzip\r\nContent-Type: application/json\r\n\r\n",
+		"GET /v1/rides?limit=5&starting_after=ride_1 HTTP/1.1\r\nHost: a\r\nAuthorization: bearer KEY\r\n\r\n",
+		"GET /v1/rides/ride_1 HTTP/1.0\r\nAuthorization: Bearer KEY\r\n\r\n",
+		"GET /v1/rides/ride_1 HTTP/1.1\r\nHost: a\r\n\r\n", "GET /v1/rides HTTP/1.1\r\nHost: a\r\nAuthorization: Basic KEY\r\n\r\n",
+		"GET /v1/rides/%00%ff%2e%2e HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer KEY\r\n\r\n",
+		"GET /v1/rides/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer rr_test_\r\n\r\n",
+		"GET //v1//rides/../x HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+		"BREW /coffee HTTP/1.1\r\nHost: a\r\n\r\n", "BREW /v1/rides HTTP/1.1\r\nHost: a\r\n\r\n", "BREW /v1/rides%2Fx HTTP/1.1\r\nHost: a\r\n\r\n",
+		"DELETE /v1/rides HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer KEY\r\n\r\n", "PATCH http://b/v1/rides/ HTTP/1.1\r\nHost: a\r\n\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		raw = bytes.ReplaceAll(raw, []byte(mark), []byte(shop.key.Reveal()))
+		request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+		if err != nil {
+			return
+		}
+		status, problem, header := shop.serve(t, request)
+		if (status == http.StatusMethodNotAllowed) != (header.Get("Allow") != "") || (status == http.StatusUnauthorized) != (header.Get("WWW-Authenticate") != "") {
+			t.Fatalf("%s with the headers %v", problem.Code, header)
+		}
+		known := strings.Contains(request.Header.Get("Authorization"), shop.key.Reveal())
+		if routed := status != http.StatusNotFound && status != http.StatusMethodNotAllowed && status != http.StatusUnauthorized; routed && !known {
+			t.Fatalf("%s without the API key: %q", problem.Code, raw)
+		}
+	})
+}
+
+// FuzzRideQuery checks what a list is asked for, on its own and through the handler.
+func FuzzRideQuery(f *testing.F) {
+	shop := newShopfront(f)
+	for _, seed := range []string{
+		"", "limit=1", "limit=100", "limit=0", "limit=101", "limit=%2B5", "limit=007", "limit=1&limit=2", "limit=9999999999999999999",
+		"starting_after=ride_1&idempotency_key=a+b", "starting_after=", "starting_after=%00", "idempotency_key=%ff", "limti=1", "a=%zz", ";", "&&", "=", "a~/b=1",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		query, faults := parseRideQuery(raw)
+		given, err := url.ParseQuery(raw)
+		if len(faults) == 0 {
+			if err != nil {
+				t.Fatalf("%q is taken, though %v", raw, err)
+			}
+			checkQuery(t, query, given)
+		}
+		for i := range faults {
+			if i > 0 && faults[i-1].Pointer >= faults[i].Pointer {
+				t.Fatalf("%q: not sorted, or two faults at one parameter: %v", raw, faults)
+			}
+		}
+		request := &http.Request{
+			Method: http.MethodGet, URL: &url.URL{Path: ridesRoute, RawQuery: raw}, Body: http.NoBody,
+			Header: http.Header{"Authorization": {"Bearer " + shop.key.Reveal()}},
+		}
+		status, problem, _ := shop.serve(t, request)
+		if want := map[bool]int{true: http.StatusServiceUnavailable, false: http.StatusUnprocessableEntity}[len(faults) == 0]; status != want {
+			t.Fatalf("%q is answered %d, want %d", raw, status, want)
+		}
+		if len(problem.Errors) != len(faults) {
+			t.Fatalf("%q is answered with %v, want %v", raw, problem.Errors, faults)
+		}
+	})
+}
+
+// checkQuery compares what was read with what was given: nothing is ignored, and nothing is made up.
+func checkQuery(t *testing.T, got rideQuery, given url.Values) {
+	t.Helper()
+	if got.limit < 1 || got.limit > 100 || !given.Has("limit") && got.limit != 20 {
+		t.Fatalf("%v gives the limit %d", given, got.limit)
+	}
+	for name, values := range given {
+		value := map[string]string{"starting_after": got.after, "idempotency_key": got.key}[name]
+		switch {
+		case len(values) != 1:
+			t.Fatalf("%s was given %d times, and taken", name, len(values))
+		case name == "limit":
+			if !strings.HasSuffix(values[0], strconv.Itoa(got.limit)) || strings.Trim(strings.TrimSuffix(values[0], strconv.Itoa(got.limit)), "+0") != "" {
+				t.Fatalf("the limit %q was read as %d", values[0], got.limit)
+			}
+		case value != values[0] || value == "" || len(value) > 255 || strings.ContainsFunc(value, func(c rune) bool { return c < 0x20 || c > 0x7e }):
+			t.Fatalf("%s %q was read as %q", name, values[0], value)
+		}
+	}
+}
