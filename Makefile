@@ -13,14 +13,14 @@ vuln := $(GO) tool -modfile=tools/vuln.mod govulncheck
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test check mutants model stripe-mock up down clean
+.PHONY: help run build test check crash chaos model mutants fuzz stripe-mock up down clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The sandbox takes make's place in the recipe's shell: it gets the signals, and its exit code is the recipe's.
 run: ## Run everything on this machine: make run ARGS='--listen 127.0.0.1:8081'.
-	$(build) ./cmd/sandbox
+	$(build) ./cmd/...
 	@exec bin/sandbox $(ARGS)
 
 build: ## Build the programs, statically, into bin/.
@@ -49,11 +49,21 @@ case "$$code $$said" in \
 esac
 endef
 
+crash: ## Break everything there is to break between the service, Postgres and Stripe, one message after the other.
+	$(GO) test ./internal/crash -run TestEveryFault -count=1 -v -timeout 150m -args -full $(ARGS)
+
+chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2m'.
+	$(build) ./chaos
+	@exec bin/chaos $(ARGS)
+
+model: ## Check a model of the protocol in every possible order of events: make model ARGS='--trace new_key'.
+	@model/check.sh $(ARGS)
+
 mutants: ## Break one rule after the other and see a test notice: make mutants ARGS='-run fence'.
 	$(GO) run ./mutants $(ARGS)
 
-model: ## Check a model of the protocol in every possible order of events; needs spin and gcc.
-	@model/check.sh $(ARGS)
+fuzz: ## Run every fuzz target, one after the other: make fuzz FUZZTIME=1m FUZZ=Stripe.
+	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' FUZZPARALLEL='$(FUZZPARALLEL)' FUZZ='$(FUZZ)' sh fuzz/run.sh
 
 stripe-mock: ## Check every request to Stripe against Stripe's published specification.
 	@$(check_requests)

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/tripwire"
+)
+
+// A database is a Postgres of our own, and our own way to it, past the links.
+type database struct {
+	pool *pgxpool.Pool
+	dir  string
+	// logs is the server's log over all its starts.
+	logs *os.File
+
+	mu     sync.Mutex
+	server *postgres.Server
+}
+
+// openDatabase starts Postgres in dir and makes the schema, with tripwires. As a canary it runs with
+// synchronous_commit off, and so loses what it acknowledged right before a crash.
+func openDatabase(ctx context.Context, dir, logs string, canary bool) (*database, error) {
+	file, err := os.Create(filepath.Join(logs, "postgres.log"))
+	if err != nil {
+		return nil, err
+	}
+	server, err := postgres.StartServer(ctx, postgres.ServerConfig{Dir: dir, Settings: serverSettings(canary)})
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	d := &database{dir: dir, logs: file, server: server}
+	if err := d.prepare(ctx, canary); err != nil {
+		return nil, errors.Join(err, d.close(ctx))
+	}
+	return d, nil
+}
+
+func serverSettings(canary bool) map[string]string {
+	settings := map[string]string{
+		"max_connections": "120",
+		// The SQLSTATE tells a tripwire's alarm from the service's own aborts (22012).
+		"log_line_prefix": "%m [%p] %a %e ",
+	}
+	if canary {
+		settings["synchronous_commit"] = "off"
+		settings["wal_writer_delay"] = "10s"
+	}
+	return settings
+}
+
+func (d *database) prepare(ctx context.Context, canary bool) error {
+	if err := postgres.Migrate(ctx, d.server.URL(), slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	var err error
+	d.pool, err = postgres.Open(ctx, postgres.Options{URL: d.server.URL(), ApplicationName: "chaos", MaxConns: 8, AcceptUnsafe: canary})
+	if err != nil {
+		return err
+	}
+	if err := tripwire.Install(ctx, d.pool, "started", "ride_created", "charge_created", "finished"); err != nil {
+		return err
+	}
+	// Each process names itself in its database URL.
+	_, err = d.pool.Exec(ctx, `ALTER TABLE phase_log ADD COLUMN who text DEFAULT current_setting('application_name')`)
+	if err != nil {
+		return fmt.Errorf("extending phase_log: %w", err)
+	}
+	return nil
+}
+
+// address is where the server listens; it stays the same over all its starts.
+func (d *database) address() string {
+	u, err := url.Parse(d.server.URL())
+	if err != nil { // it comes from url.URL.String
+		return ""
+	}
+	return u.Host
+}
+
+// urlFor is the database's URL for a process behind a link.
+func (d *database) urlFor(who, address string) string {
+	u, err := url.Parse(d.server.URL())
+	if err != nil {
+		return ""
+	}
+	u.Host = address
+	query := u.Query()
+	query.Set("application_name", who)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// crash ends the server and starts it again.
+func (d *database) crash(ctx context.Context, how kind) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.end(ctx, how); err != nil {
+		return err
+	}
+	d.keepLog()
+	server, err := postgres.StartServer(ctx, d.server.Config())
+	if err != nil {
+		return fmt.Errorf("starting Postgres again: %w", err)
+	}
+	d.server = server
+	return nil
+}
+
+// end ends the server in one of the ways.
+func (d *database) end(ctx context.Context, how kind) error {
+	switch how {
+	case killPostgres:
+		return d.killAll(ctx)
+	case killPostmaster:
+		d.server.Kill()
+	default:
+		if err := syscall.Kill(d.server.PID(), syscall.SIGQUIT); err != nil {
+			return fmt.Errorf("stopping Postgres: %w", err)
+		}
+		<-d.server.Done()
+	}
+	return nil
+}
+
+// killAll is kill -9 of all processes at once, as when a container is killed. For half a second before it the WAL
+// writer is stopped, as a slow disk would stop it: what a commit has not itself brought to disk is then in the memory
+// that is lost. To a commit that waits for its record it makes no difference; it is what gives the canary away.
+//
+// Nobody may survive. The writer may have been stopped with a lock in hand, and a backend that waits for the lock would
+// do so for ever, and keep the server from being started again.
+func (d *database) killAll(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var writer int
+	err := d.pool.QueryRow(asking, `SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'`).Scan(&writer)
+	if err == nil && syscall.Kill(writer, syscall.SIGSTOP) == nil {
+		pause(ctx, 500*time.Millisecond)
+	}
+	// A postmaster that is stopped has no more children.
+	if err := syscall.Kill(d.server.PID(), syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("stopping Postgres: %w", err)
+	}
+	children, err := childrenOf(ctx, d.server.PID())
+	d.server.Kill()
+	for _, child := range children {
+		_ = syscall.Kill(child, syscall.SIGKILL) // one that has ended by itself is as dead
+	}
+	return err
+}
+
+// childrenOf lists the children of a process.
+func childrenOf(ctx context.Context, parent int) ([]int, error) {
+	list, err := exec.CommandContext(ctx, "ps", "-A", "-o", "ppid=,pid=").Output()
+	if err != nil {
+		return nil, fmt.Errorf("listing processes: %w", err)
+	}
+	var children []int
+	for line := range strings.Lines(string(list)) {
+		var ppid, pid int
+		if _, err := fmt.Sscan(line, &ppid, &pid); err == nil && ppid == parent {
+			children = append(children, pid)
+		}
+	}
+	return children, nil
+}
+
+// keepLog appends the log of the start that ended: the next start but one would remove it.
+func (d *database) keepLog() {
+	log, err := os.Open(d.server.Log())
+	if err != nil {
+		return // it is read for people, and for alarms of tripwires
+	}
+	defer log.Close() //nolint:errcheck // it was only read
+	_, _ = io.Copy(d.logs, log)
+}
+
+// cut ends all sessions of one process.
+func (d *database) cut(ctx context.Context, who string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := d.pool.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1`, who)
+	return err
+}
+
+// unfinished counts the keys that are neither finished nor parked.
+func (d *database) unfinished(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var n int
+	err := d.pool.QueryRow(ctx, `
+		SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL`).Scan(&n)
+	return n, err
+}
+
+// close ends the server and removes its files.
+func (d *database) close(ctx context.Context) error {
+	if d.pool != nil {
+		d.pool.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.server.Stop(ctx)
+	d.keepLog()
+	// As root its files lie behind a link, in a folder that another account can reach.
+	if target, evalErr := filepath.EvalSymlinks(d.dir); evalErr == nil {
+		err = errors.Join(err, os.RemoveAll(target))
+	}
+	return errors.Join(err, os.RemoveAll(d.dir), d.logs.Close())
+}
+
+// freeAddress returns a loopback address that nobody listens on. It lies below the ports that the kernel hands out by
+// itself, so that it stays free while a process that serves there is dead.
+func freeAddress(ctx context.Context, used map[int]bool) (string, error) {
+	const first, last = 20_000, 30_000
+	offset := time.Now().Nanosecond()
+	for i := range last - first {
+		port := first + (offset+i)%(last-first)
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if used[port] {
+			continue
+		}
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		if err != nil {
+			continue
+		}
+		used[port] = true
+		return address, listener.Close()
+	}
+	return "", errors.New("no free port from 20000 to 30000")
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+)
+
+// Facts are what the database and Stripe hold when everything has come to rest.
+type facts struct {
+	refused map[string]bool // accounts whose card is declined
+	keys    map[rideKey]keyRow
+	rides   map[rideKey]rideRow
+	audits  map[string]int // ride.created, by ride
+	jobs    map[rideKey]int
+	changes []change
+	sends   []fakestripe.Send
+	intents []intent
+}
+
+// A keyRow is a row of idempotency_keys.
+type keyRow struct {
+	Account, Key string
+	FlowVersion  int
+	Point        string
+	Parked       *string
+	ForeignKey   *string
+	FirstSentAt  *time.Time
+	CreatedAt    time.Time
+	FinishedAt   *time.Time
+	Status       *int
+	Body         []byte
+}
+
+func (k keyRow) id() rideKey { return rideKey{k.Account, k.Key} }
+
+// atRest tells that nobody has to work on the key any more.
+func (k keyRow) atRest() bool { return k.FinishedAt != nil || k.Parked != nil }
+
+// A rideRow is a row of rides.
+type rideRow struct {
+	Account, Key, ID, Status string
+	Fare                     int64
+	Charge, Intent           *string
+}
+
+// A change is a row of phase_log: one committed change of a key's row, by one of the processes.
+type change struct {
+	Account, Key  string
+	Epoch         int64
+	Held, WasHeld bool // whether there was a token after and before it
+	From          *string
+	To            string
+	Who           string
+	At            time.Time
+}
+
+func (c change) id() rideKey { return rideKey{c.Account, c.Key} }
+
+// gather reads all facts.
+func (w *world) gather(ctx context.Context) (*facts, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	f := &facts{
+		refused: map[string]bool{}, keys: map[rideKey]keyRow{}, rides: map[rideKey]rideRow{},
+		audits: map[string]int{}, jobs: map[rideKey]int{},
+	}
+	for _, a := range w.accounts {
+		f.refused[a.id] = a.declined
+	}
+	for what, read := range map[string]func(context.Context, *pgxpool.Pool) error{
+		"keys": f.readKeys, "rides": f.readRides, "audit records": f.readAudits, "jobs": f.readJobs, "changes": f.readChanges,
+	} {
+		if err := read(ctx, w.database.pool); err != nil {
+			return nil, fmt.Errorf("reading the %s: %w", what, err)
+		}
+	}
+	var err error
+	if f.sends, err = w.stripe.ledger(ctx); err != nil {
+		return nil, err
+	}
+	f.intents, err = w.stripe.intents(ctx)
+	return f, err
+}
+
+// collect reads the rows of a query into structs.
+func collect[T any](ctx context.Context, pool *pgxpool.Pool, query string) ([]T, error) {
+	rows, err := pool.Query(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+}
+
+func (f *facts) readKeys(ctx context.Context, pool *pgxpool.Pool) error {
+	rows, err := collect[keyRow](ctx, pool, `
+		SELECT account_id, key, flow_version, recovery_point, parked_reason, foreign_key, first_sent_at,
+		       created_at, finished_at, response_status, response_body
+		FROM idempotency_keys`)
+	for _, row := range rows {
+		f.keys[row.id()] = row
+	}
+	return err
+}
+
+func (f *facts) readRides(ctx context.Context, pool *pgxpool.Pool) error {
+	rows, err := collect[rideRow](ctx, pool, `
+		SELECT account_id, key, id, status, fare_amount, charge_id, payment_intent_id
+		FROM rides`)
+	for _, row := range rows {
+		f.rides[rideKey{row.Account, row.Key}] = row
+	}
+	return err
+}
+
+func (f *facts) readAudits(ctx context.Context, pool *pgxpool.Pool) error {
+	rows, err := collect[struct {
+		Ride string
+		N    int
+	}](ctx, pool, `
+		SELECT ride_id, count(*)
+		FROM audit_records
+		WHERE action = 'ride.created'
+		GROUP BY ride_id`)
+	for _, row := range rows {
+		f.audits[row.Ride] = row.N
+	}
+	return err
+}
+
+func (f *facts) readJobs(ctx context.Context, pool *pgxpool.Pool) error {
+	rows, err := collect[struct {
+		Account, Key string
+		N            int
+	}](ctx, pool, `
+		SELECT account_id, key, count(*)
+		FROM staged_jobs
+		WHERE kind = 'receipt'
+		GROUP BY account_id, key`)
+	for _, row := range rows {
+		f.jobs[rideKey{row.Account, row.Key}] = row.N
+	}
+	return err
+}
+
+func (f *facts) readChanges(ctx context.Context, pool *pgxpool.Pool) (err error) {
+	f.changes, err = collect[change](ctx, pool, `
+		SELECT account_id, key, epoch, token IS NOT NULL, old_token IS NOT NULL, from_point, to_point, who, at
+		FROM phase_log
+		ORDER BY n`)
+	return err
+}
+
+// changesOf sorts the log by key.
+func (f *facts) changesOf() map[rideKey][]change {
+	keys := map[rideKey][]change{}
+	for _, c := range f.changes {
+		keys[c.id()] = append(keys[c.id()], c)
+	}
+	return keys
+}
+
+// intentsOf sorts Stripe's payment intents by the ride that they are for.
+func (f *facts) intentsOf() map[string][]intent {
+	rides := map[string][]intent{}
+	for _, i := range f.intents {
+		rides[i.Metadata["ride_id"]] = append(rides[i.Metadata["ride_id"]], i)
+	}
+	return rides
+}
+
+// sendsOf sorts the charges that reached Stripe by their key.
+func (f *facts) sendsOf() map[string][]fakestripe.Send {
+	keys := map[string][]fakestripe.Send{}
+	for _, s := range f.sends {
+		if s.Path == "/v1/payment_intents" {
+			keys[s.Key] = append(keys[s.Key], s)
+		}
+	}
+	return keys
+}

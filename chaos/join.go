@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/rides"
+)
+
+// A commit that was acknowledged and lost breaks one of these two: what it made is gone, or was made again with another
+// time of its creation.
+const (
+	nothingLost  = "no acknowledgement is lost"
+	nothingWrong = "no answer is wrong"
+)
+
+// join compares what clients saw with the database, and the database with Stripe.
+func join(ops []*op, f *facts) []check {
+	return []check{
+		acknowledged(ops, f), correct(ops, f), inUse(ops, f), internalErrors(ops),
+		chargedOnce(f), paid(f), declined(f), refusedCards(f), sums(f), oneEach(f), sameBytes(f), sentLate(f), finished(f), parks(f),
+	}
+}
+
+// acknowledged: what a client was told is there (I2, I13).
+func acknowledged(ops []*op, f *facts) check {
+	c := check{name: nothingLost}
+	for _, o := range ops {
+		if !o.shows() {
+			continue
+		}
+		c.looked++
+		key, known := f.keys[o.id()]
+		switch {
+		case !known:
+			c.breaks("%s was answered %d %s and isn't there", o.id(), o.Status, o.Code)
+		case (o.Status == http.StatusCreated || o.Status == http.StatusPaymentRequired) && key.FinishedAt == nil:
+			c.breaks("%s was answered %d and isn't finished", o.id(), o.Status)
+		case o.Code == "payment_under_review" && key.Parked == nil:
+			c.breaks("%s was said to be under review and isn't", o.id())
+		}
+	}
+	return c
+}
+
+// correct: an answer is the stored one, byte for byte, for the price of what was asked (I9).
+func correct(ops []*op, f *facts) check {
+	c := check{name: nothingWrong}
+	for _, o := range ops {
+		if o.Look || o.Status != http.StatusCreated && o.Status != http.StatusPaymentRequired {
+			continue
+		}
+		c.looked++
+		key := f.keys[o.id()]
+		if key.Status != nil && (*key.Status != o.Status || string(key.Body) != o.Body) {
+			c.breaks("%s was answered %d %q, stored is %d %q", o.id(), o.Status, o.Body, *key.Status, key.Body)
+		}
+		if want, got, ok := fares(o); o.Status == http.StatusCreated && (!ok || want != got) {
+			c.breaks("%s costs %d, and was answered with %d: %s", o.id(), want, got, o.Body)
+		}
+	}
+	return c
+}
+
+// fares are what an op's request costs, and what its answer says.
+func fares(o *op) (want, got int64, ok bool) {
+	var sent rides.RideParams
+	var shown struct{ Fare rides.Money }
+	err := json.Unmarshal([]byte(o.Sent), &sent)
+	if err == nil {
+		err = json.Unmarshal([]byte(o.Body), &shown)
+	}
+	return rides.Fare(sent.Origin, sent.Target), shown.Fare.Amount, err == nil
+}
+
+// inUse: "in use" is said only while somebody holds the key, or is about to make it.
+func inUse(ops []*op, f *facts) check {
+	c := check{name: "\"in use\" is said beside a live lease or another request"}
+	changes := f.changesOf()
+	for id, all := range byKey(ops) {
+		for i, o := range all {
+			if o.Code != "idempotency_key_in_use" {
+				continue
+			}
+			c.looked++
+			held := slices.ContainsFunc(changes[id], func(c change) bool {
+				// A lease is renewed by a change, and ends by one or by itself.
+				return c.Held && c.At.Before(o.wall()) && c.At.Add(lease).After(o.At)
+			})
+			if !held && !besideAnother(all, i) {
+				c.breaks("%s was in use at %s, and nobody held it", id, o.At)
+			}
+		}
+	}
+	return c
+}
+
+// internalErrors: a 500 is a bug, by the contract.
+func internalErrors(ops []*op) check {
+	c := check{name: "no internal error"}
+	for _, o := range ops {
+		c.looked++
+		if o.Code == "internal" {
+			c.breaks("%s: %s", o.id(), o.Body)
+		}
+	}
+	return c
+}
+
+// oneEach: one ride and one audit record for each key, one receipt for each 201, and nothing without a key (I12).
+func oneEach(f *facts) check {
+	c := check{name: "one ride, one audit record, one receipt each"}
+	for id, key := range f.keys {
+		c.looked++
+		ride, known := f.rides[id]
+		receipts := 0
+		if key.Status != nil && *key.Status == http.StatusCreated {
+			receipts = 1
+		}
+		if !known || f.audits[ride.ID] != 1 || f.jobs[id] != receipts {
+			c.breaks("%s (%s) has a ride: %t, audit records: %d, receipts: %d of %d", id, key.Point, known, f.audits[ride.ID], f.jobs[id], receipts)
+		}
+	}
+	if len(f.rides) != len(f.keys) || len(f.audits) != len(f.rides) {
+		c.breaks("%d keys, %d rides, %d rides in audit records", len(f.keys), len(f.rides), len(f.audits))
+	}
+	return c
+}
+
+// finished: no key is left unfinished (I16).
+func finished(f *facts) check {
+	c := check{name: "no key is left unfinished"}
+	for id, key := range f.keys {
+		c.looked++
+		if !key.atRest() {
+			c.breaks("%s stands at %s since %s", id, key.Point, key.CreatedAt.Format(time.TimeOnly))
+		}
+	}
+	return c
+}

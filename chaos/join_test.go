@@ -1,0 +1,121 @@
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+)
+
+// whole is a history of one ride that is as it should be, and its facts.
+func whole() ([]*op, *facts) {
+	const sent = `{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}`
+	const body = `{"id":"ride_1","fare":{"amount":2350,"currency":"usd"},"status":"charged"}`
+	id := rideKey{"acct_1", "k"}
+	status, operation, charge, pi := 201, "operation", "ch_1", "pi_1"
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	first := start.Add(time.Millisecond)
+	point := "ride_created"
+	f := &facts{
+		refused: map[string]bool{"acct_2": true},
+		keys: map[rideKey]keyRow{id: {
+			Account: "acct_1", Key: "k", FlowVersion: 1, Point: "finished", ForeignKey: &operation,
+			CreatedAt: start, FirstSentAt: &first, FinishedAt: &start, Status: &status, Body: []byte(body),
+		}},
+		rides: map[rideKey]rideRow{id: {
+			Account: "acct_1", Key: "k", ID: "ride_1", Status: "charged", Fare: 2350, Charge: &charge, Intent: &pi,
+		}},
+		audits: map[string]int{"ride_1": 1},
+		jobs:   map[rideKey]int{id: 1},
+		changes: []change{
+			{Account: "acct_1", Key: "k", Epoch: 1, Held: true, To: point, Who: "api-1", At: start},
+			{Account: "acct_1", Key: "k", Epoch: 1, WasHeld: true, From: &point, To: "finished", Who: "api-1", At: first.Add(time.Second)},
+		},
+		sends: []fakestripe.Send{{
+			Path: "/v1/payment_intents", Key: operation, Body: "a=1", Status: 200, At: first.Add(time.Millisecond),
+			Params: map[string]string{"metadata[operation]": operation},
+		}},
+		intents: []intent{{
+			ID: pi, Status: "succeeded", Amount: 2350, AmountReceived: 2350, LatestCharge: charge,
+			Metadata: map[string]string{"ride_id": "ride_1", "account_id": "acct_1", "operation": operation},
+		}},
+	}
+	hail := &op{Account: "acct_1", Key: "k", Sent: sent, At: start, Call: 0, Return: int64(time.Second), answer: answer{Status: 201, Body: body}}
+	return []*op{hail}, f
+}
+
+func broken(checks []check) []string {
+	var names []string
+	for _, c := range checks {
+		if !c.ok() {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// changeRow changes the one row of a map.
+func changeRow[T any](rows map[rideKey]T, change func(*T)) {
+	for id, row := range rows {
+		change(&row)
+		rows[id] = row
+	}
+}
+
+func TestARideThatIsAsItShouldBe(t *testing.T) {
+	t.Parallel()
+	ops, f := whole()
+	checks := append(join(ops, f), logChecks(f, nil)...)
+	if found := broken(checks); found != nil {
+		t.Errorf("it breaks %q", found)
+	}
+}
+
+// TestEachCheckSeesWhatItIsFor breaks one promise at a time.
+func TestEachCheckSeesWhatItIsFor(t *testing.T) {
+	t.Parallel()
+	id := rideKey{"acct_1", "k"}
+	for want, spoil := range map[string]func(ops []*op, f *facts){
+		nothingLost:  func(_ []*op, f *facts) { delete(f.keys, id) },
+		nothingWrong: func(ops []*op, _ *facts) { ops[0].Body += " " },
+		"\"in use\" is said beside a live lease or another request": func(ops []*op, f *facts) {
+			f.changes = f.changes[1:]
+			ops[0].answer = answer{Status: 409, Code: "idempotency_key_in_use"}
+		},
+		"no internal error":        func(ops []*op, _ *facts) { ops[0].answer = answer{Status: 500, Code: "internal"} },
+		"no ride is charged twice": func(_ []*op, f *facts) { f.intents = append(f.intents, f.intents[0]) },
+		"a declined ride is never charged": func(_ []*op, f *facts) {
+			declined := 402
+			changeRow(f.keys, func(k *keyRow) { k.Status = &declined })
+		},
+		"a declined card is never charged":             func(_ []*op, f *facts) { f.refused["acct_1"] = true },
+		"charged at Stripe ⇔ charged here (or parked)": func(_ []*op, f *facts) { f.intents[0].Metadata["operation"] = "another" },
+		"the sums are equal, to the cent":              func(_ []*op, f *facts) { f.intents[0].AmountReceived-- },
+		"one ride, one audit record, one receipt each": func(_ []*op, f *facts) { delete(f.jobs, id) },
+		"all sends of a charge are the same bytes": func(_ []*op, f *facts) {
+			f.sends = append(f.sends, f.sends[0])
+			f.sends[1].Body = "a=2"
+		},
+		"nothing is sent before it is on record": func(_ []*op, f *facts) { f.sends[0].At = f.sends[0].At.Add(-time.Minute) },
+		"no key is left unfinished":              func(_ []*op, f *facts) { changeRow(f.keys, func(k *keyRow) { k.FinishedAt = nil }) },
+		"keys are parked for legal reasons only": func(_ []*op, f *facts) {
+			reason := "max_attempts"
+			changeRow(f.keys, func(k *keyRow) { k.Parked = &reason })
+		},
+		"the changes of each key are a path of its flow": func(_ []*op, f *facts) { f.changes[1].Epoch = 0 },
+		"only the holder of a key changes it":            func(_ []*op, f *facts) { f.changes[1].Who = "api-2" },
+		"no release touches a flow that it doesn't know": func(_ []*op, f *facts) {
+			changeRow(f.keys, func(k *keyRow) { k.FlowVersion = 2 })
+		},
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			ops, f := whole()
+			spoil(ops, f)
+			if !slices.Contains(broken(append(join(ops, f), logChecks(f, nil)...)), want) {
+				t.Error("it doesn't see it")
+			}
+		})
+	}
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/rides"
+)
+
+// chargedOnce: no ride is charged twice (I1).
+func chargedOnce(f *facts) check {
+	c := check{name: "no ride is charged twice"}
+	for ride, intents := range f.intentsOf() {
+		c.looked++
+		if n := count(intents, intent.paid); n > 1 {
+			c.breaks("ride %s was charged %d times", ride, n)
+		}
+	}
+	return c
+}
+
+func count[T any](list []T, is func(T) bool) int {
+	n := 0
+	for _, element := range list {
+		if is(element) {
+			n++
+		}
+	}
+	return n
+}
+
+// paid: what is answered 201 is charged at Stripe, to the cent and to the right customer, and nothing else is charged
+// but what waits for a person (I2, I4, I5).
+func paid(f *facts) check {
+	c := check{name: "charged at Stripe ⇔ charged here (or parked)"}
+	intents := f.intentsOf()
+	for id, key := range f.keys {
+		ride := f.rides[id]
+		charged := slices.IndexFunc(intents[ride.ID], intent.paid)
+		c.looked++
+		switch {
+		case key.Status == nil || *key.Status != http.StatusCreated:
+			if charged >= 0 && key.Parked == nil {
+				c.breaks("%s is charged at Stripe (%s), and neither finished nor parked", id, intents[ride.ID][charged].ID)
+			}
+		case charged < 0:
+			c.breaks("%s is answered 201, and Stripe has no charge", id)
+		default:
+			at := intents[ride.ID][charged]
+			if at.Amount != ride.Fare || at.AmountReceived != ride.Fare || ride.Charge == nil || at.LatestCharge != *ride.Charge ||
+				ride.Intent == nil || at.ID != *ride.Intent || key.ForeignKey == nil || at.Metadata["operation"] != *key.ForeignKey ||
+				at.Metadata["account_id"] != id.account {
+				c.breaks("%s and Stripe disagree: %+v and %+v", id, ride, at)
+			}
+		}
+	}
+	known := map[string]bool{}
+	for _, ride := range f.rides {
+		known[ride.ID] = true
+	}
+	for ride, all := range intents {
+		if !known[ride] && slices.ContainsFunc(all, intent.paid) {
+			c.breaks("Stripe charged for ride %q, which isn't there", ride)
+		}
+	}
+	return c
+}
+
+// declined: what is answered 402 was never charged (I3).
+func declined(f *facts) check {
+	c := check{name: "a declined ride is never charged"}
+	intents := f.intentsOf()
+	for id, key := range f.keys {
+		if key.Status == nil || *key.Status != http.StatusPaymentRequired {
+			continue
+		}
+		c.looked++
+		if slices.ContainsFunc(intents[f.rides[id].ID], intent.paid) {
+			c.breaks("%s is declined, and charged at Stripe", id)
+		}
+	}
+	return c
+}
+
+// refusedCards: a card that its bank declines never pays for a ride, in whatever way the ride ends (I3).
+func refusedCards(f *facts) check {
+	c := check{name: "a declined card is never charged"}
+	intents := f.intentsOf()
+	for id, key := range f.keys {
+		if !f.refused[id.account] {
+			continue
+		}
+		c.looked++
+		if key.Status != nil && *key.Status == http.StatusCreated || slices.ContainsFunc(intents[f.rides[id].ID], intent.paid) {
+			c.breaks("%s is charged, and its card is declined", id)
+		}
+	}
+	return c
+}
+
+// sums: all that Stripe took is all that rides cost, and what parked rides may have cost (I27).
+func sums(f *facts) check {
+	c := check{name: "the sums are equal, to the cent"}
+	var stripe, here, waiting int64
+	intents := f.intentsOf()
+	for _, i := range f.intents {
+		stripe += i.AmountReceived
+		c.looked++
+	}
+	for id, ride := range f.rides {
+		if ride.Status == string(rides.RideCharged) {
+			here += ride.Fare
+		} else if f.keys[id].Parked != nil {
+			for _, i := range intents[ride.ID] {
+				waiting += i.AmountReceived
+			}
+		}
+	}
+	if stripe != here+waiting {
+		c.breaks("Stripe took %d cents, charged rides cost %d and parked ones %d", stripe, here, waiting)
+	}
+	return c
+}
+
+// sameBytes: everything that is sent under one key is the same (I6).
+func sameBytes(f *facts) check {
+	c := check{name: "all sends of a charge are the same bytes"}
+	for key, sends := range f.sendsOf() {
+		whole := slices.DeleteFunc(sends, func(s fakestripe.Send) bool { return s.Incomplete })
+		c.looked += len(whole)
+		for _, s := range whole {
+			if s.Body != whole[0].Body || s.Params["metadata[operation]"] != key {
+				c.breaks("under %s were sent %q and %q", key, whole[0].Body, s.Body)
+				break
+			}
+		}
+	}
+	return c
+}
+
+// sentLate: nothing reaches Stripe before the intent to send it was committed (I5).
+func sentLate(f *facts) check {
+	c := check{name: "nothing is sent before it is on record"}
+	sends := f.sendsOf()
+	for id, key := range f.keys {
+		if key.ForeignKey == nil {
+			continue
+		}
+		for _, s := range sends[*key.ForeignKey] {
+			c.looked++
+			// A send that Stripe refused for certain starts the window anew.
+			early := key.FirstSentAt != nil && s.At.Before(*key.FirstSentAt) && !slices.Contains([]int{401, 429}, s.Status)
+			if early || s.At.Before(key.CreatedAt) {
+				c.breaks("%s was sent at %s, is on record since %s, and was first to be sent at %v", id, s.At, key.CreatedAt, key.FirstSentAt)
+			}
+		}
+	}
+	return c
+}
+
+// parks: a key waits for a person only where Stripe itself was unclear (I17).
+func parks(f *facts) check {
+	c := check{name: "keys are parked for legal reasons only"}
+	legal := map[string][]fakestripe.Kind{
+		"stripe_500":      {fakestripe.Saved500WithoutEffect, fakestripe.Saved500WithEffect},
+		"stripe_mismatch": {fakestripe.OtherObject},
+	}
+	sends := f.sendsOf()
+	for id, key := range f.keys {
+		if key.Parked == nil {
+			continue
+		}
+		c.looked++
+		caused := key.ForeignKey != nil && slices.ContainsFunc(sends[*key.ForeignKey], func(s fakestripe.Send) bool {
+			return slices.Contains(legal[*key.Parked], s.Fault)
+		})
+		if !caused {
+			c.breaks("%s is parked for %s, which no fault explains", id, *key.Parked)
+		}
+	}
+	return c
+}

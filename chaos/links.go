@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+)
+
+// stuckAfter is how long a change of a link may take. toxiproxy waits for the goroutines of every connection, and a
+// mistake there would otherwise stop the run without a word.
+const stuckAfter = 20 * time.Second
+
+// links are the connections between the processes, by name. Each is a proxy of toxiproxy's inside this process.
+type links map[string]*toxiproxy.Proxy
+
+// openLinks opens a link to each address.
+func openLinks(ctx context.Context, to map[string]string, used map[int]bool) (links, error) {
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	opened := links{}
+	for name, address := range to {
+		own, err := freeAddress(ctx, used)
+		if err != nil {
+			return nil, err
+		}
+		proxy := toxiproxy.NewProxy(server, name, own, address)
+		if err := proxy.Start(); err != nil {
+			opened.close()
+			return nil, fmt.Errorf("opening the link %s: %w", name, err)
+		}
+		opened[name] = proxy
+	}
+	return opened, nil
+}
+
+// address is where the link is entered.
+func (l links) address(name string) string { return l[name].Listen }
+
+// toxicName is that of the one toxic which a link has at most.
+const toxicName = "chaos"
+
+// poison does what a toxic says to a link, until heal.
+func (l links) poison(name, what string) error {
+	proxy := l[name]
+	for _, t := range toxics() {
+		if t.name != what {
+			continue
+		}
+		return inTime(name, func() error {
+			if t.kind == "" {
+				proxy.Stop()
+				return nil
+			}
+			spec, err := json.Marshal(map[string]any{
+				"name": toxicName, "type": t.kind, "stream": t.stream, "attributes": t.attributes,
+			})
+			if err != nil {
+				return err
+			}
+			_, err = proxy.Toxics.AddToxicJson(bytes.NewReader(spec))
+			return err
+		})
+	}
+	return fmt.Errorf("there is no toxic %q", what)
+}
+
+// heal makes a link whole again.
+func (l links) heal(ctx context.Context, name string) error {
+	proxy := l[name]
+	return inTime(name, func() error {
+		proxy.Lock()
+		enabled := proxy.Enabled
+		proxy.Unlock()
+		if !enabled {
+			return proxy.Start()
+		}
+		proxy.Toxics.ResetToxics(ctx)
+		return nil
+	})
+}
+
+func (l links) close() {
+	for _, proxy := range l {
+		proxy.Stop()
+	}
+}
+
+// inTime runs a change of a link, and gives up on one that hangs.
+func inTime(name string, change func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- change() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("changing the link %s: %w", name, err)
+		}
+		return nil
+	case <-time.After(stuckAfter):
+		return fmt.Errorf("toxiproxy is stuck with the link %s", name)
+	}
+}

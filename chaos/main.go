@@ -1,0 +1,144 @@
+// Chaos runs the real programs as processes, has many clients ask for rides while it kills, freezes, cuts off and
+// misleads everything there is, and then looks for a broken promise. Its README.md says how to read what it prints.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// options are the command line.
+type options struct {
+	Seed     uint64        `help:"The seed of the schedule and of the clients; 0 picks one." placeholder:"N"`
+	Duration time.Duration `help:"How long faults happen, the calm at the end included." default:"10m"`
+	Clients  int           `help:"How many clients ask." default:"120"`
+	Think    time.Duration `help:"How long a client pauses between two keys, about." default:"100ms"`
+	Schedule bool          `help:"Print the schedule, and do nothing."`
+	Canary   bool          `help:"Run with synchronous_commit off, forced past the start-up check: then a loss must be found."`
+	Dir      string        `help:"Where a folder for this run is made; the system's place for temporary files by default." placeholder:"DIR"`
+}
+
+// Exit codes.
+const (
+	exitKept   = 0 // every promise was kept, or the canary found the loss
+	exitBroken = 1
+	exitFailed = 2 // wrong usage, or this program couldn't do what it should
+)
+
+func main() {
+	os.Exit(start(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var o options
+	exit := -1
+	parser, err := kong.New(&o, kong.Name("chaos"), kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
+		kong.Description("Kill, freeze and mislead the real programs, and look for a broken promise."))
+	if err == nil {
+		_, err = parser.Parse(args)
+	}
+	if exit >= 0 {
+		return exit // --help
+	}
+	if err == nil && (o.Duration <= 0 || o.Clients < 1 || o.Think <= 0) {
+		err = errors.New("--duration, --clients and --think must be positive")
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "chaos: %v\n", err)
+		return exitFailed
+	}
+	if o.Seed == 0 {
+		o.Seed = freshSeed()
+	}
+	kept, err := o.run(ctx, stdout)
+	switch {
+	case err != nil:
+		fmt.Fprintf(stderr, "chaos: %v\n", err)
+		return exitFailed
+	case !kept:
+		return exitBroken
+	default:
+		return exitKept
+	}
+}
+
+// freshSeed picks a seed that is short enough to be typed.
+func freshSeed() uint64 {
+	var seed [4]byte
+	_, _ = rand.Read(seed[:]) // it never fails
+	return 1 + uint64(binary.LittleEndian.Uint32(seed[:]))
+}
+
+// run does what the options say, and tells whether all was as it should be.
+func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) {
+	s := newSchedule(o.Seed, o.Duration)
+	if o.Schedule {
+		for _, e := range s.events {
+			fmt.Fprintln(out, e)
+		}
+		return true, nil
+	}
+	fmt.Fprintf(out, "seed %d, %s, %d clients; building the programs\n", o.Seed, s.total, o.Clients)
+	dir, err := os.MkdirTemp(o.Dir, "rocketrides-chaos-")
+	if err != nil {
+		return false, fmt.Errorf("making a folder: %w", err)
+	}
+	w, err := openWorld(ctx, dir, o.Canary)
+	if err != nil && ctx.Err() != nil {
+		return false, errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		return false, err // the logs in the folder may say why
+	}
+	ok := false
+	defer func() { err = errors.Join(err, w.close(ctx), tidy(w, ok || ctx.Err() != nil)) }()
+	r := &run{options: o, out: out, schedule: s, world: w}
+	if err := r.play(ctx); err != nil {
+		return false, err
+	}
+	checks, err := r.judge(ctx)
+	if err != nil {
+		return false, err
+	}
+	ok = verdict(out, checks)
+	if !ok {
+		fmt.Fprintf(out, "\nall violations, the histories, the facts and the logs are in %s\n", w.history())
+		err = keep(w.history(), checks, r.facts)
+	}
+	return o.conclude(out, checks, ok), err
+}
+
+// conclude says how it ended. A canary must die: it is right only when the loss was found.
+func (o options) conclude(out io.Writer, checks []check, ok bool) bool {
+	again := fmt.Sprintf("go run ./chaos --seed %d --duration %s", o.Seed, o.Duration)
+	if o.Canary {
+		lost := false
+		for _, c := range checks {
+			lost = lost || !c.ok() && (c.name == nothingLost || c.name == nothingWrong)
+		}
+		fmt.Fprintf(out, "\ncanary: the loss was found: %t\nseed %d: %s --canary\n", lost, o.Seed, again)
+		return lost
+	}
+	fmt.Fprintf(out, "\nevery promise was kept: %t\nseed %d: %s\n", ok, o.Seed, again)
+	return ok
+}
+
+// tidy removes the folder, unless its history is needed.
+func tidy(w *world, all bool) error {
+	if !all {
+		return nil
+	}
+	return os.RemoveAll(w.dir)
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// A run is one run of chaos, from the first process to the verdict.
+type run struct {
+	options
+	out      io.Writer
+	schedule schedule
+	world    *world
+	rank     *rank
+	nemesis  *nemesis
+	journals []*journal
+	start    time.Time
+	// faultless is when the last fault had ended.
+	faultless time.Time
+	// facts are those that the verdict is about.
+	facts *facts
+}
+
+// play has the clients ask and the nemesis act, until the schedule's end.
+func (r *run) play(ctx context.Context) error {
+	r.start = time.Now()
+	r.rank = newRank([]string{clientLink("api-1"), clientLink(newestAPI)}, r.world.apiURLs(), r.world.accounts)
+	r.nemesis = newNemesis(r.world, r.start)
+	riding, stop := context.WithCancel(ctx)
+	defer stop()
+	var riders, watch sync.WaitGroup
+	for i := range r.Clients {
+		rider, err := r.newRider(i)
+		if err != nil {
+			return err
+		}
+		riders.Go(func() { rider.live(riding, r.Think) })
+	}
+	watch.Go(func() { r.progress(riding) })
+	err := r.nemesis.run(ctx, r.schedule)
+	stop()
+	r.faultless = time.Now()
+	riders.Wait()
+	watch.Wait()
+	return err
+}
+
+func (r *run) newRider(id int) (*rider, error) {
+	j, err := newJournal(r.world.history(), id, r.start)
+	if err != nil {
+		return nil, err
+	}
+	r.journals = append(r.journals, j)
+	return newRider(r.rank, r.Seed, id, j), nil
+}
+
+// progress writes a line every few seconds.
+func (r *run) progress(ctx context.Context) {
+	const every = 5 * time.Second
+	fmt.Fprintf(r.out, "%7s %9s %7s %6s %9s %7s %11s\n", "elapsed", "requests", "per s", "kills", "Pg kills", "frozen", "unfinished")
+	for before := int64(0); ctx.Err() == nil; {
+		pause(ctx, every)
+		unfinished := "?"
+		if n, err := r.world.database.unfinished(ctx); err == nil {
+			unfinished = strconv.Itoa(n)
+		}
+		now := r.rank.requests.Load()
+		fmt.Fprintf(r.out, "%6.0fs %9d %7.0f %6d %9d %7d %11s\n", time.Since(r.start).Seconds(), now,
+			float64(now-before)/every.Seconds(), r.kills(), r.postgresKills(), r.nemesis.tally(freezeWorker), unfinished)
+		before = now
+	}
+}
+
+func (r *run) kills() int { return r.nemesis.tally(killWorker, measuredKill, killStripe) }
+
+func (r *run) postgresKills() int { return r.nemesis.tally(killPostgres, killPostmaster, stopPostgres) }
+
+// judge waits for rest and checks everything.
+func (r *run) judge(ctx context.Context) ([]check, error) {
+	if err := r.world.rest(ctx, restBound+readyTimeout); err != nil {
+		return nil, err
+	}
+	took := time.Since(r.faultless)
+	f, err := r.world.gather(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.facts = f
+	asked := r.ops()
+	fmt.Fprintf(r.out, "at rest after %.1fs; asking for all %d keys once more\n", took.Seconds(), len(f.keys))
+	if err := r.askAgain(ctx, f); err != nil {
+		return nil, err
+	}
+	all, err := r.closeJournals()
+	if err != nil {
+		return nil, err
+	}
+	lives, panics := r.world.lives()
+	r.world.database.mu.Lock()
+	r.world.database.keepLog()
+	r.world.database.mu.Unlock()
+	alarm, err := alarms(r.world.database.logs.Name())
+	if err != nil {
+		return nil, err
+	}
+	checks := append([]check{orders(all)}, join(asked, f)...)
+	checks = append(checks, logChecks(f, lives)...)
+	checks = append(checks, alarm, panics, inBound("at rest within the bound after the last fault", took, restBound))
+	r.report(f, asked)
+	return append(checks, r.figures(f, asked)...), nil
+}
+
+func inBound(name string, took, bound time.Duration) check {
+	c := check{name: name, looked: 1}
+	if took > bound {
+		c.breaks("it took %s, and may take %s", took, bound)
+	}
+	return c
+}
+
+// askAgain asks for every key that is there, and looks at its ride, when nothing happens any more.
+func (r *run) askAgain(ctx context.Context, f *facts) error {
+	r.rank.apis = r.rank.apis[:1] // the other api may have the newer release
+	apiKeys := map[string]*account{}
+	for _, a := range r.world.accounts {
+		apiKeys[a.id] = a
+	}
+	first := map[rideKey]*op{}
+	for _, o := range r.ops() {
+		if !o.Look && first[o.id()] == nil && o.Variant == asked {
+			first[o.id()] = o
+		}
+	}
+	keys := make(chan rideKey)
+	var group sync.WaitGroup
+	for i := range 2 * runtime.NumCPU() {
+		rider, err := r.newRider(r.Clients + i)
+		if err != nil {
+			return err
+		}
+		group.Go(func() {
+			for id := range keys {
+				rider.check(ctx, trip{account: apiKeys[id.account], key: id.key}, first[id])
+			}
+		})
+	}
+	for id := range f.keys {
+		if ctx.Err() != nil {
+			break
+		}
+		keys <- id
+	}
+	close(keys)
+	group.Wait()
+	return ctx.Err()
+}
+
+// check looks at a ride and asks for it again, as it was asked for first.
+func (r *rider) check(ctx context.Context, t trip, first *op) {
+	r.look(ctx, t)
+	if first != nil {
+		r.send(ctx, t, &op{Account: t.account.id, Key: t.key, Sent: first.Sent}, 0)
+	}
+}
+
+// ops is the history so far.
+func (r *run) ops() []*op {
+	var all []*op
+	for _, j := range r.journals {
+		j.mu.Lock()
+		all = append(all, j.ops...)
+		j.mu.Unlock()
+	}
+	return all
+}
+
+func (r *run) closeJournals() ([]*op, error) {
+	var all []*op
+	var errs []error
+	for _, j := range r.journals {
+		ops, err := j.close()
+		all, errs = append(all, ops...), append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+// orders checks that the history of every key has an order that explains it (I14).
+func orders(ops []*op) check {
+	c := check{name: "the history of every key is linearizable"}
+	keys := byKey(ops)
+	ids := make(chan rideKey)
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	for range runtime.NumCPU() {
+		group.Go(func() {
+			for id := range ids {
+				result := linearizable(keys[id])
+				mu.Lock()
+				c.looked++
+				switch result {
+				case porcupine.Ok:
+				case porcupine.Illegal:
+					c.breaks("%s: no order explains %d requests; see the histories of clients %v", id, len(keys[id]), clientsOf(keys[id]))
+				case porcupine.Unknown:
+					c.breaks("%s: %d requests are too many to decide", id, len(keys[id]))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for id := range keys {
+		ids <- id
+	}
+	close(ids)
+	group.Wait()
+	slices.Sort(c.broken)
+	return c
+}
+
+func clientsOf(ops []*op) []int {
+	var ids []int
+	for _, o := range ops {
+		ids = append(ids, o.Client)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A check is one promise, how often it was looked at, and where it was broken.
+type check struct {
+	name   string
+	looked int
+	broken []string
+}
+
+// breaks notes a violation.
+func (c *check) breaks(format string, args ...any) {
+	c.broken = append(c.broken, fmt.Sprintf(format, args...))
+}
+
+func (c check) ok() bool { return len(c.broken) == 0 }
+
+// verdict prints the table of all checks, with the first violations of each, and tells whether there is none.
+func verdict(out io.Writer, checks []check) bool {
+	const shown = 5
+	ok := true
+	fmt.Fprintf(out, "\n%-58s %9s %9s\n", "CHECK", "LOOKED AT", "BROKEN")
+	for _, c := range checks {
+		mark := "ok"
+		if !c.ok() {
+			mark, ok = "BROKEN", false
+		}
+		fmt.Fprintf(out, "%-58s %9d %9d  %s\n", c.name, c.looked, len(c.broken), mark)
+	}
+	for _, c := range checks {
+		for i, text := range c.broken {
+			if i == shown {
+				fmt.Fprintf(out, "  %s: and %d more\n", c.name, len(c.broken)-shown)
+				break
+			}
+			fmt.Fprintf(out, "  %s: %s\n", c.name, text)
+		}
+	}
+	return ok
+}
+
+// keep writes all violations, and the facts that they were found in, to files.
+func keep(dir string, checks []check, f *facts) error {
+	var text strings.Builder
+	for _, c := range checks {
+		for _, b := range c.broken {
+			fmt.Fprintf(&text, "%s: %s\n", c.name, b)
+		}
+	}
+	errs := []error{os.WriteFile(filepath.Join(dir, "violations.txt"), []byte(text.String()), 0o600)}
+	for name, rows := range map[string]any{
+		"keys": slices.Collect(maps.Values(f.keys)), "rides": slices.Collect(maps.Values(f.rides)),
+		"changes": f.changes, "sends": f.sends, "intents": f.intents,
+	} {
+		encoded, err := json.MarshalIndent(rows, "", " ")
+		errs = append(errs, err, os.WriteFile(filepath.Join(dir, name+".json"), encoded, 0o600))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,39 @@
+#!/bin/sh
+# Runs every fuzz target of the repository, one after the other, each for FUZZTIME (5m), with FUZZPARALLEL workers
+# (as many as there are processors). FUZZ names the targets that are wanted, as a regular expression. The table at
+# the end has one line for each; the exit code is 1 when any of them found something.
+set -eu
+go=${GO:-go}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 1' INT TERM
+
+# go test names the targets of a package, then the package.
+if ! $go test -list "${FUZZ:-^Fuzz}" ./... >"$dir/list" 2>"$dir/trouble"; then
+	cat "$dir/list" "$dir/trouble"
+	exit 1
+fi
+awk '/^Fuzz/ { names[n++] = $1 } /^ok / { for (i = 0; i < n; i++) print $2, names[i]; n = 0 }' "$dir/list" >"$dir/targets"
+[ -s "$dir/targets" ] || { echo "no fuzz target matches ${FUZZ:-^Fuzz}"; exit 1; }
+
+found=0
+while read -r package target; do
+	echo "== $target (${package##*/})"
+	# Making an interesting input smaller would take up to a minute, in which nothing is looked for.
+	{
+		code=0
+		$go test -run='^$' -fuzz="^$target\$" -fuzztime="${FUZZTIME:-5m}" -fuzzminimizetime=100x \
+			${FUZZPARALLEL:+-parallel "$FUZZPARALLEL"} "$package" </dev/null || code=$?
+		echo "$code" >"$dir/code"
+	} 2>&1 | tee "$dir/log"
+	result=clean
+	[ "$(cat "$dir/code")" = 0 ] || { result=FOUND; found=1; }
+	awk -v target="$target" -v result="$result" '
+		/^fuzz: elapsed:.*execs:/ { split($0, part, /execs: |new interesting: /); split(part[2], execs, " "); split(part[3], fresh, " ") }
+		END { printf "%-30s %12d executions %6d new inputs   %s\n", target, execs[1], fresh[1], result }' "$dir/log" >>"$dir/table"
+done <"$dir/targets"
+
+echo
+cat "$dir/table"
+[ "$found" = 0 ] || echo 'What was found is kept under testdata/fuzz and fails go test until it is fixed. Commit it with the fix.'
+exit "$found"
