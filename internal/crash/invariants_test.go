@@ -1,0 +1,169 @@
+package crash
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+)
+
+// An invariant is a rule that holds after every trial. check tells whether the
+// trial had anything to say about it, and what is wrong.
+type invariant struct {
+	name  string
+	text  string
+	check func(*evidence) (applies bool, faults []string)
+}
+
+// evidence is what a trial left behind.
+type evidence struct {
+	*run
+	final     snapshot
+	sends     []fakestripe.Send // charges that arrived whole
+	intents   []fakestripe.PaymentIntent
+	succeeded []fakestripe.PaymentIntent
+}
+
+func (r *run) evidence() *evidence {
+	e := &evidence{run: r, final: r.last(), sends: r.charges(), intents: r.fake.PaymentIntents()}
+	for _, intent := range e.intents {
+		if intent.Status == "succeeded" {
+			e.succeeded = append(e.succeeded, intent)
+		}
+	}
+	return e
+}
+
+// invariants are all rules, in the order in which they are printed.
+var invariants = []invariant{
+	{"I1", "a request charges the card at most once", (*evidence).oneCharge},
+	{"I2", "a success means one ride, one audit record, one charge and one receipt, equal to Stripe's", (*evidence).successIsWhole},
+	{"I3", "a decline means that Stripe has no succeeded charge", (*evidence).declineIsFree},
+	{"I4", "what Stripe charged is a success here, or parked", (*evidence).noMoneyForgotten},
+	{"I5", "nothing is sent before its ride, its form and the time of its first send are committed", noted("I5")},
+	{"I6", "all sends have one key and the same bytes, and none is made after the window", (*evidence).oneForm},
+	{"I7", "a key takes legal steps from point to point, its epoch never falls, and only the holder moves it", (*evidence).legalPath},
+	{"I8", "a finished key never changes", (*evidence).finishedIsFinal},
+	{"I9", "after the first definitive answer every answer is the same, byte for byte", (*evidence).oneAnswer},
+	{"I10", "other parameters under the key are refused and change nothing", noted("I10")},
+	{"I11", "another account's request under the same key is another request", noted("I11")},
+	{"I12", "at every moment ride, audit record, charge, receipt and point agree", (*evidence).snapshotsAgree},
+	{"I13", "what a client was told is still there at the end", (*evidence).nothingLost},
+	{"I15", "no failure is stored as an answer, and no answer is an internal error", (*evidence).noFailureStored},
+	{"I16", "when the faults stop the request comes to the end that Stripe's behaviour calls for", (*evidence).rightEnd},
+	{"I17", "a request is parked only for what time cannot repair", (*evidence).parkedForCause},
+	{"I20", "a job exists only where its transaction committed, once", (*evidence).jobsAreCommitted},
+	{"I22", "nothing young or unfinished is reaped", (*evidence).nothingReaped},
+	{"I23", "no transaction is open and no connection held while Stripe is asked", noted("I23")},
+	{"I27", "the sums of Stripe's charges, of the rides and of the receipts are equal, to the cent", (*evidence).sumsAgree},
+}
+
+// noted is the check of what was looked at on the way.
+func noted(name string) func(*evidence) (bool, []string) {
+	return func(e *evidence) (applies bool, faults []string) {
+		for _, n := range e.notes {
+			if n.invariant == name {
+				applies = true
+				faults = say(faults, n.fault != "", "%s", n.fault)
+			}
+		}
+		return applies, faults
+	}
+}
+
+// say adds a fault where there is one.
+func say(faults []string, wrong bool, format string, args ...any) []string {
+	if !wrong {
+		return faults
+	}
+	return append(faults, fmt.Sprintf(format, args...))
+}
+
+// terminals are the replies that are for ever, in order of their end.
+func (e *evidence) terminals() []reply {
+	var found []reply
+	for _, r := range e.replies {
+		if r.terminal() {
+			found = append(found, r)
+		}
+	}
+	slices.SortFunc(found, func(a, b reply) int { return a.to - b.to })
+	return found
+}
+
+func (e *evidence) successful() bool { return e.final.key().status == e.flow.done }
+
+func (e *evidence) oneCharge() (bool, []string) {
+	charges := 0
+	for _, n := range e.fake.Charges() {
+		charges += n
+	}
+	wrong := charges > 1 || len(e.succeeded) > 1
+	return len(e.sends) > 0, say(nil, wrong, "Stripe has %d charges in %d succeeded intents", charges, len(e.succeeded))
+}
+
+func (e *evidence) successIsWhole() (bool, []string) {
+	if !e.successful() {
+		return false, nil
+	}
+	s, d := e.final, e.final.ride()
+	wrong := len(s.keys) != 1 || len(s.rides) != 1 || s.audited("ride.created") != 1 || len(s.jobs) != 1 || len(e.succeeded) != 1
+	faults := say(nil, wrong, "%d keys, %d rides, %d audit records, %d jobs, %d charges",
+		len(s.keys), len(s.rides), s.audited("ride.created"), len(s.jobs), len(e.succeeded))
+	for _, intent := range e.succeeded {
+		same := intent.ID == d.intent && intent.ChargeID == d.charge && intent.Amount == d.amount && intent.Currency == d.currency &&
+			intent.Customer == "cus_visa" && intent.Metadata["ride_id"] == d.id && intent.Metadata["account_id"] == e.who.AccountID
+		faults = say(faults, !same, "the ride has %+v, Stripe has %+v", d, intent)
+	}
+	return true, faults
+}
+
+func (e *evidence) declineIsFree() (bool, []string) {
+	if e.final.key().status != http.StatusPaymentRequired {
+		return false, nil
+	}
+	return true, say(nil, len(e.succeeded) > 0 || e.final.ride().status != "declined" || len(e.final.jobs) > 0,
+		"declined with %d charges, a ride that is %s and %d jobs", len(e.succeeded), e.final.ride().status, len(e.final.jobs))
+}
+
+func (e *evidence) noMoneyForgotten() (bool, []string) {
+	if len(e.succeeded) == 0 {
+		return false, nil
+	}
+	rest := e.atRest.end()
+	faults := say(nil, !e.successful(), "charged, and the key ended as %s", e.final.end())
+	parked := e.atRest.key().parked != ""
+	return true, say(faults, rest != charged && rest != pending && !parked, "charged, and the key came to rest as %s", rest)
+}
+
+func (e *evidence) oneForm() (bool, []string) {
+	if len(e.sends) == 0 {
+		return false, nil
+	}
+	var faults []string
+	first := e.sends[0]
+	for _, send := range e.sends {
+		faults = say(faults, send.Key != first.Key || send.Body != first.Body, "sent %s under %s, and %s under %s", first.Body, first.Key, send.Body, send.Key)
+		faults = say(faults, send.Params["metadata[operation]"] != send.Key, "sent under a key that its form doesn't have")
+	}
+	late := e.closedAt >= 0 && len(e.sends) > e.closedAt
+	return true, say(faults, late, "%d sends after the window", len(e.sends)-max(e.closedAt, 0))
+}
+
+func (e *evidence) sumsAgree() (bool, []string) {
+	var stripe, rides, receipts int64
+	for _, intent := range e.succeeded {
+		stripe += intent.Amount
+	}
+	for _, d := range e.final.rides {
+		if d.status == "charged" {
+			rides += d.amount
+		}
+	}
+	for _, j := range e.final.jobs {
+		receipts += j.amount
+	}
+	wrong := stripe != rides || rides != receipts
+	return stripe+rides+receipts > 0, say(nil, wrong, "Stripe charged %d, the rides say %d, the receipts %d", stripe, rides, receipts)
+}

@@ -1,0 +1,181 @@
+package crash
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+	"github.com/rocketrides/rocketrides/internal/rides"
+	"github.com/rocketrides/rocketrides/internal/wire"
+)
+
+const (
+	lease       = 20 * time.Second
+	callTimeout = 10 * time.Second
+	// connections are those of one process: one more than it ever works with at
+	// once, held ones included.
+	connections = 4
+)
+
+// A process is an api or a completer, with everything of its own that a process
+// has. It serves one trial after another, but for each it begins anew: with no
+// connection open, and for an account that it has never seen.
+type process struct {
+	*program // of the trial's mode
+
+	name       string
+	lane       *lane
+	pool       *pgxpool.Pool
+	pg         *wire.Postgres
+	stripeWire *wire.HTTP
+	transport  *http.Transport
+	programs   map[string]*program // by mode
+}
+
+// A program is what runs in a process.
+type program struct {
+	stripe  *rides.Stripe
+	engine  *phases.Engine
+	handler http.Handler
+}
+
+func newProcess(t *testing.T, l *lane, name, url string) *process {
+	t.Helper()
+	p := &process{name: name, lane: l, pg: wire.NewPostgres(), stripeWire: wire.NewHTTP(), programs: map[string]*program{}}
+	kept := &sessions{}
+	p.pg.Base = kept.dial
+	t.Cleanup(kept.close)
+	p.pool = pgtest.Open(t, postgres.Options{
+		URL: url, MaxConns: connections, ApplicationName: "crash-" + name, DialFunc: p.dialPostgres,
+	})
+	p.pg.Plan(func(_ int, message []byte) wire.Fault {
+		return l.meet(p, pgWire, p.pg.Summary(message), p.pg.Frames(message))
+	})
+	p.stripeWire.Plan(func(_ int, message []byte) wire.Fault {
+		return l.meet(p, stripeWire, p.stripeWire.Summary(message), p.stripeWire.Frames(message))
+	})
+	p.transport = &http.Transport{DialContext: p.dialStripe, ResponseHeaderTimeout: callTimeout, MaxIdleConnsPerHost: connections}
+	t.Cleanup(p.transport.CloseIdleConnections)
+	for _, mode := range modes {
+		p.programs[mode] = newProgram(t, p, mode == "stepwise")
+	}
+	return p
+}
+
+func newProgram(t *testing.T, p *process, stepwise bool) *program {
+	t.Helper()
+	stripe, err := rides.NewStripe(rides.StripeConfig{
+		Key: "sk_test_crash", URL: p.lane.server.URL, Timeout: callTimeout, Saved500After: time.Hour,
+		RefusedPause: time.Millisecond, Transport: p.transport,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := phases.NewEngine(t.Context(), phases.Config{
+		Pool: p.pool, Flows: rides.Flows(stripe), Realm: rides.Realm(stripe), Lease: lease, CallTimeout: callTimeout,
+		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
+		MaxAttempts: 3, Stepwise: stepwise, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		defer cancel()
+		if left := engine.Shutdown(ctx); left > 0 {
+			t.Errorf("%s had %d attempts left", p.name, left)
+		}
+	})
+	return &program{stripe: stripe, engine: engine, handler: rides.NewService(rides.Config{
+		Pool: p.pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: slog.New(slog.DiscardHandler),
+	}).Handler()}
+}
+
+// start makes the process begin anew for a trial.
+func (p *process) start(mode string) {
+	if p != p.lane.calm {
+		p.pool.Reset()
+	}
+	p.transport.CloseIdleConnections()
+	p.program = p.programs[mode]
+}
+
+// wait returns when nothing is on its way any more that the process has sent.
+func (p *process) wait() {
+	p.pg.Wait()
+	p.stripeWire.Wait()
+}
+
+func (p *process) completer() *phases.Completer {
+	return &phases.Completer{
+		Engine: p.engine, Poll: time.Millisecond, Concurrency: 4, Retention: 72 * time.Hour, Tombstones: 30 * 24 * time.Hour,
+	}
+}
+
+var errRefused = errors.New("connection refused by the trial")
+
+const connecting = "connect"
+
+// dialStripe connects to Stripe, which is a message of its own.
+func (p *process) dialStripe(ctx context.Context, network, address string) (net.Conn, error) {
+	if err := p.connect(stripeWire); err != nil {
+		return nil, err
+	}
+	return p.stripeWire.Dial(ctx, network, address)
+}
+
+// connect is what happens to a connection that is about to be opened.
+func (p *process) connect(name string) error {
+	switch fault := p.lane.meet(p, name, connecting, 1); fault.Kind {
+	case wire.Pass:
+	case wire.HoldBefore:
+		fault.Hold()
+	default:
+		return errRefused
+	}
+	return nil
+}
+
+// dialPostgres connects to Postgres. The message that counts is the start-up, and
+// not the dialling, which pgx does in the background too, to send cancel requests
+// that a cut network doesn't carry.
+func (p *process) dialPostgres(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := p.pg.Dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &greeting{Conn: conn, process: p}, nil
+}
+
+// A greeting is a connection whose start-up message is counted.
+type greeting struct {
+	net.Conn
+	process *process
+	first   sync.Once
+}
+
+// Write sends b, unless it is the start-up message and a fault wants otherwise.
+func (g *greeting) Write(b []byte) (int, error) {
+	const version3 = 3 << 16
+	var err error
+	g.first.Do(func() {
+		if len(b) >= 8 && binary.BigEndian.Uint32(b[4:]) == version3 {
+			err = g.process.connect(pgWire)
+		}
+	})
+	if err != nil {
+		return 0, errors.Join(err, g.Close())
+	}
+	return g.Conn.Write(b)
+}

@@ -1,0 +1,171 @@
+package crash
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A report is what is known of all trials so far. It is safe for concurrent use.
+type report struct {
+	t     *testing.T
+	began time.Time
+
+	mu       sync.Mutex
+	stage    string
+	total    int // of the stage
+	done     int // of the stage
+	all      int
+	since    time.Time
+	counts   map[string]map[string]int // by what is counted
+	seen     map[string]int            // by invariant: the trials that it applied to
+	broken   map[string]int            // by invariant: the trials that broke it
+	failures int
+}
+
+func newReport(t *testing.T) *report {
+	t.Helper()
+	return &report{
+		t: t, began: time.Now(), seen: map[string]int{}, broken: map[string]int{},
+		counts: map[string]map[string]int{"stage": {}, "fault": {}, "wire": {}, "recovery": {}, "script": {}, "end": {}, "mode": {}},
+	}
+}
+
+func (p *report) begin(stage string, total int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stage, p.total, p.done, p.since = stage, total, 0, time.Now()
+}
+
+// add judges a trial.
+func (p *report) add(r *run, err error) {
+	var faults []string
+	seen, broken := map[string]bool{}, map[string]bool{}
+	if err != nil {
+		faults, broken["the machinery"] = []string{"the machinery: " + err.Error()}, true
+	} else {
+		e := r.evidence()
+		for _, i := range invariants {
+			applies, wrong := i.check(e)
+			seen[i.name], broken[i.name] = applies, len(wrong) > 0
+			for _, text := range wrong {
+				faults = append(faults, i.name+" ("+i.text+"): "+text)
+			}
+		}
+		if missed := r.missed(); missed != "" && !r.trial.races() {
+			faults, broken["the machinery"] = append(faults, "the machinery: "+missed), true
+		}
+	}
+	p.count(r, seen, broken, len(faults) > 0)
+	if len(faults) > 0 {
+		p.t.Errorf("%s\n  replay: %s", strings.Join(faults, "\n  "), replay(r.trial))
+	}
+}
+
+func replay(t trial) string {
+	return fmt.Sprintf("go test ./internal/crash -run TestEveryFault -count=1 -v -args -case '%s'", t)
+}
+
+// missed tells of a fault that never struck.
+func (r *run) missed() string {
+	for i, at := range r.struck {
+		if at < 0 {
+			return fmt.Sprintf("the fault %s never struck: there were %v messages", r.trial.faults[i], r.counts)
+		}
+	}
+	return ""
+}
+
+func (p *report) count(r *run, seen, broken map[string]bool, failed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done++
+	p.all++
+	if failed {
+		p.failures++
+	}
+	p.tally("stage", p.stage)
+	p.tally("mode", r.trial.mode)
+	p.tally("recovery", r.trial.recovery)
+	p.tally("script", r.trial.script)
+	p.tally("end", string(r.atRest.end()))
+	for i, fault := range r.trial.faults {
+		if r.struck[i] < 0 {
+			p.tally("fault", "passed uncut")
+			continue
+		}
+		p.tally("fault", fault.kind.String())
+		p.tally("wire", fault.wire)
+	}
+	for name := range seen {
+		if seen[name] {
+			p.seen[name]++
+		}
+	}
+	for name := range broken {
+		if broken[name] {
+			p.broken[name]++
+		}
+	}
+}
+
+func (p *report) tally(what, value string) { p.counts[what][value]++ }
+
+// watch prints a line every few seconds until the returned function is called.
+func (p *report) watch() (stop func()) {
+	const often = 5 * time.Second
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		ticker := time.NewTicker(often)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				p.t.Log(p.line())
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() { close(done); group.Wait() }
+}
+
+func (p *report) line() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rate := float64(p.done) / time.Since(p.since).Seconds()
+	return fmt.Sprintf("%4.0f s  %s %d/%d  %.0f/s  %d in all, %d violations",
+		time.Since(p.began).Seconds(), p.stage, p.done, p.total, rate, p.all, p.failures)
+}
+
+// print prints the verdict.
+func (p *report) print(seed uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var text strings.Builder
+	for _, what := range []string{"stage", "wire", "fault", "mode", "recovery", "script", "end"} {
+		counts := p.counts[what]
+		fmt.Fprintf(&text, "by %s:\n", what)
+		for _, value := range slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(counts[b]-counts[a], cmp.Compare(a, b)) }) {
+			fmt.Fprintf(&text, "  %7d %s\n", counts[value], value)
+		}
+	}
+	fmt.Fprintf(&text, "invariants (trials that each applied to, trials that broke it):\n")
+	for _, i := range invariants {
+		fmt.Fprintf(&text, "  %7d %5d  %-4s %s\n", p.seen[i.name], p.broken[i.name], i.name, i.text)
+	}
+	fmt.Fprintf(&text, "%d trials in %s, seed %d: %d violations", p.all, time.Since(p.began).Round(time.Second), seed, p.failures)
+	p.t.Log(text.String())
+}
+
+func (p *report) failed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failures
+}

@@ -1,0 +1,99 @@
+package crash
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+)
+
+// TestEveryInvariantCanFail falsifies what a good run left behind, once for each
+// invariant: the check must see it.
+func TestEveryInvariantCanFail(t *testing.T) {
+	t.Parallel()
+	f, _ := flowNamed("hail")
+	one := trial{setting: setting{flow: f.name, mode: "fused", script: "500-unsaved", recovery: byCompleter}}
+	r, err := newLane(t, f).perform(t.Context(), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range invariants {
+		sabotage, ok := sabotages[i.name]
+		if !ok {
+			sabotage = func(e *evidence) { e.note(i.name, "seen on the way") }
+		}
+		if _, faults := i.check(copyOf(r)); len(faults) > 0 {
+			t.Errorf("%s finds fault with a good run: %v", i.name, faults)
+		}
+		e := copyOf(r)
+		sabotage(e)
+		if applies, faults := i.check(e); len(faults) == 0 || !applies && i.name != "I3" {
+			t.Errorf("%s (%s) did not see what was falsified", i.name, i.text)
+		}
+	}
+}
+
+// copyOf returns the evidence of a run, whose parts can be changed.
+func copyOf(r *run) *evidence {
+	other := newRunOf(r.lane, r.trial, r.flow, r.script, r.fake, r.who)
+	other.replies, other.notes = slices.Clone(r.replies), slices.Clone(r.notes)
+	for _, s := range r.snapshots {
+		other.snapshots = append(other.snapshots, s.clone())
+	}
+	other.atRest = r.atRest.clone()
+	return other.evidence()
+}
+
+func (s snapshot) clone() snapshot {
+	return snapshot{
+		keys: slices.Clone(s.keys), rides: slices.Clone(s.rides), audits: slices.Clone(s.audits),
+		jobs: slices.Clone(s.jobs), log: slices.Clone(s.log),
+	}
+}
+
+// sabotages falsify what an invariant looks at. Those that are missing are looked
+// at on the way.
+var sabotages = map[string]func(*evidence){
+	"I1": func(e *evidence) { e.succeeded = append(e.succeeded, e.succeeded[0]) },
+	"I2": func(e *evidence) { e.succeeded[0].Amount++ },
+	"I3": func(e *evidence) { e.final.keys[0].status = 402 },
+	"I4": func(e *evidence) { e.final.keys[0].status = 402 },
+	"I6": func(e *evidence) { e.sends = append(e.sends, fakestripe.Send{Key: "another", Body: "amount=1"}) },
+	"I7": func(e *evidence) { e.final.log[1].oldToken = "nobody's" },
+	"I8": func(e *evidence) {
+		e.snapshots = append(e.snapshots, e.final.clone())
+		e.snapshots[len(e.snapshots)-1].keys[0].whole = "changed"
+	},
+	"I9": func(e *evidence) {
+		e.replies = append(e.replies, reply{from: 1000, to: 1001, status: 201, body: "another"})
+	},
+	"I12": func(e *evidence) { e.snapshots[0].audits = nil },
+	"I13": func(e *evidence) { e.final.keys[0].body = "another" },
+	"I15": func(e *evidence) { e.replies = append(e.replies, reply{status: 500, code: "internal"}) },
+	"I16": func(e *evidence) { e.atRest.keys[0].parked = "max_attempts" },
+	"I17": func(e *evidence) { e.snapshots[0].keys[0].parked = "max_attempts" },
+	"I20": func(e *evidence) { e.snapshots[0].jobs = append(e.snapshots[0].jobs, e.final.jobs...) },
+	"I22": func(e *evidence) { e.snapshots[1].keys[0].reaped = true },
+	"I27": func(e *evidence) { e.final.jobs[0].amount++ },
+}
+
+func TestNamesAreRead(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"hail/fused/happy/retry",
+		"hail/stepwise/500-effect/both/pg.3.cut-after",
+		"hail/fused/processing/completer/st.2.cut-part:4/pg.17.hold-before",
+	} {
+		if one, err := parseTrial(name); err != nil || one.String() != name {
+			t.Errorf("%s was read as %s, %v", name, one, err)
+		}
+	}
+	for _, name := range []string{
+		"", "hail/fused/happy", "hail/slow/happy/retry", "hail/fused/sad/retry", "walk/fused/happy/retry",
+		"hail/fused/happy/retry/pg.x.cut-after", "hail/fused/happy/retry/tcp.1.cut-after", "hail/fused/happy/retry/pg.1.burn",
+	} {
+		if one, err := parseTrial(name); err == nil {
+			t.Errorf("%q was read as %s", name, one)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package crash
+
+import (
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+)
+
+// An end is how a request comes to rest: charged, declined, pending (Stripe is
+// still working), or parked and why.
+type end string
+
+const (
+	charged  end = "charged"
+	declined end = "declined"
+	pending  end = "pending"
+
+	parkedFor400      end = "parked stripe_400"
+	parkedFor500      end = "parked stripe_500"
+	parkedForMismatch end = "parked stripe_mismatch"
+	parkedForWindow   end = "parked window_over"
+)
+
+// A script is how Stripe behaves in a trial, and what must come of it.
+type script struct {
+	name string
+	// card is the payment method; empty means one that is charged.
+	card string
+	// fault befalls the first charge that arrives whole.
+	fault fakestripe.Fault
+	// ends are the ends that are right. The first is that of a run without other
+	// faults; where an answer that is not saved can be lost, there are more.
+	ends []end
+	// meanwhile is what happens at Stripe before each recovery.
+	meanwhile func(*fakestripe.Server) error
+	// later is what happens at Stripe after the request has come to rest.
+	later func(*fakestripe.Server) error
+	// windowOver lets the time pass in which a charge may be sent again. Nobody is
+	// held then: a worker that sleeps so long would look at its own clock, which
+	// a trial cannot move.
+	windowOver bool
+	// torn lets messages to Postgres be torn too.
+	torn bool
+}
+
+func (s script) faults() []fakestripe.Fault {
+	if s.fault.Kind == "" {
+		return nil
+	}
+	fault := s.fault
+	fault.Match.Path = "/v1/payment_intents"
+	return []fakestripe.Fault{fault}
+}
+
+func once(name string, kind fakestripe.Kind, ends ...end) script {
+	return script{name: name, fault: fakestripe.Fault{Kind: kind}, ends: ends}
+}
+
+func card(name, method string, ends ...end) script {
+	return script{name: name, card: method, ends: ends}
+}
+
+// with returns the script with more in its fault.
+func (s script) with(change func(*fakestripe.Fault)) script {
+	change(&s.fault)
+	return s
+}
+
+func advance(d time.Duration) func(*fakestripe.Server) error {
+	return func(fake *fakestripe.Server) error { return fake.Advance(d) }
+}
+
+// decide ends every payment that Stripe is still working on.
+func decide(fake *fakestripe.Server, how func(intent string) error) error {
+	for _, intent := range fake.PaymentIntents() {
+		if intent.Status != "processing" {
+			continue
+		}
+		if err := how(intent.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func settle(fake *fakestripe.Server) error { return decide(fake, fake.Settle) }
+
+func refuse(fake *fakestripe.Server) error {
+	return decide(fake, func(intent string) error { return fake.Decline(intent, "insufficient_funds") })
+}
+
+const (
+	cardDefers = "pm_fake_processing"
+	soon       = 5 * time.Minute
+	hours      = 3 * time.Hour
+)
+
+// chargeScripts are those for flows that charge a card.
+var chargeScripts = []script{
+	{name: happy, ends: []end{charged}, torn: true},
+	card("declined", "pm_card_chargeCustomerFail", declined),
+	card("authentication", "pm_card_authenticationRequired", declined),
+	card("soft-decline", "pm_fake_tryAgainLater", declined),
+	once("402", fakestripe.Declined402, declined).with(func(f *fakestripe.Fault) { f.DeclineCode = "insufficient_funds" }),
+	once("500-unsaved", fakestripe.Unsaved500, charged),
+	{name: "500-effect", fault: fakestripe.Fault{Kind: fakestripe.Saved500WithEffect}, ends: []end{charged}, torn: true},
+	once("500-nothing", fakestripe.Saved500WithoutEffect, parkedFor500),
+	{
+		name: "500-forward", ends: []end{charged}, meanwhile: advance(2 * soon),
+		fault: fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: soon},
+	},
+	{
+		name: "500-late", ends: []end{parkedFor500}, later: advance(hours),
+		fault: fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: hours},
+	},
+	once("409", fakestripe.InUse409, charged),
+	once("lock-409", fakestripe.LockTimeout, charged).with(func(f *fakestripe.Fault) { f.Status = 409 }),
+	once("lock-429", fakestripe.LockTimeout, charged),
+	once("429", fakestripe.RateLimited429, charged).with(func(f *fakestripe.Fault) { f.RetryAfter = time.Second }),
+	once("503", fakestripe.Unavailable503, charged).with(func(f *fakestripe.Fault) { f.RetryAfter = time.Second }),
+	once("502", fakestripe.BadGateway502, charged),
+	once("truncated", fakestripe.Truncated200, charged),
+	once("empty", fakestripe.Empty200, charged),
+	once("drip", fakestripe.SlowDrip, charged).with(func(f *fakestripe.Fault) { f.Over = 5 * time.Millisecond }),
+	once("drop-before", fakestripe.DropBefore, charged),
+	once("drop-after", fakestripe.DropAfter, charged),
+	once("400-card", fakestripe.BadRequest400, declined, charged, parkedFor400).with(func(f *fakestripe.Fault) { f.Code = "expired_card" }),
+	once("400", fakestripe.BadRequest400, parkedFor400, charged).with(func(f *fakestripe.Fault) { f.Code = "parameter_unknown" }),
+	once("401", fakestripe.Unauthorized401, charged),
+	once("403", fakestripe.Forbidden403, charged),
+	once("mismatch", fakestripe.OtherObject, parkedForMismatch, charged).with(func(f *fakestripe.Fault) { f.Set = map[string]any{"amount": 1} }),
+	{name: "processing", card: cardDefers, ends: []end{charged}, meanwhile: settle},
+	{name: "processing-declined", card: cardDefers, ends: []end{declined}, meanwhile: refuse},
+	{name: "processing-still", card: cardDefers, ends: []end{pending}, later: settle},
+	{
+		name: "window-charged", windowOver: true, ends: []end{charged, parkedForWindow},
+		fault: fakestripe.Fault{Kind: fakestripe.DropAfter},
+	},
+	{
+		name: "window-nothing", windowOver: true, ends: []end{parkedForWindow},
+		fault: fakestripe.Fault{Kind: fakestripe.DropBefore},
+	},
+}

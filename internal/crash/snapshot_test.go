@@ -1,0 +1,168 @@
+package crash
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A snapshot is what the database holds of a trial at one moment, read in one
+// transaction, and how many charges Stripe had been asked for.
+type snapshot struct {
+	keys   []keyRow
+	rides  []rideRow
+	audits []auditRow
+	jobs   []jobRow
+	log    []logRow
+}
+
+type keyRow struct {
+	point, parked, foreignKey, form, token string
+	epoch                                  int64
+	sent, finished, reaped                 bool
+	status                                 int
+	body, whole                            string
+}
+
+type rideRow struct {
+	id, key, status, currency, charge, intent string
+	amount                                    int64
+}
+
+type auditRow struct {
+	action, ride string
+	count        int
+}
+
+type jobRow struct {
+	kind, key, charge string
+	amount            int64
+}
+
+// logRow is one line of the triggers' log.
+type logRow struct {
+	epoch                     int64
+	token, oldToken, from, to string
+}
+
+// key is the trial's one key, or the zero value where there is none.
+func (s snapshot) key() keyRow {
+	if len(s.keys) == 0 {
+		return keyRow{}
+	}
+	return s.keys[0]
+}
+
+// ride is the trial's one ride, or the zero value where there is none.
+func (s snapshot) ride() rideRow {
+	if len(s.rides) == 0 {
+		return rideRow{}
+	}
+	return s.rides[0]
+}
+
+// audited counts the audit records of an action.
+func (s snapshot) audited(action string) int {
+	n := 0
+	for _, a := range s.audits {
+		if a.action == action {
+			n += a.count
+		}
+	}
+	return n
+}
+
+// over tells that the request is finished or waits for a person.
+func (s snapshot) over() bool { return s.key().finished || s.key().parked != "" }
+
+// end is how the request stands.
+func (s snapshot) end() end {
+	k := s.key()
+	switch {
+	case len(s.keys) == 0:
+		return "absent"
+	case k.parked != "":
+		return end("parked " + k.parked)
+	case !k.finished:
+		return pending
+	case k.status == http.StatusPaymentRequired:
+		return declined
+	case k.status < http.StatusMultipleChoices:
+		return charged
+	default:
+		return end(fmt.Sprint("answered ", k.status))
+	}
+}
+
+func (r *run) last() snapshot { return r.snapshots[len(r.snapshots)-1] }
+
+// look adds a snapshot.
+func (r *run) look(ctx context.Context) error {
+	var s snapshot
+	var batch pgx.Batch
+	account := r.who.AccountID
+	batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
+	batch.Queue(`
+		SELECT recovery_point, coalesce(parked_reason, ''), coalesce(foreign_key, ''), coalesce(foreign_form, ''),
+		       coalesce(lease_token::text, ''), lease_epoch, first_sent_at IS NOT NULL, finished_at IS NOT NULL,
+		       reaped_at IS NOT NULL, coalesce(response_status, 0), coalesce(convert_from(response_body, 'UTF8'), ''), k::text
+		FROM idempotency_keys k
+		WHERE account_id = $1`, account).Query(func(rows pgx.Rows) (err error) {
+		s.keys, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (k keyRow, err error) {
+			return k, row.Scan(&k.point, &k.parked, &k.foreignKey, &k.form, &k.token, &k.epoch, &k.sent, &k.finished,
+				&k.reaped, &k.status, &k.body, &k.whole)
+		})
+		return err
+	})
+	batch.Queue(`
+		SELECT id, key, status, fare_amount, fare_currency, coalesce(charge_id, ''), coalesce(payment_intent_id, '')
+		FROM rides
+		WHERE account_id = $1`, account).Query(func(rows pgx.Rows) (err error) {
+		s.rides, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d rideRow, err error) {
+			return d, row.Scan(&d.id, &d.key, &d.status, &d.amount, &d.currency, &d.charge, &d.intent)
+		})
+		return err
+	})
+	s.queueRest(&batch, account)
+	batch.Queue(`COMMIT`)
+	if err := r.lane.pool.SendBatch(ctx, &batch).Close(); err != nil {
+		return fmt.Errorf("looking at the database: %w", err)
+	}
+	r.snapshots = append(r.snapshots, s)
+	return nil
+}
+
+// queueRest queues the questions about what hangs on a ride and its key.
+func (s *snapshot) queueRest(batch *pgx.Batch, account string) {
+	batch.Queue(`
+		SELECT action, coalesce(ride_id, ''), count(*)
+		FROM audit_records
+		WHERE account_id = $1
+		GROUP BY 1, 2`, account).Query(func(rows pgx.Rows) (err error) {
+		s.audits, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (a auditRow, err error) {
+			return a, row.Scan(&a.action, &a.ride, &a.count)
+		})
+		return err
+	})
+	batch.Queue(`
+		SELECT kind, key, coalesce(args->>'charge_id', ''), coalesce((args->>'amount')::bigint, 0)
+		FROM staged_jobs
+		WHERE account_id = $1`, account).Query(func(rows pgx.Rows) (err error) {
+		s.jobs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (j jobRow, err error) {
+			return j, row.Scan(&j.kind, &j.key, &j.charge, &j.amount)
+		})
+		return err
+	})
+	batch.Queue(`
+		SELECT epoch, coalesce(token::text, ''), coalesce(old_token::text, ''), coalesce(from_point, ''), to_point
+		FROM phase_log
+		WHERE account_id = $1
+		ORDER BY n`, account).Query(func(rows pgx.Rows) (err error) {
+		s.log, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l logRow, err error) {
+			return l, row.Scan(&l.epoch, &l.token, &l.oldToken, &l.from, &l.to)
+		})
+		return err
+	})
+}
