@@ -43,10 +43,13 @@ func TestStripeMockAcceptsEveryRequest(t *testing.T) {
 			t.Errorf("%s: %s (%+v)", name, o.text(), o)
 		}
 	}
-	next := new(intentPage)
-	values := listValues(sent.FirstSentAt, sent.Form, "pi_1")
-	if o := client.ask(t.Context(), callList, stripeRequest{http.MethodGet, intentsPath, "", values}, next); !o.object() {
+	params := listParams(sent.FirstSentAt, sent.Form)
+	params.StartingAfter = new("pi_1")
+	if _, o := client.page(t.Context(), params); !o.object() {
 		t.Errorf("list, next page: %s", o.text())
+	}
+	if err := client.Intents(t.Context(), sent.FirstSentAt, func([]Intent) error { return nil }); err != nil {
+		t.Errorf("all intents, for an audit: %v", err)
 	}
 }
 
