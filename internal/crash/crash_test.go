@@ -181,7 +181,7 @@ func (x *field) feed(queue chan<- trial, trials []trial) {
 }
 
 // tries is how often a trial is run that came to nothing: because its fault never
-// struck, where others were faster, or because of trouble of the machine's own.
+// struck, where others were faster, or because the machine stood still.
 const tries = 3
 
 // one runs a trial on a lane. A lane on which a trial came to nothing may still
@@ -189,7 +189,7 @@ const tries = 3
 func (x *field) one(lane int, one trial) (r *run, err error) {
 	for range tries {
 		r, err = x.lanes[lane].perform(x.t.Context(), one)
-		if err == nil && (r.missed() == "" || !one.races()) {
+		if err == nil && r.missed() == "" && !r.starved() {
 			return r, nil
 		}
 		if err != nil {

@@ -69,13 +69,19 @@ var (
 	firstKinds = append(pairKinds, wire.HoldAfter)
 )
 
+// happy is the script whose faults are enumerated in pairs, and failing the one in
+// which a worker sleeps over an answer that makes it give its key back.
+const (
+	happy   = "happy"
+	failing = "503"
+)
+
 // paired tells whether a single fault is the first of pairs.
 func paired(t trial) bool {
-	return t.script == happy && slices.Contains(firstKinds, t.faults[0].kind)
+	first := t.faults[0]
+	return t.script == happy && slices.Contains(firstKinds, first.kind) ||
+		t.script == failing && first.kind == wire.HoldAfter && first.wire == stripeWire
 }
-
-// happy is the script whose faults are enumerated in pairs.
-const happy = "happy"
 
 // followers are the trials that add one fault to those of a run, at every message
 // that came after them.

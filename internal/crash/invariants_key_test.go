@@ -7,24 +7,32 @@ import (
 
 // legalPath follows the log of the key's triggers.
 func (e *evidence) legalPath() (bool, []string) {
-	var faults []string
-	var last logRow
-	for i, row := range e.final.log {
-		at := slices.Index(e.flow.points, row.to)
-		if i == 0 {
-			faults = say(faults, row.from != "" || row.epoch != 1 || row.token == "" || at < 0, "the key began as %+v", row)
-			last = row
-			continue
+	if len(e.final.log) == 0 {
+		return false, nil
+	}
+	last := e.final.log[0]
+	faults := say(nil, last.from != "" || last.epoch != 1 || last.token == "" || !slices.Contains(e.flow.points, last.to), "the key began as %+v", last)
+	holder := last.writer
+	for _, row := range e.final.log[1:] {
+		faults = append(faults, e.follows(last, row, holder)...)
+		if row.token != last.token {
+			holder = row.writer
 		}
-		faults = say(faults, row.from != last.to || row.oldToken != last.token, "%+v does not follow %+v", row, last)
-		faults = say(faults, at < slices.Index(e.flow.points, last.to), "the key went back: %+v after %+v", row, last)
-		faults = say(faults, row.epoch < last.epoch, "the epoch fell: %+v after %+v", row, last)
-		moved, taken := row.from != row.to, row.token != last.token && row.token != ""
-		faults = say(faults, moved && last.token == "", "moved by nobody: %+v", row)
-		faults = say(faults, taken && row.epoch <= last.epoch, "taken without a new epoch: %+v after %+v", row, last)
 		last = row
 	}
-	return len(e.final.log) > 0, faults
+	return true, faults
+}
+
+// follows checks one change of a key whose token the holder has, if anybody has.
+func (e *evidence) follows(last, row logRow, holder string) []string {
+	moved, taken := row.from != row.to, row.token != last.token && row.token != ""
+	faults := say(nil, row.from != last.to || row.oldToken != last.token, "%+v does not follow %+v", row, last)
+	back := slices.Index(e.flow.points, row.to) < slices.Index(e.flow.points, last.to)
+	faults = say(faults, back || row.epoch < last.epoch, "the key went back: %+v after %+v", row, last)
+	faults = say(faults, moved && last.token == "", "moved by nobody: %+v", row)
+	faults = say(faults, taken && row.epoch <= last.epoch, "taken without a new epoch: %+v after %+v", row, last)
+	changed := moved || row.token != last.token || row.epoch != last.epoch
+	return say(faults, changed && !taken && last.token != "" && row.writer != holder, "%s held the key, and another changed it: %+v", holder, row)
 }
 
 func (e *evidence) finishedIsFinal() (bool, []string) {

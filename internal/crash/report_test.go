@@ -81,6 +81,12 @@ func (r *run) missed() string {
 	return ""
 }
 
+// starved tells that a run without faults met one all the same: Postgres did not
+// answer in time. What there is to break is not to be learnt from it.
+func (r *run) starved() bool {
+	return len(r.trial.faults) == 0 && slices.ContainsFunc(r.replies, func(got reply) bool { return got.code == "unavailable" })
+}
+
 func (p *report) count(r *run, seen, broken map[string]bool, failed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

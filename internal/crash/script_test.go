@@ -117,7 +117,7 @@ var chargeScripts = []script{
 	once("lock-409", fakestripe.LockTimeout, charged).with(func(f *fakestripe.Fault) { f.Status = 409 }),
 	once("lock-429", fakestripe.LockTimeout, charged),
 	once("429", fakestripe.RateLimited429, charged).with(func(f *fakestripe.Fault) { f.RetryAfter = time.Second }),
-	once("503", fakestripe.Unavailable503, charged).with(func(f *fakestripe.Fault) { f.RetryAfter = time.Second }),
+	once(failing, fakestripe.Unavailable503, charged).with(func(f *fakestripe.Fault) { f.RetryAfter = time.Second }),
 	once("502", fakestripe.BadGateway502, charged),
 	once("truncated", fakestripe.Truncated200, charged),
 	once("empty", fakestripe.Empty200, charged),

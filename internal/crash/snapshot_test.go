@@ -43,8 +43,8 @@ type jobRow struct {
 
 // logRow is one line of the triggers' log.
 type logRow struct {
-	epoch                     int64
-	token, oldToken, from, to string
+	epoch                             int64
+	token, oldToken, from, to, writer string
 }
 
 // key is the trial's one key, or the zero value where there is none.
@@ -156,12 +156,12 @@ func (s *snapshot) queueRest(batch *pgx.Batch, account string) {
 		return err
 	})
 	batch.Queue(`
-		SELECT epoch, coalesce(token::text, ''), coalesce(old_token::text, ''), coalesce(from_point, ''), to_point
+		SELECT epoch, coalesce(token::text, ''), coalesce(old_token::text, ''), coalesce(from_point, ''), to_point, writer
 		FROM phase_log
 		WHERE account_id = $1
 		ORDER BY n`, account).Query(func(rows pgx.Rows) (err error) {
 		s.log, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l logRow, err error) {
-			return l, row.Scan(&l.epoch, &l.token, &l.oldToken, &l.from, &l.to)
+			return l, row.Scan(&l.epoch, &l.token, &l.oldToken, &l.from, &l.to, &l.writer)
 		})
 		return err
 	})

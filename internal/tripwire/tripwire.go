@@ -15,7 +15,8 @@ import (
 // Install makes the database refuse, with SQLSTATE RR001 to RR003, an UPDATE that
 // changes a finished key (but for reaping), lowers an epoch, or moves a key to a
 // point that does not come later in its flow, and a DELETE of a key that isn't a
-// tombstone (RR004). It logs each change of a key in phase_log, in order.
+// tombstone (RR004). It logs each change of a key in phase_log, in order,
+// with the application_name of the session that made it.
 //
 // points are a flow's recovery points in order, Started and Finished included.
 func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
@@ -23,7 +24,8 @@ func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
 		CREATE TABLE phase_log (
 		    n          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 		    account_id text, key text, epoch bigint, token uuid, old_token uuid,
-		    from_point text, to_point text, xid xid8 DEFAULT pg_current_xact_id(), at timestamptz DEFAULT clock_timestamp());
+		    from_point text, to_point text, xid xid8 DEFAULT pg_current_xact_id(), at timestamptz DEFAULT clock_timestamp(),
+		    writer text DEFAULT current_setting('application_name'));
 
 		CREATE INDEX phase_log_account_id_key_idx ON phase_log (account_id, key);
 
