@@ -129,6 +129,10 @@ func (o Options) configureConn(ctx context.Context, config *pgxpool.Config) {
 	if _, ok := conn.RuntimeParams["application_name"]; !ok && o.ApplicationName != "" {
 		conn.RuntimeParams["application_name"] = o.ApplicationName
 	}
+	if _, ok := conn.RuntimeParams["client_encoding"]; !ok {
+		// What a database made without a locale offers is SQL_ASCII, in which pgx's simple protocol refuses to quote.
+		conn.RuntimeParams["client_encoding"] = "UTF8"
+	}
 	conn.OnNotice = noticeDoubt(ctx, orSilent(o.Logger))
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if !o.AcceptUnsafe {

@@ -37,6 +37,19 @@ func TestOpen(t *testing.T) {
 	t.Parallel()
 	database := pgtest.URL(t)
 
+	t.Run("text is UTF-8 whatever the database says", func(t *testing.T) {
+		t.Parallel()
+		own := pgtest.URL(t)
+		_, err := pgtest.Open(t, postgres.Options{URL: own}).Exec(t.Context(), `
+			DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET client_encoding = SQL_ASCII', current_database()); END $$`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := show(t, pgtest.Open(t, postgres.Options{URL: own}), "client_encoding"); got != "UTF8" {
+			t.Errorf("client_encoding = %q, want UTF8", got)
+		}
+	})
+
 	t.Run("statements are cached and the pool has 20 connections unless told otherwise", func(t *testing.T) {
 		t.Parallel()
 		config := pgtest.Open(t, postgres.Options{URL: database}).Config()
