@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// sessions keeps the sessions of Postgres that a process ended in good order, as
-// a pooler does: DISCARD ALL makes one as good as new, and costs a tenth of
-// another. To the process it is new: it says what a new one says. One that was
-// cut or left in a transaction is never used again.
+// sessions keeps the sessions of Postgres that a process ended, or that were cut
+// between two messages, as a pooler does: ROLLBACK is what Postgres does by itself
+// when its client is gone, DISCARD ALL makes a session as good as new, and both
+// cost a tenth of another. To the process it is new: it says what a new one says.
+// One that was cut in the middle of a message is never used again.
 type sessions struct {
 	mu    sync.Mutex
 	spare []*session
@@ -55,6 +56,7 @@ type session struct {
 	pending  []byte // of the greeting: what this process has yet to read
 	greeted  bool
 	tail     []byte // the end of what the server has said
+	readers  int    // that wait for the server to say more
 	kept     bool
 }
 
@@ -77,6 +79,9 @@ func (s *session) greet(b []byte) (int, error) {
 	}
 	n := copy(b, s.pending)
 	s.pending = s.pending[n:]
+	if n == 0 {
+		s.readers++
+	}
 	return n, nil
 }
 
@@ -84,6 +89,7 @@ func (s *session) greet(b []byte) (int, error) {
 func (s *session) heard(b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.readers--
 	s.tail = append(slices.Clip(s.tail), b...)
 	s.tail = s.tail[max(0, len(s.tail)-len(readyIdle)):]
 	if s.greeted || s.used {
@@ -98,7 +104,8 @@ func (s *session) heard(b []byte) {
 }
 
 var (
-	readyIdle     = []byte{'Z', 0, 0, 0, 5, 'I'}
+	ready         = []byte{'Z', 0, 0, 0, 5}
+	readyIdle     = append(slices.Clip(ready), 'I')
 	authenticated = []byte{'R', 0, 0, 0, 8, 0, 0, 0, 0}
 	terminate     = []byte{'X', 0, 0, 0, 4}
 )
@@ -121,16 +128,30 @@ func (s *session) Write(b []byte) (int, error) {
 	return s.Conn.Write(b)
 }
 
-// reset makes the session as good as new and keeps it, if nothing of it is open.
+// reset makes the session as good as new and keeps it, if the server waits for a
+// message and nobody else for the server.
 func (s *session) reset() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !bytes.Equal(s.tail, readyIdle) {
-		return false
+	if s.kept || s.readers > 0 || len(s.tail) != len(readyIdle) || !bytes.HasPrefix(s.tail, ready) {
+		return s.kept
 	}
 	_ = s.Conn.SetDeadline(time.Now().Add(time.Second))
-	query := append([]byte{'Q', 0, 0, 0, 16}, "DISCARD ALL\x00"...)
-	if _, err := s.Conn.Write(query); err != nil {
+	if !bytes.Equal(s.tail, readyIdle) && !s.ask("ROLLBACK") || !s.ask("DISCARD ALL") {
+		return false
+	}
+	_ = s.Conn.SetDeadline(time.Time{})
+	s.kept = true
+	s.home.mu.Lock()
+	defer s.home.mu.Unlock()
+	s.home.spare = append(s.home.spare, s)
+	return true
+}
+
+// ask sends a statement by itself, and tells whether all went well.
+func (s *session) ask(sql string) bool {
+	query := binary.BigEndian.AppendUint32([]byte{'Q'}, uint32(4+len(sql)+1))
+	if _, err := s.Conn.Write(append(append(query, sql...), 0)); err != nil {
 		return false
 	}
 	var answer []byte
@@ -142,22 +163,12 @@ func (s *session) reset() bool {
 		}
 		answer = append(answer, buffer[:n]...)
 	}
-	if answer[0] != 'C' { // CommandComplete
-		return false
-	}
-	_ = s.Conn.SetDeadline(time.Time{})
-	s.kept = true
-	s.home.mu.Lock()
-	defer s.home.mu.Unlock()
-	s.home.spare = append(s.home.spare, s)
-	return true
+	return answer[0] == 'C' // CommandComplete
 }
 
 // Close closes a connection that is not kept.
 func (s *session) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.kept {
+	if s.reset() {
 		return nil
 	}
 	return s.Conn.Close()
