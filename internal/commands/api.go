@@ -8,9 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -100,7 +98,7 @@ func API(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // serve runs the API. Everything that can be wrong with its settings shows
 // before it listens.
 func serve(ctx context.Context, flags *serveFlags, log *slog.Logger) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignaled(ctx)
 	defer stop()
 	if flags.MigrateDB {
 		if err := postgres.Migrate(ctx, flags.DatabaseURL, log); err != nil {

@@ -14,8 +14,10 @@ import (
 // auditFlags are those of completer audit.
 type auditFlags struct {
 	databaseFlags
-	stripeFlags
+	stripeCallFlags
 	jsonFlags
+	StripeAPIKey string `help:"Stripe's secret key. Not needed with --no-stripe." name:"stripe-api-key" env:"STRIPE_API_KEY" placeholder:"sk_test_…"`
+
 	Stripe  bool          `help:"Compare with Stripe's list of payment intents." default:"true" negatable:""`
 	Since   time.Duration `help:"How far back Stripe's list is read." default:"48h"`
 	Overdue time.Duration `help:"How long after its time an unfinished key may still be waited for." default:"10m"`
@@ -27,13 +29,16 @@ func (f *auditFlags) Validate() error {
 	if f.Since <= 0 || f.Overdue <= 0 || f.Limit < 1 {
 		return errors.New("--since, --overdue and --limit must be positive")
 	}
+	if f.Stripe && f.StripeAPIKey == "" {
+		return errors.New("missing --stripe-api-key (STRIPE_API_KEY); without one, --no-stripe looks at the database only")
+	}
 	return nil
 }
 
 // run makes one audit. The findings go to stdout, one line each; how it goes on
 // goes to stderr.
 func (f *auditFlags) run(ctx context.Context, o out, log *slog.Logger) error {
-	pool, err := f.databaseFlags.open(ctx, "audit", adminConnections, log)
+	pool, err := f.open(ctx, "audit", adminConnections, log)
 	if err != nil {
 		return err
 	}
@@ -45,7 +50,7 @@ func (f *auditFlags) run(ctx context.Context, o out, log *slog.Logger) error {
 		},
 	}
 	if f.Stripe {
-		if auditor.Stripe, err = f.stripeFlags.open(log, nil); err != nil {
+		if auditor.Stripe, err = f.openAs(f.StripeAPIKey, log, nil); err != nil {
 			return err
 		}
 	}

@@ -77,8 +77,11 @@ func TestAuditFindsWhatHoldsForAllKeys(t *testing.T) {
 	if code, _, stderr := s.run(t, "completer", "audit", "--overdue=0s"); code != 2 {
 		t.Errorf("nonsense exits with %d: %s", code, stderr)
 	}
+	if code, _, stderr := s.run(t, "completer", "audit", "--stripe-api-key="); code != 2 || !strings.Contains(stderr, "--no-stripe") {
+		t.Errorf("without Stripe's key it exits with %d: %s", code, stderr)
+	}
 	s.exec(t, `ALTER TABLE rides DROP CONSTRAINT rides_account_id_key_key`)
-	code, stdout, stderr := s.run(t, "completer", "audit", "--no-stripe")
+	code, stdout, stderr := s.run(t, "completer", "audit", "--no-stripe", "--stripe-api-key=")
 	if want := "constraints-are-in-force: the index rides_account_id_key_key is missing or not valid\n"; code != 1 || stdout != want {
 		t.Errorf("exit %d with %q and %s, want 1 with %q", code, stdout, stderr, want)
 	}

@@ -3,6 +3,8 @@ package commands
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
@@ -211,6 +214,19 @@ func TestTheOperatorsTool(t *testing.T) {
 	s.once(t)
 }
 
+// TestUnresolved: when the database was lost during a decision, nobody is told that nothing was changed.
+func TestUnresolved(t *testing.T) {
+	t.Parallel()
+	for text, cause := range map[string]error{
+		"unclear whether":     fmt.Errorf("committing: %w", phases.ErrUnavailable),
+		"nothing was changed": phases.ErrNotParked,
+	} {
+		if err := unresolved("k", cause); !errors.Is(err, cause) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v becomes %v, want %q", cause, err, text)
+		}
+	}
+}
+
 func TestAdminAddresses(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -227,7 +243,13 @@ func TestAdminAddresses(t *testing.T) {
 	}
 	if _, page := fetch(t, api.admin+"/metrics"); !strings.Contains(page, `phases_recovery_points_total{flow="hail",recovery_point="ride_created"} 1`) || !strings.Contains(page, "rides_http_requests_total") {
 		t.Errorf("metrics lack what happened")
+	} else if strings.Contains(page, "phases_parked_keys") {
+		t.Error("the api says how many keys are parked, and has never counted them")
 	}
+	waitFor(t, "the completer counts", 20*time.Second, func() bool {
+		_, page := fetch(t, completer.admin+"/metrics")
+		return strings.Contains(page, "\nphases_parked_keys 0\n")
+	})
 	if got := get(t, api.admin+"/debug/pprof/"); got != 200 {
 		t.Errorf("pprof is asked for, and gives %d", got)
 	}

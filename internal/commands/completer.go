@@ -7,10 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os/signal"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -159,7 +157,7 @@ func Completer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 
 // run is the daemon.
 func (f *completerRunFlags) run(ctx context.Context, log *slog.Logger) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignaled(ctx)
 	defer stop()
 	registry := newRegistry()
 	work, err := f.open(ctx, "completer", log, registry)
@@ -191,7 +189,7 @@ func (f *completerRunFlags) run(ctx context.Context, log *slog.Logger) error {
 
 // run does one round.
 func (f *completerOnceFlags) run(ctx context.Context, o out, log *slog.Logger) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignaled(ctx)
 	defer stop()
 	work, err := f.open(ctx, "completer-once", log, nil)
 	if err != nil {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -59,7 +57,7 @@ const (
 )
 
 func fakestripeServe(ctx context.Context, flags *fakestripeFlags, o out) (err error) {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignaled(ctx)
 	defer stop()
 	listener, err := listen(ctx, "listen", flags.Listen)
 	if err != nil {

@@ -36,17 +36,26 @@ func (f databaseFlags) open(ctx context.Context, name string, connections int32,
 	return pool, nil
 }
 
-// stripeFlags say how Stripe is asked.
+// stripeFlags say how Stripe is asked, and as whom.
 type stripeFlags struct {
-	StripeAPIKey  string        `help:"Stripe's secret key; sk_test_… makes every account a test account." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" placeholder:"sk_test_…"`
+	StripeAPIKey string `help:"Stripe's secret key; sk_test_… makes every account a test account." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" placeholder:"sk_test_…"`
+	stripeCallFlags
+}
+
+// stripeCallFlags say how Stripe is asked.
+type stripeCallFlags struct {
 	StripeURL     string        `help:"Where Stripe's API is; only a test key may go elsewhere." name:"stripe-url" default:"https://api.stripe.com" env:"STRIPE_URL"`
 	StripeTimeout time.Duration `help:"How long one call to Stripe may take; shorter than the lease." default:"20s" env:"STRIPE_TIMEOUT"`
 	Saved500After time.Duration `help:"How long after the first send an answer 500 that Stripe has saved may still turn out to have charged. Then the ride waits for a person." name:"saved-500-after" default:"1h" env:"SAVED_500_AFTER"`
 }
 
 func (f stripeFlags) open(log *slog.Logger, metrics prometheus.Registerer) (*rides.Stripe, error) {
+	return f.openAs(f.StripeAPIKey, log, metrics)
+}
+
+func (f stripeCallFlags) openAs(key string, log *slog.Logger, metrics prometheus.Registerer) (*rides.Stripe, error) {
 	return rides.NewStripe(rides.StripeConfig{
-		Key: f.StripeAPIKey, URL: f.StripeURL, Timeout: f.StripeTimeout, Saved500After: f.Saved500After,
+		Key: key, URL: f.StripeURL, Timeout: f.StripeTimeout, Saved500After: f.Saved500After,
 		Logger: log, Metrics: metrics,
 	})
 }

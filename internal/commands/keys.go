@@ -182,14 +182,20 @@ func (f *keysResolveFlags) run(ctx context.Context, o out, log *slog.Logger) err
 	} else {
 		result, err = desk.ResolveNotCharged(ctx, record, who(f.By))
 	}
-	switch {
-	case errors.Is(err, phases.ErrUnavailable):
-		return fmt.Errorf("it is unclear whether %s was resolved; look with `keys show`: %w", record.Key, err)
-	case err != nil:
-		return fmt.Errorf("%s was not resolved, and nothing was changed: %w", record.Key, err)
+	if err != nil {
+		return unresolved(record.Key, err)
 	}
 	fmt.Fprintf(o.stdout, "%s of %s is finished with %d\n", record.Key, record.Account, result.Answer.Status)
 	return nil
+}
+
+// unresolved says what an operator must know of a decision that failed: where the database was lost on the way, it may
+// have been carried out all the same.
+func unresolved(key string, err error) error {
+	if errors.Is(err, phases.ErrUnavailable) {
+		return fmt.Errorf("it is unclear whether %s was resolved; look with `keys show`: %w", key, err)
+	}
+	return fmt.Errorf("%s was not resolved, and nothing was changed: %w", key, err)
 }
 
 // who names the operator in an audit record.

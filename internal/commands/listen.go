@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -23,6 +24,16 @@ import (
 type adminFlags struct {
 	Pprof           bool          `help:"Serve profiles at /debug/pprof/ of the admin address." env:"PPROF"`
 	ShutdownTimeout time.Duration `help:"How long SIGTERM waits for what runs; the rest is given back to another process." default:"25s" env:"SHUTDOWN_TIMEOUT"`
+}
+
+// untilSignaled returns a context that ends with SIGINT or SIGTERM. Ctrl-C after
+// that ends the process at once: whoever asks twice won't wait for what runs, and
+// its keys are found when their leases end. A second SIGTERM changes nothing, for
+// timeout and others pass one on twice.
+func untilSignaled(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() { signal.Reset(syscall.SIGINT) })
+	return ctx, stop
 }
 
 // listen listens on an address, and says in one sentence when it is taken.

@@ -156,6 +156,31 @@ func TestTerminating(t *testing.T) {
 	})
 }
 
+// TestAskingTwice: Ctrl-C doesn't wait for what an earlier signal lets end. A
+// second SIGTERM waits.
+func TestAskingTwice(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	gate := make(chan struct{})
+	defer close(gate)
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
+	api := s.start(t, "api", "STRIPE_TIMEOUT=5m", "LEASE=10m", "SHUTDOWN_TIMEOUT=5m")
+	answers := s.hailing(api, "k")
+	s.reached(t, 1)
+	for range 2 {
+		api.signal(t, syscall.SIGTERM)
+		waitFor(t, "it isn't ready any more", 10*time.Second, func() bool { return get(t, api.admin+"/readyz") == 503 })
+	}
+	api.signal(t, syscall.SIGINT)
+	if a := <-answers; a.err == nil {
+		t.Errorf("it was answered with %d", a.status)
+	}
+	<-api.done
+	if status, ok := api.command.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGINT {
+		t.Errorf("it ended with %v", api.command.ProcessState)
+	}
+}
+
 // TestTwoOfEach: two of each program on one database, all under one load.
 func TestTwoOfEach(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,8 @@ import (
 )
 
 const (
-	// rounds bounds how often those who go on try while there are faults.
+	// rounds bounds how often those who go on try while there are faults, where
+	// the script says nothing else.
 	rounds = 4
 	// calmRounds bounds how often they try when there are none any more: then one
 	// round is enough for most, and three for all.
@@ -44,7 +46,7 @@ func (r *run) perform(ctx context.Context) error {
 		return err
 	}
 	for {
-		if err := r.recover(ctx, rounds); err != nil {
+		if err := r.recover(ctx, cmp.Or(r.script.rounds, rounds)); err != nil {
 			return err
 		}
 		if r.sleepers() == 0 {
@@ -139,7 +141,7 @@ func (r *run) conclude(ctx context.Context) error {
 	for _, p := range r.lane.processes() {
 		p.wait()
 	}
-	if err := r.rest(ctx, calmRounds); err != nil {
+	if err := r.rest(ctx, cmp.Or(r.script.rounds, calmRounds)); err != nil {
 		return err
 	}
 	r.atRest = r.last()

@@ -35,6 +35,9 @@ type script struct {
 	meanwhile func(*fakestripe.Server) error
 	// later is what happens at Stripe after the request has come to rest.
 	later func(*fakestripe.Server) error
+	// rounds bounds how often those who go on try. It is given where they try in
+	// vain, and more often shows nothing new.
+	rounds int
 	// windowOver lets the time pass in which a charge may be sent again. Nobody is
 	// held then: a worker that sleeps so long would look at its own clock, which
 	// a trial cannot move.
@@ -131,7 +134,7 @@ var chargeScripts = []script{
 	once("mismatch", fakestripe.OtherObject, parkedForMismatch, charged).with(func(f *fakestripe.Fault) { f.Set = map[string]any{"amount": 1} }),
 	{name: "processing", card: cardDefers, ends: []end{charged}, meanwhile: settle},
 	{name: "processing-declined", card: cardDefers, ends: []end{declined}, meanwhile: refuse},
-	{name: "processing-still", card: cardDefers, ends: []end{pending}, later: settle},
+	{name: "processing-still", card: cardDefers, ends: []end{pending}, later: settle, rounds: 2},
 	{
 		name: "window-charged", windowOver: true, ends: []end{charged, parkedForWindow},
 		fault: fakestripe.Fault{Kind: fakestripe.DropAfter},

@@ -279,9 +279,7 @@ func (e *Engine) observe(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("counting keys: %w", unavailable(err))
 	}
-	e.metrics.unfinished.Set(float64(unfinished))
-	e.metrics.parkedNow.Set(float64(parked))
-	e.metrics.oldest.Set(oldest)
+	e.metrics.counted(unfinished, parked, oldest)
 	return nil
 }
 

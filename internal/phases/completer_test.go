@@ -213,3 +213,52 @@ func TestWhatTheDaemonHasInHandIsDoneWhenItEnds(t *testing.T) {
 	b.completer(b.newEngine(t, nil)).Run(ctx)
 	b.checkDone(t, "k0")
 }
+
+// TestACompleterIsNeverTooBusy: it takes no more keys than its engine takes.
+func TestACompleterIsNeverTooBusy(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const keys = 12
+	b.abandon(t, keys)
+	engine := b.newEngine(t, nil, func(c *phases.Config) { c.MaxInFlight = 1 })
+	if counts, err := b.completer(engine).Once(t.Context()); err != nil || counts != (phases.Counts{Finished: keys}) {
+		t.Errorf("one round did %+v, %v; want %d finished", counts, err, keys)
+	}
+}
+
+// TestReapingDelaysNothing: while the reaper waits for an old key, what falls due
+// is finished.
+func TestReapingDelaysNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "old")
+	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key`)
+	b.exec(t, `UPDATE idempotency_keys SET finished_at = now() - interval '1 year'`)
+	b.exec(t, `ALTER TABLE idempotency_keys ENABLE TRIGGER watch_key`)
+	holder, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), `SELECT FROM idempotency_keys WHERE key = 'old' FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); b.completer(b.newEngine(t, nil)).Run(ctx) }()
+	waitFor(t, func() bool {
+		return value[bool](t, b, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%reaped_at = now()%')`)
+	})
+	b.abandon(t, 3)
+	waitFor(t, func() bool {
+		return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key LIKE 'k%' AND finished_at IS NOT NULL`) == 3
+	})
+	if value[bool](t, b, `SELECT bool_or(reaped_at IS NOT NULL) FROM idempotency_keys`) {
+		t.Error("the old key was reaped although it was locked: nothing was shown")
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	<-done
+}

@@ -2,6 +2,7 @@ package phases
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +24,7 @@ type metrics struct {
 	unfinished prometheus.Gauge
 	parkedNow  prometheus.Gauge
 	oldest     prometheus.Gauge
+	publish    func() // the gauges, once
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -65,11 +67,21 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "phases_oldest_unfinished_seconds", Help: "Age of the oldest key that is neither finished nor parked.",
 		}),
 	}
+	m.publish = func() {}
 	if registry != nil {
-		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.fenced, m.doubts, m.steals,
-			m.completed, m.reaped, m.unfinished, m.parkedNow, m.oldest)
+		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.fenced, m.doubts, m.steals, m.completed, m.reaped)
+		m.publish = sync.OnceFunc(func() { registry.MustRegister(m.unfinished, m.parkedNow, m.oldest) })
 	}
 	return m
+}
+
+// counted sets the gauges that alerts look at. A process that has counted nothing
+// shows none of them: its zeros would say that all is well.
+func (m *metrics) counted(unfinished, parked int, oldest float64) {
+	m.unfinished.Set(float64(unfinished))
+	m.parkedNow.Set(float64(parked))
+	m.oldest.Set(oldest)
+	m.publish()
 }
 
 // called observes one foreign call.

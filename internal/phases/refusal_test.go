@@ -98,3 +98,44 @@ func TestShutdown(t *testing.T) {
 	}
 	b.checkDone(t, "k")
 }
+
+// TestShutdownDuringAPhase: a phase that the end of the process interrupts is no
+// failure of its key. The key is given back, due at once.
+func TestShutdownDuringAPhase(t *testing.T) {
+	t.Parallel()
+	b := setup(t, stepwise)
+	_ = b.sendOnce(t, "k", hooks{pack: func(*phases.Tx, phases.Key) (*phases.Outcome, error) { return nil, errLost }})
+	b.expire(t)
+	reached := make(chan struct{})
+	b.carrier.set(hooks{pack: func(tx *phases.Tx, _ phases.Key) (*phases.Outcome, error) {
+		close(reached)
+		var never string
+		return nil, tx.QueryRow(`SELECT pg_sleep(60)::text`).Scan(&never)
+	}})
+	engine := b.newEngine(t, nil, func(c *phases.Config) {
+		c.Backoff = phases.Backoff{Initial: time.Hour, Max: time.Hour}
+		c.MaxAttempts = 1
+	})
+	done := make(chan phases.Counts, 1)
+	go func() {
+		counts, _ := b.completer(engine).Once(context.WithoutCancel(t.Context()))
+		done <- counts
+	}()
+	<-reached
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if left := engine.Shutdown(ended); left != 1 {
+		t.Errorf("%d attempts were ended, want 1", left)
+	}
+	if counts := <-done; counts != (phases.Counts{Released: 1}) {
+		t.Errorf("the completer did %+v, want the key to be given back", counts)
+	}
+	if got := b.show(t, "k"); got.Leased || got.ParkedReason != "" || got.Failures != 0 {
+		t.Errorf("the key is leased %t, parked %q, with %d failures", got.Leased, got.ParkedReason, got.Failures)
+	}
+	b.carrier.set(hooks{})
+	if counts := b.complete(t); counts.Finished != 1 {
+		t.Errorf("another process did %+v, want it to go on at once", counts)
+	}
+	b.checkDone(t, "k")
+}

@@ -2,8 +2,6 @@ package rides
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // CanonVersion names the rules of [Canonical]. It is stored with each idempotency key, and hashes are compared
@@ -137,15 +137,6 @@ func invalidUTF8(doc []byte) int64 {
 // it (empty where a route takes none). Each part is preceded by its length, so no two requests can be cut
 // differently into the same bytes. The account and the key belong to the row that stores the hash, not to the hash.
 func RequestHash(method, route string, pathIDs []string, canonical []byte) [32]byte {
-	text := appendPart(nil, method)
-	text = appendPart(text, route)
-	for _, id := range pathIDs {
-		text = appendPart(text, id)
-	}
-	return sha256.Sum256(appendPart(text, string(canonical)))
-}
-
-func appendPart(text []byte, part string) []byte {
-	text = binary.BigEndian.AppendUint64(text, uint64(len(part)))
-	return append(text, part...)
+	parts := append([]string{method, route}, pathIDs...)
+	return phases.Digest(append(parts, string(canonical))...)
 }

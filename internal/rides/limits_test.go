@@ -194,6 +194,36 @@ func TestParkingAndResolving(t *testing.T) {
 		}
 	})
 
+	t.Run("a key without a ride gets one, which a second life of the key would find", func(t *testing.T) {
+		t.Parallel()
+		w := newTown(t, stepwise)
+		w.exec(t, `ALTER TABLE rides ADD CONSTRAINT none CHECK (false) NOT VALID`)
+		w.hailAs(t, w.visa, "k").must(t, 500, CodeInternal)
+		w.exec(t, `ALTER TABLE rides DROP CONSTRAINT none`)
+		if point := w.key(t, w.visa, "k").RecoveryPoint; point != phases.Started {
+			t.Fatalf("the key stands at %s", point)
+		}
+		if err := (phases.Keys{Pool: w.pool}).Park(t.Context(), w.key(t, w.visa, "k"), "ann"); err != nil {
+			t.Fatal(err)
+		}
+		w.expire(t)
+		desk := Desk{Engine: w.engine, Stripe: w.office.stripe}
+		if _, err := desk.ResolveNotCharged(t.Context(), w.key(t, w.visa, "k"), "ann"); err != nil {
+			t.Fatal(err)
+		}
+		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
+		if ride.Status != RideDeclined {
+			t.Errorf("the ride is %s", ride.Status)
+		}
+		reaper := phases.Completer{Engine: w.engine, Concurrency: 1, Retention: time.Nanosecond, Tombstones: time.Nanosecond}
+		for range 2 { // the answer, then the tombstone
+			if _, err := reaper.Once(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.hailAs(t, w.visa, "k").must(t, 422, CodeIdempotencyKeyExpired)
+	})
+
 	t.Run("a parked key can go back to the completer", func(t *testing.T) {
 		t.Parallel()
 		w := leave(t, fakestripe.DropAfter)

@@ -1,8 +1,6 @@
 package rides
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -185,13 +183,11 @@ func NewProblem(code Code) Problem {
 // Encode returns the problem as the body of an answer: one line of JSON with its members in a fixed order, so that
 // a stored problem can be replayed byte for byte.
 func (p Problem) Encode() []byte {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(p); err != nil { // A problem has nothing that JSON cannot hold.
+	body, err := encodeJSON(p)
+	if err != nil { // A problem has nothing that JSON cannot hold.
 		panic("rides: encoding a problem: " + err.Error())
 	}
-	return body.Bytes()
+	return body
 }
 
 // ProblemError is a refusal on its way to the one place that writes error answers.

@@ -3,6 +3,7 @@ package rides
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -568,5 +569,32 @@ func TestListing(t *testing.T) {
 	none := w.send(t, call{method: "GET", path: "/v1/rides?idempotency_key=other", as: w.visa})
 	if !strings.Contains(none.body, `"data":[]`) {
 		t.Errorf("an empty list is %s", none.body)
+	}
+}
+
+// TestHead: HEAD says what GET would, without the body (RFC 9110, section 9.3.2).
+func TestHead(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	ride := w.hailAs(t, w.visa, "k").must(t, 201, "").ride
+	for _, path := range []string{"/v1/rides", "/v1/rides/" + ride.ID} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodHead, w.api+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+w.visa.APIKey.Reveal())
+		response, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		if err != nil || len(body) > 0 || response.Body.Close() != nil {
+			t.Errorf("%s: a body of %d bytes, %v", path, len(body), err)
+		}
+		got := w.send(t, call{method: "GET", path: path, as: w.visa})
+		if response.StatusCode != 200 || response.Header.Get("Content-Type") != "application/json" || response.ContentLength != int64(len(got.body)) {
+			t.Errorf("%s: %d, %q, length %d; GET has %d bytes", path, response.StatusCode,
+				response.Header.Get("Content-Type"), response.ContentLength, len(got.body))
+		}
 	}
 }
