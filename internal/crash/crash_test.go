@@ -30,7 +30,7 @@ const (
 )
 
 // TestEveryFault runs the trials. Without -full it runs a sample of them, and
-// without faults every setting that the manifest lists.
+// every setting without faults.
 func TestEveryFault(t *testing.T) {
 	t.Parallel()
 	if *only != "" {
@@ -98,9 +98,7 @@ func (x *field) run() {
 	defer func() { x.report.print(*seed) }()
 	var bare []trial
 	for _, s := range settings(x.flow) {
-		if *full || listed(s) {
-			bare = append(bare, trial{setting: s})
-		}
+		bare = append(bare, trial{setting: s})
 	}
 	var seen []*run
 	var first, second, third []trial
@@ -147,6 +145,10 @@ func (x *field) each(stage string, trials []trial, then func(*run)) {
 	var mu sync.Mutex
 	for i := range x.lanes {
 		group.Go(func() {
+			defer func() { // a lane that could not be made anew ends this goroutine
+				for range queue {
+				}
+			}()
 			for one := range queue {
 				r, err := x.one(i, one)
 				if r == nil {
@@ -184,18 +186,32 @@ func (x *field) feed(queue chan<- trial, trials []trial) {
 // struck, where others were faster, or because the machine stood still.
 const tries = 3
 
-// one runs a trial on a lane. A lane on which a trial came to nothing may still
-// have something in flight, and gives way to another.
+// one runs a trial on a lane. A run that came to nothing is judged all the same: it
+// was a run. A lane in trouble may still have something in flight, and gives way
+// to another; a step that doesn't end twice is no trouble of the machine's.
 func (x *field) one(lane int, one trial) (r *run, err error) {
-	for range tries {
+	stuck := 0
+	for try := 1; ; try++ {
 		r, err = x.lanes[lane].perform(x.t.Context(), one)
-		if err == nil && r.missed() == "" && !r.starved() {
+		why := ""
+		switch {
+		case err != nil:
+			why = "trouble of the machinery"
+			x.t.Logf("%s: %v", one, err)
+			x.lanes[lane] = newLane(x.t, x.flow)
+		case r.missed() != "":
+			why = "its fault never struck"
+		case r.starved():
+			why = "starved without a fault"
+		default:
 			return r, nil
 		}
-		if err != nil {
-			x.t.Logf("trying again: %s: %v", one, err)
-			x.lanes[lane] = newLane(x.t, x.flow)
+		if r != nil && r.stuck {
+			stuck++
 		}
+		if try == tries || stuck > 1 {
+			return r, err
+		}
+		x.report.again(r, err, why)
 	}
-	return r, err
 }

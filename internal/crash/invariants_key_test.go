@@ -11,7 +11,7 @@ func (e *evidence) legalPath() (bool, []string) {
 		return false, nil
 	}
 	last := e.final.log[0]
-	faults := say(nil, last.from != "" || last.epoch != 1 || last.token == "" || !slices.Contains(e.flow.points, last.to), "the key began as %+v", last)
+	faults := say(e.noted("I7"), last.from != "" || last.epoch != 1 || last.token == "" || !slices.Contains(e.flow.points, last.to), "the key began as %+v", last)
 	holder := last.writer
 	for _, row := range e.final.log[1:] {
 		faults = append(faults, e.follows(last, row, holder)...)
@@ -36,7 +36,7 @@ func (e *evidence) follows(last, row logRow, holder string) []string {
 }
 
 func (e *evidence) finishedIsFinal() (bool, []string) {
-	var faults []string
+	faults := e.noted("I8")
 	applies, first := false, ""
 	for _, s := range e.snapshots {
 		if first != "" {
@@ -57,7 +57,7 @@ func (e *evidence) oneAnswer() (bool, []string) {
 		return false, nil
 	}
 	first := found[0]
-	var faults []string
+	faults := e.noted("I9")
 	for _, r := range e.replies {
 		same := r.status == first.status && r.body == first.body && r.headers == first.headers
 		faults = say(faults, r.terminal() && !same, "answered %d %s%s, and then %d %s%s", first.status, first.headers, first.body, r.status, r.headers, r.body)
@@ -105,7 +105,7 @@ func (e *evidence) nothingLost() (bool, []string) {
 }
 
 func (e *evidence) noFailureStored() (bool, []string) {
-	_, faults := noted("I15")(e)
+	faults := e.noted("I15")
 	for _, s := range e.snapshots {
 		k := s.key()
 		stored := k.status == 0 || k.status == e.flow.done || k.status == http.StatusPaymentRequired
@@ -121,10 +121,9 @@ func (e *evidence) noFailureStored() (bool, []string) {
 }
 
 func (e *evidence) rightEnd() (bool, []string) {
-	_, faults := noted("I16")(e)
 	rest := e.atRest.end()
-	faults = say(faults, !slices.Contains(e.script.ends, rest), "the request came to rest as %s, and not as %v", rest, e.script.ends)
-	bare := len(e.trial.faults) == 0
+	faults := say(e.noted("I16"), !slices.Contains(e.script.ends, rest), "the request came to rest as %s, and not as %v", rest, e.script.ends)
+	bare := len(e.trial.faults) == 0 && !e.starved()
 	faults = say(faults, bare && rest != e.script.ends[0], "without a fault the request came to rest as %s", rest)
 	return true, say(faults, !e.final.key().finished, "the request never finished: it is %s", e.final.end())
 }
@@ -159,8 +158,7 @@ func (e *evidence) nothingReaped() (bool, []string) {
 	if e.trial.recovery == byRetry || e.trial.recovery == byOther {
 		return false, nil // no completer has been round while there were faults
 	}
-	was := false
-	var faults []string
+	was, faults := false, e.noted("I22")
 	for _, s := range e.snapshots {
 		faults = say(faults, was && len(s.keys) == 0 || s.key().reaped, "the key is gone, or a tombstone")
 		was = was || len(s.keys) > 0

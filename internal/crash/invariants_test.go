@@ -41,13 +41,13 @@ var invariants = []invariant{
 	{"I2", "a success means one ride, one audit record, one charge and one receipt, equal to Stripe's", (*evidence).successIsWhole},
 	{"I3", "a decline means that Stripe has no succeeded charge", (*evidence).declineIsFree},
 	{"I4", "what Stripe charged is a success here, or parked", (*evidence).noMoneyForgotten},
-	{"I5", "nothing is sent before its ride, its form and the time of its first send are committed", noted("I5")},
+	{"I5", "nothing is sent before its ride, its form and the time of its first send are committed", onTheWay("I5")},
 	{"I6", "all sends have one key and the same bytes, and none is made after the window", (*evidence).oneForm},
 	{"I7", "a key takes legal steps from point to point, its epoch never falls, and only the holder moves it", (*evidence).legalPath},
 	{"I8", "a finished key never changes", (*evidence).finishedIsFinal},
 	{"I9", "after the first definitive answer every answer is the same, byte for byte", (*evidence).oneAnswer},
-	{"I10", "other parameters under the key are refused and change nothing", noted("I10")},
-	{"I11", "another account's request under the same key is another request", noted("I11")},
+	{"I10", "other parameters under the key are refused and change nothing", onTheWay("I10")},
+	{"I11", "another account's request under the same key is another request", onTheWay("I11")},
 	{"I12", "at every moment ride, audit record, charge, receipt and point agree", (*evidence).snapshotsAgree},
 	{"I13", "what a client was told is still there at the end", (*evidence).nothingLost},
 	{"I15", "no failure is stored as an answer, and no answer is an internal error", (*evidence).noFailureStored},
@@ -55,21 +55,25 @@ var invariants = []invariant{
 	{"I17", "a request is parked only for what time cannot repair", (*evidence).parkedForCause},
 	{"I20", "a job exists only where its transaction committed, once", (*evidence).jobsAreCommitted},
 	{"I22", "nothing young or unfinished is reaped", (*evidence).nothingReaped},
-	{"I23", "no transaction is open and no connection held while Stripe is asked", noted("I23")},
+	{"I23", "no transaction is open and no connection held while Stripe is asked", onTheWay("I23")},
 	{"I27", "the sums of Stripe's charges, of the rides and of the receipts are equal, to the cent", (*evidence).sumsAgree},
 }
 
-// noted is the check of what was looked at on the way.
-func noted(name string) func(*evidence) (bool, []string) {
+// onTheWay is the check of what can be seen on the way only.
+func onTheWay(name string) func(*evidence) (bool, []string) {
 	return func(e *evidence) (applies bool, faults []string) {
-		for _, n := range e.notes {
-			if n.invariant == name {
-				applies = true
-				faults = say(faults, n.fault != "", "%s", n.fault)
-			}
-		}
-		return applies, faults
+		applies = slices.ContainsFunc(e.notes, func(n note) bool { return n.invariant == name })
+		return applies, e.noted(name)
 	}
+}
+
+// noted is what was found wrong on the way.
+func (e *evidence) noted(name string) []string {
+	var faults []string
+	for _, n := range e.notes {
+		faults = say(faults, n.invariant == name && n.fault != "", "%s", n.fault)
+	}
+	return faults
 }
 
 // say adds a fault where there is one.

@@ -51,17 +51,18 @@ func (r *run) checkIntent(request *http.Request, body string, whole bool) {
 	if request.URL.Path != intentsPath {
 		return
 	}
+	// Its sender may be gone; what arrived is judged all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(request.Context()), patience)
+	defer cancel()
 	var sent, form, ride bool
 	var key string
-	err := r.lane.pool.QueryRow(request.Context(), `
+	err := r.lane.pool.QueryRow(ctx, `
 		SELECT first_sent_at <= clock_timestamp(), foreign_form = $2, foreign_key, EXISTS (
 		       SELECT FROM rides r WHERE r.account_id = k.account_id AND r.key = k.key)
 		FROM idempotency_keys k
 		WHERE account_id = $1`, r.who.AccountID, body).Scan(&sent, &form, &key, &ride)
 	fault := ""
 	switch {
-	case request.Context().Err() != nil:
-		return // its sender is gone, and the question was canceled with it
 	case err != nil:
 		fault = fmt.Sprintf("no committed intent: %v", err)
 	case !sent || !ride:

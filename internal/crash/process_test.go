@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -53,7 +54,11 @@ type program struct {
 func newProcess(t *testing.T, l *lane, name, url string) *process {
 	t.Helper()
 	p := &process{name: name, lane: l, pg: wire.NewPostgres(), stripeWire: wire.NewHTTP(), programs: map[string]*program{}}
-	kept := &sessions{}
+	kept := &sessions{alarm: func(code string) {
+		if r := l.current.Load(); r != nil {
+			r.note(cmp.Or(tripwires[code], "I8"), p.name+" was stopped by tripwire "+code)
+		}
+	}}
 	p.pg.Base = kept.dial
 	t.Cleanup(kept.close)
 	p.pool = pgtest.Open(t, postgres.Options{
@@ -134,6 +139,10 @@ func (p *process) dialStripe(ctx context.Context, network, address string) (net.
 	}
 	return p.stripeWire.Dial(ctx, network, address)
 }
+
+// tripwires are the invariants that those of package tripwire guard. They undo
+// what they refuse, and the log that would show it.
+var tripwires = map[string]string{"RR001": "I8", "RR002": "I7", "RR003": "I7", "RR004": "I22"}
 
 // connect is what happens to a connection that is about to be opened.
 func (p *process) connect(name string) error {

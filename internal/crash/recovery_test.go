@@ -162,7 +162,7 @@ func (r *run) conclude(ctx context.Context) error {
 	return r.look(ctx)
 }
 
-// rest lets everybody try without faults until the request is over.
+// rest lets those who go on try without faults until the request is over.
 func (r *run) rest(ctx context.Context, most int) error {
 	for range most {
 		if r.last().over() {
@@ -171,8 +171,7 @@ func (r *run) rest(ctx context.Context, most int) error {
 		if err := r.passTime(ctx); err != nil {
 			return err
 		}
-		r.complete(ctx, r.lane.calm)()
-		r.client(ctx, r.lane.calm)()
+		r.goOnCalmly(ctx)
 		if err := r.look(ctx); err != nil {
 			return err
 		}
@@ -180,9 +179,29 @@ func (r *run) rest(ctx context.Context, most int) error {
 	return nil
 }
 
+// goOnCalmly is one round of those who go on, and of nobody else: what a completer
+// cannot bring to its end, no client may. A request that was never taken needs its
+// client.
+func (r *run) goOnCalmly(ctx context.Context) {
+	recovery := r.trial.recovery
+	if recovery == byCompleter || recovery == byBoth {
+		if _, err := r.lane.calm.completer().Once(ctx); err != nil {
+			r.note("I16", fmt.Sprintf("a round of the completer without a fault: %v", err))
+		}
+	}
+	if recovery != byCompleter || len(r.last().keys) == 0 {
+		r.client(ctx, r.lane.calm)()
+	}
+}
+
 // replay asks again, with other parameters too, and as a stranger.
 func (r *run) replay(ctx context.Context) {
 	r.client(ctx, r.lane.calm)()
+	fault := ""
+	if got := r.replies[len(r.replies)-1]; !got.terminal() || !got.replayed {
+		fault = fmt.Sprintf("when all was over, a client was told %d %s (a replay: %t)", got.status, got.code, got.replayed)
+	}
+	r.note("I9", fault)
 	r.checkOthers(ctx)
 	r.checkStranger(ctx)
 }

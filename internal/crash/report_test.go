@@ -32,7 +32,7 @@ func newReport(t *testing.T) *report {
 	t.Helper()
 	return &report{
 		t: t, began: time.Now(), seen: map[string]int{}, broken: map[string]int{},
-		counts: map[string]map[string]int{"stage": {}, "fault": {}, "wire": {}, "recovery": {}, "script": {}, "end": {}, "mode": {}},
+		counts: map[string]map[string]int{"stage": {}, "fault": {}, "wire": {}, "recovery": {}, "script": {}, "end": {}, "mode": {}, "again": {}},
 	}
 }
 
@@ -42,29 +42,60 @@ func (p *report) begin(stage string, total int) {
 	p.stage, p.total, p.done, p.since = stage, total, 0, time.Now()
 }
 
-// add judges a trial.
+// add judges a trial and counts it.
 func (p *report) add(r *run, err error) {
-	var faults []string
-	seen, broken := map[string]bool{}, map[string]bool{}
-	if err != nil {
-		faults, broken["the machinery"] = []string{"the machinery: " + err.Error()}, true
-	} else {
-		e := r.evidence()
-		for _, i := range invariants {
-			applies, wrong := i.check(e)
-			seen[i.name], broken[i.name] = applies, len(wrong) > 0
-			for _, text := range wrong {
-				faults = append(faults, i.name+" ("+i.text+"): "+text)
-			}
-		}
-		if missed := r.missed(); missed != "" && !r.trial.races() {
-			faults, broken["the machinery"] = append(faults, "the machinery: "+missed), true
-		}
+	faults, seen, broken := judge(r, err)
+	if err == nil && r.starved() {
+		faults, broken[machinery] = append(faults, machinery+": without a fault, Postgres did not answer in time, again and again"), true
+	}
+	if missed := r.missed(); err == nil && missed != "" && !r.trial.races() {
+		faults, broken[machinery] = append(faults, machinery+": "+missed), true
 	}
 	p.count(r, seen, broken, len(faults) > 0)
+	p.tell(r, faults)
+}
+
+// again judges a run that came to nothing, and is made once more.
+func (p *report) again(r *run, err error, why string) {
+	var faults []string
+	if err == nil {
+		faults, _, _ = judge(r, nil)
+	}
+	p.mu.Lock()
+	p.tally("again", why)
+	if len(faults) > 0 {
+		p.failures++
+	}
+	p.mu.Unlock()
+	p.tell(r, faults)
+}
+
+func (p *report) tell(r *run, faults []string) {
 	if len(faults) > 0 {
 		p.t.Errorf("%s\n  replay: %s", strings.Join(faults, "\n  "), replay(r.trial))
 	}
+}
+
+// machinery is what the trials run on.
+const machinery = "the machinery"
+
+// judge holds the invariants against a run: what is wrong, and by invariant whether
+// the run had something to say about it and whether it broke it.
+func judge(r *run, err error) (faults []string, seen, broken map[string]bool) {
+	seen, broken = map[string]bool{}, map[string]bool{}
+	if err != nil {
+		broken[machinery] = true
+		return []string{machinery + ": " + err.Error()}, seen, broken
+	}
+	e := r.evidence()
+	for _, i := range invariants {
+		applies, wrong := i.check(e)
+		seen[i.name], broken[i.name] = applies, len(wrong) > 0
+		for _, text := range wrong {
+			faults = append(faults, i.name+" ("+i.text+"): "+text)
+		}
+	}
+	return faults, seen, broken
 }
 
 func replay(t trial) string {
@@ -155,7 +186,7 @@ func (p *report) print(seed uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var text strings.Builder
-	for _, what := range []string{"stage", "wire", "fault", "mode", "recovery", "script", "end"} {
+	for _, what := range []string{"stage", "wire", "fault", "mode", "recovery", "script", "end", "again"} {
 		counts := p.counts[what]
 		fmt.Fprintf(&text, "by %s:\n", what)
 		for _, value := range slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(counts[b]-counts[a], cmp.Compare(a, b)) }) {
@@ -165,6 +196,9 @@ func (p *report) print(seed uint64) {
 	fmt.Fprintf(&text, "invariants (trials that each applied to, trials that broke it):\n")
 	for _, i := range invariants {
 		fmt.Fprintf(&text, "  %7d %5d  %-4s %s\n", p.seen[i.name], p.broken[i.name], i.name, i.text)
+		if p.seen[i.name] == 0 {
+			p.t.Errorf("no trial had anything to say about %s (%s)", i.name, i.text)
+		}
 	}
 	fmt.Fprintf(&text, "%d trials in %s, seed %d: %d violations", p.all, time.Since(p.began).Round(time.Second), seed, p.failures)
 	p.t.Log(text.String())

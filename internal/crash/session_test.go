@@ -17,6 +17,8 @@ import (
 // cost a tenth of another. To the process it is new: it says what a new one says.
 // One that was cut in the middle of a message is never used again.
 type sessions struct {
+	alarm func(code string) // hears of each tripwire that a session runs into
+
 	mu    sync.Mutex
 	spare []*session
 }
@@ -90,6 +92,9 @@ func (s *session) heard(b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readers--
+	if i := bytes.Index(b, tripped); i >= 0 && len(b) >= i+len(tripped)+2 {
+		s.home.alarm(string(b[i+2:][:len("RR001")]))
+	}
 	s.tail = append(slices.Clip(s.tail), b...)
 	s.tail = s.tail[max(0, len(s.tail)-len(readyIdle)):]
 	if s.greeted || s.used {
@@ -108,6 +113,7 @@ var (
 	readyIdle     = append(slices.Clip(ready), 'I')
 	authenticated = []byte{'R', 0, 0, 0, 8, 0, 0, 0, 0}
 	terminate     = []byte{'X', 0, 0, 0, 4}
+	tripped       = []byte("\x00CRR0") // in an ErrorResponse: the field of a code of package tripwire
 )
 
 // Write sends b, but for the words that begin and end a session.

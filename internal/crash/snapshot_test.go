@@ -9,7 +9,7 @@ import (
 )
 
 // A snapshot is what the database holds of a trial at one moment, read in one
-// transaction, and how many charges Stripe had been asked for.
+// transaction.
 type snapshot struct {
 	keys   []keyRow
 	rides  []rideRow
