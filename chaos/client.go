@@ -23,8 +23,8 @@ const (
 
 // An account is one client's at the service.
 type account struct {
-	id, apiKey string
-	declined   bool // its card is
+	id, apiKey, customer string
+	declined             bool // its card is
 }
 
 // A rank is all clients together.

@@ -74,15 +74,7 @@ func (d *database) prepare(ctx context.Context, canary bool) error {
 	if err != nil {
 		return err
 	}
-	if err := tripwire.Install(ctx, d.pool, "started", "ride_created", "charge_created", "finished"); err != nil {
-		return err
-	}
-	// Each process names itself in its database URL.
-	_, err = d.pool.Exec(ctx, `ALTER TABLE phase_log ADD COLUMN who text DEFAULT current_setting('application_name')`)
-	if err != nil {
-		return fmt.Errorf("extending phase_log: %w", err)
-	}
-	return nil
+	return tripwire.Install(ctx, d.pool, "started", "ride_created", "charge_created", "finished")
 }
 
 // address is where the server listens; it stays the same over all its starts.
@@ -94,7 +86,7 @@ func (d *database) address() string {
 	return u.Host
 }
 
-// urlFor is the database's URL for a process behind a link.
+// urlFor is the database's URL for a process behind a link. The process names itself in it, for the log of changes.
 func (d *database) urlFor(who, address string) string {
 	u, err := url.Parse(d.server.URL())
 	if err != nil {
@@ -114,7 +106,9 @@ func (d *database) crash(ctx context.Context, how kind) error {
 	if err := d.end(ctx, how); err != nil {
 		return err
 	}
-	d.keepLog()
+	if err := d.keepLog(); err != nil {
+		return err
+	}
 	server, err := postgres.StartServer(ctx, d.server.Config())
 	if err != nil {
 		return fmt.Errorf("starting Postgres again: %w", err)
@@ -181,14 +175,24 @@ func childrenOf(ctx context.Context, parent int) ([]int, error) {
 	return children, nil
 }
 
-// keepLog appends the log of the start that ended: the next start but one would remove it.
-func (d *database) keepLog() {
+// keepLog appends the log of the latest start: the next start but one would remove it, and what it says of tripwires.
+func (d *database) keepLog() error {
 	log, err := os.Open(d.server.Log())
 	if err != nil {
-		return // it is read for people, and for alarms of tripwires
+		return fmt.Errorf("keeping Postgres's log: %w", err)
 	}
 	defer log.Close() //nolint:errcheck // it was only read
-	_, _ = io.Copy(d.logs, log)
+	if _, err := io.Copy(d.logs, log); err != nil {
+		return fmt.Errorf("keeping Postgres's log: %w", err)
+	}
+	return nil
+}
+
+// log returns the path of the log of all starts, this one included.
+func (d *database) log() (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.logs.Name(), d.keepLog()
 }
 
 // cut ends all sessions of one process.
@@ -218,8 +222,7 @@ func (d *database) close(ctx context.Context) error {
 	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	err := d.server.Stop(ctx)
-	d.keepLog()
+	err := errors.Join(d.server.Stop(ctx), d.keepLog())
 	// As root its files lie behind a link, in a folder that another account can reach.
 	if target, evalErr := filepath.EvalSymlinks(d.dir); evalErr == nil {
 		err = errors.Join(err, os.RemoveAll(target))

@@ -14,13 +14,15 @@ import (
 // Facts are what the database and Stripe hold when everything has come to rest.
 type facts struct {
 	refused map[string]bool // accounts whose card is declined
-	keys    map[rideKey]keyRow
-	rides   map[rideKey]rideRow
-	audits  map[string]int // ride.created, by ride
-	jobs    map[rideKey]int
-	changes []change
-	sends   []fakestripe.Send
-	intents []intent
+	// customers are the accounts' at Stripe.
+	customers map[string]string
+	keys      map[rideKey]keyRow
+	rides     map[rideKey]rideRow
+	audits    map[string]int // ride.created, by ride
+	jobs      map[rideKey]int
+	changes   []change
+	sends     []fakestripe.Send
+	intents   []intent
 }
 
 // A keyRow is a row of idempotency_keys.
@@ -67,11 +69,11 @@ func (w *world) gather(ctx context.Context) (*facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	f := &facts{
-		refused: map[string]bool{}, keys: map[rideKey]keyRow{}, rides: map[rideKey]rideRow{},
+		refused: map[string]bool{}, customers: map[string]string{}, keys: map[rideKey]keyRow{}, rides: map[rideKey]rideRow{},
 		audits: map[string]int{}, jobs: map[rideKey]int{},
 	}
 	for _, a := range w.accounts {
-		f.refused[a.id] = a.declined
+		f.refused[a.id], f.customers[a.id] = a.declined, a.customer
 	}
 	for what, read := range map[string]func(context.Context, *pgxpool.Pool) error{
 		"keys": f.readKeys, "rides": f.readRides, "audit records": f.readAudits, "jobs": f.readJobs, "changes": f.readChanges,
@@ -150,7 +152,7 @@ func (f *facts) readJobs(ctx context.Context, pool *pgxpool.Pool) error {
 
 func (f *facts) readChanges(ctx context.Context, pool *pgxpool.Pool) (err error) {
 	f.changes, err = collect[change](ctx, pool, `
-		SELECT account_id, key, epoch, token IS NOT NULL, old_token IS NOT NULL, from_point, to_point, who, at
+		SELECT account_id, key, epoch, token IS NOT NULL, old_token IS NOT NULL, from_point, to_point, writer, at
 		FROM phase_log
 		ORDER BY n`)
 	return err
@@ -174,13 +176,14 @@ func (f *facts) intentsOf() map[string][]intent {
 	return rides
 }
 
-// sendsOf sorts the charges that reached Stripe by their key.
+// sendsOf sorts the charges that reached Stripe by the ride that they are for. One that was cut short is left out: it
+// never executes, and may end before it says its ride.
 func (f *facts) sendsOf() map[string][]fakestripe.Send {
-	keys := map[string][]fakestripe.Send{}
+	rides := map[string][]fakestripe.Send{}
 	for _, s := range f.sends {
-		if s.Path == "/v1/payment_intents" {
-			keys[s.Key] = append(keys[s.Key], s)
+		if ride := s.Params["metadata[ride_id]"]; s.Path == "/v1/payment_intents" && !s.Incomplete {
+			rides[ride] = append(rides[ride], s)
 		}
 	}
-	return keys
+	return rides
 }

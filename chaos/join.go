@@ -9,18 +9,20 @@ import (
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
-// A commit that was acknowledged and lost breaks one of these two: what it made is gone, or was made again with another
-// time of its creation.
+// A commit that was acknowledged and lost breaks one of these: what a client was told is gone, or was made again with
+// another time of its creation; or, where no client had an answer yet, what had been sent is not on record any more, or
+// was put on it again with a later time.
 const (
 	nothingLost  = "no acknowledgement is lost"
 	nothingWrong = "no answer is wrong"
+	onRecord     = "nothing is sent before it is on record"
 )
 
 // join compares what clients saw with the database, and the database with Stripe.
 func join(ops []*op, f *facts) []check {
 	return []check{
 		acknowledged(ops, f), correct(ops, f), inUse(ops, f), internalErrors(ops),
-		chargedOnce(f), paid(f), declined(f), refusedCards(f), sums(f), oneEach(f), sameBytes(f), sentLate(f), finished(f), parks(f),
+		chargedOnce(f), paid(f), declined(f), refusedCards(f), sums(f), oneEach(f), sameBytes(f), sentEarly(f), finished(f), parks(f),
 	}
 }
 
@@ -102,8 +104,8 @@ func internalErrors(ops []*op) check {
 	c := check{name: "no internal error"}
 	for _, o := range ops {
 		c.looked++
-		if o.Code == "internal" {
-			c.breaks("%s: %s", o.id(), o.Body)
+		if o.Status == http.StatusInternalServerError || o.Code == "internal" {
+			c.breaks("%s: %d %s", o.id(), o.Status, o.Body)
 		}
 	}
 	return c

@@ -18,7 +18,8 @@ func whole() ([]*op, *facts) {
 	first := start.Add(time.Millisecond)
 	point := "ride_created"
 	f := &facts{
-		refused: map[string]bool{"acct_2": true},
+		refused:   map[string]bool{"acct_2": true},
+		customers: map[string]string{"acct_1": "cus_1"},
 		keys: map[rideKey]keyRow{id: {
 			Account: "acct_1", Key: "k", FlowVersion: 1, Point: "finished", ForeignKey: &operation,
 			CreatedAt: start, FirstSentAt: &first, FinishedAt: &start, Status: &status, Body: []byte(body),
@@ -34,10 +35,10 @@ func whole() ([]*op, *facts) {
 		},
 		sends: []fakestripe.Send{{
 			Path: "/v1/payment_intents", Key: operation, Body: "a=1", Status: 200, At: first.Add(time.Millisecond),
-			Params: map[string]string{"metadata[operation]": operation},
+			Params: map[string]string{"metadata[operation]": operation, "metadata[ride_id]": "ride_1"},
 		}},
 		intents: []intent{{
-			ID: pi, Status: "succeeded", Amount: 2350, AmountReceived: 2350, LatestCharge: charge,
+			ID: pi, Status: "succeeded", Amount: 2350, AmountReceived: 2350, LatestCharge: charge, Customer: "cus_1",
 			Metadata: map[string]string{"ride_id": "ride_1", "account_id": "acct_1", "operation": operation},
 		}},
 	}
@@ -83,7 +84,7 @@ func TestEachCheckSeesWhatItIsFor(t *testing.T) {
 			f.changes = f.changes[1:]
 			ops[0].answer = answer{Status: 409, Code: "idempotency_key_in_use"}
 		},
-		"no internal error":        func(ops []*op, _ *facts) { ops[0].answer = answer{Status: 500, Code: "internal"} },
+		"no internal error":        func(ops []*op, _ *facts) { ops[0].answer = answer{Status: 500} },
 		"no ride is charged twice": func(_ []*op, f *facts) { f.intents = append(f.intents, f.intents[0]) },
 		"a declined ride is never charged": func(_ []*op, f *facts) {
 			declined := 402
@@ -93,12 +94,13 @@ func TestEachCheckSeesWhatItIsFor(t *testing.T) {
 		"charged at Stripe ⇔ charged here (or parked)": func(_ []*op, f *facts) { f.intents[0].Metadata["operation"] = "another" },
 		"the sums are equal, to the cent":              func(_ []*op, f *facts) { f.intents[0].AmountReceived-- },
 		"one ride, one audit record, one receipt each": func(_ []*op, f *facts) { delete(f.jobs, id) },
-		"all sends of a charge are the same bytes": func(_ []*op, f *facts) {
+		"all sends of a ride have one key and the same bytes": func(_ []*op, f *facts) {
 			f.sends = append(f.sends, f.sends[0])
-			f.sends[1].Body = "a=2"
+			f.sends[1].Key = "another"
+			f.sends[1].Params = map[string]string{"metadata[operation]": "another", "metadata[ride_id]": "ride_1"}
 		},
-		"nothing is sent before it is on record": func(_ []*op, f *facts) { f.sends[0].At = f.sends[0].At.Add(-time.Minute) },
-		"no key is left unfinished":              func(_ []*op, f *facts) { changeRow(f.keys, func(k *keyRow) { k.FinishedAt = nil }) },
+		onRecord:                    func(_ []*op, f *facts) { f.sends[0].At = f.sends[0].At.Add(-time.Minute) },
+		"no key is left unfinished": func(_ []*op, f *facts) { changeRow(f.keys, func(k *keyRow) { k.FinishedAt = nil }) },
 		"keys are parked for legal reasons only": func(_ []*op, f *facts) {
 			reason := "max_attempts"
 			changeRow(f.keys, func(k *keyRow) { k.Parked = &reason })
@@ -115,6 +117,26 @@ func TestEachCheckSeesWhatItIsFor(t *testing.T) {
 			spoil(ops, f)
 			if !slices.Contains(broken(append(join(ops, f), logChecks(f, nil)...)), want) {
 				t.Error("it doesn't see it")
+			}
+		})
+	}
+}
+
+// TestAStrayRequestExplainsInUse, but only for as long as it can be about.
+func TestAStrayRequestExplainsInUse(t *testing.T) {
+	t.Parallel()
+	for after, want := range map[time.Duration]bool{0: true, stray - time.Second: true, stray + time.Second: false} {
+		t.Run(after.String(), func(t *testing.T) {
+			t.Parallel()
+			ops, f := whole()
+			refused := *ops[0]
+			ops[0].answer, ops[0].Return = answer{}, int64(time.Millisecond)
+			refused.answer = answer{Status: 409, Code: "idempotency_key_in_use"}
+			refused.Call += int64(after)
+			refused.Return = refused.Call + int64(time.Second)
+			f.changes = nil
+			if c := inUse(append(ops, &refused), f); c.ok() != want {
+				t.Errorf("it is right: %t", c.ok())
 			}
 		})
 	}

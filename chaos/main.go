@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,13 +21,16 @@ import (
 // options are the command line.
 type options struct {
 	Seed     uint64        `help:"The seed of the schedule and of the clients; 0 picks one." placeholder:"N"`
-	Duration time.Duration `help:"How long faults happen, the calm at the end included." default:"10m"`
+	Duration time.Duration `help:"How long faults happen, the calm that comes first included; at least ${shortest}." default:"${full}"`
 	Clients  int           `help:"How many clients ask." default:"120"`
 	Think    time.Duration `help:"How long a client pauses between two keys, about." default:"100ms"`
 	Schedule bool          `help:"Print the schedule, and do nothing."`
 	Canary   bool          `help:"Run with synchronous_commit off, forced past the start-up check: then a loss must be found."`
 	Dir      string        `help:"Where a folder for this run is made; the system's place for temporary files by default." placeholder:"DIR"`
 }
+
+// fullRun is how long a run is unless somebody says otherwise: long enough for everything to come up.
+const fullRun = 10 * time.Minute
 
 // Exit codes.
 const (
@@ -45,15 +49,16 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o options
 	exit := -1
 	parser, err := kong.New(&o, kong.Name("chaos"), kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
-		kong.Description("Kill, freeze and mislead the real programs, and look for a broken promise."))
+		kong.Description("Kill, freeze and mislead the real programs, and look for a broken promise."),
+		kong.Vars{"full": fullRun.String(), "shortest": shortestRun.String()})
 	if err == nil {
 		_, err = parser.Parse(args)
 	}
 	if exit >= 0 {
 		return exit // --help
 	}
-	if err == nil && (o.Duration <= 0 || o.Clients < 1 || o.Think <= 0) {
-		err = errors.New("--duration, --clients and --think must be positive")
+	if err == nil {
+		err = o.check()
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "chaos: %v\n", err)
@@ -71,6 +76,18 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitBroken
 	default:
 		return exitKept
+	}
+}
+
+// check tells what is wrong with the options.
+func (o options) check() error {
+	switch {
+	case o.Duration < shortestRun:
+		return fmt.Errorf("--duration must be at least %s: the calm, and a storm as long", shortestRun)
+	case o.Clients < 1 || o.Think <= 0:
+		return errors.New("--clients and --think must be positive")
+	default:
+		return nil
 	}
 }
 
@@ -102,8 +119,7 @@ func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) 
 	if err != nil {
 		return false, err // the logs in the folder may say why
 	}
-	ok := false
-	defer func() { err = errors.Join(err, w.close(ctx), tidy(w, ok || ctx.Err() != nil)) }()
+	defer func() { err = errors.Join(err, w.close(ctx), tidy(w, kept || ctx.Err() != nil)) }()
 	r := &run{options: o, out: out, schedule: s, world: w}
 	if err := r.play(ctx); err != nil {
 		return false, err
@@ -112,12 +128,12 @@ func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	ok = verdict(out, checks)
-	if !ok {
-		fmt.Fprintf(out, "\nall violations, the histories, the facts and the logs are in %s\n", w.history())
+	kept = o.conclude(out, checks, verdict(out, checks))
+	if !kept {
+		fmt.Fprintf(out, "all violations, the histories, the facts and the logs are in %s\n", w.history())
 		err = keep(w.history(), checks, r.facts)
 	}
-	return o.conclude(out, checks, ok), err
+	return kept, err
 }
 
 // conclude says how it ended. A canary must die: it is right only when the loss was found.
@@ -126,7 +142,7 @@ func (o options) conclude(out io.Writer, checks []check, ok bool) bool {
 	if o.Canary {
 		lost := false
 		for _, c := range checks {
-			lost = lost || !c.ok() && (c.name == nothingLost || c.name == nothingWrong)
+			lost = lost || !c.ok() && slices.Contains([]string{nothingLost, nothingWrong, onRecord}, c.name)
 		}
 		fmt.Fprintf(out, "\ncanary: the loss was found: %t\nseed %d: %s --canary\n", lost, o.Seed, again)
 		return lost
@@ -136,8 +152,8 @@ func (o options) conclude(out io.Writer, checks []check, ok bool) bool {
 }
 
 // tidy removes the folder, unless its history is needed.
-func tidy(w *world, all bool) error {
-	if !all {
+func tidy(w *world, well bool) error {
+	if !well {
 		return nil
 	}
 	return os.RemoveAll(w.dir)

@@ -193,9 +193,18 @@ func (o *op) shows() bool {
 	}
 }
 
+// stray is how long after it left a request without an answer may still be on its way to a key, or at work for it:
+// longer than any link holds it, and a lease more.
+const stray = patience + lease
+
+// besideAnother tells that another hail of the key may have run at the same time as an op.
 func besideAnother(ops []*op, i int) bool {
 	return slices.ContainsFunc(ops, func(o *op) bool {
-		return o != ops[i] && !o.Look && o.Call <= ops[i].Return && (o.Return >= ops[i].Call || o.Status == 0)
+		last := o.Return
+		if o.Status == 0 {
+			last = max(last, o.Call+int64(stray))
+		}
+		return o != ops[i] && !o.Look && o.Call <= ops[i].Return && last >= ops[i].Call
 	})
 }
 

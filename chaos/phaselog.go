@@ -56,11 +56,12 @@ func holders(f *facts) check {
 	return c
 }
 
-func deref(s *string) string {
-	if s == nil {
-		return ""
+// deref is what p points at, or the zero value.
+func deref[T any](p *T) T {
+	if p == nil {
+		return *new(T)
 	}
-	return *s
+	return *p
 }
 
 // versions: a release that doesn't know a key's flow never touches the key (I26).

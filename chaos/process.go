@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/children"
 )
 
 const (
@@ -62,7 +63,7 @@ func startWorker(p program, release string) *worker {
 	return w
 }
 
-// watch runs one process after another. It keeps its thread, whose end Linux takes for the parent's death.
+// watch runs one process after another. It keeps its thread: see [children.DieWithParent].
 func (w *worker) watch() {
 	defer close(w.done)
 	runtime.LockOSThread()
@@ -96,7 +97,7 @@ func (w *worker) runOnce() error {
 	command.Env, command.Stdout, command.Stderr = w.env, log, log
 	// A group of its own, so that a terminal's Ctrl-C reaches chaos alone.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(command.SysProcAttr)
+	children.DieWithParent(command.SysProcAttr, syscall.SIGKILL)
 	select {
 	case <-w.stopped:
 		err = errors.New("stopped")
@@ -194,7 +195,7 @@ func (w *worker) stop() {
 func (w *worker) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	for !answers(ctx, w.ready) {
+	for !children.Answers(ctx, w.ready) {
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s is not ready (%s); what it said is in %s: %w",
 				w.name, w.ready, filepath.Join(w.logs, w.name+".log"), context.Cause(ctx))
@@ -202,23 +203,6 @@ func (w *worker) awaitReady(ctx context.Context) error {
 		pause(ctx, 30*time.Millisecond)
 	}
 	return nil
-}
-
-// answers tells whether url answers 200.
-func answers(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return false
-	}
-	// A transport of its own asks no proxy.
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
-	if err != nil {
-		return false
-	}
-	_ = response.Body.Close()
-	return response.StatusCode == http.StatusOK
 }
 
 // pause waits for d, or until ctx ends.

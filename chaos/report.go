@@ -85,11 +85,14 @@ func (r *run) figures(f *facts, ops []*op) []check {
 		{"given back in an outage, from its end", given, goalReleased},
 		{"abandoned by kill -9 in the storm, from the kill", storm.sinceKill, 0},
 	} {
-		goal := "-"
+		p50, p99, goal := "-", "-", "-"
+		if len(line.took) > 0 {
+			p50, p99 = quantile(line.took, 0.5).String(), quantile(line.took, 0.99).String()
+		}
 		if line.goal > 0 {
 			goal = line.goal.String()
 		}
-		fmt.Fprintf(r.out, "%-50s %6d %9s %9s %9s\n", line.name, len(line.took), quantile(line.took, 0.5), quantile(line.took, 0.99), goal)
+		fmt.Fprintf(r.out, "%-50s %6d %9s %9s %9s\n", line.name, len(line.took), p50, p99, goal)
 	}
 	return []check{
 		inGoal("p99 of abandoned keys is within lease + 2s", quiet.sinceKill, goalAbandoned),

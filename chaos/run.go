@@ -95,7 +95,7 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 		return nil, err
 	}
 	r.facts = f
-	asked := r.ops()
+	asked := r.ops() // what the figures are about: keys that nobody asked for again
 	fmt.Fprintf(r.out, "at rest after %.1fs; asking for all %d keys once more\n", took.Seconds(), len(f.keys))
 	if err := r.askAgain(ctx, f); err != nil {
 		return nil, err
@@ -105,18 +105,25 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 		return nil, err
 	}
 	lives, panics := r.world.lives()
-	r.world.database.mu.Lock()
-	r.world.database.keepLog()
-	r.world.database.mu.Unlock()
-	alarm, err := alarms(r.world.database.logs.Name())
+	log, err := r.world.database.log()
 	if err != nil {
 		return nil, err
 	}
-	checks := append([]check{orders(all)}, join(asked, f)...)
+	alarm, err := alarms(log)
+	if err != nil {
+		return nil, err
+	}
+	// The last journals are those of the last round.
+	checks := []check{orders(all), askedAgain(all[len(asked):], f)}
+	checks = append(checks, join(all, f)...)
 	checks = append(checks, logChecks(f, lives)...)
 	checks = append(checks, alarm, panics, inBound("at rest within the bound after the last fault", took, restBound))
 	r.report(f, asked)
-	return append(checks, r.figures(f, asked)...), nil
+	checks = append(checks, r.figures(f, asked)...)
+	if r.Duration >= fullRun {
+		demand(checks)
+	}
+	return checks, nil
 }
 
 func inBound(name string, took, bound time.Duration) check {
@@ -125,51 +132,6 @@ func inBound(name string, took, bound time.Duration) check {
 		c.breaks("it took %s, and may take %s", took, bound)
 	}
 	return c
-}
-
-// askAgain asks for every key that is there, and looks at its ride, when nothing happens any more.
-func (r *run) askAgain(ctx context.Context, f *facts) error {
-	r.rank.apis = r.rank.apis[:1] // the other api may have the newer release
-	apiKeys := map[string]*account{}
-	for _, a := range r.world.accounts {
-		apiKeys[a.id] = a
-	}
-	first := map[rideKey]*op{}
-	for _, o := range r.ops() {
-		if !o.Look && first[o.id()] == nil && o.Variant == asked {
-			first[o.id()] = o
-		}
-	}
-	keys := make(chan rideKey)
-	var group sync.WaitGroup
-	for i := range 2 * runtime.NumCPU() {
-		rider, err := r.newRider(r.Clients + i)
-		if err != nil {
-			return err
-		}
-		group.Go(func() {
-			for id := range keys {
-				rider.check(ctx, trip{account: apiKeys[id.account], key: id.key}, first[id])
-			}
-		})
-	}
-	for id := range f.keys {
-		if ctx.Err() != nil {
-			break
-		}
-		keys <- id
-	}
-	close(keys)
-	group.Wait()
-	return ctx.Err()
-}
-
-// check looks at a ride and asks for it again, as it was asked for first.
-func (r *rider) check(ctx context.Context, t trip, first *op) {
-	r.look(ctx, t)
-	if first != nil {
-		r.send(ctx, t, &op{Account: t.account.id, Key: t.key, Sent: first.Sent}, 0)
-	}
 }
 
 // ops is the history so far.

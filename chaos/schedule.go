@@ -74,10 +74,13 @@ type schedule struct {
 // calmShort and calmLong are the shortest and the longest calm.
 const calmShort, calmLong = 20 * time.Second, 75 * time.Second
 
-// newSchedule draws a schedule: a pure function of the seed and the duration. The first eighth of it (20 to 75
-// seconds) is the calm, and no storm is shorter than the shortest calm.
+// shortestRun has room for the shortest calm and a storm as long.
+const shortestRun = 2 * calmShort
+
+// newSchedule draws a schedule: a pure function of the seed and the duration, which is at least shortestRun. The first
+// eighth of it (20 to 75 seconds) is the calm.
 func newSchedule(seed uint64, duration time.Duration) schedule {
-	s := schedule{calm: min(max(duration/8, calmShort), calmLong), total: max(duration, 2*calmShort)}
+	s := schedule{calm: min(max(duration/8, calmShort), calmLong), total: duration}
 	// Each stream of events has a random source of its own: a change to one leaves the others as they were.
 	source := func(stream uint64) *rand.Rand {
 		return rand.New(rand.NewPCG(seed, stream)) //nolint:gosec // it must repeat, not surprise

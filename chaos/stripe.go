@@ -116,6 +116,7 @@ type intent struct {
 	Status         string            `json:"status"`
 	Amount         int64             `json:"amount"`
 	AmountReceived int64             `json:"amount_received"`
+	Created        int64             `json:"created"` // whole seconds of Unix time
 	Customer       string            `json:"customer"`
 	LatestCharge   string            `json:"latest_charge"`
 	Metadata       map[string]string `json:"metadata"`

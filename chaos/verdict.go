@@ -17,6 +17,8 @@ type check struct {
 	name   string
 	looked int
 	broken []string
+	// seldom tells that even a full run may have nothing to look at.
+	seldom bool
 }
 
 // breaks notes a violation.
@@ -26,17 +28,36 @@ func (c *check) breaks(format string, args ...any) {
 
 func (c check) ok() bool { return len(c.broken) == 0 }
 
+// mark is the last word on a check's line.
+func (c check) mark() string {
+	switch {
+	case !c.ok():
+		return "BROKEN"
+	case c.looked == 0:
+		return "nothing"
+	default:
+		return "ok"
+	}
+}
+
+// demand breaks every check that looked at nothing though a full run holds what it is for: it would be as content with
+// a service that does nothing.
+func demand(checks []check) {
+	for i := range checks {
+		if c := &checks[i]; c.looked == 0 && !c.seldom {
+			c.breaks("it had nothing to look at, in a full run")
+		}
+	}
+}
+
 // verdict prints the table of all checks, with the first violations of each, and tells whether there is none.
 func verdict(out io.Writer, checks []check) bool {
 	const shown = 5
 	ok := true
 	fmt.Fprintf(out, "\n%-58s %9s %9s\n", "CHECK", "LOOKED AT", "BROKEN")
 	for _, c := range checks {
-		mark := "ok"
-		if !c.ok() {
-			mark, ok = "BROKEN", false
-		}
-		fmt.Fprintf(out, "%-58s %9d %9d  %s\n", c.name, c.looked, len(c.broken), mark)
+		ok = ok && c.ok()
+		fmt.Fprintf(out, "%-58s %9d %9d  %s\n", c.name, c.looked, len(c.broken), c.mark())
 	}
 	for _, c := range checks {
 		for i, text := range c.broken {

@@ -147,7 +147,9 @@ func (w *world) makeAccounts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.accounts = append(w.accounts, &account{id: made.AccountID, apiKey: made.APIKey.Reveal(), declined: refused})
+		w.accounts = append(w.accounts, &account{
+			id: made.AccountID, apiKey: made.APIKey.Reveal(), customer: customer, declined: refused,
+		})
 	}
 	return nil
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/children"
 )
 
 const (
@@ -87,7 +88,7 @@ func (c *child) stop(force context.Context) {
 func (c *child) watch(asked, life context.Context) {
 	defer close(c.done)
 	// Linux takes the end of the *thread* that started a child for its parent's
-	// death (see dieWithParent), and Go ends threads as it likes.
+	// death (see [children.DieWithParent]), and Go ends threads as it likes.
 	runtime.LockOSThread()
 	for failures := 0; ; failures++ {
 		begun := time.Now()
@@ -134,7 +135,7 @@ func (c *child) runOnce(asked, life context.Context) error {
 	cmd.ExtraFiles = []*os.File{c.tether.child} // the first one is tetherFD
 	// A group of its own, so that a terminal's Ctrl-C reaches the sandbox alone.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(cmd.SysProcAttr)
+	children.DieWithParent(cmd.SysProcAttr, syscall.SIGKILL)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -158,7 +159,7 @@ func wasKilled(err error) bool {
 func (c *child) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	for !answers(ctx, c.ready) {
+	for !children.Answers(ctx, c.ready) {
 		select {
 		case err := <-c.failed:
 			return fmt.Errorf("%s does not start: %w; what it said stands above", c.name, err)
@@ -168,21 +169,6 @@ func (c *child) awaitReady(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// answers tells whether url answers 200.
-func answers(ctx context.Context, url string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return false
-	}
-	// A transport of its own asks no proxy.
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
-	if err != nil {
-		return false
-	}
-	_ = response.Body.Close()
-	return response.StatusCode == http.StatusOK
 }
 
 // backoff is the pause before a program is started again, after so many failures

@@ -16,7 +16,7 @@ import (
 
 // flags are the command line of the sandbox.
 type flags struct {
-	Data            string        `help:"Folder that keeps everything: database, payments, API keys." default:".sandbox" env:"SANDBOX_DATA" placeholder:"DIR"`
+	Data            string        `help:"Folder that keeps everything: database, payments, API keys." default:".sandbox" env:"SANDBOX_DATA"`
 	Listen          string        `help:"Address of the public API." default:"127.0.0.1:8080" env:"SANDBOX_LISTEN"`
 	Admin           string        `help:"Address of the API for operators: /healthz, /readyz, /metrics." default:"127.0.0.1:9090" env:"SANDBOX_ADMIN"`
 	Stripe          string        `help:"Address of the fake Stripe." default:"127.0.0.1:12111" env:"SANDBOX_STRIPE"`

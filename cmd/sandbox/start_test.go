@@ -95,7 +95,7 @@ func TestWrongUsageIsExitCode2(t *testing.T) {
 	if code := b.wait(t); code != 0 {
 		t.Errorf("--help: exit code %d", code)
 	}
-	for _, want := range []string{"--listen", "SANDBOX_DATA", "DATABASE_URL", "127.0.0.1:12111", "LEASE"} {
+	for _, want := range []string{"--listen", "SANDBOX_DATA", `--data=".sandbox"`, "DATABASE_URL", "127.0.0.1:12111", "LEASE"} {
 		if !strings.Contains(b.stdout.String(), want) {
 			t.Errorf("the help lacks %s:\n%s", want, &b.stdout)
 		}

@@ -20,8 +20,8 @@ const (
 
 // A tether is a pipe whose one end only the sandbox holds. Nothing is ever
 // written to it: it ends when the sandbox ends, however that happens, and its
-// children end with it. Linux has dieWithParent besides, which also reaches a
-// child that is stopped.
+// children end with it. On Linux the kernel kills them besides (see child.watch),
+// which also reaches a child that is stopped.
 type tether struct {
 	child, sandbox *os.File
 }

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/rocketrides/rocketrides/internal/children"
 )
 
 // elsewhere is where the files of a server live whose folder its account can't
@@ -229,7 +231,10 @@ func (h home) command(ctx context.Context, program string, args ...string) *exec
 	cmd.Dir = h.dir
 	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: h.account}
-	dieWithParent(cmd.SysProcAttr)
+	// SIGQUIT is Postgres's immediate shutdown: nothing committed is lost by it, and
+	// nothing is left running. What a killed parent leaves behind where the kernel
+	// doesn't send it is stopped by the next start.
+	children.DieWithParent(cmd.SysProcAttr, syscall.SIGQUIT)
 	return cmd
 }
 

@@ -6,13 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 )
-
-// dieWithParent has the kernel send SIGQUIT, Postgres's immediate shutdown, to
-// the child when this process ends in whatever way. Nothing committed is lost by
-// it, and nothing is left running.
-func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGQUIT }
 
 // isPostmaster reports whether pid is a Postgres that works on the folder data.
 // A postmaster's working directory is its data folder. A zombie has none, and is

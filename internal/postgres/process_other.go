@@ -7,12 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 )
-
-// dieWithParent does nothing: only Linux tells a child that its parent died.
-// What a killed parent leaves behind is stopped by the next start.
-func dieWithParent(*syscall.SysProcAttr) {}
 
 // isPostmaster reports whether pid is a Postgres that works on the folder data.
 func isPostmaster(ctx context.Context, pid int, data string) bool {
