@@ -55,7 +55,8 @@ names() { awk '{ printf "%s ", $1 }' <<<"$(checks)"; }
 # check runs one line in a folder of its own, and leaves its row of the table there. Two run at once, so each may take
 # half of 5 GB; the largest takes 0.9.
 check() {
-	local name=$1 expected=$2 search=$3 began=$EPOCHSECONDS
+	local name=$1 expected=$2 search=$3 began
+	began=$(date +%s)
 	shift 3
 	mkdir "$dir/$name" && cd "$dir/$name" && cp "$model" .
 	spin -a -o3 "$@" rides.pml >spin.log 2>&1 || { cat spin.log; return 1; }
@@ -65,7 +66,7 @@ check() {
 	cycles) gcc -O2 -DNOREDUCE -DNFAIR=3 -DMEMLIM=2500 -o pan pan.c && ./pan -a -f -m2000000 ;;
 	esac >pan.log 2>&1 || true
 	[ ! -e rides.pml.trail ] || replay "$@" >trace
-	awk -v row="$name $expected $(verdict)" -v seconds=$((EPOCHSECONDS - began)) \
+	awk -v row="$name $expected $(verdict)" -v seconds=$(($(date +%s) - began)) \
 		'/states, stored/ { states = $1 } END { print row, states + 0, seconds }' pan.log >row
 	awk '{ printf "%-21s %-8s after %d s, %d states%s\n", $1, $3, $5, $4, $2 == $3 ? "" : ": NOT as expected, which is " $2 }' row
 }
@@ -111,7 +112,8 @@ export -f check replay verdict
 xargs -P "${JOBS:-2}" -L 1 bash -ceuo pipefail 'check "$@"' _ <<<"$chosen" || true
 
 table=$(while read -r name expected _; do cat "$dir/$name/row" 2>/dev/null || echo "$name $expected failed 0 0"; done <<<"$chosen")
-printf '\ncheck expected found states seconds\n%s\n' "$table" | column -t
+echo
+printf 'check expected found states seconds\n%s\n' "$table" | awk '{ printf "%-21s  %-8s  %-10s  %8s  %7s\n", $1, $2, $3, $4, $5 }'
 [ -z "$trace" ] || { echo; cat "$dir/$trace/trace" 2>/dev/null || echo "Spin found nothing, so there is no run to show."; }
 
 differ=$(awk '$2 != $3' <<<"$table" | grep -c . || true)

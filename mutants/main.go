@@ -60,36 +60,53 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return tryAll(ctx, tree, mutants, out)
 }
 
-// tryAll tries the tests on the tree as it is, and then each mutant.
+// tryAll tries the tests on the tree as it is, then each mutant, and then the tests
+// on the tree once more.
 func tryAll(ctx context.Context, tree *tree, mutants []mutant, out io.Writer) error {
 	start := time.Now()
 	fmt.Fprintf(out, "%d mutants, in a copy of the tree in %s\n", len(mutants), tree.dir)
 	if err := tree.healthy(ctx, mutants, out); err != nil {
 		return err
 	}
-	outcomes := make([]outcome, 0, len(mutants))
-	wrong := 0
-	for i, m := range mutants {
-		fmt.Fprintf(out, "[%d/%d] %s: ", i+1, len(mutants), m.name)
-		done, err := tree.try(ctx, m)
-		if err != nil {
-			fmt.Fprintln(out)
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
-		fmt.Fprintf(out, "%s, %.1f s\n", done.verdict(), done.took.Seconds())
-		if done.trouble != nil {
-			fmt.Fprintln(out, done.trouble)
-		}
-		if !done.asExpected() {
-			wrong++
-		}
-		outcomes = append(outcomes, done)
+	outcomes, err := tryEach(ctx, tree, mutants, out)
+	if err != nil {
+		return err
+	}
+	// Once more, because a test that could not get its Postgres has failed, too.
+	// What is out of order by now was out of order for some of the mutants.
+	if err := tree.healthy(ctx, mutants, out); err != nil {
+		return fmt.Errorf("after the last mutant, so that no kill can be believed: %w", err)
 	}
 	fmt.Fprintln(out)
 	writeTable(out, outcomes)
+	wrong := 0
+	for _, done := range outcomes {
+		if !done.asExpected() {
+			wrong++
+		}
+	}
 	fmt.Fprintf(out, "\n%d of %d ended as they must, in %s.\n", len(outcomes)-wrong, len(outcomes), time.Since(start).Round(time.Second))
 	if wrong > 0 {
 		return fmt.Errorf("%d mutants did not end as they must", wrong)
 	}
 	return nil
+}
+
+// tryEach tries one mutant after the other, and says how each ended.
+func tryEach(ctx context.Context, tree *tree, mutants []mutant, out io.Writer) ([]outcome, error) {
+	outcomes := make([]outcome, 0, len(mutants))
+	for i, m := range mutants {
+		fmt.Fprintf(out, "[%d/%d] %s: ", i+1, len(mutants), m.name)
+		done, err := tree.try(ctx, m)
+		if err != nil {
+			fmt.Fprintln(out)
+			return nil, fmt.Errorf("%s: %w", m.name, err)
+		}
+		fmt.Fprintf(out, "%s, %.1f s\n", done.verdict(), done.took.Seconds())
+		if done.trouble != nil {
+			fmt.Fprintln(out, done.trouble)
+		}
+		outcomes = append(outcomes, done)
+	}
+	return outcomes, nil
 }

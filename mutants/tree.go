@@ -16,7 +16,11 @@ import (
 )
 
 // A tree is a copy of the repository's files, in which mutants can do no harm.
-type tree struct{ dir string }
+type tree struct {
+	dir string
+	// timeout bounds one run of a package's tests.
+	timeout time.Duration
+}
 
 // copyTree copies what git knows of or would take, as it lies in the work tree,
 // changes that were never committed included.
@@ -31,7 +35,7 @@ func copyTree(ctx context.Context) (*tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the copy: %w", err)
 	}
-	t := &tree{dir: dir}
+	t := &tree{dir: dir, timeout: testTimeout}
 	for file := range bytes.SplitSeq(bytes.TrimRight(files, "\x00"), []byte{0}) {
 		// A file that was deleted since it was committed is still listed.
 		if err := copyFile(filepath.Join(dir, string(file)), string(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -110,17 +114,18 @@ func (t *tree) apply(ctx context.Context, patch string, options ...string) error
 	return nil
 }
 
-// testTimeout bounds one run of a package's tests. A mutant that hangs is to be
-// killed by a test that notices, and not by this.
+// testTimeout is long enough for the slowest killers on a busy machine. A mutant that hangs is to be
+// killed by a test that notices, and not by this: a busy machine runs out of time
+// as well.
 const testTimeout = 5 * time.Minute
 
 // test runs tests of one package and says which passed and which failed. Where
-// one did neither, because nothing could be built or there is no such test, it
-// returns an error with what go said.
+// one did neither, because nothing could be built or there is no such test, or where
+// the time was over, it returns an error with what go said.
 func (t *tree) test(ctx context.Context, folder string, tests []test) (passed, failed []test, err error) {
 	// Neither vet nor the race detector kills these mutants. Without the folder's
 	// name in it, what is built today is found in the cache tomorrow.
-	run := exec.CommandContext(ctx, "go", "test", "-json", "-vet=off", "-trimpath", "-count=1", "-timeout="+testTimeout.String(),
+	run := exec.CommandContext(ctx, "go", "test", "-json", "-vet=off", "-trimpath", "-count=1", "-timeout="+t.timeout.String(),
 		"-run=^("+strings.Join(byName(tests), "|")+")$", folder)
 	run.Dir = t.dir
 	run.Cancel = func() error { return run.Process.Signal(os.Interrupt) }
@@ -134,6 +139,9 @@ func (t *tree) test(ctx context.Context, folder string, tests []test) (passed, f
 		return nil, nil, fmt.Errorf("running go test: %w", err)
 	}
 	results, text := readResults(said)
+	if timedOut(text) {
+		return nil, nil, fmt.Errorf("the tests in %s were not done within %s:\n%s", folder, t.timeout, text)
+	}
 	for _, one := range tests {
 		switch results[one.name] {
 		case "pass":
@@ -164,6 +172,12 @@ func readResults(events []byte) (results map[string]string, text string) {
 		}
 	}
 	return results, printed.String()
+}
+
+// timedOut tells that package testing ended the run at its -timeout. It says so at
+// the beginning of a line.
+func timedOut(text string) bool {
+	return strings.Contains("\n"+text, "\npanic: test timed out after ")
 }
 
 // withStderr adds what a program said to how it ended.

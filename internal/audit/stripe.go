@@ -26,9 +26,11 @@ const clockMargin = time.Hour
 // ledger is what is remembered of Stripe's list while it is read.
 type ledger struct {
 	// charged maps an operation to the intent that charged it and was not
-	// refunded.
+	// refunded in full.
 	charged map[string]string
-	intents map[string]bool
+	// succeeded holds the intents that charged a card. A ride that is charged
+	// needs one: that an intent exists says nothing about money.
+	succeeded map[string]bool
 
 	twice, loose, wrong []Finding
 }
@@ -41,7 +43,7 @@ func (a Auditor) compareWithStripe(ctx context.Context, report *Report) error {
 	if err := a.Pool.QueryRow(ctx, `SELECT now()`).Scan(&start); err != nil {
 		return fmt.Errorf("asking for the time: %w", err)
 	}
-	l := ledger{charged: map[string]string{}, intents: map[string]bool{}}
+	l := ledger{charged: map[string]string{}, succeeded: map[string]bool{}}
 	since := start.Add(-a.StripeSince)
 	err := a.Stripe.Intents(ctx, since.Add(-clockMargin), func(page []rides.Intent) error {
 		report.Intents += len(page)
@@ -53,7 +55,7 @@ func (a Auditor) compareWithStripe(ctx context.Context, report *Report) error {
 	if err := a.compareRides(ctx, &l, since, start); err != nil {
 		return err
 	}
-	a.add(report, chargedOnce, "No request has two charges at Stripe that were not refunded.", began, l.twice)
+	a.add(report, chargedOnce, "No request has two charges at Stripe that were not refunded in full.", began, l.twice)
 	a.add(report, moneyHasARide, "A charge at Stripe is on its ride, or on a key that is still unfinished.", began, l.loose)
 	a.add(report, rideHasItsMoney, "A charged ride's charge stands at Stripe, with the same amount, and was not given back.", began, l.wrong)
 	return nil
@@ -74,14 +76,17 @@ func (a Auditor) comparePage(ctx context.Context, l *ledger, page []rides.Intent
 		return err
 	}
 	for _, intent := range page {
-		l.intents[intent.ID] = true
-		if intent.Operation == "" || !intent.Succeeded {
+		if !intent.Succeeded {
+			continue
+		}
+		l.succeeded[intent.ID] = true
+		if intent.Operation == "" {
 			continue
 		}
 		finding := Finding{Account: intent.Account, Ride: intent.Ride}
 		s, known := found[intent.Account+"/"+intent.Ride]
 		finding.Key = s.key
-		if !intent.Refunded {
+		if !intent.RefundedInFull {
 			l.once(finding, intent)
 		}
 		l.compare(finding, intent, s, known)
@@ -98,13 +103,14 @@ func (l *ledger) once(f Finding, intent rides.Intent) {
 	l.charged[intent.Operation] = intent.ID
 }
 
-// compare compares a charge with its ride.
+// compare compares a charge with its ride. Only a refund in full excuses a charge
+// that is on no ride; any refund is wrong where the ride still counts as charged.
 func (l *ledger) compare(f Finding, intent rides.Intent, s standing, known bool) {
 	paid := s.status == "charged" || s.status == "canceled"
 	switch {
-	case intent.Refunded && s.status != "charged", s.open && !paid:
+	case intent.RefundedInFull && s.status != "charged", s.open && !paid:
 		return
-	case intent.Refunded:
+	case intent.Refunded && s.status == "charged":
 		f.Check, f.Detail = rideHasItsMoney, intent.ID+" was refunded, and the ride is still charged"
 		l.wrong = append(l.wrong, f)
 	case !known:
@@ -154,21 +160,22 @@ func (a Auditor) standings(ctx context.Context, page []rides.Intent) (map[string
 }
 
 // compareRides looks for rides whose charge Stripe's list lacks. Only those
-// count whose key was finished before the list was begun.
+// count whose key was finished before the list was begun, and that were charged
+// in the mode of our Stripe key: no list shows the other mode's intents.
 func (a Auditor) compareRides(ctx context.Context, l *ledger, since, start time.Time) error {
 	rows, err := a.Pool.Query(ctx, `
 		SELECT r.account_id, r.key, r.id, r.payment_intent_id
 		FROM rides r JOIN idempotency_keys k USING (account_id, key)
-		WHERE r.status = 'charged' AND r.created_at >= $1 AND k.finished_at < $2`,
-		since, start)
+		WHERE r.status = 'charged' AND r.created_at >= $1 AND k.finished_at < $2 AND k.realm = $3`,
+		since, start, rides.Realm(a.Stripe))
 	if err != nil {
 		return fmt.Errorf("reading charged rides: %w", err)
 	}
 	f := Finding{Check: rideHasItsMoney}
 	var intent string
 	_, err = pgx.ForEachRow(rows, []any{&f.Account, &f.Key, &f.Ride, &intent}, func() error {
-		if !l.intents[intent] {
-			f.Detail = "the ride is charged, and Stripe's list lacks " + intent
+		if !l.succeeded[intent] {
+			f.Detail = "the ride is charged, and Stripe's list has no succeeded intent " + intent
 			l.wrong = append(l.wrong, f)
 		}
 		return nil

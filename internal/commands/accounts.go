@@ -131,6 +131,9 @@ func (f *keyListFlags) run(ctx context.Context, o out) error {
 	if err != nil {
 		return err
 	}
+	if len(keys) == 0 { // an account is made with its first key, and a revoked one stays listed
+		return rides.ErrNoAccount
+	}
 	lines := table("KEY\tHINT\tCREATED\tREVOKED", keys, func(k rides.APIKeyRecord) string {
 		revoked := "-"
 		if k.RevokedAt != nil {

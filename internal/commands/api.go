@@ -39,6 +39,9 @@ type apiHealthFlags struct {
 	AdminListen string `help:"Its admin address." default:"127.0.0.1:9090" env:"ADMIN_LISTEN"`
 }
 
+// Validate refuses nonsense as wrong usage.
+func (f *apiHealthFlags) Validate() error { return checkAddress("admin-listen", f.AdminListen) }
+
 // serveFlags are those of api serve.
 type serveFlags struct {
 	databaseFlags
@@ -56,7 +59,7 @@ type serveFlags struct {
 func (f *serveFlags) Validate() error {
 	return errors.Join(
 		checkAddress("listen", f.Listen), checkAddress("admin-listen", f.AdminListen),
-		f.check(f.stripeFlags), f.checkLimits())
+		f.stripeFlags.check(), f.engineFlags.check(f.stripeFlags), f.checkLimits())
 }
 
 func (f *serveFlags) checkLimits() error {

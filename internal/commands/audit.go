@@ -18,7 +18,7 @@ type auditFlags struct {
 	jsonFlags
 	StripeAPIKey string `help:"Stripe's secret key. Not needed with --no-stripe." name:"stripe-api-key" env:"STRIPE_API_KEY" placeholder:"sk_test_…"`
 
-	Stripe  bool          `help:"Compare with Stripe's list of payment intents." default:"true" negatable:""`
+	Stripe  bool          `help:"Compare with Stripe's list of payment intents; on unless --no-stripe is given." default:"true" negatable:""`
 	Since   time.Duration `help:"How far back Stripe's list is read." default:"48h"`
 	Overdue time.Duration `help:"How long after its time an unfinished key may still be waited for." default:"10m"`
 	Limit   int           `help:"Most findings of one check to list." default:"100"`
@@ -31,6 +31,9 @@ func (f *auditFlags) Validate() error {
 	}
 	if f.Stripe && f.StripeAPIKey == "" {
 		return errors.New("missing --stripe-api-key (STRIPE_API_KEY); without one, --no-stripe looks at the database only")
+	}
+	if f.Stripe {
+		return f.checkAs(f.StripeAPIKey)
 	}
 	return nil
 }
@@ -58,14 +61,28 @@ func (f *auditFlags) run(ctx context.Context, o out, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	var lines strings.Builder
-	for _, finding := range report.Findings {
-		lines.WriteString(finding.String() + "\n")
-	}
-	if err := o.print(f.JSON, report, lines.String()); err != nil {
+	if err := o.print(f.JSON, report, listing(report, f.Limit)); err != nil {
 		return err
 	}
 	return verdict(report, o)
+}
+
+// listing is the findings of a report, one line each. Where a check has more than
+// limit it says so, for a list that is cut in silence reads as if it were whole.
+func listing(report audit.Report, limit int) string {
+	var lines strings.Builder
+	left := report.Findings
+	for _, check := range report.Checks {
+		shown := min(check.Findings, limit)
+		for _, finding := range left[:shown] {
+			lines.WriteString(finding.String() + "\n")
+		}
+		left = left[shown:]
+		if more := check.Findings - shown; more > 0 {
+			fmt.Fprintf(&lines, "… and %d more of %s: --limit shows more\n", more, check.Name)
+		}
+	}
+	return lines.String()
 }
 
 // verdict sums an audit up.

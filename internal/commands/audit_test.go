@@ -1,8 +1,8 @@
 package commands
 
 import (
+	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -38,7 +38,10 @@ var corruptions = map[string]string{
 	"money-has-a-ride/no-ride":                  `DELETE FROM rides WHERE key = $1`,
 	"money-has-a-ride/ride-is-declined":         `UPDATE rides SET status = 'declined', charge_id = NULL WHERE key = $1`,
 	"charged-once/by-somebody-with-a-dashboard": ``,
+	"charged-once/one-refunded-by-one-cent":     ``,
 	"ride-has-its-money/refunded":               ``,
+	"ride-has-its-money/paid-by-nothing-yet":    ``,
+	"money-has-a-ride/refunded-by-one-cent":     `UPDATE rides SET status = 'declined', charge_id = NULL WHERE key = $1`,
 }
 
 func TestAuditFindsEveryCorruption(t *testing.T) {
@@ -59,7 +62,11 @@ func TestAuditFindsEveryCorruption(t *testing.T) {
 		}
 	}
 	s.chargeAgain(t, "charged-once/by-somebody-with-a-dashboard")
-	s.refund(t, "ride-has-its-money/refunded")
+	s.chargeAgain(t, "charged-once/one-refunded-by-one-cent")
+	s.refund(t, "charged-once/one-refunded-by-one-cent", "1")
+	s.refund(t, "ride-has-its-money/refunded", "")
+	s.refund(t, "money-has-a-ride/refunded-by-one-cent", "1")
+	s.payLater(t, "ride-has-its-money/paid-by-nothing-yet")
 	report := s.audit(t, 1)
 	for name := range corruptions {
 		check, _, _ := strings.Cut(name, "/")
@@ -109,6 +116,53 @@ func TestAuditOfWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+// TestAuditLooksAtItsOwnMode: a charge of the other mode is in no list that our
+// key of Stripe's shows.
+func TestAuditLooksAtItsOwnMode(t *testing.T) {
+	t.Parallel()
+	s, elsewhere := newScene(t), newScene(t)
+	api := s.start(t, "api")
+	if got := s.hail(api, "k"); got.status != http.StatusCreated {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	s.stripe = elsewhere.stripe // a Stripe that has none of this database's intents
+	if report := s.audit(t, 1); len(report.Findings) != 1 || !strings.Contains(report.Findings[0].Detail, "no succeeded intent") {
+		t.Errorf("in its own mode the findings are %v", report.Findings)
+	}
+	s.exec(t, `UPDATE accounts SET livemode = true`)
+	s.exec(t, `UPDATE idempotency_keys SET realm = 'live'`)
+	if report := s.audit(t, 0); report.Keys != 1 {
+		t.Errorf("the report is %+v", report)
+	}
+}
+
+// TestAuditSaysWhatItLeavesOut: a list that is cut says so.
+func TestAuditSaysWhatItLeavesOut(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	api := s.start(t, "api")
+	for _, key := range []string{"a", "b", "c"} {
+		if got := s.hail(api, key); got.status != http.StatusCreated {
+			t.Fatalf("%d %s", got.status, got.body)
+		}
+	}
+	s.exec(t, `DELETE FROM staged_jobs`)
+	s.exec(t, `UPDATE idempotency_keys SET foreign_key = 'random'`)
+	code, stdout, _ := s.run(t, "completer", "audit", "--no-stripe", "--limit=1")
+	lines := strings.Split(stdout, "\n")
+	if code != 1 || len(lines) != 5 || !strings.HasPrefix(lines[0], "receipt-belongs-to-a-charge ") || !strings.HasPrefix(lines[2], "foreign-key-is-stable ") {
+		t.Fatalf("exit %d with %q", code, stdout)
+	}
+	for i, check := range map[int]string{1: "receipt-belongs-to-a-charge", 3: "foreign-key-is-stable"} {
+		if want := "… and 2 more of " + check + ": --limit shows more"; lines[i] != want {
+			t.Errorf("line %d is %q, want %q", i, lines[i], want)
+		}
+	}
+	if _, stdout, _ = s.run(t, "completer", "audit", "--no-stripe", "--limit=3"); strings.Contains(stdout, "more of") || strings.Count(stdout, "\n") != 6 {
+		t.Errorf("a list that is whole is %q", stdout)
+	}
+}
+
 // audit runs an audit that must end with code.
 func (s *scene) audit(t *testing.T, code int) audit.Report {
 	t.Helper()
@@ -133,22 +187,41 @@ func (s *scene) exec(t *testing.T, sql string, args ...any) {
 // chargeAgain makes a second charge of a key's ride, under another key of Stripe's.
 func (s *scene) chargeAgain(t *testing.T, key string) {
 	t.Helper()
-	var form string
-	row := s.pool.QueryRow(t.Context(), `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key)
-	if err := row.Scan(&form); err != nil {
-		t.Fatal(err)
-	}
-	s.post(t, "/v1/payment_intents", form)
+	s.post(t, "/v1/payment_intents", word(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key))
 }
 
-func (s *scene) refund(t *testing.T, key string) {
+// payLater makes a key's ride name another payment intent of its own, which exists
+// and has not succeeded.
+func (s *scene) payLater(t *testing.T, key string) {
 	t.Helper()
-	var intent string
-	row := s.pool.QueryRow(t.Context(), `SELECT payment_intent_id FROM rides WHERE key = $1`, key)
-	if err := row.Scan(&intent); err != nil {
-		t.Fatal(err)
+	form := word(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key)
+	s.post(t, "/v1/payment_intents", strings.Replace(form, "pm_card_visa", "pm_fake_processing", 1))
+	for _, intent := range s.fake.PaymentIntents() {
+		if intent.Status == "processing" {
+			s.exec(t, `UPDATE rides SET payment_intent_id = $1 WHERE key = $2`, intent.ID, key)
+			return
+		}
 	}
-	s.post(t, "/v1/refunds", url.Values{"payment_intent": {intent}}.Encode())
+	t.Fatal("no payment intent is processing")
+}
+
+// refund gives an amount of a ride's charge back; the empty one is all of it.
+func (s *scene) refund(t *testing.T, key, amount string) {
+	t.Helper()
+	form := url.Values{"payment_intent": {word(t, s, `SELECT payment_intent_id FROM rides WHERE key = $1`, key)}}
+	if amount != "" {
+		form.Set("amount", amount)
+	}
+	s.post(t, "/v1/refunds", form.Encode())
+}
+
+func word(t *testing.T, s *scene, sql string, args ...any) string {
+	t.Helper()
+	var text string
+	if err := s.pool.QueryRow(t.Context(), sql, args...).Scan(&text); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return text
 }
 
 func (s *scene) script(t *testing.T, faults string) {
@@ -165,7 +238,7 @@ func (s *scene) post(t *testing.T, path, body string) {
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Authorization", "Bearer sk_test_dashboard")
-	request.Header.Set("Idempotency-Key", fmt.Sprint("dashboard ", path, len(body)))
+	request.Header.Set("Idempotency-Key", rand.Text())
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)

@@ -32,7 +32,7 @@ var errUsage = errors.New("wrong usage")
 func run(name, description string, flags any, args []string, o out, execute func(*kong.Context) error) int {
 	exited := -1
 	parser, err := kong.New(flags, kong.Name(name), kong.Description(description), kong.Writers(o.stdout, o.stderr),
-		kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Help(help))
 	if err != nil {
 		fmt.Fprintf(o.stderr, "%s: %v\n", name, err)
 		return 1
@@ -47,6 +47,25 @@ func run(name, description string, flags any, args []string, o out, execute func
 		err = fmt.Errorf("%w: %w", errUsage, err)
 	}
 	return report(name, err, o)
+}
+
+// help prints the help that was asked for. A program's own help is followed by
+// that of the command that runs without being named: its settings are the
+// program's.
+func help(options kong.HelpOptions, asked *kong.Context) error {
+	if err := kong.DefaultHelpPrinter(options, asked); err != nil {
+		return err
+	}
+	unnamed := asked.Model.DefaultCmd
+	if asked.Selected() != nil || unnamed == nil || len(unnamed.Flags) == 0 {
+		return nil
+	}
+	command, err := kong.Trace(asked.Kong, []string{unnamed.Name})
+	if err != nil {
+		return fmt.Errorf("finding the command %s: %w", unnamed.Name, err)
+	}
+	fmt.Fprintln(asked.Stdout)
+	return kong.DefaultHelpPrinter(options, command)
 }
 
 // report says what went wrong in one line, and returns the exit code.

@@ -3,8 +3,6 @@ package commands
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/fakestripe"
-	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
@@ -82,8 +78,18 @@ func TestWrongUsageIsSaidInOneSentence(t *testing.T) {
 		"a lease shorter than a call": {"api", []string{"--lease=1s"}, 2, "--lease (1s) must be longer than --stripe-timeout (1s)"},
 		"no such flag":                {"api", []string{"--leese=1s"}, 2, "--leese"},
 		"no such command":             {"api", []string{"sevre"}, 2, "sevre"},
-		"a live key to a fake":        {"api", []string{"--stripe-api-key=sk_live_x"}, 1, "only ever sent to https://api.stripe.com"},
-		"no Stripe key":               {"api", []string{"--stripe-api-key=pk_test_x"}, 1, "the Stripe key must be"},
+		"a live key to a fake":        {"api", []string{"--stripe-api-key=sk_live_x"}, 2, "only ever sent to https://api.stripe.com"},
+		"no Stripe key":               {"api", []string{"--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"a completer without a key":   {"completer", []string{"--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"a round without a key":       {"completer", []string{"once", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"a decision without a key":    {"completer", []string{"keys", "resolve", "k", "--not-charged", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"an audit without a key":      {"completer", []string{"audit", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"an audit in no time":         {"completer", []string{"audit", "--stripe-timeout=0s"}, 2, "--stripe-timeout must be"},
+		"an empty key":                {"completer", []string{"once", "--stripe-api-key="}, 2, "--stripe-api-key (STRIPE_API_KEY) is empty"},
+		"a Stripe nowhere":            {"api", []string{"--stripe-url=nonsense"}, 2, "the Stripe URL must be"},
+		"a completer's Stripe":        {"completer", []string{"--stripe-url=nonsense"}, 2, "the Stripe URL must be"},
+		"an audit's Stripe":           {"completer", []string{"audit", "--stripe-url=nonsense"}, 2, "the Stripe URL must be"},
+		"a negative patience":         {"api", []string{"--saved-500-after=-1s"}, 2, "--saved-500-after must not be negative"},
 		"an address without a port":   {"api", []string{"--listen=localhost"}, 2, "--listen needs HOST:PORT"},
 		"a taken address":             {"api", []string{"--listen=" + taken.Addr().String()}, 1, "another program listens on " + taken.Addr().String()},
 		"a taken admin address":       {"completer", []string{"--admin-listen=" + taken.Addr().String()}, 1, "choose another address with --admin-listen"},
@@ -92,12 +98,16 @@ func TestWrongUsageIsSaidInOneSentence(t *testing.T) {
 		"a retention of nothing":      {"completer", []string{"once", "--retention=0s"}, 2, "--retention"},
 		"no decision":                 {"completer", []string{"keys", "resolve", "k"}, 2, "--charged pi_… or --not-charged"},
 		"two decisions":               {"completer", []string{"keys", "resolve", "k", "--charged=pi_1", "--not-charged"}, 2, "can't be used together"},
+		"no payment intent":           {"completer", []string{"keys", "resolve", "k", "--charged=nonsense", "--database-url=postgres://127.0.0.1:1/none"}, 2, "--charged must be"},
 		"no such key":                 {"completer", []string{"keys", "show", "nobody's"}, 1, `there is no key "nobody's"`},
 		"no e-mail address":           {"api", []string{"accounts", "create", "--email=x", "--stripe-customer=cus_x", "--payment-method=pm_x"}, 2, "--email"},
 		"no customer":                 {"api", []string{"accounts", "create", "--email=a@b.c", "--stripe-customer=x", "--payment-method=pm_x"}, 2, "--stripe-customer"},
 		"a key for nobody":            {"api", []string{"keys", "create", "--account=acct_none"}, 1, "there is no such account"},
+		"keys of nobody":              {"api", []string{"keys", "list", "--account=acct_none"}, 1, "there is no such account"},
 		"revoking nothing":            {"api", []string{"keys", "revoke", "key_none"}, 1, "there is no such active API key"},
 		"an unmigrated database":      {"api", []string{"--database-url=" + strings.Replace(unmigrated.URL(), "/postgres?", "/template1?", 1)}, 1, "api migrate"},
+		"health of no address":        {"api", []string{"health", "--admin-listen=foo"}, 2, "--admin-listen needs HOST:PORT"},
+		"a completer's health":        {"completer", []string{"health", "--admin-listen=foo"}, 2, "--admin-listen needs HOST:PORT"},
 		"nobody to ask for health":    {"api", []string{"health", "--admin-listen=127.0.0.1:1"}, 1, "refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -133,12 +143,16 @@ func TestUnsafeDatabasesAreRefused(t *testing.T) {
 func TestHelpIsComplete(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
+	settings := []string{"$DATABASE_URL", "$LISTEN", "$ADMIN_LISTEN", "$STRIPE_API_KEY", "$STRIPE_URL", "$STRIPE_TIMEOUT", "$LEASE", "$PHASES", "$CHARGES", "$MAX_FARE", "$BACKOFF_INITIAL", "$BACKOFF_MAX", "$MAX_ATTEMPTS", "$SAVED_500_AFTER", "30s", "20s", "127.0.0.1:8080"}
+	rounds := []string{"$POLL", "$RETENTION", "72h", "127.0.0.1:9091"}
 	for command, words := range map[string][]string{
-		"api":                    {"serve", "migrate", "accounts create", "keys revoke", "health"},
-		"api serve":              {"$DATABASE_URL", "$LISTEN", "$ADMIN_LISTEN", "$STRIPE_API_KEY", "$STRIPE_URL", "$STRIPE_TIMEOUT", "$LEASE", "$PHASES", "$CHARGES", "$MAX_FARE", "$BACKOFF_INITIAL", "$BACKOFF_MAX", "$MAX_ATTEMPTS", "$SAVED_500_AFTER", "30s", "20s", "127.0.0.1:8080"},
-		"completer":              {"run", "once", "keys list", "keys show", "keys retry", "keys park", "keys resolve", "health"},
-		"completer run":          {"$POLL", "$RETENTION", "72h", "127.0.0.1:9091"},
+		"api":                    append([]string{"serve", "migrate", "accounts create", "keys revoke", "health"}, settings...),
+		"api serve":              settings,
+		"completer":              append([]string{"run", "once", "keys list", "keys show", "keys retry", "keys park", "keys resolve", "health"}, rounds...),
+		"completer run":          rounds,
 		"completer keys resolve": {"--charged", "--not-charged", "--account"},
+		"completer audit":        {"48h", "10m", "100", "on unless --no-stripe"},
+		"fakestripe":             {"127.0.0.1:12111", "10s", "$FAKESTRIPE_DATA"},
 	} {
 		parts := strings.Fields(command)
 		out := s.must(t, parts[0], append(parts[1:], "--help")...)
@@ -170,60 +184,6 @@ func TestAccountsAndKeys(t *testing.T) {
 	s.must(t, "api", "keys", "revoke", made.KeyID)
 	if out := s.must(t, "api", "keys", "list", "--account="+s.account, "--json"); strings.Count(out, `"revoked_at":null`) != 1 {
 		t.Errorf("keys list: %s", out)
-	}
-}
-
-// TestTheOperatorsTool walks through a key's stay on the operator's desk.
-func TestTheOperatorsTool(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
-	api := s.start(t, "api")
-	if a := s.hail(api, "k"); a.status != 503 {
-		t.Fatalf("got %d %v", a.status, a.err)
-	}
-	if out := s.must(t, "completer", "keys", "list", "--unfinished"); !strings.Contains(out, "ride_created") || !strings.Contains(out, "due ") {
-		t.Errorf("keys list: %s", out)
-	}
-	if out := s.must(t, "completer", "keys", "park", "k"); !strings.Contains(out, "is parked") {
-		t.Errorf("keys park: %s", out)
-	}
-	if a := s.hail(api, "k"); a.status != 409 || !strings.Contains(a.body, "payment_under_review") {
-		t.Errorf("a parked key gives %d %s", a.status, a.body)
-	}
-	var shown struct {
-		ParkedReason string `json:"parked_reason"`
-		ForeignForm  string `json:"foreign_form"`
-	}
-	if err := json.Unmarshal([]byte(s.must(t, "completer", "keys", "show", "k", "--json")), &shown); err != nil || shown.ParkedReason != "operator" || shown.ForeignForm == "" {
-		t.Errorf("keys show: %+v %v", shown, err)
-	}
-	if code, _, stderr := s.run(t, "completer", "keys", "resolve", "k", "--not-charged"); code != 1 || !strings.Contains(stderr, "nothing was changed") || !strings.Contains(stderr, "pi_") {
-		t.Errorf("resolving a charged key as not charged: exit %d: %s", code, stderr)
-	}
-	intent := s.fake.PaymentIntents()[0].ID
-	if out := s.must(t, "completer", "keys", "resolve", "k", "--charged="+intent); !strings.Contains(out, "finished with 201") {
-		t.Errorf("keys resolve: %s", out)
-	}
-	if a := s.hail(api, "k"); a.status != 201 || !strings.Contains(a.body, intent) {
-		t.Errorf("the resolved key gives %d %s", a.status, a.body)
-	}
-	if n := number(t, s, `SELECT count(*) FROM audit_records WHERE action IN ('key.parked', 'key.resolved') AND data->>'by' = 'ann'`); n != 2 {
-		t.Errorf("%d audit records, want 2", n)
-	}
-	s.once(t)
-}
-
-// TestUnresolved: when the database was lost during a decision, nobody is told that nothing was changed.
-func TestUnresolved(t *testing.T) {
-	t.Parallel()
-	for text, cause := range map[string]error{
-		"unclear whether":     fmt.Errorf("committing: %w", phases.ErrUnavailable),
-		"nothing was changed": phases.ErrNotParked,
-	} {
-		if err := unresolved("k", cause); !errors.Is(err, cause) || !strings.Contains(err.Error(), text) {
-			t.Errorf("%v becomes %v, want %q", cause, err, text)
-		}
 	}
 }
 

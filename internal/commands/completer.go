@@ -39,6 +39,9 @@ type completerHealthFlags struct {
 	AdminListen string `help:"Its admin address." default:"127.0.0.1:9091" env:"ADMIN_LISTEN"`
 }
 
+// Validate refuses nonsense as wrong usage.
+func (f *completerHealthFlags) Validate() error { return checkAddress("admin-listen", f.AdminListen) }
+
 // workFlags are those of every command that works on keys.
 type workFlags struct {
 	databaseFlags
@@ -52,7 +55,7 @@ func (f *workFlags) Validate() error {
 	if f.Connections < 1 {
 		return errors.New("--database-connections must be positive")
 	}
-	return f.check(f.stripeFlags)
+	return errors.Join(f.stripeFlags.check(), f.engineFlags.check(f.stripeFlags))
 }
 
 // workshop is what works on keys.

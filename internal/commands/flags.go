@@ -49,8 +49,28 @@ type stripeCallFlags struct {
 	Saved500After time.Duration `help:"How long after the first send an answer 500 that Stripe has saved may still turn out to have charged. Then the ride waits for a person." name:"saved-500-after" default:"1h" env:"SAVED_500_AFTER"`
 }
 
+func (f stripeFlags) check() error { return f.checkAs(f.StripeAPIKey) }
+
 func (f stripeFlags) open(log *slog.Logger, metrics prometheus.Registerer) (*rides.Stripe, error) {
+	if f.StripeAPIKey == "" {
+		return nil, fmt.Errorf("%w: --stripe-api-key (STRIPE_API_KEY) is empty", errUsage)
+	}
 	return f.openAs(f.StripeAPIKey, log, metrics)
+}
+
+// checkAs refuses as wrong usage what no Stripe can be opened with. A key that is
+// missing is left to kong, which names all flags that are missing at once.
+func (f stripeCallFlags) checkAs(key string) error {
+	switch {
+	case f.StripeTimeout <= 0:
+		return errors.New("--stripe-timeout must be longer than nothing")
+	case f.Saved500After < 0:
+		return errors.New("--saved-500-after must not be negative")
+	case key == "":
+		return nil
+	}
+	_, err := f.openAs(key, nil, nil)
+	return err
 }
 
 func (f stripeCallFlags) openAs(key string, log *slog.Logger, metrics prometheus.Registerer) (*rides.Stripe, error) {
@@ -74,12 +94,8 @@ type engineFlags struct {
 // check refuses nonsense before anything is opened.
 func (f engineFlags) check(stripe stripeFlags) error {
 	switch {
-	case stripe.StripeTimeout <= 0:
-		return errors.New("--stripe-timeout must be longer than nothing")
 	case f.Lease <= stripe.StripeTimeout:
 		return fmt.Errorf("--lease (%s) must be longer than --stripe-timeout (%s): a call to Stripe must end before its lease does", f.Lease, stripe.StripeTimeout)
-	case stripe.Saved500After < 0:
-		return errors.New("--saved-500-after must not be negative")
 	case f.BackoffInitial <= 0 || f.BackoffMax < f.BackoffInitial:
 		return errors.New("--backoff-initial must be longer than nothing, and --backoff-max at least as long")
 	case f.MaxAttempts < 1 || f.MaxInFlight < 1:

@@ -122,7 +122,7 @@ func lay(record phases.Record) (string, error) {
 type keysChangeFlags struct {
 	databaseFlags
 	keyFlags
-	By string `help:"Who decides, for the audit record." env:"USER"`
+	By string `help:"Who decides, for the audit record; your numeric user id where nothing is given." env:"USER"`
 }
 
 func (f *keysChangeFlags) run(ctx context.Context, o out, verb string) error {
@@ -144,15 +144,27 @@ func (f *keysChangeFlags) run(ctx context.Context, o out, verb string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", record.Key, err)
 	}
-	past := map[string]string{"park": "is parked: nothing happens to it before `keys retry` or `keys resolve`", "retry": "is due now: the completer takes it next"}
-	fmt.Fprintf(o.stdout, "%s of %s %s\n", record.Key, record.Account, past[verb])
+	fmt.Fprintf(o.stdout, "%s of %s %s\n", record.Key, record.Account, changed(verb, record))
 	return nil
+}
+
+// changed says what becomes of a key that was as seen. While a lease stands its
+// last worker may still be calling, and nobody else takes the key.
+func changed(verb string, seen phases.Record) string {
+	switch {
+	case verb == "park":
+		return "is parked: nothing happens to it before `keys retry` or `keys resolve`"
+	case seen.Leased && seen.LeasedUntil != nil:
+		return "is due at " + seen.LeasedUntil.UTC().Format(timeFormat) + ", when its last worker's lease ends: the completer takes it then"
+	default:
+		return "is due now: the completer takes it next"
+	}
 }
 
 type keysResolveFlags struct {
 	workFlags
 	keyFlags
-	By         string `help:"Who decides, for the audit record." env:"USER"`
+	By         string `help:"Who decides, for the audit record; your numeric user id where nothing is given." env:"USER"`
 	Charged    string `help:"The payment intent that paid this ride. It must have succeeded, for this ride, and not be refunded." xor:"decision" placeholder:"pi_…"`
 	NotCharged bool   `help:"Nothing was charged. Refused when Stripe has anything that says otherwise." xor:"decision"`
 }
@@ -161,6 +173,9 @@ type keysResolveFlags struct {
 func (f *keysResolveFlags) Validate() error {
 	if f.Charged == "" && !f.NotCharged {
 		return errors.New("say --charged pi_… or --not-charged")
+	}
+	if f.Charged != "" && !isStripeID("pi_", f.Charged) {
+		return errors.New("--charged must be Stripe's id of a payment intent: pi_…")
 	}
 	return f.workFlags.Validate()
 }

@@ -263,7 +263,8 @@ func (e *Engine) databaseTime(ctx context.Context) (time.Time, error) {
 	return now, nil
 }
 
-// observe sets the gauges that alerts look at.
+// observe sets the gauges that alerts look at, or takes them away when it can't
+// count.
 func (e *Engine) observe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
@@ -277,6 +278,7 @@ func (e *Engine) observe(ctx context.Context) error {
 		e.config.Realm,
 	).Scan(&unfinished, &parked, &oldest)
 	if err != nil {
+		e.metrics.uncounted()
 		return fmt.Errorf("counting keys: %w", unavailable(err))
 	}
 	e.metrics.counted(unfinished, parked, oldest)

@@ -2,7 +2,6 @@ package phases
 
 import (
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,12 +18,10 @@ type metrics struct {
 	steals   prometheus.Counter
 
 	// Set by the completer.
-	completed  *prometheus.CounterVec
-	reaped     prometheus.Counter
-	unfinished prometheus.Gauge
-	parkedNow  prometheus.Gauge
-	oldest     prometheus.Gauge
-	publish    func() // the gauges, once
+	completed *prometheus.CounterVec
+	reaped    prometheus.Counter
+	// Without labels, and vectors all the same: an empty one is not shown.
+	unfinished, parkedNow, oldest *prometheus.GaugeVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -57,20 +54,19 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		reaped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "phases_reaped_total", Help: "Finished keys whose answers were reaped.",
 		}),
-		unfinished: prometheus.NewGauge(prometheus.GaugeOpts{
+		unfinished: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "phases_unfinished_keys", Help: "Keys that are neither finished nor parked.",
-		}),
-		parkedNow: prometheus.NewGauge(prometheus.GaugeOpts{
+		}, nil),
+		parkedNow: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "phases_parked_keys", Help: "Keys that wait for a person.",
-		}),
-		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+		}, nil),
+		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "phases_oldest_unfinished_seconds", Help: "Age of the oldest key that is neither finished nor parked.",
-		}),
+		}, nil),
 	}
-	m.publish = func() {}
 	if registry != nil {
-		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.fenced, m.doubts, m.steals, m.completed, m.reaped)
-		m.publish = sync.OnceFunc(func() { registry.MustRegister(m.unfinished, m.parkedNow, m.oldest) })
+		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.fenced, m.doubts, m.steals,
+			m.completed, m.reaped, m.unfinished, m.parkedNow, m.oldest)
 	}
 	return m
 }
@@ -78,10 +74,19 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 // counted sets the gauges that alerts look at. A process that has counted nothing
 // shows none of them: its zeros would say that all is well.
 func (m *metrics) counted(unfinished, parked int, oldest float64) {
-	m.unfinished.Set(float64(unfinished))
-	m.parkedNow.Set(float64(parked))
-	m.oldest.Set(oldest)
-	m.publish()
+	m.unfinished.WithLabelValues().Set(float64(unfinished))
+	m.parkedNow.WithLabelValues().Set(float64(parked))
+	m.oldest.WithLabelValues().Set(oldest)
+}
+
+// uncounted takes the gauges away, because a count has failed: old values would
+// hide what has happened since. They are gone rather than NaN, for then one alert
+// on their absence tells both of a count that fails and of a completer that
+// doesn't run.
+func (m *metrics) uncounted() {
+	m.unfinished.Reset()
+	m.parkedNow.Reset()
+	m.oldest.Reset()
 }
 
 // called observes one foreign call.

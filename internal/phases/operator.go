@@ -70,8 +70,10 @@ var (
 	ErrNotParked = errors.New("the key is not parked")
 	// ErrStillLeased: the last worker may still be calling.
 	ErrStillLeased = errors.New("the last worker's lease has not ended")
-	// ErrAtRest: the key is finished, or parked already.
-	ErrAtRest = errors.New("the key is finished or parked already")
+	// ErrFinished: the key has its answer, which stays as it is.
+	ErrFinished = errors.New("the key is finished already")
+	// ErrParkedAlready: only a key that isn't parked can be parked.
+	ErrParkedAlready = errors.New("the key is parked already")
 	// ErrChanged: somebody else changed the key in the meantime.
 	ErrChanged = errors.New("the key was changed in the meantime; look at it again")
 	// ErrNoCall: the key doesn't stand before a foreign call.
@@ -161,8 +163,11 @@ func (k Keys) Park(ctx context.Context, seen Record, by string) error {
 // change runs one guarded UPDATE of a key and its audit record in one
 // transaction.
 func (k Keys) change(ctx context.Context, seen Record, action string, data map[string]string, update string) error {
-	if seen.FinishedAt != nil || action == "key.parked" && seen.ParkedReason != "" {
-		return ErrAtRest
+	switch {
+	case seen.FinishedAt != nil:
+		return ErrFinished
+	case action == "key.parked" && seen.ParkedReason != "":
+		return ErrParkedAlready
 	}
 	data["key"], data["recovery_point"] = seen.Key, seen.RecoveryPoint
 	encoded, err := json.Marshal(data)

@@ -36,8 +36,8 @@ func TestOperatorParksAKeyInHand(t *testing.T) {
 		t.Errorf("the worker moved a parked key: %+v", got)
 	}
 	b.expire(t)
-	if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrAtRest) {
-		t.Errorf("parking twice: %v, want ErrAtRest", err)
+	if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrParkedAlready) {
+		t.Errorf("parking twice: %v, want ErrParkedAlready", err)
 	}
 	if err := b.keys().Retry(t.Context(), b.show(t, "k"), "ann"); err != nil {
 		t.Fatal(err)
@@ -52,8 +52,11 @@ func TestOperatorParksAKeyInHand(t *testing.T) {
 			t.Errorf("%d audit records of %s, want 1", n, action)
 		}
 	}
-	if err := b.keys().Retry(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrAtRest) {
-		t.Errorf("retrying a finished key: %v, want ErrAtRest", err)
+	if err := b.keys().Retry(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrFinished) {
+		t.Errorf("retrying a finished key: %v, want ErrFinished", err)
+	}
+	if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrFinished) {
+		t.Errorf("parking a finished key: %v, want ErrFinished", err)
 	}
 }
 
@@ -259,8 +262,8 @@ func TestNoDetourLeadsToADecisionDuringACall(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrAtRest) {
-			t.Errorf("parking a parked key: %v, want ErrAtRest", err)
+		if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrParkedAlready) {
+			t.Errorf("parking a parked key: %v, want ErrParkedAlready", err)
 		}
 		if _, err := b.engine.Resolve(t.Context(), b.show(t, "k"), "ann", "not booked", notBooked); !errors.Is(err, phases.ErrStillLeased) {
 			t.Errorf("resolving during the call: %v, want ErrStillLeased", err)

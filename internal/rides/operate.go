@@ -29,7 +29,7 @@ func (d Desk) ResolveCharged(ctx context.Context, seen phases.Record, by, intent
 		return phases.Result{}, fmt.Errorf("verifying %s at Stripe: %w", intent, err)
 	}
 	if charge.Status != ChargeSucceeded {
-		return phases.Result{}, fmt.Errorf("%s did not pay this ride: %s %s", intent, charge.Status, charge.Detail)
+		return phases.Result{}, fmt.Errorf("%s did not pay this ride: %s", intent, charge.Detail)
 	}
 	return d.Engine.ResolveResult(ctx, seen, by, "charged "+intent, charge)
 }

@@ -226,8 +226,9 @@ type Intent struct {
 	// Amount is what was received, in the currency's minor unit.
 	Amount   int64
 	Currency string
-	// Succeeded tells that the card was charged, Refunded that some of it was given back since.
-	Succeeded, Refunded bool
+	// Succeeded tells that the card was charged, Refunded that some of it was given back since, RefundedInFull that all
+	// of it was.
+	Succeeded, Refunded, RefundedInFull bool
 }
 
 // Intents hands every page of the payment intents that Stripe made since a time to read, the newest first. Either all
@@ -242,7 +243,8 @@ func (s *Stripe) Intents(ctx context.Context, since time.Time, read func([]Inten
 			i := readIntent(pi)
 			intents = append(intents, Intent{
 				ID: i.id, Charge: i.chargeID, Account: i.accountID, Ride: i.rideID, Operation: i.operation,
-				Amount: i.received, Currency: i.currency, Succeeded: i.status == "succeeded", Refunded: i.refunded,
+				Amount: i.received, Currency: i.currency,
+				Succeeded: i.status == "succeeded", Refunded: i.refunded, RefundedInFull: i.refundedInFull,
 			})
 		}
 		return read(intents)

@@ -1,9 +1,12 @@
 package rides
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,7 +78,8 @@ func (o observation) subject() string {
 
 // VerifyCharged reads the payment intent that an operator names as the charge of form. It returns a Charge that
 // succeeded only if the intent has form's amount, currency, customer, ride, account and operation, succeeded, and
-// was neither refunded nor disputed; any other Charge says what it is instead. The time-out is that of Charge.
+// was neither refunded nor disputed; the Detail of any other Charge says in plain words what is wrong with it. The
+// time-out is that of Charge.
 func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID string) (Charge, error) {
 	if !strings.HasPrefix(intentID, "pi_") || stripeWord(intentID) != intentID {
 		return Charge{}, errors.New("a payment intent's id begins with pi_")
@@ -86,7 +90,44 @@ func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID st
 	o.settled = true
 	row := rowFor(readRows(), o)
 	s.meters.judged(o.call, row.name)
-	return row.report(o, s.saved500After)
+	charge, err := row.report(o, s.saved500After)
+	if err == nil && charge.Status != ChargeSucceeded {
+		charge.Detail = o.unpaid(intentID, form)
+	}
+	return charge, err
+}
+
+// unpaid says why the intent id, which was read, did not pay for form: everything in which it differs from what did.
+func (o observation) unpaid(id string, form ChargeForm) string {
+	switch {
+	case o.refused(http.StatusNotFound):
+		return "Stripe knows no payment intent " + id
+	case !o.object():
+		return o.text()
+	}
+	var wrong []string
+	for _, field := range []struct{ name, is, want string }{
+		{"id", o.intent.id, id},
+		{"amount", strconv.FormatInt(o.intent.amount, 10), strconv.FormatInt(form.Amount(), 10)},
+		{"currency", o.intent.currency, form.Currency()},
+		{"customer", o.intent.customer, form.Customer()},
+		{"account", o.intent.accountID, form.AccountID()},
+		{"ride", o.intent.rideID, form.RideID()},
+		{"operation", o.intent.operation, form.Operation()},
+		{"status", o.intent.status, "succeeded"},
+		{"amount received", strconv.FormatInt(o.intent.received, 10), strconv.FormatInt(form.Amount(), 10)},
+	} {
+		if field.is != field.want {
+			wrong = append(wrong, fmt.Sprintf("its %s is %s, not %s", field.name, cmp.Or(stripeWord(field.is), "empty"), field.want))
+		}
+	}
+	if o.intent.refunded {
+		wrong = append(wrong, "it was refunded")
+	}
+	if o.intent.disputed {
+		wrong = append(wrong, "it was disputed")
+	}
+	return cmp.Or(strings.Join(wrong, "; "), "its charge was not paid")
 }
 
 // A ChargePossibleError names a payment intent that has charged the card, or may yet.

@@ -144,6 +144,33 @@ func TestStripeVerifyCharged(t *testing.T) {
 	}
 }
 
+// TestStripeVerifyChargedSaysWhy: an operator sees what is wrong with the intent, and not only that something is.
+func TestStripeVerifyChargedSaysWhy(t *testing.T) {
+	t.Parallel()
+	for detail, read := range map[string]http.HandlerFunc{
+		"Stripe knows no payment intent pi_1": answerProblem(404, "invalid_request_error", "resource_missing", nil),
+		"its amount is 1, not 2350":           answerOK(expandedWith(stripeObject{"amount": 1}, nil)),
+		"its currency is eur, not usd":        answerOK(expandedWith(stripeObject{"currency": "eur"}, nil)),
+		"its customer is cus_2, not cus_1":    answerOK(expandedWith(stripeObject{"customer": "cus_2"}, nil)),
+		"its status is requires_payment_method, not succeeded; its amount received is 0, not 2350": answerOK(failedIntent(nil)),
+		"it was refunded": answerOK(expandedWith(nil, stripeObject{"amount_refunded": 1})),
+		"it was disputed": answerOK(expandedWith(nil, stripeObject{"disputed": true})),
+		"its account is acct_2, not acct_1; its ride is ride_2, not ride_1; its operation is 0123, not " + stageSent().Form.Operation(): answerOK(expandedWith(stripeObject{"metadata": foreignMetadata()}, nil)),
+		"its operation is empty, not " + stageSent().Form.Operation():                                                                   answerOK(expandedWith(stripeObject{"metadata": stripeObject{"account_id": "acct_1", "ride_id": "ride_1"}}, nil)),
+		"its customer is (unreadable), not cus_1":                                                                                       answerOK(expandedWith(stripeObject{"customer": "a secret: sk_test_x"}, nil)),
+	} {
+		t.Run(detail, func(t *testing.T) {
+			t.Parallel()
+			client, _ := newStage(t, map[string][]http.HandlerFunc{routeRead: {read}}).client(t, nil)
+			charge, err := client.VerifyCharged(t.Context(), stageSent().Form, "pi_1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantEqual(t, "detail", detail, charge.Detail)
+		})
+	}
+}
+
 func TestStripeVerifyNotCharged(t *testing.T) {
 	t.Parallel()
 	ours := answerPage(false, intentWith(nil))

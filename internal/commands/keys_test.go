@@ -1,0 +1,94 @@
+package commands
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// TestTheOperatorsTool walks through a key's stay on the operator's desk.
+func TestTheOperatorsTool(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+	api := s.start(t, "api")
+	if a := s.hail(api, "k"); a.status != 503 {
+		t.Fatalf("got %d %v", a.status, a.err)
+	}
+	if out := s.must(t, "completer", "keys", "list", "--unfinished"); !strings.Contains(out, "ride_created") || !strings.Contains(out, "due ") {
+		t.Errorf("keys list: %s", out)
+	}
+	if out := s.must(t, "completer", "keys", "park", "k"); !strings.Contains(out, "is parked") {
+		t.Errorf("keys park: %s", out)
+	}
+	if a := s.hail(api, "k"); a.status != 409 || !strings.Contains(a.body, "payment_under_review") {
+		t.Errorf("a parked key gives %d %s", a.status, a.body)
+	}
+	var shown struct {
+		ParkedReason string `json:"parked_reason"`
+		ForeignForm  string `json:"foreign_form"`
+	}
+	if err := json.Unmarshal([]byte(s.must(t, "completer", "keys", "show", "k", "--json")), &shown); err != nil || shown.ParkedReason != "operator" || shown.ForeignForm == "" {
+		t.Errorf("keys show: %+v %v", shown, err)
+	}
+	if code, _, stderr := s.run(t, "completer", "keys", "resolve", "k", "--not-charged"); code != 1 || !strings.Contains(stderr, "nothing was changed") || !strings.Contains(stderr, "pi_") {
+		t.Errorf("resolving a charged key as not charged: exit %d: %s", code, stderr)
+	}
+	if code, _, stderr := s.run(t, "completer", "keys", "resolve", "k", "--charged=pi_nobodys"); code != 1 || !strings.Contains(stderr, "Stripe knows no payment intent pi_nobodys") {
+		t.Errorf("resolving with an intent that Stripe doesn't know: exit %d: %s", code, stderr)
+	}
+	intent := s.fake.PaymentIntents()[0].ID
+	if out := s.must(t, "completer", "keys", "resolve", "k", "--charged="+intent); !strings.Contains(out, "finished with 201") {
+		t.Errorf("keys resolve: %s", out)
+	}
+	if a := s.hail(api, "k"); a.status != 201 || !strings.Contains(a.body, intent) {
+		t.Errorf("the resolved key gives %d %s", a.status, a.body)
+	}
+	if n := number(t, s, `SELECT count(*) FROM audit_records WHERE action IN ('key.parked', 'key.resolved') AND data->>'by' = 'ann'`); n != 2 {
+		t.Errorf("%d audit records, want 2", n)
+	}
+	for _, verb := range []string{"retry", "park"} {
+		if code, _, stderr := s.run(t, "completer", "keys", verb, "k"); code != 1 || stderr != "completer: k: the key is finished already\n" {
+			t.Errorf("keys %s of a finished key: exit %d: %s", verb, code, stderr)
+		}
+	}
+	s.once(t)
+}
+
+// TestRetrySaysWhen: a key whose lease still stands is not due before its end.
+func TestRetrySaysWhen(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+	api := s.start(t, "api")
+	if a := s.hail(api, "k"); a.status != 503 {
+		t.Fatalf("got %d %v", a.status, a.err)
+	}
+	s.must(t, "completer", "keys", "park", "k")
+	s.exec(t, `UPDATE idempotency_keys SET leased_until = '2100-01-02T03:04:05Z'`)
+	if out := s.must(t, "completer", "keys", "retry", "k"); !strings.Contains(out, "due at 2100-01-02T03:04:05Z") {
+		t.Errorf("a key under a lease: %s", out)
+	}
+	s.exec(t, `UPDATE idempotency_keys SET leased_until = now()`)
+	if out := s.must(t, "completer", "keys", "retry", "k"); !strings.Contains(out, "is due now") {
+		t.Errorf("a key without one: %s", out)
+	}
+}
+
+// TestUnresolved: when the database was lost during a decision, nobody is told that nothing was changed.
+func TestUnresolved(t *testing.T) {
+	t.Parallel()
+	for text, cause := range map[string]error{
+		"unclear whether":     fmt.Errorf("committing: %w", phases.ErrUnavailable),
+		"nothing was changed": phases.ErrNotParked,
+	} {
+		if err := unresolved("k", cause); !errors.Is(err, cause) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v becomes %v, want %q", cause, err, text)
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package phases_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// TestGaugesGoWhenACountFails: old numbers would hide what has happened since.
+func TestGaugesGoWhenACountFails(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	registry := prometheus.NewRegistry()
+	engine := b.newEngine(t, nil, func(c *phases.Config) { c.Metrics = registry })
+	if got := gauges(t, registry); got != 0 {
+		t.Errorf("%d gauges are shown before anything was counted", got)
+	}
+	for _, step := range []struct {
+		name, sql string
+		want      int
+	}{
+		{"a count", `SELECT`, 3},
+		{"a count that fails", `ALTER TABLE idempotency_keys RENAME TO elsewhere`, 0},
+		{"the next one", `ALTER TABLE elsewhere RENAME TO idempotency_keys`, 3},
+	} {
+		b.exec(t, step.sql)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); b.completer(engine).Run(ctx) }() // it counts as it starts
+		deadline := time.Now().Add(10 * time.Second)
+		for gauges(t, registry) != step.want && time.Now().Before(deadline) {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if got := gauges(t, registry); got != step.want {
+			t.Errorf("after %s %d gauges are shown, want %d", step.name, got, step.want)
+		}
+		stop()
+		<-done
+	}
+}
+
+// gauges counts the shown ones of those that alerts look at.
+func gauges(t *testing.T, registry *prometheus.Registry) int {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := 0
+	for _, family := range families {
+		if slices.Contains([]string{"phases_unfinished_keys", "phases_parked_keys", "phases_oldest_unfinished_seconds"}, family.GetName()) {
+			shown++
+		}
+	}
+	return shown
+}
