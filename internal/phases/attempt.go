@@ -201,6 +201,9 @@ func (a *attempt) apply(end ending) {
 func (a *attempt) adopt(r *row, froze bool) {
 	a.epoch, a.failures = r.epoch, r.failures
 	a.key = r.public()
+	if a.request != nil {
+		a.key.RequestID = a.request.RequestID
+	}
 	a.sent = sent{
 		key: deref(r.foreignKey), form: deref(r.foreignForm), ref: deref(r.foreignRef),
 		firstSentAt: deref(r.firstSentAt), findReason: deref(r.findReason), findUntil: deref(r.findUntil),

@@ -9,7 +9,8 @@ type Key struct {
 	// queues names the account.
 	Account string
 	Key     string
-	// RequestID names the request that made the key.
+	// RequestID names the request that the attempt runs for. Where no client
+	// waits, as with the completer, it names the one that made the key.
 	RequestID string
 	// Params is the request's canonical form, as it was stored when the key was
 	// claimed first.

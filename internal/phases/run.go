@@ -11,7 +11,8 @@ import (
 type Request struct {
 	// Account and Key name the request for ever.
 	Account, Key string
-	// RequestID names this very arrival of it.
+	// RequestID names this very arrival of it, and is what the phases see that
+	// run for it. The row keeps the one that made the key.
 	RequestID string
 	// Method and Path are stored for people to read.
 	Method, Path string
@@ -28,7 +29,8 @@ type Request struct {
 	// before anything is written, so that a refused request consumes no key.
 	Check func() error
 	// Async asks for Result.Pending as soon as a foreign call is next, with the
-	// rest done in the background.
+	// rest done in the background. A key that exists and is unfinished is Pending
+	// also while this process may not take it.
 	Async bool
 	// Known are values that the phases would otherwise have to read; see Known.
 	Known []any
@@ -123,16 +125,30 @@ func (e *Engine) start(ctx context.Context, flow Flow, request *Request) (Result
 func (e *Engine) takeOver(ctx context.Context, found *reading, request *Request) (Result, error) {
 	flow, ok := e.flows[flowID{found.flow, found.version}]
 	if !ok || found.realm != e.config.Realm {
-		return Result{}, ErrUnknownVersion
+		return untaken(found, request, ErrUnknownVersion)
 	}
 	leave, err := e.enter()
 	if err != nil {
-		return Result{}, err
+		return untaken(found, request, err)
 	}
 	a := newAttempt(e, flow, request)
-	return e.drive(ctx, a, leave, func(ctx context.Context) (ending, error) {
+	result, err := e.drive(ctx, a, leave, func(ctx context.Context) (ending, error) {
 		return ending{kind: endAdvanced, point: found.point}, a.steal(ctx, &found.row)
 	})
+	if errors.Is(err, ErrInUse) {
+		return untaken(found, request, err)
+	}
+	return result, err
+}
+
+// untaken answers from a row that is unfinished and not parked, and that this
+// request doesn't get hold of. Who asked for Async asked how it stands, and it
+// goes on by itself whoever takes it; who didn't learns why it was refused.
+func untaken(found *reading, request *Request, refusal error) (Result, error) {
+	if request.Async {
+		return Result{Pending: true, Key: found.public()}, nil
+	}
+	return Result{}, refusal
 }
 
 // drive claims the key and runs the attempt to its end, or, for an asynchronous
@@ -190,7 +206,7 @@ func (e *Engine) fenced(ctx context.Context, a *attempt) (Result, error) {
 	if err != nil || result != nil {
 		return deref(result), err
 	}
-	return Result{}, fmt.Errorf("%w: the key was taken over and given back", ErrUnavailable)
+	return untaken(found, a.request, fmt.Errorf("%w: the key was taken over and given back", ErrUnavailable))
 }
 
 // detach returns a context that the caller's end does not end: the client does

@@ -2,6 +2,7 @@ package rides
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,25 +28,19 @@ const (
 // createRide answers POST /v1/rides. The order of the checks is part of the contract: a refused request consumes no
 // key, and what a key was answered once it is answered always.
 func (s *Service) createRide(w http.ResponseWriter, r *http.Request) error {
-	x := visitOf(r.Context())
-	key, keyErr := ParseIdempotencyKey(r.Header)
-	if keyErr == nil {
-		x.key = key
-		w.Header().Set("Idempotency-Key", key)
-	}
 	params, err := readJSON(w, r)
 	if err != nil {
 		return err
 	}
-	if keyErr != nil {
-		return keyErr
+	key, err := ParseIdempotencyKey(r.Header)
+	if err != nil {
+		return err
 	}
 	async := prefersAsync(r.Header)
 	result, err := s.engine.Run(r.Context(), s.hail, s.request(r, key, params, async))
 	if err != nil {
 		return err
 	}
-	x.replayed = result.Replayed
 	if result.Pending {
 		return s.accepted(w, r, result.Key)
 	}
@@ -87,8 +82,23 @@ func (s *Service) checkRide(params []byte) error {
 	return nil
 }
 
+// keyed is for routes that need an Idempotency-Key: every answer of theirs echoes it, refusals included, so that a
+// client can tell which of its requests was answered. What has the wrong form is not echoed; the route itself refuses
+// it, after the checks that come first.
+func keyed(next handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if key, err := ParseIdempotencyKey(r.Header); err == nil {
+			visitOf(r.Context()).key = key
+			w.Header().Set("Idempotency-Key", key)
+		}
+		return next(w, r)
+	}
+}
+
 // answer writes a definitive answer: the stored status, headers and bytes, whoever computed them.
 func answer(w http.ResponseWriter, r *http.Request, result phases.Result) error {
+	x := visitOf(r.Context())
+	x.replayed, x.code = result.Replayed, storedCode(result.Answer)
 	for name, value := range result.Answer.Headers {
 		w.Header().Set(name, value)
 	}
@@ -97,6 +107,18 @@ func answer(w http.ResponseWriter, r *http.Request, result phases.Result) error 
 	}
 	write(w, r, result.Answer.Status, result.Answer.Body)
 	return nil
+}
+
+// storedCode is the code of an answer that is a problem, else "". It is read off the stored bytes, which another
+// release may have written and which are what the client sees.
+func storedCode(stored phases.Answer) Code {
+	var problem struct {
+		Code Code `json:"code"`
+	}
+	if stored.Headers["Content-Type"] != ProblemType || json.Unmarshal(stored.Body, &problem) != nil {
+		return ""
+	}
+	return problem.Code
 }
 
 // accepted writes 202: the ride goes on by itself (RFC 7240, section 4.1).

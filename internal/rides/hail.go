@@ -186,7 +186,7 @@ func declined(charge Charge) Problem {
 	return problem
 }
 
-// refuse finishes a key with a problem, which keeps the id of the request that made the key, for ever.
+// refuse finishes a key with a problem, which keeps for ever the id of the request that got it first.
 func refuse(key phases.Key, problem Problem) phases.Outcome {
 	problem.RequestID = key.RequestID
 	return phases.Finish(problem.Status, map[string]string{"Content-Type": ProblemType}, problem.Encode())

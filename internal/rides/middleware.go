@@ -31,14 +31,16 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 
 // visit is what the log says about one request, filled in on its way.
 type visit struct {
-	requestID string
-	route     string
-	account   string
-	key       string
-	replayed  bool
-	code      Code
-	cause     error
-	status    int
+	requestID      string
+	traceabilityID string
+	traceID        string
+	route          string
+	account        string
+	key            string
+	replayed       bool
+	code           Code
+	cause          error
+	status         int
 }
 
 type visitKey struct{}
@@ -55,8 +57,14 @@ func visitOf(ctx context.Context) *visit {
 func (s *Service) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The id is ours: one that a client could choose would name other people's requests in our log.
-		x := &visit{requestID: "req_" + strings.ReplaceAll(uuid.Must(uuid.NewV7()).String(), "-", "")}
+		x := &visit{
+			requestID:      "req_" + strings.ReplaceAll(uuid.Must(uuid.NewV7()).String(), "-", ""),
+			traceabilityID: traceabilityID(r.Header), traceID: traceID(r.Header),
+		}
 		w.Header().Set("Request-Id", x.requestID)
+		if x.traceabilityID != "" {
+			w.Header().Set("X-Traceability-Id", x.traceabilityID)
+		}
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		start := time.Now()
@@ -75,14 +83,16 @@ func (s *Service) logVisit(r *http.Request, x *visit, took time.Duration) {
 		slog.String("request_id", x.requestID), slog.String("method", r.Method), slog.String("path", r.URL.Path),
 		slog.Int("status", x.status), slog.Float64("seconds", took.Seconds()),
 	}
-	if x.account != "" {
-		attrs = append(attrs, slog.String("account", x.account))
+	for _, attr := range []slog.Attr{
+		slog.String("account", x.account), slog.String("code", string(x.code)),
+		slog.String("traceability_id", x.traceabilityID), slog.String("trace_id", x.traceID),
+	} {
+		if attr.Value.String() != "" {
+			attrs = append(attrs, attr)
+		}
 	}
 	if x.key != "" {
 		attrs = append(attrs, slog.String("key", x.key), slog.Bool("replayed", x.replayed))
-	}
-	if x.code != "" {
-		attrs = append(attrs, slog.String("code", string(x.code)))
 	}
 	level := slog.LevelInfo
 	if x.status >= http.StatusInternalServerError && x.cause != nil {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -176,14 +177,12 @@ func (q *rideQuery) set(name string, given []string) string {
 }
 
 // isText tells whether a value can be an id or a key at all; Postgres takes no NUL and no broken UTF-8.
-func isText(value string) bool {
-	printable := func(c byte) bool { return c >= 0x20 && c <= 0x7E }
-	for i := range len(value) {
-		if !printable(value[i]) {
-			return false
-		}
-	}
-	return value != "" && len(value) <= maxKeyLength
+func isText(value string) bool { return isPrintable(value, maxKeyLength) }
+
+// isPrintable tells whether a value has 1 to most characters, all of them printable ASCII.
+func isPrintable(value string, most int) bool {
+	outside := func(char rune) bool { return char < 0x20 || char > 0x7E }
+	return value != "" && len(value) <= most && !strings.ContainsFunc(value, outside)
 }
 
 func ok(w http.ResponseWriter, r *http.Request, value any) error {

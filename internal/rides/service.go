@@ -99,7 +99,7 @@ func (s *Service) Handler() http.Handler {
 		router.Method(method, "/v1/rides", s.handle(s.authenticated(s.listRides)))
 		router.Method(method, "/v1/rides/{id}", s.handle(s.authenticated(s.getRide)))
 	}
-	router.Post("/v1/rides", s.handle(s.authenticated(s.createRide)))
+	router.Post("/v1/rides", s.handle(keyed(s.authenticated(s.createRide))))
 	return s.observe(router)
 }
 

@@ -592,7 +592,7 @@ func TestHead(t *testing.T) {
 			t.Errorf("%s: a body of %d bytes, %v", path, len(body), err)
 		}
 		got := w.send(t, call{method: "GET", path: path, as: w.visa})
-		if response.StatusCode != 200 || response.Header.Get("Content-Type") != "application/json" || response.ContentLength != int64(len(got.body)) {
+		if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "application/json" || response.ContentLength != int64(len(got.body)) {
 			t.Errorf("%s: %d, %q, length %d; GET has %d bytes", path, response.StatusCode,
 				response.Header.Get("Content-Type"), response.ContentLength, len(got.body))
 		}

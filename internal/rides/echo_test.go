@@ -1,0 +1,65 @@
+package rides
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/wire"
+)
+
+// TestTheKeyIsEchoedOnEveryAnswer: also on those that are given before anybody looks at the key. The key comes back
+// unquoted, and only where its form is right.
+func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	line := wire.NewPostgres()
+	lame := w.openOffice(t, line)
+	line.Plan(func(int, []byte) wire.Fault { return wire.Fault{Kind: wire.CutBefore} })
+	hail := func(key string, as Credentials, body string) call {
+		return call{method: "POST", path: "/v1/rides", key: key, as: as, body: body}
+	}
+	for name, test := range map[string]struct {
+		office *office
+		call   call
+		status int
+		code   Code
+		echo   string
+	}{
+		"401 without an API key":        {w.office, hail("k", Credentials{}, aRide), 401, CodeUnauthenticated, "k"},
+		"401 with a quoted key":         {w.office, hail(`"k k"`, Credentials{}, aRide), 401, CodeUnauthenticated, "k k"},
+		"401 with a malformed key":      {w.office, hail(`"k`, Credentials{}, aRide), 401, CodeUnauthenticated, ""},
+		"401 with a key of 256":         {w.office, hail(strings.Repeat("k", 256), Credentials{}, aRide), 401, CodeUnauthenticated, ""},
+		"503 of the API key's look-up":  {lame, hail("k", w.visa, aRide), 503, CodeUnavailable, "k"},
+		"400 of the body":               {w.office, hail("k", w.visa, `{`), 400, CodeInvalidJSON, "k"},
+		"422 of the parameters":         {w.office, hail("k", w.visa, `{}`), 422, CodeInvalidParameters, "k"},
+		"400 of the key":                {w.office, hail("k,k", w.visa, aRide), 400, CodeIdempotencyKeyInvalid, ""},
+		"not on a route without a key":  {w.office, call{method: "GET", path: "/v1/rides", key: "k", as: w.visa}, 200, "", ""},
+		"nor where there is no route":   {w.office, call{method: "POST", path: "/v1/boats", key: "k", as: w.visa}, 404, CodeNotFound, ""},
+		"nor for a method that is none": {w.office, call{method: "DELETE", path: "/v1/rides", key: "k", as: w.visa}, 405, CodeMethodNotAllowed, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := test.office.send(t, test.call).must(t, test.status, test.code)
+			if got := r.header.Get("Idempotency-Key"); got != test.echo {
+				t.Errorf("the key is echoed as %q, want %q", got, test.echo)
+			}
+		})
+	}
+}
+
+// TestNothingIsInjectedByAKey: what no HTTP client sends, a handler may still be given.
+func TestNothingIsInjectedByAKey(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	for _, key := range []string{"k\r\nSet-Cookie: a=b", "\"k\r\nSet-Cookie: a=b\"", "k\x00", "k\x7f", "é"} {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, ridesRoute, http.NoBody)
+		request.Header.Set("Idempotency-Key", key)
+		recorder := httptest.NewRecorder()
+		w.service.Handler().ServeHTTP(recorder, request)
+		if got, ok := recorder.Header()["Idempotency-Key"]; ok || recorder.Code != http.StatusUnauthorized {
+			t.Errorf("%q: got %d and the echo %q", key, recorder.Code, got)
+		}
+	}
+}

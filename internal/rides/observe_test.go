@@ -1,0 +1,179 @@
+package rides
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// A counter is a town whose requests are asked for at the handler itself: when an answer is there, so are its line in
+// the log and its count.
+type counter struct {
+	*town
+	handler  http.Handler
+	log      *bytes.Buffer
+	registry *prometheus.Registry
+}
+
+func newCounter(t *testing.T) *counter {
+	t.Helper()
+	c := &counter{town: newTown(t), log: &bytes.Buffer{}, registry: prometheus.NewRegistry()}
+	c.handler = NewService(Config{
+		Pool: c.pool, Engine: c.engine, Stripe: c.office.stripe, MaxFare: 50_000,
+		Logger: slog.New(slog.NewJSONHandler(c.log, nil)), Metrics: c.registry,
+	}).Handler()
+	return c
+}
+
+// ask makes one request and returns its answer and its line in the log.
+func (c *counter) ask(t *testing.T, asked call) (reply, map[string]any) {
+	t.Helper()
+	request := httptest.NewRequestWithContext(t.Context(), asked.method, asked.path, strings.NewReader(asked.body))
+	request.Header.Set("Authorization", "Bearer "+asked.as.APIKey.Reveal())
+	request.Header.Set("Content-Type", "application/json")
+	if asked.key != "" {
+		request.Header.Set("Idempotency-Key", asked.key)
+	}
+	maps.Copy(request.Header, asked.header)
+	recorder := httptest.NewRecorder()
+	c.log.Reset()
+	c.handler.ServeHTTP(recorder, request)
+	r := reply{status: recorder.Code, header: recorder.Header(), body: recorder.Body.String()}
+	r.check(t)
+	var line map[string]any
+	if err := json.Unmarshal(c.log.Bytes(), &line); err != nil {
+		t.Fatalf("the log has %q: %v", c.log, err)
+	}
+	return r, line
+}
+
+// counted is how many answers of POST /v1/rides were counted with a status and a code.
+func (c *counter) counted(t *testing.T, status string, code Code) int {
+	t.Helper()
+	families, err := c.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, label := range metric.GetLabel() {
+				labels[label.GetName()] = label.GetValue()
+			}
+			want := map[string]string{"route": "POST /v1/rides", "status": status, "code": string(code)}
+			if family.GetName() == "rides_http_requests_total" && maps.Equal(labels, want) {
+				return int(metric.GetCounter().GetValue())
+			}
+		}
+	}
+	return 0
+}
+
+// TestStoredRefusalsAreToldApart: which 402 an answer was shows in the metrics and in the log, for the first answer
+// and for its replay.
+func TestStoredRefusalsAreToldApart(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	c.exec(t, `UPDATE accounts SET payment_method = 'pm_card_authenticationRequired' WHERE id = $1`, c.second.AccountID)
+	hail := func(as Credentials, key string) call {
+		return call{method: "POST", path: "/v1/rides", body: aRide, key: key, as: as}
+	}
+	c.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
+	c.ask(t, hail(c.visa, "resolved"))
+	if err := (phases.Keys{Pool: c.pool}).Park(t.Context(), c.key(t, c.visa, "resolved"), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	desk := Desk{Engine: c.engine, Stripe: c.office.stripe}
+	if _, err := desk.ResolveNotCharged(t.Context(), c.key(t, c.visa, "resolved"), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	for code, asked := range map[Code]call{
+		CodeCardDeclined:           hail(c.declined, "k"),
+		CodeAuthenticationRequired: hail(c.second, "k"),
+		CodePaymentFailed:          hail(c.visa, "resolved"),
+	} {
+		for n := 1; n <= 2; n++ {
+			r, line := c.ask(t, asked)
+			r.must(t, 402, code)
+			if line["code"] != string(code) {
+				t.Errorf("answer %d with %s is logged as %v", n, code, line)
+			}
+			if got := c.counted(t, "402", code); got != n {
+				t.Errorf("%d answers with %s are counted as %d", n, code, got)
+			}
+		}
+	}
+	for n := 1; n <= 2; n++ {
+		r, line := c.ask(t, hail(c.visa, "charged"))
+		r.must(t, 201, "")
+		if code, ok := line["code"]; ok || c.counted(t, "201", "") != n {
+			t.Errorf("a ride has the code %v and is counted %d times", code, c.counted(t, "201", ""))
+		}
+	}
+}
+
+func TestTraceHeaders(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	parent := func(version, trace, span, flags string) http.Header {
+		return http.Header{"Traceparent": {version + "-" + trace + "-" + span + "-" + flags}}
+	}
+	own := func(values ...string) http.Header { return http.Header{"X-Traceability-Id": values} }
+	const span = "00f067aa0ba902b7"
+	for name, test := range map[string]struct {
+		header         http.Header
+		traceabilityID string
+		traceID        string
+	}{
+		"neither":                      {header: http.Header{}},
+		"an id":                        {header: own("order 7/~"), traceabilityID: "order 7/~"},
+		"an id of 128":                 {header: own(strings.Repeat("a", 128)), traceabilityID: strings.Repeat("a", 128)},
+		"an id of 129":                 {header: own(strings.Repeat("a", 129))},
+		"an empty id":                  {header: own("")},
+		"two ids":                      {header: own("a", "b")},
+		"an id with a tab":             {header: own("a\tb")},
+		"an id with a DEL":             {header: own("a\x7f")},
+		"an id beyond ASCII":           {header: own("é")},
+		"an id that breaks the line":   {header: own("a\r\nSet-Cookie: b=c")},
+		"a trace":                      {header: parent("00", trace, span, "01"), traceID: trace},
+		"an unsampled trace":           {header: parent("00", trace, span, "00"), traceID: trace},
+		"a trace of another version":   {header: parent("01", trace, span, "01")},
+		"a trace of version ff":        {header: parent("ff", trace, span, "01")},
+		"a trace of zeroes":            {header: parent("00", strings.Repeat("0", 32), span, "01")},
+		"a span of zeroes":             {header: parent("00", trace, strings.Repeat("0", 16), "01")},
+		"a trace in capitals":          {header: parent("00", strings.ToUpper(trace), span, "01")},
+		"a span that is not hex":       {header: parent("00", trace, "00f067aa0ba902bg", "01")},
+		"flags that are not hex":       {header: parent("00", trace, span, "0x")},
+		"a trace of 31":                {header: parent("00", trace[1:], span+"0", "01")},
+		"a trace with a fifth field":   {header: parent("00", trace, span, "01-0")},
+		"a trace with a dash too many": {header: parent("00", trace, span[1:], "-01")},
+		"two traces":                   {header: http.Header{"Traceparent": {"00-" + trace + "-" + span + "-01", "00-" + trace + "-" + span + "-01"}}},
+	} {
+		// Not in sub-tests of their own: they share one log.
+		r, line := c.ask(t, call{method: "GET", path: "/v1/rides", as: c.visa, header: test.header})
+		r.must(t, 200, "")
+		if got := r.header.Values("X-Traceability-Id"); strings.Join(got, "|") != test.traceabilityID {
+			t.Errorf("%s: the id is echoed as %q, want %q", name, got, test.traceabilityID)
+		}
+		for attr, want := range map[string]string{"traceability_id": test.traceabilityID, "trace_id": test.traceID} {
+			if got, ok := line[attr]; ok != (want != "") || ok && got != want {
+				t.Errorf("%s: %s is logged as %v, want %q", name, attr, got, want)
+			}
+		}
+	}
+	refused := call{method: "POST", path: "/v1/rides", header: own("order 7")}
+	if r := c.send(t, refused).must(t, 401, CodeUnauthenticated); r.header.Get("X-Traceability-Id") != "order 7" {
+		t.Errorf("a refusal echoes %q", r.header.Get("X-Traceability-Id"))
+	}
+}

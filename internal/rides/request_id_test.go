@@ -1,0 +1,112 @@
+package rides
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/wire"
+)
+
+// checkReplay checks that a key's answer is replayed, with the id of the request that got it first in its body and
+// one of its own in its header.
+func (w *town) checkReplay(t *testing.T, key, first string) {
+	t.Helper()
+	r := w.hailAs(t, w.declined, key).must(t, 402, CodeCardDeclined)
+	if r.header.Get("Idempotent-Replayed") != "true" || r.problem.RequestID != first || r.header.Get("Request-Id") == first {
+		t.Errorf("the replay has the id %s in its body and %s in its header, want %s and a new one (%v)",
+			r.problem.RequestID, r.header.Get("Request-Id"), first, r.header)
+	}
+}
+
+// TestAFirstProblemNamesItsOwnRequest: only a replay has another request's id in its body. So a 402 that a retry
+// brings about has that retry's, and one for which nobody waited has that of the request that made the key.
+func TestAFirstProblemNamesItsOwnRequest(t *testing.T) {
+	t.Parallel()
+	for name, settings := range map[string][]setting{"fused": nil, "stepwise": {stepwise}} {
+		abandon := func(t *testing.T) (w *town, maker string) {
+			t.Helper()
+			w = newTown(t, settings...)
+			w.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
+			return w, w.hailAs(t, w.declined, "k").must(t, 503, CodePaymentProcessorUnavailable).problem.RequestID
+		}
+
+		t.Run(name+", a retry", func(t *testing.T) {
+			t.Parallel()
+			w, maker := abandon(t)
+			r := w.hailAs(t, w.declined, "k").must(t, 402, CodeCardDeclined)
+			checkID(t, r)
+			if r.header.Get("Idempotent-Replayed") != "" || r.problem.RequestID == maker {
+				t.Errorf("the first 402 has the id of the request that made the key, or is a replay: %v, %s", r.header, r.body)
+			}
+			w.checkReplay(t, "k", r.header.Get("Request-Id"))
+		})
+
+		t.Run(name+", an async retry", func(t *testing.T) {
+			t.Parallel()
+			w, _ := abandon(t)
+			async := call{method: "POST", path: "/v1/rides", body: aRide, key: "k", as: w.declined, header: http.Header{"Prefer": {"respond-async"}}}
+			id := w.send(t, async).must(t, 202, "").header.Get("Request-Id")
+			waitFor(t, func() bool { return w.key(t, w.declined, "k").FinishedAt != nil })
+			w.checkReplay(t, "k", id)
+		})
+
+		t.Run(name+", the completer", func(t *testing.T) {
+			t.Parallel()
+			w, maker := abandon(t)
+			w.expire(t)
+			if counts := w.complete(t); counts.Finished != 1 {
+				t.Fatalf("the completer did %+v", counts)
+			}
+			w.checkReplay(t, "k", maker)
+		})
+	}
+}
+
+// TestARetrysProblemSurvivesEveryCut: whichever message of a retry is lost, or its answer, each 402 has the id of its own
+// request, unless it is a replay; and there is one 402 only.
+func TestARetrysProblemSurvivesEveryCut(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter} {
+		t.Run(fmt.Sprint(kind), func(t *testing.T) {
+			t.Parallel()
+			w := newTown(t)
+			first := 0
+			for k := 1; ; k++ {
+				key := fmt.Sprint("k", k)
+				w.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
+				w.hailAs(t, w.declined, key).must(t, 503, CodePaymentProcessorUnavailable)
+				w.wire.Plan(wire.On(k, wire.Fault{Kind: kind}))
+				cut := w.hailAs(t, w.declined, key)
+				uncut := w.wire.Messages() < k
+				w.wire.Plan(wire.Nothing)
+				if cut.status == http.StatusPaymentRequired {
+					checkID(t, cut)
+					first++
+				}
+				w.expire(t)
+				again := w.hailAs(t, w.declined, key).must(t, 402, CodeCardDeclined)
+				checkID(t, again)
+				if cut.status == http.StatusPaymentRequired && again.body != cut.body {
+					t.Errorf("message %d: two answers: %s and %s", k, cut.body, again.body)
+				}
+				if uncut {
+					break
+				}
+			}
+			if first < 3 { // the look's, the claim's and the commit's losses are made good within the request
+				t.Errorf("%d retries got their answer", first)
+			}
+		})
+	}
+}
+
+// checkID checks that a problem names another request only where it is a replay.
+func checkID(t *testing.T, r reply) {
+	t.Helper()
+	replayed := r.header.Get("Idempotent-Replayed") != ""
+	if own := r.problem.RequestID == r.header.Get("Request-Id"); own == replayed {
+		t.Errorf("replayed %t: the id is %s in the body and %s in the header", replayed, r.problem.RequestID, r.header.Get("Request-Id"))
+	}
+}
