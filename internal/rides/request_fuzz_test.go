@@ -116,8 +116,8 @@ func FuzzCreateRide(f *testing.F) {
 }
 
 func refusalOf(body []byte, contentType, key string) Code {
-	media, _, err := mime.ParseMediaType(contentType)
-	if err != nil || media != "application/json" {
+	media, more, err := mime.ParseMediaType(contentType)
+	if charset := more["charset"]; err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return CodeUnsupportedMediaType
 	}
 	if len(body) > 64<<10 {
