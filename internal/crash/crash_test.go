@@ -193,7 +193,7 @@ func (x *field) one(lane int, one trial) (r *run, err error) {
 	stuck := 0
 	for try := 1; ; try++ {
 		r, err = x.lanes[lane].perform(x.t.Context(), one)
-		why := ""
+		var why string
 		switch {
 		case err != nil:
 			why = "trouble of the machinery"

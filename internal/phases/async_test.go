@@ -109,14 +109,7 @@ func TestAnAsyncRetryOfALockedKeyIsPending(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_ = b.sendOnce(t, "k", hooks{before: lost})
-	tx, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
-	if _, err := tx.Exec(t.Context(), `SELECT FROM idempotency_keys FOR UPDATE`); err != nil {
-		t.Fatal(err)
-	}
+	defer b.lock(t)()
 	if got, err := b.asyncRun(t, "k"); err != nil || !got.Pending {
 		t.Errorf("an async retry got %+v, %v; want pending", got, err)
 	}

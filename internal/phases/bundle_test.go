@@ -131,6 +131,31 @@ func (b *bundle) expire(t *testing.T) {
 	b.exec(t, `UPDATE idempotency_keys SET run_after = now() - interval '1 second' WHERE finished_at IS NULL`)
 }
 
+// age lets a year pass since the end of every finished key.
+func (b *bundle) age(t *testing.T) {
+	t.Helper()
+	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key`)
+	b.exec(t, `UPDATE idempotency_keys SET finished_at = now() - interval '1 year' WHERE finished_at IS NOT NULL`)
+	b.exec(t, `ALTER TABLE idempotency_keys ENABLE TRIGGER watch_key`)
+}
+
+// lock takes hold of every row that there is, until unlock.
+func (b *bundle) lock(t *testing.T) (unlock func()) {
+	t.Helper()
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT FROM idempotency_keys FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := tx.Rollback(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func (b *bundle) completer(engine *phases.Engine) *phases.Completer {
 	return &phases.Completer{
 		Engine: engine, Poll: 5 * time.Millisecond, Concurrency: 8, Retention: 72 * time.Hour, Tombstones: 30 * 24 * time.Hour,

@@ -130,14 +130,7 @@ func TestALockedClaimIsInUse(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_ = b.sendOnce(t, "k", hooks{before: lost})
-	tx, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
-	if _, err := tx.Exec(t.Context(), `SELECT FROM idempotency_keys FOR UPDATE`); err != nil {
-		t.Fatal(err)
-	}
+	defer b.lock(t)()
 	if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrInUse) {
 		t.Errorf("got %v, want ErrInUse", err)
 	}

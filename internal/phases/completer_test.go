@@ -181,9 +181,7 @@ func TestTheDaemonReapsAndOutlivesTrouble(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "old")
-	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key`)
-	b.exec(t, `UPDATE idempotency_keys SET finished_at = now() - interval '1 year'`)
-	b.exec(t, `ALTER TABLE idempotency_keys ENABLE TRIGGER watch_key`)
+	b.age(t)
 	b.abandon(t, 1)
 	w := wire.NewPostgres()
 	engine := b.newEngine(t, w)
@@ -232,16 +230,8 @@ func TestReapingDelaysNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "old")
-	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key`)
-	b.exec(t, `UPDATE idempotency_keys SET finished_at = now() - interval '1 year'`)
-	b.exec(t, `ALTER TABLE idempotency_keys ENABLE TRIGGER watch_key`)
-	holder, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := holder.Exec(t.Context(), `SELECT FROM idempotency_keys WHERE key = 'old' FOR UPDATE`); err != nil {
-		t.Fatal(err)
-	}
+	b.age(t)
+	unlock := b.lock(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); b.completer(b.newEngine(t, nil)).Run(ctx) }()
@@ -256,9 +246,7 @@ func TestReapingDelaysNothing(t *testing.T) {
 	if value[bool](t, b, `SELECT bool_or(reaped_at IS NOT NULL) FROM idempotency_keys`) {
 		t.Error("the old key was reaped although it was locked: nothing was shown")
 	}
-	if err := holder.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	unlock()
 	cancel()
 	<-done
 }
