@@ -130,7 +130,7 @@ var kinds = map[Code]kind{
 	},
 	CodeUnsupportedMediaType: {
 		status: http.StatusUnsupportedMediaType, title: "Unsupported media type",
-		detail: "Send JSON with the header Content-Type: application/json, and without a Content-Encoding.",
+		detail: "Send JSON in UTF-8 with the header Content-Type: application/json, and without a Content-Encoding.",
 	},
 	CodeInvalidParameters: {
 		status: http.StatusUnprocessableEntity, title: "Invalid parameters",
