@@ -207,7 +207,7 @@ func (a *attempt) believe(ctx context.Context, wanted ending) (ending, error) {
 		return ending{}, errNotShown // as it was before
 	case found.finishedAt != nil || found.parkedReason != nil:
 		end, err := over(found)
-		end.replayed = wanted.kind != endFinished
+		end.replayed = wanted.kind != endFinished || found.epoch != a.epoch // else it is this attempt's own
 		return end, err
 	case deref(found.token) == a.token:
 		moved := found.point != a.key.RecoveryPoint || a.entry != entryHeld

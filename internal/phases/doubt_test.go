@@ -204,3 +204,39 @@ func TestADoubtAboutAKeyThatWasReapedSinceIsExpired(t *testing.T) {
 		t.Errorf("got %v, want ErrKeyExpired", err)
 	}
 }
+
+// TestWhatAnotherFinishedDuringADoubtIsAReplay: the bytes are that worker's, and
+// so is the request that got them first. What this one finished is no replay.
+func TestWhatAnotherFinishedDuringADoubtIsAReplay(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		kind    wire.Kind
+		another bool
+	}{
+		"by itself":  {kind: wire.CutAfter},
+		"by another": {kind: wire.CutBefore, another: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.mustRun(t, "warm")
+			other := b.newEngine(t, nil)
+			b.wire.Plan(func(n int, _ []byte) wire.Fault {
+				if n != 3 { // the last transaction
+					return wire.Fault{}
+				}
+				if test.another {
+					b.expire(t)
+					if _, err := other.Run(t.Context(), b.flow, request("k")); err != nil {
+						t.Error(err)
+					}
+				}
+				return wire.Fault{Kind: test.kind}
+			})
+			if got := b.mustRun(t, "k"); got.Replayed != test.another {
+				t.Errorf("replayed: %t, want %t", got.Replayed, test.another)
+			}
+			b.checkDone(t, "k")
+		})
+	}
+}
