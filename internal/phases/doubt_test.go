@@ -2,6 +2,7 @@ package phases_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"testing"
@@ -237,6 +238,37 @@ func TestWhatAnotherFinishedDuringADoubtIsAReplay(t *testing.T) {
 				t.Errorf("replayed: %t, want %t", got.Replayed, test.another)
 			}
 			b.checkDone(t, "k")
+		})
+	}
+}
+
+// TestADoubtIsNoAnswerToAnotherRequest: while the answer to the first COMMIT of a
+// key is in doubt, another request takes the key and is finished. The row's answer
+// belongs to that one.
+func TestADoubtIsNoAnswerToAnotherRequest(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]string{"finished": "", "parked": "odd"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.mustRun(t, "warm")
+			other := b.newEngine(t, nil)
+			rival := request("k")
+			rival.Params = `{"to":"mars"}`
+			rival.Hash = func(version int) ([]byte, bool) { return make([]byte, sha256.Size), version == 1 }
+			b.wire.Plan(func(n int, _ []byte) wire.Fault {
+				if n != 2 { // the insert
+					return wire.Fault{}
+				}
+				b.carrier.set(hooks{answer: end})
+				if _, err := other.Run(t.Context(), b.flow, rival); (err != nil) != (end != "") {
+					t.Error(err)
+				}
+				return wire.Fault{Kind: wire.CutBefore}
+			})
+			if got, err := b.run(t, "k"); !errors.Is(err, phases.ErrKeyReused) {
+				t.Errorf("got %d %q, %v; want ErrKeyReused", got.Answer.Status, got.Answer.Body, err)
+			}
 		})
 	}
 }
