@@ -76,22 +76,22 @@ func (r *run) checkIntent(request *http.Request, body string, whole bool) {
 // checkUnderReview asks for a parked request: it is under review, and never
 // anything else.
 func (r *run) checkUnderReview(ctx context.Context) {
-	got := r.send(r.lane.calm, r.flow.request(ctx, r.who, r.flow.body))
-	fault := ""
-	if got.status != http.StatusConflict || got.code != "payment_under_review" {
-		fault = fmt.Sprintf("a parked request was answered with %d %s", got.status, got.code)
-	}
-	r.note("I15", fault)
+	r.checkRefused(ctx, "I15", "a parked request", r.flow.body, http.StatusConflict, "payment_under_review")
 }
 
 // checkOthers sends other parameters under the key.
 func (r *run) checkOthers(ctx context.Context) {
-	got := r.send(r.lane.calm, r.flow.request(ctx, r.who, r.flow.others))
+	r.checkRefused(ctx, "I10", "a request with other parameters", r.flow.others, http.StatusUnprocessableEntity, "idempotency_key_reused")
+}
+
+// checkRefused asks with a body for what must be refused in one way.
+func (r *run) checkRefused(ctx context.Context, invariant, what, body string, status int, code string) {
+	got := r.send(r.lane.calm, r.flow.request(ctx, r.who, body))
 	fault := ""
-	if got.status != http.StatusUnprocessableEntity || got.code != "idempotency_key_reused" {
-		fault = fmt.Sprintf("other parameters were answered with %d %s", got.status, got.code)
+	if got.status != status || got.code != code {
+		fault = fmt.Sprintf("%s was answered with %d %s", what, got.status, got.code)
 	}
-	r.note("I10", fault)
+	r.note(invariant, fault)
 }
 
 // checkStranger uses the key in another account, with a request that is refused,

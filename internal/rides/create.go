@@ -32,12 +32,12 @@ func (s *Service) createRide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	key, err := ParseIdempotencyKey(r.Header)
-	if err != nil {
-		return err
+	x := visitOf(r.Context())
+	if x.keyErr != nil {
+		return x.keyErr
 	}
 	async := prefersAsync(r.Header)
-	result, err := s.engine.Run(r.Context(), s.hail, s.request(r, key, params, async))
+	result, err := s.engine.Run(r.Context(), s.hail, s.request(r, x.key, params, async))
 	if err != nil {
 		return err
 	}
@@ -87,9 +87,9 @@ func (s *Service) checkRide(params []byte) error {
 // it, after the checks that come first.
 func keyed(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if key, err := ParseIdempotencyKey(r.Header); err == nil {
-			visitOf(r.Context()).key = key
-			w.Header().Set("Idempotency-Key", key)
+		x := visitOf(r.Context())
+		if x.key, x.keyErr = ParseIdempotencyKey(r.Header); x.keyErr == nil {
+			w.Header().Set("Idempotency-Key", x.key)
 		}
 		return next(w, r)
 	}

@@ -37,6 +37,7 @@ type visit struct {
 	route          string
 	account        string
 	key            string
+	keyErr         error // what is wrong with the key, where a route needs one
 	replayed       bool
 	code           Code
 	cause          error
