@@ -50,20 +50,20 @@ esac
 endef
 
 crash: ## Break everything there is to break between the service, Postgres and Stripe, one message after the other.
-	$(GO) test ./internal/crash -run TestEveryFault -count=1 -v -timeout 150m -args -full $(ARGS)
+	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 150m -args -full $(ARGS)
 
 chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2m'.
-	$(build) ./chaos
+	$(build) ./proof/chaos
 	@exec bin/chaos $(ARGS)
 
 model: ## Check a model of the protocol in every possible order of events: make model ARGS='--trace new_key'.
-	@model/check.sh $(ARGS)
+	@proof/model/check.sh $(ARGS)
 
 mutants: ## Break one rule after the other and see a test notice: make mutants ARGS='-run fence'.
-	$(GO) run ./mutants $(ARGS)
+	$(GO) run ./proof/mutants $(ARGS)
 
 fuzz: ## Run every fuzz target, one after the other: make fuzz FUZZTIME=1m FUZZ=Stripe.
-	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' FUZZPARALLEL='$(FUZZPARALLEL)' FUZZ='$(FUZZ)' sh fuzz/run.sh
+	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' FUZZPARALLEL='$(FUZZPARALLEL)' FUZZ='$(FUZZ)' sh proof/fuzz/run.sh
 
 stripe-mock: ## Check every request to Stripe against Stripe's published specification.
 	@$(check_requests)

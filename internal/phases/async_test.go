@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // asyncRun runs a request that asks to be answered before the call.

@@ -12,8 +12,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
-	"github.com/rocketrides/rocketrides/internal/tripwire"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/tripwire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // bundle is what a test works with: a database with tripwires, a carrier, and an

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // TestOneOfManyClaimersWins: clients and completers race for an abandoned key.

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // abandon leaves n keys behind after their first send, due now.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // TestEveryCut cuts the connection to Postgres at each message in turn, before

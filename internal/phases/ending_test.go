@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // TestLostAnswersOfEveryEnding cuts the connection at each message of attempts

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 func TestHappyWay(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // TestTheTokenFences: a worker whose key was stolen, but which stands where it

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // TestTheIntentIsDurableBeforeTheSend asks the database, at the moment of each

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 func TestReaping(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 func TestNothingIsSentAfterTheWindow(t *testing.T) {

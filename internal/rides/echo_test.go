@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // TestTheKeyIsEchoedOnEveryAnswer: also on those that are given before anybody looks at the key. The key comes back

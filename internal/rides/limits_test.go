@@ -13,7 +13,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 func decode[T any](t *testing.T, r reply) T {

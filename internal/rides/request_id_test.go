@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // checkReplay checks that a key's answer is replayed, with the id of the request that got it first in its body and

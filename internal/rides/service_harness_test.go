@@ -19,8 +19,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
-	"github.com/rocketrides/rocketrides/internal/tripwire"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/tripwire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }

@@ -17,7 +17,7 @@ import (
 )
 
 // folder holds the patches, below the repository's root.
-const folder = "mutants"
+const folder = "proof/mutants"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

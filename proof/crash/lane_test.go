@@ -15,8 +15,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/rides"
-	"github.com/rocketrides/rocketrides/internal/tripwire"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/tripwire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // A lane runs one trial after another: a database with tripwires, the processes,

@@ -138,7 +138,7 @@ func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) 
 
 // conclude says how it ended. A canary must die: it is right only when the loss was found.
 func (o options) conclude(out io.Writer, checks []check, ok bool) bool {
-	again := fmt.Sprintf("go run ./chaos --seed %d --duration %s", o.Seed, o.Duration)
+	again := fmt.Sprintf("go run ./proof/chaos --seed %d --duration %s", o.Seed, o.Duration)
 	if o.Canary {
 		lost := false
 		for _, c := range checks {

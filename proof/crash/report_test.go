@@ -99,7 +99,7 @@ func judge(r *run, err error) (faults []string, seen, broken map[string]bool) {
 }
 
 func replay(t trial) string {
-	return fmt.Sprintf("go test ./internal/crash -run TestEveryFault -count=1 -v -args -case '%s'", t)
+	return fmt.Sprintf("go test ./proof/crash -run TestEveryFault -count=1 -v -args -case '%s'", t)
 }
 
 // missed tells of a fault that never struck.

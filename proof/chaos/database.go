@@ -20,7 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/postgres"
-	"github.com/rocketrides/rocketrides/internal/tripwire"
+	"github.com/rocketrides/rocketrides/proof/tripwire"
 )
 
 // A database is a Postgres of our own, and our own way to it, past the links.

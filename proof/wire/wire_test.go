@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }

@@ -18,7 +18,7 @@
 // so that a trial in which one goes on at a time has one course of events, and its
 // name repeats it. Where several go on at once, who comes first may differ:
 //
-//	go test ./internal/crash -run TestEveryFault -count=1 -v -args -case 'hail/fused/happy/completer/pg.3.cut-after'
+//	go test ./proof/crash -run TestEveryFault -count=1 -v -args -case 'hail/fused/happy/completer/pg.3.cut-after'
 //
 // The parts of a name are the flow; the mode (fused or stepwise); the script that
 // Stripe follows; who goes on after the fault (the client by a retry, at the same

@@ -102,7 +102,7 @@ func writeOverlay(root, dir string, edits []edit) (string, error) {
 			return "", err
 		}
 		if strings.Count(string(source), e.old) != 1 {
-			return "", fmt.Errorf("%s no longer holds, exactly once, what chaos replaces in it: adapt chaos/build.go to %q", e.file, e.old)
+			return "", fmt.Errorf("%s no longer holds, exactly once, what chaos replaces in it: adapt proof/chaos/build.go to %q", e.file, e.old)
 		}
 		edited := filepath.Join(dir, fmt.Sprintf("edit%d.go", i))
 		if err := os.WriteFile(edited, []byte(strings.Replace(string(source), e.old, e.new, 1)), 0o600); err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/rides"
-	"github.com/rocketrides/rocketrides/internal/wire"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 const (

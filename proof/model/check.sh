@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Checks the model of the engine's protocol with spin, and says what came out: see README.md beside this file.
 #
-#   model/check.sh                  checks everything, and exits 1 when anything differs from what is expected
-#   model/check.sh NAME…            checks these alone
-#   model/check.sh --trace NAME     checks one, and prints the run that spin found, step by step
+#   proof/model/check.sh                  checks everything, and exits 1 when anything differs from what is expected
+#   proof/model/check.sh NAME…            checks these alone
+#   proof/model/check.sh --trace NAME     checks one, and prints the run that spin found, step by step
 #
 # JOBS is how many checks run at once: 2 unless set.
 set -euo pipefail
