@@ -32,7 +32,7 @@ test: ## Run all tests with the race detector: make test ARGS='-run Name'.
 check: ## Check format, lint, modules and known vulnerabilities.
 	$(lint) fmt --diff
 	$(GO) vet ./...
-	$(GO) vet -tags stripemock ./internal/rides
+	$(GO) vet -tags stripemock ./internal/payments
 	$(lint) run
 	$(GO) mod verify
 	$(GO) mod tidy -diff
@@ -79,7 +79,7 @@ url=$$(sed -n 's|.*HTTP at address: \(.*\)|http://\1|p' "$$dir/log"); \
 [ -z "$$url" ] || break; sleep 1; \
 done; \
 [ -n "$$url" ] || { cat "$$dir/log"; exit 1; }; \
-STRIPE_MOCK_URL=$$url $(GO) test -count=1 -tags stripemock -run StripeMock ./internal/rides
+STRIPE_MOCK_URL=$$url $(GO) test -count=1 -tags stripemock -run StripeMock ./internal/payments
 endef
 
 up: ## Run everything in containers, with Docker Compose.

@@ -10,8 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
+
 	"github.com/rocketrides/rocketrides/internal/postgres"
-	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
 // account is a client of the sandbox, with its secrets: the database keeps an API
@@ -47,27 +48,27 @@ func (s *sandbox) prepare(ctx context.Context, databaseURL string) ([]account, e
 		return nil, err
 	}
 	defer pool.Close()
-	return seed(ctx, rides.Accounts{Pool: pool}, filepath.Join(s.flags.Data, "accounts.json"))
+	return seed(ctx, accounts.Accounts{Pool: pool}, filepath.Join(s.flags.Data, "accounts.json"))
 }
 
 // seed makes the accounts that the database lacks. The file remembers the secrets
 // of all that were ever made, also in other databases.
-func seed(ctx context.Context, accounts rides.Accounts, path string) ([]account, error) {
+func seed(ctx context.Context, store accounts.Accounts, path string) ([]account, error) {
 	known, err := readAccounts(path)
 	if err != nil {
 		return nil, err
 	}
-	stored, err := accounts.List(ctx)
+	stored, err := store.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var seeded []account
 	for _, seed := range seeds {
 		i := slices.IndexFunc(known, func(a account) bool {
-			return a.Name == seed.name && slices.ContainsFunc(stored, func(s rides.Account) bool { return s.ID == a.AccountID })
+			return a.Name == seed.name && slices.ContainsFunc(stored, func(s accounts.Account) bool { return s.ID == a.AccountID })
 		})
 		if i < 0 {
-			made, err := create(ctx, accounts, seed.name, seed.card)
+			made, err := create(ctx, store, seed.name, seed.card)
 			if err != nil {
 				return nil, err
 			}
@@ -96,9 +97,9 @@ func readAccounts(path string) ([]account, error) {
 	return known, nil
 }
 
-func create(ctx context.Context, accounts rides.Accounts, name, card string) (account, error) {
+func create(ctx context.Context, store accounts.Accounts, name, card string) (account, error) {
 	email := name + "@example.com"
-	made, err := accounts.Create(ctx, rides.NewAccount{Email: email, StripeCustomer: "cus_" + name, PaymentMethod: card})
+	made, err := store.Create(ctx, accounts.NewAccount{Email: email, StripeCustomer: "cus_" + name, PaymentMethod: card})
 	if err != nil {
 		return account{}, err
 	}

@@ -12,10 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
 // A Finding is one violation of an invariant.
@@ -67,7 +67,7 @@ type Report struct {
 type Auditor struct {
 	Pool *pgxpool.Pool
 	// Stripe is asked for its list; nil leaves Stripe out.
-	Stripe *rides.Stripe
+	Stripe *payments.Stripe
 	// StripeSince is how far back Stripe's list is read.
 	StripeSince time.Duration
 	// Overdue is how long after its time an unfinished key may still be waited for.

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
 // The checks that compare with Stripe.
@@ -45,7 +45,7 @@ func (a Auditor) compareWithStripe(ctx context.Context, report *Report) error {
 	}
 	l := ledger{charged: map[string]string{}, succeeded: map[string]bool{}}
 	since := start.Add(-a.StripeSince)
-	err := a.Stripe.Intents(ctx, since.Add(-clockMargin), func(page []rides.Intent) error {
+	err := a.Stripe.Intents(ctx, since.Add(-clockMargin), func(page []payments.Intent) error {
 		report.Intents += len(page)
 		return a.comparePage(ctx, &l, page)
 	})
@@ -70,7 +70,7 @@ type standing struct {
 
 // comparePage compares one page with the rides as they are now, after the page
 // was read: what Stripe showed was recorded by then, or its key is unfinished.
-func (a Auditor) comparePage(ctx context.Context, l *ledger, page []rides.Intent) error {
+func (a Auditor) comparePage(ctx context.Context, l *ledger, page []payments.Intent) error {
 	found, err := a.standings(ctx, page)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (a Auditor) comparePage(ctx context.Context, l *ledger, page []rides.Intent
 	return nil
 }
 
-func (l *ledger) once(f Finding, intent rides.Intent) {
+func (l *ledger) once(f Finding, intent payments.Intent) {
 	other, twice := l.charged[intent.Operation]
 	if twice && other != intent.ID {
 		f.Check, f.Detail = chargedOnce, fmt.Sprintf("%s and %s both charged the card", other, intent.ID)
@@ -105,7 +105,7 @@ func (l *ledger) once(f Finding, intent rides.Intent) {
 
 // compare compares a charge with its ride. Only a refund in full excuses a charge
 // that is on no ride; any refund is wrong where the ride still counts as charged.
-func (l *ledger) compare(f Finding, intent rides.Intent, s standing, known bool) {
+func (l *ledger) compare(f Finding, intent payments.Intent, s standing, known bool) {
 	paid := s.status == "charged" || s.status == "canceled"
 	switch {
 	case intent.RefundedInFull && s.status != "charged", s.open && !paid:
@@ -130,7 +130,7 @@ func (l *ledger) compare(f Finding, intent rides.Intent, s standing, known bool)
 }
 
 // standings reads the rides that a page names, by "account/ride".
-func (a Auditor) standings(ctx context.Context, page []rides.Intent) (map[string]standing, error) {
+func (a Auditor) standings(ctx context.Context, page []payments.Intent) (map[string]standing, error) {
 	accounts, ids := make([]string, 0, len(page)), make([]string, 0, len(page))
 	for _, intent := range page {
 		accounts, ids = append(accounts, intent.Account), append(ids, intent.Ride)
@@ -167,7 +167,7 @@ func (a Auditor) compareRides(ctx context.Context, l *ledger, since, start time.
 		SELECT r.account_id, r.key, r.id, r.payment_intent_id
 		FROM rides r JOIN idempotency_keys k USING (account_id, key)
 		WHERE r.status = 'charged' AND r.created_at >= $1 AND k.finished_at < $2 AND k.realm = $3`,
-		since, start, rides.Realm(a.Stripe))
+		since, start, payments.Realm(a.Stripe))
 	if err != nil {
 		return fmt.Errorf("reading charged rides: %w", err)
 	}

@@ -8,7 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/rocketrides/rocketrides/internal/rides"
+	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/payments"
 )
 
 // adminConnections are enough for a command that does one thing.
@@ -50,7 +51,7 @@ func isStripeID(prefix, id string) bool {
 }
 
 func (f *accountCreateFlags) run(ctx context.Context, o out) error {
-	live, err := rides.LiveKey(f.StripeAPIKey)
+	live, err := payments.LiveKey(f.StripeAPIKey)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
@@ -59,7 +60,7 @@ func (f *accountCreateFlags) run(ctx context.Context, o out) error {
 		return err
 	}
 	defer pool.Close()
-	made, err := rides.Accounts{Pool: pool}.Create(ctx, rides.NewAccount{
+	made, err := accounts.Accounts{Pool: pool}.Create(ctx, accounts.NewAccount{
 		Email: f.Email, StripeCustomer: f.StripeCustomer, PaymentMethod: f.PaymentMethod, Livemode: live,
 	})
 	if err != nil {
@@ -84,15 +85,15 @@ func (f *accountListFlags) run(ctx context.Context, o out) error {
 		return err
 	}
 	defer pool.Close()
-	accounts, err := rides.Accounts{Pool: pool}.List(ctx)
+	found, err := accounts.Accounts{Pool: pool}.List(ctx)
 	if err != nil {
 		return err
 	}
-	lines := table("ACCOUNT\tEMAIL\tMODE\tCUSTOMER\tPAYMENT METHOD\tCREATED", accounts, func(a rides.Account) string {
+	lines := table("ACCOUNT\tEMAIL\tMODE\tCUSTOMER\tPAYMENT METHOD\tCREATED", found, func(a accounts.Account) string {
 		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", a.ID, a.Email, mode(a.Livemode), a.StripeCustomer, a.PaymentMethod,
 			a.CreatedAt.UTC().Format(timeFormat))
 	})
-	return o.print(f.JSON, accounts, lines)
+	return o.print(f.JSON, found, lines)
 }
 
 type keyCreateFlags struct {
@@ -107,7 +108,7 @@ func (f *keyCreateFlags) run(ctx context.Context, o out) error {
 		return err
 	}
 	defer pool.Close()
-	id, key, err := rides.Accounts{Pool: pool}.CreateKey(ctx, f.Account)
+	id, key, err := accounts.Accounts{Pool: pool}.CreateKey(ctx, f.Account)
 	if err != nil {
 		return err
 	}
@@ -127,14 +128,14 @@ func (f *keyListFlags) run(ctx context.Context, o out) error {
 		return err
 	}
 	defer pool.Close()
-	keys, err := rides.Accounts{Pool: pool}.ListKeys(ctx, f.Account)
+	keys, err := accounts.Accounts{Pool: pool}.ListKeys(ctx, f.Account)
 	if err != nil {
 		return err
 	}
 	if len(keys) == 0 { // an account is made with its first key, and a revoked one stays listed
-		return rides.ErrNoAccount
+		return accounts.ErrNoAccount
 	}
-	lines := table("KEY\tHINT\tCREATED\tREVOKED", keys, func(k rides.APIKeyRecord) string {
+	lines := table("KEY\tHINT\tCREATED\tREVOKED", keys, func(k accounts.APIKeyRecord) string {
 		revoked := "-"
 		if k.RevokedAt != nil {
 			revoked = k.RevokedAt.UTC().Format(timeFormat)
@@ -155,7 +156,7 @@ func (f *keyRevokeFlags) run(ctx context.Context, o out) error {
 		return err
 	}
 	defer pool.Close()
-	if err := (rides.Accounts{Pool: pool}).RevokeKey(ctx, f.KeyID); err != nil {
+	if err := (accounts.Accounts{Pool: pool}).RevokeKey(ctx, f.KeyID); err != nil {
 		return fmt.Errorf("%s: %w", f.KeyID, err)
 	}
 	fmt.Fprintf(o.stdout, "%s is revoked, in force everywhere within 30 seconds\n", f.KeyID)

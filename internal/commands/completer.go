@@ -11,12 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
+
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
 // completerFlags are the command line of completer.
@@ -61,7 +62,7 @@ func (f *workFlags) Validate() error {
 // workshop is what works on keys.
 type workshop struct {
 	pool   *pgxpool.Pool
-	stripe *rides.Stripe
+	stripe *payments.Stripe
 	engine *phases.Engine
 }
 

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -51,7 +53,7 @@ type stripeCallFlags struct {
 
 func (f stripeFlags) check() error { return f.checkAs(f.StripeAPIKey) }
 
-func (f stripeFlags) open(log *slog.Logger, metrics prometheus.Registerer) (*rides.Stripe, error) {
+func (f stripeFlags) open(log *slog.Logger, metrics prometheus.Registerer) (*payments.Stripe, error) {
 	if f.StripeAPIKey == "" {
 		return nil, fmt.Errorf("%w: --stripe-api-key (STRIPE_API_KEY) is empty", errUsage)
 	}
@@ -73,8 +75,8 @@ func (f stripeCallFlags) checkAs(key string) error {
 	return err
 }
 
-func (f stripeCallFlags) openAs(key string, log *slog.Logger, metrics prometheus.Registerer) (*rides.Stripe, error) {
-	return rides.NewStripe(rides.StripeConfig{
+func (f stripeCallFlags) openAs(key string, log *slog.Logger, metrics prometheus.Registerer) (*payments.Stripe, error) {
+	return payments.NewStripe(payments.Config{
 		Key: key, URL: f.StripeURL, Timeout: f.StripeTimeout, Saved500After: f.Saved500After,
 		Logger: log, Metrics: metrics,
 	})
@@ -105,12 +107,12 @@ func (f engineFlags) check(stripe stripeFlags) error {
 }
 
 func (f engineFlags) engine(
-	ctx context.Context, pool *pgxpool.Pool, stripe *rides.Stripe, timeout time.Duration, log *slog.Logger, metrics prometheus.Registerer,
+	ctx context.Context, pool *pgxpool.Pool, stripe *payments.Stripe, timeout time.Duration, log *slog.Logger, metrics prometheus.Registerer,
 ) (*phases.Engine, error) {
 	return phases.NewEngine(ctx, phases.Config{
 		Pool:        pool,
 		Flows:       rides.Flows(stripe),
-		Realm:       rides.Realm(stripe),
+		Realm:       payments.Realm(stripe),
 		Lease:       f.Lease,
 		CallTimeout: timeout,
 		Backoff:     phases.Backoff{Initial: f.BackoffInitial, Max: f.BackoffMax},

@@ -9,7 +9,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 const (
@@ -38,7 +40,7 @@ func principalOf(ctx context.Context) principal {
 func (s *Service) authenticated(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		who, err := s.authenticate(r)
-		if err != nil && problemFor(err).Problem.Code == CodeUnauthenticated {
+		if err != nil && problemFor(err).Problem.Code == web.CodeUnauthenticated {
 			// RFC 9110, section 15.5.2, demands the header; RFC 6750, section 3, gives its form.
 			w.Header().Set("WWW-Authenticate", `Bearer realm="rocketrides"`)
 		}
@@ -55,14 +57,14 @@ func (s *Service) authenticated(next handler) handler {
 func (s *Service) authenticate(r *http.Request) (principal, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) > 1 {
-		return principal{}, NewProblemError(CodeUnauthenticated, errors.New("several Authorization headers"))
+		return principal{}, web.NewProblemError(web.CodeUnauthenticated, errors.New("several Authorization headers"))
 	}
-	key, err := BearerKey(r.Header.Get("Authorization"))
+	key, err := accounts.BearerKey(r.Header.Get("Authorization"))
 	if err != nil {
 		return principal{}, err
 	}
 	if key.Live() != s.live {
-		return principal{}, NewProblemError(CodeUnauthenticated, errors.New("API key of the other mode"))
+		return principal{}, web.NewProblemError(web.CodeUnauthenticated, errors.New("API key of the other mode"))
 	}
 	if who, ok := s.principals.Get(key.Hash()); ok {
 		return who, nil
@@ -77,7 +79,7 @@ func (s *Service) authenticate(r *http.Request) (principal, error) {
 
 // lookUpKey finds an active API key. The hash covers the whole key, so finding it is the comparison; its timing
 // tells nothing that helps to guess 190 random bits.
-func (s *Service) lookUpKey(ctx context.Context, key APIKey) (principal, error) {
+func (s *Service) lookUpKey(ctx context.Context, key accounts.APIKey) (principal, error) {
 	hash := key.Hash()
 	who := principal{account: key.AccountID()}
 	err := s.read(ctx, func(ctx context.Context) error {
@@ -89,11 +91,11 @@ func (s *Service) lookUpKey(ctx context.Context, key APIKey) (principal, error) 
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return principal{}, NewProblemError(CodeUnauthenticated, errors.New("unknown or revoked API key"))
+		return principal{}, web.NewProblemError(web.CodeUnauthenticated, errors.New("unknown or revoked API key"))
 	case err != nil:
 		return principal{}, fmt.Errorf("looking up API key: %w", err)
 	case who.payer.live != s.live:
-		return principal{}, NewProblemError(CodeUnauthenticated, errors.New("account of the other mode"))
+		return principal{}, web.NewProblemError(web.CodeUnauthenticated, errors.New("account of the other mode"))
 	}
 	return who, nil
 }

@@ -5,30 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
-	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-const (
-	// maxBody is the most that a request's body may have.
-	maxBody = 64 << 10
-	// bodyTimeout bounds the reading of a body.
-	bodyTimeout = 10 * time.Second
-
-	ridesRoute = "/v1/rides"
-)
+const ridesRoute = "/v1/rides"
 
 // createRide answers POST /v1/rides. The order of the checks is part of the contract: a refused request consumes no
 // key, and what a key was answered once it is answered always.
 func (s *Service) createRide(w http.ResponseWriter, r *http.Request) error {
-	params, err := readJSON(w, r)
+	params, err := web.ReadJSON(w, r)
 	if err != nil {
 		return err
 	}
@@ -36,7 +26,7 @@ func (s *Service) createRide(w http.ResponseWriter, r *http.Request) error {
 	if x.keyErr != nil {
 		return x.keyErr
 	}
-	async := prefersAsync(r.Header)
+	async := web.PrefersAsync(r.Header)
 	result, err := s.engine.Run(r.Context(), s.hail, s.request(r, x.key, params, async))
 	if err != nil {
 		return err
@@ -57,10 +47,10 @@ func (s *Service) request(r *http.Request, key string, params []byte, async bool
 		Method:       r.Method,
 		Path:         r.URL.Path,
 		Params:       string(params),
-		CanonVersion: CanonVersion,
+		CanonVersion: web.CanonVersion,
 		Hash: func(version int) ([]byte, bool) {
-			hash := RequestHash(r.Method, ridesRoute, nil, params)
-			return hash[:], version == CanonVersion
+			hash := web.RequestHash(r.Method, ridesRoute, nil, params)
+			return hash[:], version == web.CanonVersion
 		},
 		Check: func() error { return s.checkRide(params) },
 		Async: async,
@@ -75,7 +65,7 @@ func (s *Service) checkRide(params []byte) error {
 		return err
 	}
 	if len(faults) > 0 {
-		refused := NewProblemError(CodeInvalidParameters, nil)
+		refused := web.NewProblemError(web.CodeInvalidParameters, nil)
 		refused.Problem.Errors = faults
 		return refused
 	}
@@ -88,7 +78,7 @@ func (s *Service) checkRide(params []byte) error {
 func keyed(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		x := visitOf(r.Context())
-		if x.key, x.keyErr = ParseIdempotencyKey(r.Header); x.keyErr == nil {
+		if x.key, x.keyErr = web.ParseIdempotencyKey(r.Header); x.keyErr == nil {
 			w.Header().Set("Idempotency-Key", x.key)
 		}
 		return next(w, r)
@@ -111,11 +101,11 @@ func answer(w http.ResponseWriter, r *http.Request, result phases.Result) error 
 
 // storedCode is the code of an answer that is a problem, else "". It is read off the stored bytes, which another
 // release may have written and which are what the client sees.
-func storedCode(stored phases.Answer) Code {
+func storedCode(stored phases.Answer) web.Code {
 	var problem struct {
-		Code Code `json:"code"`
+		Code web.Code `json:"code"`
 	}
-	if stored.Headers["Content-Type"] != ProblemType || json.Unmarshal(stored.Body, &problem) != nil {
+	if stored.Headers["Content-Type"] != web.ProblemType || json.Unmarshal(stored.Body, &problem) != nil {
 		return ""
 	}
 	return problem.Code
@@ -159,80 +149,4 @@ func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error)
 	}
 	ride.Status, ride.Charge = RidePending, nil
 	return ride, nil
-}
-
-// readJSON reads the body and returns its canonical form.
-func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	mediaType, more, err := mime.ParseMediaType(strings.Join(r.Header.Values("Content-Type"), ", "))
-	if err != nil || mediaType != "application/json" || strings.Join(r.Header.Values("Content-Encoding"), "") != "" ||
-		more["charset"] != "" && !strings.EqualFold(more["charset"], "utf-8") {
-		return nil, NewProblemError(CodeUnsupportedMediaType, err)
-	}
-	if r.ContentLength > maxBody {
-		return nil, NewProblemError(CodeBodyTooLarge, nil) // also instead of 100 Continue
-	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err == nil {
-		_ = control.SetReadDeadline(time.Time{}) // the payment may take longer than the body
-		w.Header().Del("Connection")             // nothing is left to wait for
-	}
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, NewProblemError(CodeBodyTooLarge, err)
-	}
-	if err != nil {
-		return nil, cutShort(err)
-	}
-	canonical, err := Canonical(body)
-	if err != nil {
-		return nil, err
-	}
-	if canonical[0] != '{' {
-		return nil, &JSONError{Reason: "The body is not a JSON object"}
-	}
-	return canonical, nil
-}
-
-// cutShort is the answer to a body that did not arrive whole, which is no fault of the document's.
-func cutShort(err error) error {
-	problem := NewProblemError(CodeInvalidJSON, fmt.Errorf("reading body: %w", err))
-	problem.Problem.Detail = "The body did not arrive whole and in time. Send the request again."
-	problem.Problem.Retryable = true
-	return problem
-}
-
-// prefersAsync tells whether the client asked for respond-async (RFC 7240). Preferences that aren't known are
-// ignored, as it says.
-func prefersAsync(header http.Header) bool {
-	for _, line := range header.Values("Prefer") {
-		for _, preference := range elements(line) {
-			name, _, _ := strings.Cut(preference, ";")
-			if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// elements cuts a field's line at the commas that stand in no quoted string (RFC 9110, section 5.6.4):
-// foo="a, respond-async" is one preference, for foo.
-func elements(line string) []string {
-	var all []string
-	var quoted, escaped bool
-	from := 0
-	for i, char := range line {
-		switch {
-		case escaped:
-			escaped = false
-		case char == '"':
-			quoted = !quoted
-		case quoted:
-			escaped = char == '\\'
-		case char == ',':
-			all, from = append(all, line[from:i]), i+1
-		}
-	}
-	return append(all, line[from:])
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -17,27 +19,27 @@ func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 	line := wire.NewPostgres()
 	lame := w.openOffice(t, line)
 	line.Plan(func(int, []byte) wire.Fault { return wire.Fault{Kind: wire.CutBefore} })
-	hail := func(key string, as Credentials, body string) call {
+	hail := func(key string, as accounts.Credentials, body string) call {
 		return call{method: "POST", path: "/v1/rides", key: key, as: as, body: body}
 	}
 	for name, test := range map[string]struct {
 		office *office
 		call   call
 		status int
-		code   Code
+		code   web.Code
 		echo   string
 	}{
-		"401 without an API key":        {w.office, hail("k", Credentials{}, aRide), 401, CodeUnauthenticated, "k"},
-		"401 with a quoted key":         {w.office, hail(`"k k"`, Credentials{}, aRide), 401, CodeUnauthenticated, "k k"},
-		"401 with a malformed key":      {w.office, hail(`"k`, Credentials{}, aRide), 401, CodeUnauthenticated, ""},
-		"401 with a key of 256":         {w.office, hail(strings.Repeat("k", 256), Credentials{}, aRide), 401, CodeUnauthenticated, ""},
-		"503 of the API key's look-up":  {lame, hail("k", w.visa, aRide), 503, CodeUnavailable, "k"},
-		"400 of the body":               {w.office, hail("k", w.visa, `{`), 400, CodeInvalidJSON, "k"},
-		"422 of the parameters":         {w.office, hail("k", w.visa, `{}`), 422, CodeInvalidParameters, "k"},
-		"400 of the key":                {w.office, hail("k,k", w.visa, aRide), 400, CodeIdempotencyKeyInvalid, ""},
+		"401 without an API key":        {w.office, hail("k", accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, "k"},
+		"401 with a quoted key":         {w.office, hail(`"k k"`, accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, "k k"},
+		"401 with a malformed key":      {w.office, hail(`"k`, accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, ""},
+		"401 with a key of 256":         {w.office, hail(strings.Repeat("k", 256), accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, ""},
+		"503 of the API key's look-up":  {lame, hail("k", w.visa, aRide), 503, web.CodeUnavailable, "k"},
+		"400 of the body":               {w.office, hail("k", w.visa, `{`), 400, web.CodeInvalidJSON, "k"},
+		"422 of the parameters":         {w.office, hail("k", w.visa, `{}`), 422, web.CodeInvalidParameters, "k"},
+		"400 of the key":                {w.office, hail("k,k", w.visa, aRide), 400, web.CodeIdempotencyKeyInvalid, ""},
 		"not on a route without a key":  {w.office, call{method: "GET", path: "/v1/rides", key: "k", as: w.visa}, 200, "", ""},
-		"nor where there is no route":   {w.office, call{method: "POST", path: "/v1/boats", key: "k", as: w.visa}, 404, CodeNotFound, ""},
-		"nor for a method that is none": {w.office, call{method: "DELETE", path: "/v1/rides", key: "k", as: w.visa}, 405, CodeMethodNotAllowed, ""},
+		"nor where there is no route":   {w.office, call{method: "POST", path: "/v1/boats", key: "k", as: w.visa}, 404, web.CodeNotFound, ""},
+		"nor for a method that is none": {w.office, call{method: "DELETE", path: "/v1/rides", key: "k", as: w.visa}, 405, web.CodeMethodNotAllowed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 const (
@@ -22,10 +24,10 @@ const (
 const processingPause = 5 * time.Second
 
 // hail is what POST /v1/rides does: each line is named for the recovery point that it reaches.
-func hail(pay *Stripe) phases.Flow {
+func hail(pay *payments.Stripe) phases.Flow {
 	return phases.NewFlow(hailFlow, hailVersion,
 		phases.Atomic(pointRide, createRide),
-		phases.Foreign(pointCharge, phases.Call[ChargeForm, Charge]{
+		phases.Foreign(pointCharge, phases.Call[payments.ChargeForm, payments.Charge]{
 			Prepare: freezeCharge,   // what will be sent, fixed for ever, in the transaction before
 			Do:      pay.Charge,     // no transaction in reach
 			Find:    pay.FindCharge, // did an earlier attempt get through?
@@ -75,7 +77,7 @@ func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 
 // freezeCharge is what will be asked of Stripe. It is a pure function of the account, the client's key and the
 // canonical parameters.
-func freezeCharge(tx *phases.Tx, key phases.Key) (ChargeForm, phases.Outcome, error) {
+func freezeCharge(tx *phases.Tx, key phases.Key) (payments.ChargeForm, phases.Outcome, error) {
 	who, err := payerOf(tx, key)
 	if err != nil {
 		return "", phases.Outcome{}, err
@@ -84,7 +86,7 @@ func freezeCharge(tx *phases.Tx, key phases.Key) (ChargeForm, phases.Outcome, er
 	if err != nil {
 		return "", phases.Outcome{}, err
 	}
-	return newChargeForm(chargeTerms{
+	return payments.NewChargeForm(payments.ChargeTerms{
 		Amount:        ride.Fare.Amount,
 		Currency:      ride.Fare.Currency,
 		Customer:      who.customer,
@@ -97,13 +99,13 @@ func freezeCharge(tx *phases.Tx, key phases.Key) (ChargeForm, phases.Outcome, er
 }
 
 // recordCharge puts what Stripe said into the ride.
-func recordCharge(tx *phases.Tx, key phases.Key, _ ChargeForm, charge Charge) (phases.Outcome, error) {
+func recordCharge(tx *phases.Tx, key phases.Key, _ payments.ChargeForm, charge payments.Charge) (phases.Outcome, error) {
 	ride, err := rideOf(tx, key)
 	if err != nil {
 		return phases.Outcome{}, err
 	}
 	switch charge.Status {
-	case ChargeSucceeded:
+	case payments.ChargeSucceeded:
 		tx.Queue(`
 			UPDATE rides
 			SET status = 'charged', charge_id = $3, payment_intent_id = $4
@@ -112,10 +114,10 @@ func recordCharge(tx *phases.Tx, key phases.Key, _ ChargeForm, charge Charge) (p
 		ride.Status, ride.Charge = RideCharged, &ChargeRef{ID: charge.ChargeID, PaymentIntent: charge.IntentID}
 		phases.Know(tx, ride)
 		return phases.Advance(), nil
-	case ChargeDeclined:
+	case payments.ChargeDeclined:
 		decline(tx, key, ride, charge.IntentID)
 		return refuse(key, declined(charge)), nil
-	case ChargeProcessing:
+	case payments.ChargeProcessing:
 		tx.Queue(`
 			UPDATE rides
 			SET payment_intent_id = $3
@@ -175,21 +177,21 @@ func notCharged(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 		}
 	}
 	decline(tx, key, Ride{ID: rideID(key.Account, key.Key)}, "")
-	return refuse(key, NewProblem(CodePaymentFailed)), nil
+	return refuse(key, web.NewProblem(web.CodePaymentFailed)), nil
 }
 
 // declined is the answer to a request whose card was declined.
-func declined(charge Charge) Problem {
-	problem := NewProblem(Code(charge.DeclineKind))
+func declined(charge payments.Charge) web.Problem {
+	problem := web.NewProblem(web.Code(charge.DeclineKind))
 	problem.DeclineCode = charge.DeclineCode
 	problem.RetryWithNewKey = charge.RetryWithNewKey
 	return problem
 }
 
 // refuse finishes a key with a problem, which keeps for ever the id of the request that got it first.
-func refuse(key phases.Key, problem Problem) phases.Outcome {
+func refuse(key phases.Key, problem web.Problem) phases.Outcome {
 	problem.RequestID = key.RequestID
-	return phases.Finish(problem.Status, map[string]string{"Content-Type": ProblemType}, problem.Encode())
+	return phases.Finish(problem.Status, map[string]string{"Content-Type": web.ProblemType}, problem.Encode())
 }
 
 // payerOf is the key's account: known from the request, or read by an attempt that has none.

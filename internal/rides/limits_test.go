@@ -11,8 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -101,7 +104,7 @@ func TestAPanicInAPhase(t *testing.T) {
 			bomb := func(*phases.Tx, phases.Key) (phases.Outcome, error) { panic("boom") }
 			list := []phases.Phase{
 				phases.Atomic(pointRide, createRide),
-				phases.Foreign(pointCharge, phases.Call[ChargeForm, Charge]{
+				phases.Foreign(pointCharge, phases.Call[payments.ChargeForm, payments.Charge]{
 					Prepare: freezeCharge, Do: w.office.stripe.Charge, Find: w.office.stripe.FindCharge, Record: recordCharge,
 				}),
 				phases.Atomic(phases.Finished, stageReceipt),
@@ -110,16 +113,16 @@ func TestAPanicInAPhase(t *testing.T) {
 			case 0:
 				list[0] = phases.Atomic(pointRide, bomb)
 			case 1:
-				list[1] = phases.Foreign(pointCharge, phases.Call[ChargeForm, Charge]{
+				list[1] = phases.Foreign(pointCharge, phases.Call[payments.ChargeForm, payments.Charge]{
 					Prepare: freezeCharge, Find: w.office.stripe.FindCharge, Record: recordCharge,
-					Do: func(context.Context, phases.Sent[ChargeForm]) (Charge, error) { panic("boom") },
+					Do: func(context.Context, phases.Sent[payments.ChargeForm]) (payments.Charge, error) { panic("boom") },
 				})
 			case 2:
 				list[2] = phases.Atomic(phases.Finished, bomb)
 			}
 			good := w.service.hail
 			w.service.hail = phases.NewFlow(hailFlow, hailVersion, list...)
-			r := w.hailAs(t, w.visa, "k").must(t, 500, CodeInternal)
+			r := w.hailAs(t, w.visa, "k").must(t, 500, web.CodeInternal)
 			if !r.problem.Retryable {
 				t.Error("a bug is not retryable")
 			}
@@ -138,7 +141,7 @@ func TestParkingAndResolving(t *testing.T) {
 		if err := keys.Park(t.Context(), w.key(t, w.visa, "k"), "ann"); err != nil {
 			t.Fatal(err)
 		}
-		w.hailAs(t, w.visa, "k").must(t, 409, CodePaymentUnderReview)
+		w.hailAs(t, w.visa, "k").must(t, 409, web.CodePaymentUnderReview)
 		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
 		if ride.Status != RideUnderReview {
 			t.Errorf("the ride is %s", ride.Status)
@@ -149,7 +152,7 @@ func TestParkingAndResolving(t *testing.T) {
 		t.Helper()
 		w := newTown(t)
 		w.fake.Script(fakestripe.Fault{Kind: kind})
-		w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
+		w.hailAs(t, w.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 		return w
 	}
 
@@ -158,7 +161,7 @@ func TestParkingAndResolving(t *testing.T) {
 		w := leave(t, fakestripe.DropAfter)
 		seen := park(t, w)
 		desk := Desk{Engine: w.engine, Stripe: w.office.stripe}
-		var possible *ChargePossibleError
+		var possible *payments.ChargePossibleError
 		if _, err := desk.ResolveNotCharged(t.Context(), seen, "ann"); !errors.As(err, &possible) {
 			t.Errorf("resolving as not charged: %v, want a ChargePossibleError", err)
 		}
@@ -186,7 +189,7 @@ func TestParkingAndResolving(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			w.hailAs(t, w.visa, "k").must(t, 402, CodePaymentFailed)
+			w.hailAs(t, w.visa, "k").must(t, 402, web.CodePaymentFailed)
 		}
 		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
 		if ride.Status != RideDeclined {
@@ -198,7 +201,7 @@ func TestParkingAndResolving(t *testing.T) {
 		t.Parallel()
 		w := newTown(t, stepwise)
 		w.exec(t, `ALTER TABLE rides ADD CONSTRAINT none CHECK (false) NOT VALID`)
-		w.hailAs(t, w.visa, "k").must(t, 500, CodeInternal)
+		w.hailAs(t, w.visa, "k").must(t, 500, web.CodeInternal)
 		w.exec(t, `ALTER TABLE rides DROP CONSTRAINT none`)
 		if point := w.key(t, w.visa, "k").RecoveryPoint; point != phases.Started {
 			t.Fatalf("the key stands at %s", point)
@@ -221,7 +224,7 @@ func TestParkingAndResolving(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.hailAs(t, w.visa, "k").must(t, 422, CodeIdempotencyKeyExpired)
+		w.hailAs(t, w.visa, "k").must(t, 422, web.CodeIdempotencyKeyExpired)
 	})
 
 	t.Run("a parked key can go back to the completer", func(t *testing.T) {
@@ -249,7 +252,7 @@ func TestDraining(t *testing.T) {
 	if !w.service.Draining() {
 		t.Error("it does not say that it drains")
 	}
-	w.hailAs(t, w.visa, "late").must(t, 503, CodeUnavailable)
+	w.hailAs(t, w.visa, "late").must(t, 503, web.CodeUnavailable)
 	w.hailAs(t, w.visa, "done").must(t, 201, "") // what is finished is still answered
 	if n := number(t, w, `SELECT count(*) FROM idempotency_keys WHERE key = 'late'`); n != 0 {
 		t.Error("a late request claimed a key")
@@ -261,26 +264,26 @@ func TestDraining(t *testing.T) {
 func TestRevokedKeys(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
-	accounts := Accounts{Pool: w.pool}
-	id, key, err := accounts.CreateKey(t.Context(), w.visa.AccountID)
+	store := accounts.Accounts{Pool: w.pool}
+	id, key, err := store.CreateKey(t.Context(), w.visa.AccountID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fresh := Credentials{AccountID: w.visa.AccountID, APIKey: key}
+	fresh := accounts.Credentials{AccountID: w.visa.AccountID, APIKey: key}
 	w.hailAs(t, fresh, "k").must(t, 201, "")
 	if r := w.hailAs(t, w.visa, "k").must(t, 201, ""); r.header.Get("Idempotent-Replayed") != "true" {
 		t.Error("two keys of one account are two accounts")
 	}
-	if err := accounts.RevokeKey(t.Context(), id); err != nil {
+	if err := store.RevokeKey(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	if err := accounts.RevokeKey(t.Context(), id); !errors.Is(err, ErrNoAPIKey) {
+	if err := store.RevokeKey(t.Context(), id); !errors.Is(err, accounts.ErrNoAPIKey) {
 		t.Errorf("revoking twice: %v", err)
 	}
 	another := w.openOffice(t, nil) // which has cached nothing
-	another.hailAs(t, fresh, "k").must(t, 401, CodeUnauthenticated)
+	another.hailAs(t, fresh, "k").must(t, 401, web.CodeUnauthenticated)
 	w.hailAs(t, w.visa, "k2").must(t, 201, "")
-	if _, _, err := accounts.CreateKey(t.Context(), NewAccountID()); !errors.Is(err, ErrNoAccount) {
+	if _, _, err := store.CreateKey(t.Context(), accounts.NewAccountID()); !errors.Is(err, accounts.ErrNoAccount) {
 		t.Errorf("a key for nobody: %v", err)
 	}
 }
@@ -290,9 +293,9 @@ func TestChargesOff(t *testing.T) {
 	w := newTown(t)
 	w.hailAs(t, w.visa, "done").must(t, 201, "")
 	off := w.openOffice(t, nil, func(c *phases.Config) { c.Paused = true })
-	off.hailAs(t, w.visa, "new").must(t, 503, CodeUnavailable)
+	off.hailAs(t, w.visa, "new").must(t, 503, web.CodeUnavailable)
 	off.hailAs(t, w.visa, "done").must(t, 201, "")
-	off.send(t, call{method: "POST", path: "/v1/rides", body: `{}`, key: "bad", as: w.visa}).must(t, 422, CodeInvalidParameters)
+	off.send(t, call{method: "POST", path: "/v1/rides", body: `{}`, key: "bad", as: w.visa}).must(t, 422, web.CodeInvalidParameters)
 	if n := len(w.fake.Ledger()); n != 1 {
 		t.Errorf("Stripe was asked %d times", n)
 	}

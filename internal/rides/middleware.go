@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // writeTimeout bounds the writing of one answer. It runs from the moment when the answer is there, not from the
@@ -39,7 +40,7 @@ type visit struct {
 	key            string
 	keyErr         error // what is wrong with the key, where a route needs one
 	replayed       bool
-	code           Code
+	code           web.Code
 	cause          error
 	status         int
 }
@@ -60,7 +61,7 @@ func (s *Service) observe(next http.Handler) http.Handler {
 		// The id is ours: one that a client could choose would name other people's requests in our log.
 		x := &visit{
 			requestID:      "req_" + strings.ReplaceAll(uuid.Must(uuid.NewV7()).String(), "-", ""),
-			traceabilityID: traceabilityID(r.Header), traceID: traceID(r.Header),
+			traceabilityID: web.TraceabilityID(r.Header), traceID: web.TraceID(r.Header),
 		}
 		w.Header().Set("Request-Id", x.requestID)
 		if x.traceabilityID != "" {
@@ -100,7 +101,7 @@ func (s *Service) logVisit(r *http.Request, x *visit, took time.Duration) {
 		level = slog.LevelWarn
 		attrs = append(attrs, slog.Any("error", x.cause))
 	}
-	if x.code == CodeInternal {
+	if x.code == web.CodeInternal {
 		level = slog.LevelError
 	}
 	if panicked, ok := errors.AsType[*phases.PanicError](x.cause); ok {
@@ -129,7 +130,7 @@ func (s *Service) handle(next handler) http.HandlerFunc {
 			if refused.RetryAfter > 0 {
 				w.Header().Set("Retry-After", strconv.Itoa(refused.RetryAfter))
 			}
-			w.Header().Set("Content-Type", ProblemType)
+			w.Header().Set("Content-Type", web.ProblemType)
 			write(w, r, refused.Problem.Status, refused.Problem.Encode())
 		}
 		if w.Header().Get("Connection") == "close" {

@@ -12,8 +12,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // A counter is a town whose requests are asked for at the handler itself: when an answer is there, so are its line in
@@ -58,7 +60,7 @@ func (c *counter) ask(t *testing.T, asked call) (reply, map[string]any) {
 }
 
 // counted is how many answers of POST /v1/rides were counted with a status and a code.
-func (c *counter) counted(t *testing.T, status string, code Code) int {
+func (c *counter) counted(t *testing.T, status string, code web.Code) int {
 	t.Helper()
 	families, err := c.registry.Gather()
 	if err != nil {
@@ -85,7 +87,7 @@ func TestStoredRefusalsAreToldApart(t *testing.T) {
 	t.Parallel()
 	c := newCounter(t)
 	c.exec(t, `UPDATE accounts SET payment_method = 'pm_card_authenticationRequired' WHERE id = $1`, c.second.AccountID)
-	hail := func(as Credentials, key string) call {
+	hail := func(as accounts.Credentials, key string) call {
 		return call{method: "POST", path: "/v1/rides", body: aRide, key: key, as: as}
 	}
 	c.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
@@ -97,10 +99,10 @@ func TestStoredRefusalsAreToldApart(t *testing.T) {
 	if _, err := desk.ResolveNotCharged(t.Context(), c.key(t, c.visa, "resolved"), "ann"); err != nil {
 		t.Fatal(err)
 	}
-	for code, asked := range map[Code]call{
-		CodeCardDeclined:           hail(c.declined, "k"),
-		CodeAuthenticationRequired: hail(c.second, "k"),
-		CodePaymentFailed:          hail(c.visa, "resolved"),
+	for code, asked := range map[web.Code]call{
+		web.CodeCardDeclined:           hail(c.declined, "k"),
+		web.CodeAuthenticationRequired: hail(c.second, "k"),
+		web.CodePaymentFailed:          hail(c.visa, "resolved"),
 	} {
 		for n := 1; n <= 2; n++ {
 			r, line := c.ask(t, asked)
@@ -173,7 +175,7 @@ func TestTraceHeaders(t *testing.T) {
 		}
 	}
 	refused := call{method: "POST", path: "/v1/rides", header: own("order 7")}
-	if r := c.send(t, refused).must(t, 401, CodeUnauthenticated); r.header.Get("X-Traceability-Id") != "order 7" {
+	if r := c.send(t, refused).must(t, 401, web.CodeUnauthenticated); r.header.Get("X-Traceability-Id") != "order 7" {
 		t.Errorf("a refusal echoes %q", r.header.Get("X-Traceability-Id"))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
@@ -12,7 +13,7 @@ import (
 // is believed.
 type Desk struct {
 	Engine *phases.Engine
-	Stripe *Stripe
+	Stripe *payments.Stripe
 }
 
 // ResolveCharged ends a parked key as charged by the payment intent that a person names. The intent must be the one
@@ -24,11 +25,11 @@ func (d Desk) ResolveCharged(ctx context.Context, seen phases.Record, by, intent
 	if seen.ForeignForm == "" {
 		return phases.Result{}, phases.ErrNoCall
 	}
-	charge, err := d.Stripe.VerifyCharged(ctx, ChargeForm(seen.ForeignForm), intent)
+	charge, err := d.Stripe.VerifyCharged(ctx, payments.ChargeForm(seen.ForeignForm), intent)
 	if err != nil {
 		return phases.Result{}, fmt.Errorf("verifying %s at Stripe: %w", intent, err)
 	}
-	if charge.Status != ChargeSucceeded {
+	if charge.Status != payments.ChargeSucceeded {
 		return phases.Result{}, fmt.Errorf("%s did not pay this ride: %s", intent, charge.Detail)
 	}
 	return d.Engine.ResolveResult(ctx, seen, by, "charged "+intent, charge)
@@ -45,7 +46,7 @@ func (d Desk) ResolveNotCharged(ctx context.Context, seen phases.Record, by stri
 	}
 	if seen.ForeignForm != "" {
 		// Nothing was sent before the key was made.
-		if err := d.Stripe.VerifyNotCharged(ctx, ChargeForm(seen.ForeignForm), seen.CreatedAt); err != nil {
+		if err := d.Stripe.VerifyNotCharged(ctx, payments.ChargeForm(seen.ForeignForm), seen.CreatedAt); err != nil {
 			return phases.Result{}, fmt.Errorf("looking for a charge at Stripe: %w", err)
 		}
 	}

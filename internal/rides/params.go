@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // maxCallbackURL is how many characters a callback_url may have.
@@ -31,19 +33,13 @@ type RideParams struct {
 	CallbackURL *string `json:"callback_url"` // nil: no callback
 }
 
-// ParamFault is one thing that is wrong with a request's parameters. Its detail never repeats what was sent.
-type ParamFault struct {
-	Pointer string `json:"pointer"` // the faulty field as a JSON Pointer (RFC 6901)
-	Detail  string `json:"detail"`  // what the field must be, as a sentence
-}
-
 // ParseRide validates the parameters of a new ride. It takes a document as [Canonical] returned it, and maxFare,
 // the most that one ride may cost in cents.
 //
 // It returns every fault that it finds, at most one per field, sorted by pointer; the parameters are usable only
 // when there is none. Names are compared exactly: "Origin" is an unknown field and leaves "origin" missing. A
 // document that is not an object is a *[JSONError], since it has no fields to point at.
-func ParseRide(canonical []byte, maxFare int64) (RideParams, []ParamFault, error) {
+func ParseRide(canonical []byte, maxFare int64) (RideParams, []web.ParamFault, error) {
 	decoder := json.NewDecoder(bytes.NewReader(canonical))
 	decoder.UseNumber() // A float64 would lose the number that overflows.
 	var document any
@@ -52,19 +48,19 @@ func ParseRide(canonical []byte, maxFare int64) (RideParams, []ParamFault, error
 	}
 	members, ok := document.(map[string]any)
 	if !ok {
-		return RideParams{}, nil, &JSONError{Reason: "The body is not a JSON object"}
+		return RideParams{}, nil, &web.JSONError{Reason: "The body is not a JSON object"}
 	}
 	var faults faultList
 	params := faults.ride(members, maxFare)
-	slices.SortFunc(faults, func(a, b ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
+	slices.SortFunc(faults, func(a, b web.ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
 	return params, faults, nil
 }
 
 // faultList gathers faults while a document is read.
-type faultList []ParamFault
+type faultList []web.ParamFault
 
 func (f *faultList) add(at jsontext.Pointer, detail string) {
-	*f = append(*f, ParamFault{Pointer: string(at), Detail: detail})
+	*f = append(*f, web.ParamFault{Pointer: string(at), Detail: detail})
 }
 
 // ride prices only a ride whose two ends are known: a fare computed from half a request would be a false fault.

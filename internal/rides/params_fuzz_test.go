@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
+	"github.com/rocketrides/rocketrides/internal/web/webtest"
 )
 
 // FuzzSpelling takes a document to mean what encoding/json, a parser of other people's, reads in it: the canonical
@@ -28,7 +30,7 @@ func FuzzSpelling(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		canonical, err := Canonical(doc)
+		canonical, err := web.Canonical(doc)
 		if err != nil {
 			knownRefusal(t, doc, err)
 			return
@@ -38,7 +40,7 @@ func FuzzSpelling(f *testing.F) {
 			t.Fatalf("%q as %s (-document +canonical):\n%s", doc, canonical, diff)
 		}
 		other := respelled(meant)
-		if again, err := Canonical([]byte(other)); err != nil || !bytes.Equal(again, canonical) {
+		if again, err := web.Canonical([]byte(other)); err != nil || !bytes.Equal(again, canonical) {
 			t.Fatalf("%q is %s, but respelled as %s it is %s (%v)", doc, canonical, other, again, err)
 		}
 	})
@@ -77,7 +79,7 @@ func floats(value any) any {
 		if number, err := v.Float64(); err == nil {
 			return number + 0 // no -0
 		}
-		return overflow(v)
+		return webtest.Overflow(v)
 	case []any:
 		for i := range v {
 			v[i] = floats(v[i])
@@ -95,7 +97,7 @@ func respelled(value any) string {
 	switch v := value.(type) {
 	case float64:
 		return strconv.FormatFloat(v, 'E', -1, 64)
-	case overflow:
+	case webtest.Overflow:
 		return string(v)
 	case string:
 		var out strings.Builder
@@ -147,7 +149,7 @@ func FuzzParseRide(f *testing.F) {
 	}
 	const maxFare = 50_000
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		canonical, err := Canonical(doc)
+		canonical, err := web.Canonical(doc)
 		if err != nil {
 			return
 		}

@@ -8,6 +8,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/rocketrides/rocketrides/internal/web"
+	"github.com/rocketrides/rocketrides/internal/web/webtest"
 )
 
 const (
@@ -64,33 +67,33 @@ func TestParseRideFindsEveryFault(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		doc  string
-		want []ParamFault
+		want []fault
 	}{
-		"an empty object": {`{}`, []ParamFault{{"/origin", missing}, {"/target", missing}}},
-		"empty points": {`{"origin":{},"target":{}}`, []ParamFault{
+		"an empty object": {`{}`, []fault{{"/origin", missing}, {"/target", missing}}},
+		"empty points": {`{"origin":{},"target":{}}`, []fault{
 			{"/origin/lat", missing}, {"/origin/lon", missing}, {"/target/lat", missing}, {"/target/lon", missing},
 		}},
-		"null is not missing": {`{"origin":null,"target":{"lat":null,"lon":0}}`, []ParamFault{
+		"null is not missing": {`{"origin":null,"target":{"lat":null,"lon":0}}`, []fault{
 			{"/origin", noPoint}, {"/target/lat", noNumber},
 		}},
-		"points of another type": {`{"origin":[37.7,-122.4],"target":"Oakland"}`, []ParamFault{
+		"points of another type": {`{"origin":[37.7,-122.4],"target":"Oakland"}`, []fault{
 			{"/origin", noPoint}, {"/target", noPoint},
 		}},
 		"coordinates of another type": {
-			`{"origin":{"lat":"37.7749","lon":true},"target":{"lat":{},"lon":[1]}}`, []ParamFault{
+			`{"origin":{"lat":"37.7749","lon":true},"target":{"lat":{},"lon":[1]}}`, []fault{
 				{"/origin/lat", noNumber}, {"/origin/lon", noNumber}, {"/target/lat", noNumber}, {"/target/lon", noNumber},
 			},
 		},
-		"coordinates beyond float64": {`{"origin":{"lat":1e999,"lon":-1e999},"target":{"lat":1,"lon":1e9999}}`, []ParamFault{
+		"coordinates beyond float64": {`{"origin":{"lat":1e999,"lon":-1e999},"target":{"lat":1,"lon":1e9999}}`, []fault{
 			{"/origin/lat", notFinite}, {"/origin/lon", notFinite}, {"/target/lon", notFinite},
 		}},
 		"coordinates off the globe": {
-			`{"origin":{"lat":90.00000000000001,"lon":180.00000000000003},"target":{"lat":-90.1,"lon":-1e300}}`, []ParamFault{
+			`{"origin":{"lat":90.00000000000001,"lon":180.00000000000003},"target":{"lat":-90.1,"lon":-1e300}}`, []fault{
 				{"/origin/lat", badLat}, {"/origin/lon", badLon}, {"/target/lat", badLat}, {"/target/lon", badLon},
 			},
 		},
 		"fields that the server sets": {
-			oakland + `,"amount":1,"status":"charged","id":"ride_1","account_id":"acct_1","charge":null,"livemode":true}`, []ParamFault{
+			oakland + `,"amount":1,"status":"charged","id":"ride_1","account_id":"acct_1","charge":null,"livemode":true}`, []fault{
 				{"/account_id", unknown},
 				{"/amount", unknown},
 				{"/charge", unknown},
@@ -100,7 +103,7 @@ func TestParseRideFindsEveryFault(t *testing.T) {
 			},
 		},
 		"names in another case": {
-			`{"Origin":{"lat":1,"lon":1},"target":{"LAT":1,"lat":1,"Lon":1},"callback_URL":"https://a.b"}`, []ParamFault{
+			`{"Origin":{"lat":1,"lon":1},"target":{"LAT":1,"lat":1,"Lon":1},"callback_URL":"https://a.b"}`, []fault{
 				{"/Origin", unknown},
 				{"/callback_URL", unknown},
 				{"/origin", missing},
@@ -110,22 +113,22 @@ func TestParseRideFindsEveryFault(t *testing.T) {
 			},
 		},
 		"names that need escaping in a pointer": {
-			oakland + `,"a/b":1,"c~d":2,"":3,"~1":4,"é\u0000":5}`, []ParamFault{
+			oakland + `,"a/b":1,"c~d":2,"":3,"~1":4,"é\u0000":5}`, []fault{
 				{"/", unknown}, {"/a~1b", unknown}, {"/c~0d", unknown}, {"/é\x00", unknown}, {"/~01", unknown},
 			},
 		},
 		"an origin missing, so no fare": {
-			`{"target":{"lat":0,"lon":90}}`, []ParamFault{{"/origin", missing}},
+			`{"target":{"lat":0,"lon":90}}`, []fault{{"/origin", missing}},
 		},
 		"a target missing, so no fare": {
-			`{"origin":{"lat":0,"lon":90}}`, []ParamFault{{"/target", missing}},
+			`{"origin":{"lat":0,"lon":90}}`, []fault{{"/target", missing}},
 		},
 		"a ride that is too long": {
-			`{"origin":{"lat":0,"lon":0},"target":{"lat":0,"lon":90}}`, []ParamFault{{"/target", tooFar}},
+			`{"origin":{"lat":0,"lon":0},"target":{"lat":0,"lon":90}}`, []fault{{"/target", tooFar}},
 		},
 		"faults of every kind at once": {
 			`{"callback_url":"http://example.com","extra":1,"origin":{"lat":0,"lon":0,"alt":9},"target":{"lat":0,"lon":90}}`,
-			[]ParamFault{
+			[]fault{
 				{"/callback_url", noHTTPS}, {"/extra", unknown}, {"/origin/alt", unknown}, {"/target", tooFar},
 			},
 		},
@@ -133,7 +136,7 @@ func TestParseRideFindsEveryFault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, faults := parseRide(t, c.doc)
-			slices.SortFunc(c.want, func(a, b ParamFault) int { return strings.Compare(a.Pointer, b.Pointer) })
+			slices.SortFunc(c.want, func(a, b fault) int { return strings.Compare(a.Pointer, b.Pointer) })
 			if diff := cmp.Diff(c.want, faults); diff != "" {
 				t.Errorf("faults (-want +got):\n%s", diff)
 			}
@@ -195,7 +198,7 @@ func TestParseRideChecksTheCallbackURL(t *testing.T) {
 				}
 				return
 			}
-			if diff := cmp.Diff([]ParamFault{{"/callback_url", want}}, faults); diff != "" {
+			if diff := cmp.Diff([]fault{{"/callback_url", want}}, faults); diff != "" {
 				t.Errorf("faults (-want +got):\n%s", diff)
 			}
 		})
@@ -217,7 +220,7 @@ func TestParseRideRefusesWhatIsNotAnObject(t *testing.T) {
 	t.Parallel()
 	for _, doc := range []string{`null`, `true`, `1`, `1e999`, `"secret"`, `[]`, `[{"origin":1}]`} {
 		_, faults, err := ParseRide([]byte(canonical(t, doc)), 50_000)
-		if refusal, ok := errors.AsType[*JSONError](err); !ok || refusal.Reason != "The body is not a JSON object" || faults != nil {
+		if refusal, ok := errors.AsType[*web.JSONError](err); !ok || refusal.Reason != "The body is not a JSON object" || faults != nil {
 			t.Errorf("%s: faults %v, error %v", doc, faults, err)
 		}
 	}
@@ -230,10 +233,10 @@ func TestParseRideIsStableAndSilentAboutValues(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		names := rapid.SampledFrom([]string{"origin", "target", "callback_url", "lat", "lon", "Lat", "x/y", ""})
-		values := rapid.SampledFrom([]any{"s3cr3t", overflow("33333e999"), 33333.0, nil, true, []any{"s3cr3t"}})
+		values := rapid.SampledFrom([]any{"s3cr3t", webtest.Overflow("33333e999"), 33333.0, nil, true, []any{"s3cr3t"}})
 		inner := rapid.Map(rapid.MapOfN(names, values, 0, 5), func(object map[string]any) any { return object })
 		object := rapid.MapOfN(names, rapid.OneOf(values, inner), 0, 8).Draw(t, "object")
-		doc := []byte(canonical(t, spell(t, object)))
+		doc := []byte(canonical(t, webtest.Spell(t, object)))
 		_, faults, err := ParseRide(doc, 50_000)
 		if err != nil {
 			t.Fatal(err)
@@ -252,11 +255,32 @@ func TestParseRideIsStableAndSilentAboutValues(t *testing.T) {
 	})
 }
 
-func parseRide(t *testing.T, doc string) (RideParams, []ParamFault) {
+// fault is a web.ParamFault that tests write without the names of its fields.
+type fault struct{ Pointer, Detail string }
+
+func parseRide(t *testing.T, doc string) (RideParams, []fault) {
 	t.Helper()
 	params, faults, err := ParseRide([]byte(canonical(t, doc)), 50_000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return params, faults
+	var plain []fault
+	for _, f := range faults {
+		plain = append(plain, fault(f))
+	}
+	return params, plain
+}
+
+// canonical is the document in the form that ParseRide takes.
+func canonical(t interface {
+	Helper()
+	Fatal(args ...any)
+}, document string,
+) string {
+	t.Helper()
+	form, err := web.Canonical([]byte(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(form)
 }

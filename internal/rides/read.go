@@ -9,13 +9,14 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 func (s *Service) getRide(w http.ResponseWriter, r *http.Request) error {
 	id := chi.URLParam(r, "id")
 	if !isText(id) {
-		return NewProblemError(CodeNotFound, nil)
+		return web.NewProblemError(web.CodeNotFound, nil)
 	}
 	var ride Ride
 	err := s.read(r.Context(), func(ctx context.Context) (err error) {
@@ -39,7 +40,7 @@ func (s *Service) getRide(w http.ResponseWriter, r *http.Request) error {
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return NewProblemError(CodeNotFound, nil)
+		return web.NewProblemError(web.CodeNotFound, nil)
 	}
 	if err != nil {
 		return fmt.Errorf("reading ride: %w", err)
@@ -71,11 +72,11 @@ func (s *Service) listRides(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if !known {
-			faults = append(faults, ParamFault{Pointer: "/starting_after", Detail: "Must be the id of a ride of this account."})
+			faults = append(faults, web.ParamFault{Pointer: "/starting_after", Detail: "Must be the id of a ride of this account."})
 		}
 	}
 	if len(faults) > 0 {
-		refused := NewProblemError(CodeInvalidParameters, nil)
+		refused := web.NewProblemError(web.CodeInvalidParameters, nil)
 		refused.Problem.Errors = faults
 		return refused
 	}
@@ -132,23 +133,23 @@ func (s *Service) findCursor(ctx context.Context, query *rideQuery) (bool, error
 
 // parseRideQuery reads the query of GET /v1/rides. An unknown parameter is a fault: a misspelt filter that is
 // silently ignored returns the wrong rides.
-func parseRideQuery(raw string) (rideQuery, []ParamFault) {
+func parseRideQuery(raw string) (rideQuery, []web.ParamFault) {
 	query := rideQuery{limit: defaultLimit}
-	malformed := []ParamFault{{Pointer: "", Detail: "The query string is malformed."}}
+	malformed := []web.ParamFault{{Pointer: "", Detail: "The query string is malformed."}}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return query, malformed
 	}
-	var faults []ParamFault
+	var faults []web.ParamFault
 	for name, given := range values {
 		if !utf8.ValidString(name) { // A pointer cannot tell one such name from another.
 			return query, malformed
 		}
 		if fault := query.set(name, given); fault != "" {
-			faults = append(faults, ParamFault{Pointer: string(jsontext.Pointer("").AppendToken(name)), Detail: fault})
+			faults = append(faults, web.ParamFault{Pointer: string(jsontext.Pointer("").AppendToken(name)), Detail: fault})
 		}
 	}
-	slices.SortFunc(faults, func(a, b ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
+	slices.SortFunc(faults, func(a, b web.ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
 	return query, faults
 }
 
@@ -177,16 +178,10 @@ func (q *rideQuery) set(name string, given []string) string {
 }
 
 // isText tells whether a value can be an id or a key at all; Postgres takes no NUL and no broken UTF-8.
-func isText(value string) bool { return isPrintable(value, maxKeyLength) }
-
-// isPrintable tells whether a value has 1 to most characters, all of them printable ASCII.
-func isPrintable(value string, most int) bool {
-	outside := func(char rune) bool { return char < 0x20 || char > 0x7E }
-	return value != "" && len(value) <= most && !strings.ContainsFunc(value, outside)
-}
+func isText(value string) bool { return web.IsPrintable(value, web.MaxKeyLength) }
 
 func ok(w http.ResponseWriter, r *http.Request, value any) error {
-	body, err := encodeJSON(value)
+	body, err := web.EncodeJSON(value)
 	if err != nil {
 		return err
 	}

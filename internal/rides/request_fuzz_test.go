@@ -19,7 +19,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // A shopfront is the whole API in front of a database that cannot be reached. A request gets as far as the first
@@ -28,7 +31,7 @@ import (
 type shopfront struct {
 	handler http.Handler
 	service *Service
-	key     APIKey
+	key     accounts.APIKey
 }
 
 func newShopfront(f *testing.F) *shopfront {
@@ -45,24 +48,24 @@ func newShopfront(f *testing.F) *shopfront {
 		f.Fatal(err)
 	}
 	f.Cleanup(pool.Close)
-	stripe, err := NewStripe(StripeConfig{Key: stageKey, Timeout: time.Second})
+	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, Timeout: time.Second})
 	if err != nil {
 		f.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	engine, err := phases.NewEngine(f.Context(), phases.Config{
-		Pool: pool, Flows: Flows(stripe), Realm: Realm(stripe), Lease: 2 * time.Second, CallTimeout: time.Second,
+		Pool: pool, Flows: Flows(stripe), Realm: payments.Realm(stripe), Lease: 2 * time.Second, CallTimeout: time.Second,
 		Backoff: phases.Backoff{Initial: time.Second, Max: time.Minute}, MaxAttempts: 1, Logger: quiet,
 	})
 	if err != nil {
 		f.Fatal(err)
 	}
 	service := NewService(Config{Pool: pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: quiet})
-	return &shopfront{handler: service.Handler(), service: service, key: NewAPIKey("acct_0123456789ABCDEF", false)}
+	return &shopfront{handler: service.Handler(), service: service, key: accounts.NewAPIKey("acct_0123456789ABCDEF", false)}
 }
 
 // serve answers one request, and checks what every answer must have.
-func (s *shopfront) serve(t *testing.T, request *http.Request) (int, Problem, http.Header) {
+func (s *shopfront) serve(t *testing.T, request *http.Request) (int, web.Problem, http.Header) {
 	t.Helper()
 	// Authentication is forgotten after a while, and there is no database to ask again.
 	s.service.principals.Add(s.key.Hash(), principal{account: s.key.AccountID()})
@@ -71,14 +74,14 @@ func (s *shopfront) serve(t *testing.T, request *http.Request) (int, Problem, ht
 	cancel()
 	recorder := httptest.NewRecorder()
 	s.handler.ServeHTTP(recorder, request.WithContext(gone))
-	var problem Problem
+	var problem web.Problem
 	if err := json.Unmarshal(recorder.Body.Bytes(), &problem); err != nil {
 		t.Fatalf("answered %d with %q: %v", recorder.Code, recorder.Body, err)
 	}
 	switch {
 	case recorder.Code < 400 || recorder.Code == http.StatusInternalServerError:
 		t.Fatalf("answered %d: %s", recorder.Code, recorder.Body)
-	case problem.Status != recorder.Code || kinds[problem.Code].status != recorder.Code || !strings.HasPrefix(problem.RequestID, "req_"):
+	case problem.Status != recorder.Code || web.NewProblem(problem.Code).Status != recorder.Code || !strings.HasPrefix(problem.RequestID, "req_"):
 		t.Fatalf("answered %d with the problem %s", recorder.Code, recorder.Body)
 	case recorder.Code == http.StatusServiceUnavailable && recorder.Header().Get("Retry-After") == "":
 		t.Fatal("503 without Retry-After")
@@ -91,7 +94,7 @@ func FuzzCreateRide(f *testing.F) {
 	shop := newShopfront(f)
 	for _, body := range []string{
 		aRide, ``, `{}`, `null`, `[]`, `{"a":1,"a":2}`, `{"a":"` + "\x00\xff" + `"}`, `{"origin":{"lat":1e999,"lon":"\ud800"}}`,
-		strings.Repeat(" ", maxBody-2) + "{}", strings.Repeat(" ", maxBody) + "{}", strings.Repeat("[", maxBody),
+		strings.Repeat(" ", mostBytes-2) + "{}", strings.Repeat(" ", mostBytes) + "{}", strings.Repeat("[", mostBytes),
 	} {
 		f.Add([]byte(body), "application/json", "k", "respond-async")
 	}
@@ -108,29 +111,29 @@ func FuzzCreateRide(f *testing.F) {
 		if want := refusalOf(body, contentType, key); problem.Code != want {
 			t.Fatalf("%.200q of %q with the key %q is %s, want %s", body, contentType, key, problem.Code, want)
 		}
-		echo, _ := ParseIdempotencyKey(headerWithKey(key))
+		echo, _ := web.ParseIdempotencyKey(http.Header{"Idempotency-Key": {key}})
 		if got := header.Get("Idempotency-Key"); got != echo {
 			t.Fatalf("the key %q is echoed as %q", key, got)
 		}
 	})
 }
 
-func refusalOf(body []byte, contentType, key string) Code {
+func refusalOf(body []byte, contentType, key string) web.Code {
 	media, more, err := mime.ParseMediaType(contentType)
 	if charset := more["charset"]; err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return CodeUnsupportedMediaType
+		return web.CodeUnsupportedMediaType
 	}
-	if len(body) > 64<<10 {
-		return CodeBodyTooLarge
+	if len(body) > mostBytes {
+		return web.CodeBodyTooLarge
 	}
-	canonical, err := Canonical(body)
+	canonical, err := web.Canonical(body)
 	if err != nil || !bytes.HasPrefix(canonical, []byte("{")) {
-		return CodeInvalidJSON
+		return web.CodeInvalidJSON
 	}
-	if _, err := ParseIdempotencyKey(headerWithKey(key)); err != nil {
-		return CodeIdempotencyKeyInvalid
+	if _, err := web.ParseIdempotencyKey(http.Header{"Idempotency-Key": {key}}); err != nil {
+		return web.CodeIdempotencyKeyInvalid
 	}
-	return CodeUnavailable
+	return web.CodeUnavailable
 }
 
 // FuzzHTTP reads arbitrary bytes as a server does.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -13,7 +14,7 @@ import (
 // one of its own in its header.
 func (w *town) checkReplay(t *testing.T, key, first string) {
 	t.Helper()
-	r := w.hailAs(t, w.declined, key).must(t, 402, CodeCardDeclined)
+	r := w.hailAs(t, w.declined, key).must(t, 402, web.CodeCardDeclined)
 	if r.header.Get("Idempotent-Replayed") != "true" || r.problem.RequestID != first || r.header.Get("Request-Id") == first {
 		t.Errorf("the replay has the id %s in its body and %s in its header, want %s and a new one (%v)",
 			r.problem.RequestID, r.header.Get("Request-Id"), first, r.header)
@@ -29,13 +30,13 @@ func TestAFirstProblemNamesItsOwnRequest(t *testing.T) {
 			t.Helper()
 			w = newTown(t, settings...)
 			w.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
-			return w, w.hailAs(t, w.declined, "k").must(t, 503, CodePaymentProcessorUnavailable).problem.RequestID
+			return w, w.hailAs(t, w.declined, "k").must(t, 503, web.CodePaymentProcessorUnavailable).problem.RequestID
 		}
 
 		t.Run(name+", a retry", func(t *testing.T) {
 			t.Parallel()
 			w, maker := abandon(t)
-			r := w.hailAs(t, w.declined, "k").must(t, 402, CodeCardDeclined)
+			r := w.hailAs(t, w.declined, "k").must(t, 402, web.CodeCardDeclined)
 			checkID(t, r)
 			if r.header.Get("Idempotent-Replayed") != "" || r.problem.RequestID == maker {
 				t.Errorf("the first 402 has the id of the request that made the key, or is a replay: %v, %s", r.header, r.body)
@@ -76,7 +77,7 @@ func TestARetrysProblemSurvivesEveryCut(t *testing.T) {
 			for k := 1; ; k++ {
 				key := fmt.Sprint("k", k)
 				w.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
-				w.hailAs(t, w.declined, key).must(t, 503, CodePaymentProcessorUnavailable)
+				w.hailAs(t, w.declined, key).must(t, 503, web.CodePaymentProcessorUnavailable)
 				w.wire.Plan(wire.On(k, wire.Fault{Kind: kind}))
 				cut := w.hailAs(t, w.declined, key)
 				uncut := w.wire.Messages() < k
@@ -86,7 +87,7 @@ func TestARetrysProblemSurvivesEveryCut(t *testing.T) {
 					first++
 				}
 				w.expire(t)
-				again := w.hailAs(t, w.declined, key).must(t, 402, CodeCardDeclined)
+				again := w.hailAs(t, w.declined, key).must(t, 402, web.CodeCardDeclined)
 				checkID(t, again)
 				if cut.status == http.StatusPaymentRequired && again.body != cut.body {
 					t.Errorf("message %d: two answers: %s and %s", k, cut.body, again.body)

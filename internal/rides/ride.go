@@ -1,7 +1,6 @@
 package rides
 
 import (
-	"bytes"
 	"encoding/base32"
 	"encoding/json"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // Ride is a ride as clients see it. The order of the fields is the order in a body.
@@ -89,18 +89,7 @@ func derivedID(prefix string, parts ...string) string {
 }
 
 // Encode returns the ride as the body of an answer: one line, the same bytes for the same ride.
-func (r Ride) Encode() ([]byte, error) { return encodeJSON(r) }
-
-// encodeJSON returns value as one line of JSON, without the escapes that HTML would need.
-func encodeJSON(value any) ([]byte, error) {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return nil, fmt.Errorf("encoding body: %w", err)
-	}
-	return body.Bytes(), nil
-}
+func (r Ride) Encode() ([]byte, error) { return web.EncodeJSON(r) }
 
 // rideColumns are those that scanRide reads, of rides r and its key k. A ride whose key is parked is under review.
 const rideColumns = `r.id, r.created_at, CASE WHEN k.parked_reason IS NOT NULL THEN 'under_review' ELSE r.status END,

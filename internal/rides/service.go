@@ -19,7 +19,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // Config is what a Service needs.
@@ -29,7 +32,7 @@ type Config struct {
 	// Engine runs the flows; it knows those of Flows.
 	Engine *phases.Engine
 	// Stripe is asked for charges.
-	Stripe *Stripe
+	Stripe *payments.Stripe
 	// MaxFare is the most that one ride may cost, in cents.
 	MaxFare int64
 	// Logger takes one line for each request. nil means slog.Default().
@@ -52,7 +55,7 @@ type Service struct {
 }
 
 // Flows are the flows of this service, as an engine must know them.
-func Flows(pay *Stripe) []phases.Flow { return []phases.Flow{hail(pay)} }
+func Flows(pay *payments.Stripe) []phases.Flow { return []phases.Flow{hail(pay)} }
 
 // NewService returns the service.
 func NewService(config Config) *Service {
@@ -84,15 +87,15 @@ func (s *Service) Draining() bool { return s.draining.Load() }
 func (s *Service) Handler() http.Handler {
 	router := chi.NewRouter()
 	router.NotFound(s.handle(func(http.ResponseWriter, *http.Request) error {
-		return NewProblemError(CodeNotFound, nil)
+		return web.NewProblemError(web.CodeNotFound, nil)
 	}))
 	router.MethodNotAllowed(s.handle(func(w http.ResponseWriter, r *http.Request) error {
 		taken := allowed(router, cmp.Or(r.URL.RawPath, r.URL.Path))
 		if taken == "" { // chi comes here with a method that it doesn't know, whatever the path.
-			return NewProblemError(CodeNotFound, nil)
+			return web.NewProblemError(web.CodeNotFound, nil)
 		}
 		w.Header().Set("Allow", taken)
-		return NewProblemError(CodeMethodNotAllowed, nil)
+		return web.NewProblemError(web.CodeMethodNotAllowed, nil)
 	}))
 	// Whoever serves GET serves HEAD (RFC 9110, section 9.1); net/http leaves the body out.
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
@@ -104,25 +107,27 @@ func (s *Service) Handler() http.Handler {
 }
 
 // problemFor translates an error into what the client may see: the one place where meaning becomes a status.
-func problemFor(err error) *ProblemError {
+func problemFor(err error) *web.ProblemError {
 	var foreign *phases.ForeignError
 	switch {
 	case errors.As(err, &foreign):
-		refused := NewProblemError(CodePaymentProcessorUnavailable, err)
+		refused := web.NewProblemError(web.CodePaymentProcessorUnavailable, err)
 		refused.RetryAfter = seconds(foreign.RetryAfter)
 		return refused
 	case errors.Is(err, phases.ErrKeyReused):
-		return NewProblemError(CodeIdempotencyKeyReused, err)
+		return web.NewProblemError(web.CodeIdempotencyKeyReused, err)
 	case errors.Is(err, phases.ErrKeyExpired):
-		return NewProblemError(CodeIdempotencyKeyExpired, err)
+		return web.NewProblemError(web.CodeIdempotencyKeyExpired, err)
 	case errors.Is(err, phases.ErrParked):
-		return NewProblemError(CodePaymentUnderReview, err)
+		return web.NewProblemError(web.CodePaymentUnderReview, err)
 	case errors.Is(err, phases.ErrInUse):
-		return later(NewProblemError(CodeIdempotencyKeyInUse, err))
+		return later(web.NewProblemError(web.CodeIdempotencyKeyInUse, err))
+	case errors.Is(err, accounts.ErrAPIKeyMissing), errors.Is(err, accounts.ErrAPIKeyInvalid):
+		return web.NewProblemError(web.CodeUnauthenticated, err)
 	case isUnavailable(err):
-		return later(NewProblemError(CodeUnavailable, err))
+		return later(web.NewProblemError(web.CodeUnavailable, err))
 	default:
-		return AsProblem(err)
+		return web.AsProblem(err)
 	}
 }
 
@@ -140,7 +145,7 @@ func isUnavailable(err error) bool {
 }
 
 // later spreads clients that were refused together.
-func later(refused *ProblemError) *ProblemError {
+func later(refused *web.ProblemError) *web.ProblemError {
 	refused.RetryAfter += rand.IntN(2) //nolint:gosec // spreading load needs no secrecy
 	return refused
 }

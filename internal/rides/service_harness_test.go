@@ -15,10 +15,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/tripwire"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
@@ -29,6 +32,10 @@ const (
 	sanFranciscoJSON = `{"lat":37.7749,"lon":-122.4194}`
 	oaklandJSON      = `{"lat":37.8044,"lon":-122.2712}`
 	aRide            = `{"origin":` + sanFranciscoJSON + `,"target":` + oaklandJSON + `}`
+	// stripeKey is the key of a fake Stripe, or of none at all.
+	stripeKey = "sk_test_town"
+	// mostBytes is the most that a body may have.
+	mostBytes = 64 << 10
 )
 
 // town is a whole service: a database of its own with tripwires, a fake Stripe, and the API over HTTP.
@@ -40,14 +47,14 @@ type town struct {
 	stripe string // URL of the fake
 
 	*office
-	visa, declined, second Credentials
+	visa, declined, second accounts.Credentials
 }
 
 // office is one process of the service.
 type office struct {
 	service *Service
 	engine  *phases.Engine
-	stripe  *Stripe
+	stripe  *payments.Stripe
 	api     string // URL
 }
 
@@ -68,13 +75,13 @@ func newTown(t *testing.T, settings ...setting) *town {
 	if err := tripwire.Install(t.Context(), w.pool, hail(nil).RecoveryPoints()...); err != nil {
 		t.Fatal(err)
 	}
-	accounts := Accounts{Pool: w.pool}
-	for customer, credentials := range map[string]*Credentials{"cus_visa": &w.visa, "cus_declined": &w.declined, "cus_second": &w.second} {
+	store := accounts.Accounts{Pool: w.pool}
+	for customer, credentials := range map[string]*accounts.Credentials{"cus_visa": &w.visa, "cus_declined": &w.declined, "cus_second": &w.second} {
 		method := "pm_card_visa"
 		if customer == "cus_declined" {
 			method = "pm_card_chargeCustomerFail"
 		}
-		*credentials, err = accounts.Create(t.Context(), NewAccount{
+		*credentials, err = store.Create(t.Context(), accounts.NewAccount{
 			Email: customer + "@example.com", StripeCustomer: customer, PaymentMethod: method,
 		})
 		if err != nil {
@@ -92,12 +99,12 @@ func (w *town) openOffice(t *testing.T, line *wire.Postgres, settings ...setting
 	if line != nil {
 		options.DialFunc = line.Dial
 	}
-	stripe, err := NewStripe(StripeConfig{Key: "sk_test_town", URL: w.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond})
+	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: w.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := phases.Config{
-		Pool: pgtest.Open(t, options), Flows: Flows(stripe), Realm: Realm(stripe),
+		Pool: pgtest.Open(t, options), Flows: Flows(stripe), Realm: payments.Realm(stripe),
 		Lease: 20 * time.Second, CallTimeout: 10 * time.Second,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),
@@ -127,7 +134,7 @@ type reply struct {
 	status  int
 	header  http.Header
 	body    string
-	problem Problem
+	problem web.Problem
 	ride    Ride
 }
 
@@ -135,7 +142,7 @@ type reply struct {
 type call struct {
 	method, path, body string
 	key                string
-	as                 Credentials
+	as                 accounts.Credentials
 	header             http.Header
 }
 
@@ -187,7 +194,7 @@ func (r *reply) check(t *testing.T) {
 		}
 		return
 	}
-	if got := r.header.Get("Content-Type"); got != ProblemType {
+	if got := r.header.Get("Content-Type"); got != web.ProblemType {
 		t.Errorf("Content-Type of a problem is %q", got)
 	}
 	if err := json.Unmarshal([]byte(r.body), &r.problem); err != nil {
@@ -202,13 +209,13 @@ func (r *reply) check(t *testing.T) {
 }
 
 // hailAs hails the usual ride.
-func (o *office) hailAs(t *testing.T, who Credentials, key string) reply {
+func (o *office) hailAs(t *testing.T, who accounts.Credentials, key string) reply {
 	t.Helper()
 	return o.send(t, call{method: "POST", path: "/v1/rides", body: aRide, key: key, as: who})
 }
 
 // must fails the test when the reply isn't as it has to be.
-func (r reply) must(t *testing.T, status int, code Code) reply {
+func (r reply) must(t *testing.T, status int, code web.Code) reply {
 	t.Helper()
 	if r.status != status || r.problem.Code != code {
 		t.Fatalf("got %d %s, want %d %s: %s", r.status, r.problem.Code, status, code, r.body)
@@ -253,7 +260,7 @@ func (w *town) complete(t *testing.T) phases.Counts {
 }
 
 // key returns an account's key as operators see it.
-func (w *town) key(t *testing.T, who Credentials, key string) phases.Record {
+func (w *town) key(t *testing.T, who accounts.Credentials, key string) phases.Record {
 	t.Helper()
 	found, err := phases.Keys{Pool: w.pool}.Show(t.Context(), who.AccountID, key)
 	if err != nil || len(found) != 1 {
@@ -263,7 +270,7 @@ func (w *town) key(t *testing.T, who Credentials, key string) phases.Record {
 }
 
 // checkCharged checks everything that must hold of a ride that was charged, in the database and at Stripe.
-func (w *town) checkCharged(t *testing.T, who Credentials, key string) {
+func (w *town) checkCharged(t *testing.T, who accounts.Credentials, key string) {
 	t.Helper()
 	ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(who.AccountID, key), as: who}).must(t, 200, "").ride
 	if ride.Status != RideCharged || ride.Charge == nil {

@@ -12,8 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -78,7 +80,7 @@ func TestTheSameRequestInAnotherSpelling(t *testing.T) {
 	}
 	other := strings.Replace(aRide, "37.8044", "37.8045", 1)
 	for _, body := range []string{other, strings.Replace(aRide, "}}", `},"callback_url":null}`, 1)} {
-		w.send(t, call{method: "POST", path: "/v1/rides", body: body, key: "k", as: w.visa}).must(t, 422, CodeIdempotencyKeyReused)
+		w.send(t, call{method: "POST", path: "/v1/rides", body: body, key: "k", as: w.visa}).must(t, 422, web.CodeIdempotencyKeyReused)
 	}
 	if n := len(w.fake.Ledger()); n != 1 {
 		t.Errorf("Stripe was asked %d times, want once", n)
@@ -105,44 +107,44 @@ func TestAnswers(t *testing.T) {
 	tests := map[string]struct {
 		call   call
 		status int
-		code   Code
+		code   web.Code
 	}{
-		"no key":               {hail(func(c *call) { c.key = "" }), 400, CodeIdempotencyKeyMissing},
-		"a key with a space":   {hail(func(c *call) { c.key = "a b" }), 400, CodeIdempotencyKeyInvalid},
-		"a key of 256":         {hail(func(c *call) { c.key = strings.Repeat("k", 256) }), 400, CodeIdempotencyKeyInvalid},
-		"two keys":             {hail(func(c *call) { c.header = http.Header{"Idempotency-Key": {"a", "b"}} }), 400, CodeIdempotencyKeyInvalid},
-		"a key with params":    {hail(func(c *call) { c.key = `"a";b=1` }), 400, CodeIdempotencyKeyInvalid},
-		"no JSON":              {hail(func(c *call) { c.body = "{" }), 400, CodeInvalidJSON},
-		"a duplicate member":   {hail(func(c *call) { c.body = `{"origin":1,"origin":2}` }), 400, CodeInvalidJSON},
-		"trailing data":        {hail(func(c *call) { c.body += "{}" }), 400, CodeInvalidJSON},
-		"NaN":                  {hail(func(c *call) { c.body = `{"origin":NaN}` }), 400, CodeInvalidJSON},
-		"bad UTF-8":            {hail(func(c *call) { c.body = "{\"o\xff\":1}" }), 400, CodeInvalidJSON},
-		"an array":             {hail(func(c *call) { c.body = `[]` }), 400, CodeInvalidJSON},
-		"no authorization":     {hail(func(c *call) { c.as = Credentials{} }), 401, CodeUnauthenticated},
-		"another scheme":       {hail(func(c *call) { c.header = header("Authorization", "Basic abc") }), 401, CodeUnauthenticated},
-		"an unknown API key":   {hail(func(c *call) { c.as.APIKey = NewAPIKey(w.visa.AccountID, false) }), 401, CodeUnauthenticated},
-		"a live key":           {hail(func(c *call) { c.as.APIKey = NewAPIKey(w.visa.AccountID, true) }), 401, CodeUnauthenticated},
-		"no such route":        {hail(func(c *call) { c.path = "/v1/boats" }), 404, CodeNotFound},
-		"no such ride":         {call{method: "GET", path: "/v1/rides/ride_none", as: w.visa}, 404, CodeNotFound},
-		"a NUL in an id":       {call{method: "GET", path: "/v1/rides/ride_%00", as: w.visa}, 404, CodeNotFound},
-		"another's ride":       {call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "done"), as: w.second}, 404, CodeNotFound},
-		"another method":       {hail(func(c *call) { c.method = "DELETE" }), 405, CodeMethodNotAllowed},
-		"64 KiB and one byte":  {hail(func(c *call) { c.body = `{"a":"` + strings.Repeat("a", maxBody-7) + `"}` }), 413, CodeBodyTooLarge},
-		"a form":               {hail(func(c *call) { c.header = header("Content-Type", "application/x-www-form-urlencoded") }), 415, CodeUnsupportedMediaType},
-		"a compressed body":    {hail(func(c *call) { c.header = header("Content-Encoding", "gzip") }), 415, CodeUnsupportedMediaType},
-		"strings for numbers":  {hail(func(c *call) { c.body = strings.Replace(aRide, "37.7749", `"37.7749"`, 1) }), 422, CodeInvalidParameters},
-		"an unknown field":     {hail(func(c *call) { c.body = strings.Replace(aRide, "{", `{"amount":1,`, 1) }), 422, CodeInvalidParameters},
-		"out of range":         {hail(func(c *call) { c.body = strings.Replace(aRide, "37.7749", "91", 1) }), 422, CodeInvalidParameters},
-		"too dear":             {hail(func(c *call) { c.body = strings.Replace(aRide, "37.8044", "-37", 1) }), 422, CodeInvalidParameters},
-		"a plain callback":     {hail(func(c *call) { c.body = strings.Replace(aRide, "}}", `},"callback_url":"http://a.example"}`, 1) }), 422, CodeInvalidParameters},
-		"another request":      {hail(func(c *call) { c.key, c.body = "done", `{}` }), 422, CodeIdempotencyKeyReused},
-		"bad JSON on a used":   {hail(func(c *call) { c.key, c.body = "done", `{` }), 400, CodeInvalidJSON},
-		"a limit of 0":         {call{method: "GET", path: "/v1/rides?limit=0", as: w.visa}, 422, CodeInvalidParameters},
-		"a limit of 101":       {call{method: "GET", path: "/v1/rides?limit=101", as: w.visa}, 422, CodeInvalidParameters},
-		"two limits":           {call{method: "GET", path: "/v1/rides?limit=1&limit=2", as: w.visa}, 422, CodeInvalidParameters},
-		"an unknown parameter": {call{method: "GET", path: "/v1/rides?limits=1", as: w.visa}, 422, CodeInvalidParameters},
-		"an unknown cursor":    {call{method: "GET", path: "/v1/rides?starting_after=ride_x", as: w.visa}, 422, CodeInvalidParameters},
-		"another's cursor":     {call{method: "GET", path: "/v1/rides?starting_after=" + rideID(w.visa.AccountID, "done"), as: w.second}, 422, CodeInvalidParameters},
+		"no key":               {hail(func(c *call) { c.key = "" }), 400, web.CodeIdempotencyKeyMissing},
+		"a key with a space":   {hail(func(c *call) { c.key = "a b" }), 400, web.CodeIdempotencyKeyInvalid},
+		"a key of 256":         {hail(func(c *call) { c.key = strings.Repeat("k", 256) }), 400, web.CodeIdempotencyKeyInvalid},
+		"two keys":             {hail(func(c *call) { c.header = http.Header{"Idempotency-Key": {"a", "b"}} }), 400, web.CodeIdempotencyKeyInvalid},
+		"a key with params":    {hail(func(c *call) { c.key = `"a";b=1` }), 400, web.CodeIdempotencyKeyInvalid},
+		"no JSON":              {hail(func(c *call) { c.body = "{" }), 400, web.CodeInvalidJSON},
+		"a duplicate member":   {hail(func(c *call) { c.body = `{"origin":1,"origin":2}` }), 400, web.CodeInvalidJSON},
+		"trailing data":        {hail(func(c *call) { c.body += "{}" }), 400, web.CodeInvalidJSON},
+		"NaN":                  {hail(func(c *call) { c.body = `{"origin":NaN}` }), 400, web.CodeInvalidJSON},
+		"bad UTF-8":            {hail(func(c *call) { c.body = "{\"o\xff\":1}" }), 400, web.CodeInvalidJSON},
+		"an array":             {hail(func(c *call) { c.body = `[]` }), 400, web.CodeInvalidJSON},
+		"no authorization":     {hail(func(c *call) { c.as = accounts.Credentials{} }), 401, web.CodeUnauthenticated},
+		"another scheme":       {hail(func(c *call) { c.header = header("Authorization", "Basic abc") }), 401, web.CodeUnauthenticated},
+		"an unknown API key":   {hail(func(c *call) { c.as.APIKey = accounts.NewAPIKey(w.visa.AccountID, false) }), 401, web.CodeUnauthenticated},
+		"a live key":           {hail(func(c *call) { c.as.APIKey = accounts.NewAPIKey(w.visa.AccountID, true) }), 401, web.CodeUnauthenticated},
+		"no such route":        {hail(func(c *call) { c.path = "/v1/boats" }), 404, web.CodeNotFound},
+		"no such ride":         {call{method: "GET", path: "/v1/rides/ride_none", as: w.visa}, 404, web.CodeNotFound},
+		"a NUL in an id":       {call{method: "GET", path: "/v1/rides/ride_%00", as: w.visa}, 404, web.CodeNotFound},
+		"another's ride":       {call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "done"), as: w.second}, 404, web.CodeNotFound},
+		"another method":       {hail(func(c *call) { c.method = "DELETE" }), 405, web.CodeMethodNotAllowed},
+		"64 KiB and one byte":  {hail(func(c *call) { c.body = `{"a":"` + strings.Repeat("a", mostBytes-7) + `"}` }), 413, web.CodeBodyTooLarge},
+		"a form":               {hail(func(c *call) { c.header = header("Content-Type", "application/x-www-form-urlencoded") }), 415, web.CodeUnsupportedMediaType},
+		"a compressed body":    {hail(func(c *call) { c.header = header("Content-Encoding", "gzip") }), 415, web.CodeUnsupportedMediaType},
+		"strings for numbers":  {hail(func(c *call) { c.body = strings.Replace(aRide, "37.7749", `"37.7749"`, 1) }), 422, web.CodeInvalidParameters},
+		"an unknown field":     {hail(func(c *call) { c.body = strings.Replace(aRide, "{", `{"amount":1,`, 1) }), 422, web.CodeInvalidParameters},
+		"out of range":         {hail(func(c *call) { c.body = strings.Replace(aRide, "37.7749", "91", 1) }), 422, web.CodeInvalidParameters},
+		"too dear":             {hail(func(c *call) { c.body = strings.Replace(aRide, "37.8044", "-37", 1) }), 422, web.CodeInvalidParameters},
+		"a plain callback":     {hail(func(c *call) { c.body = strings.Replace(aRide, "}}", `},"callback_url":"http://a.example"}`, 1) }), 422, web.CodeInvalidParameters},
+		"another request":      {hail(func(c *call) { c.key, c.body = "done", `{}` }), 422, web.CodeIdempotencyKeyReused},
+		"bad JSON on a used":   {hail(func(c *call) { c.key, c.body = "done", `{` }), 400, web.CodeInvalidJSON},
+		"a limit of 0":         {call{method: "GET", path: "/v1/rides?limit=0", as: w.visa}, 422, web.CodeInvalidParameters},
+		"a limit of 101":       {call{method: "GET", path: "/v1/rides?limit=101", as: w.visa}, 422, web.CodeInvalidParameters},
+		"two limits":           {call{method: "GET", path: "/v1/rides?limit=1&limit=2", as: w.visa}, 422, web.CodeInvalidParameters},
+		"an unknown parameter": {call{method: "GET", path: "/v1/rides?limits=1", as: w.visa}, 422, web.CodeInvalidParameters},
+		"an unknown cursor":    {call{method: "GET", path: "/v1/rides?starting_after=ride_x", as: w.visa}, 422, web.CodeInvalidParameters},
+		"another's cursor":     {call{method: "GET", path: "/v1/rides?starting_after=" + rideID(w.visa.AccountID, "done"), as: w.second}, 422, web.CodeInvalidParameters},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +159,7 @@ func TestAnswers(t *testing.T) {
 			if test.status == 405 && r.header.Get("Allow") != "GET, HEAD, POST" {
 				t.Errorf("Allow is %q", r.header.Get("Allow"))
 			}
-			if test.code == CodeInvalidParameters && (len(r.problem.Errors) == 0 || r.problem.Errors[0].Detail == "") {
+			if test.code == web.CodeInvalidParameters && (len(r.problem.Errors) == 0 || r.problem.Errors[0].Detail == "") {
 				t.Errorf("no fault is named: %s", r.body)
 			}
 		})
@@ -177,7 +179,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	r := w.send(t, call{
 		method: "POST", path: "/v1/rides", key: "k", as: w.visa,
 		body: `{"origin":{"lat":"x","lon":181},"callback_url":"ftp://a","status":"charged"}`,
-	}).must(t, 422, CodeInvalidParameters)
+	}).must(t, 422, web.CodeInvalidParameters)
 	var pointers []string
 	for _, fault := range r.problem.Errors {
 		pointers = append(pointers, fault.Pointer)
@@ -195,11 +197,11 @@ func TestStoredRefusals(t *testing.T) {
 
 	t.Run("a declined card", func(t *testing.T) {
 		t.Parallel()
-		first := w.hailAs(t, w.declined, "k").must(t, 402, CodeCardDeclined)
+		first := w.hailAs(t, w.declined, "k").must(t, 402, web.CodeCardDeclined)
 		if first.problem.DeclineCode != "generic_decline" || first.problem.Retryable {
 			t.Errorf("the problem is %s", first.body)
 		}
-		again := w.hailAs(t, w.declined, "k").must(t, 402, CodeCardDeclined)
+		again := w.hailAs(t, w.declined, "k").must(t, 402, web.CodeCardDeclined)
 		if again.body != first.body || again.header.Get("Idempotent-Replayed") != "true" {
 			t.Errorf("the replay is %s", again.body)
 		}
@@ -214,8 +216,8 @@ func TestStoredRefusals(t *testing.T) {
 	t.Run("a card that wants its holder", func(t *testing.T) {
 		t.Parallel()
 		w.exec(t, `UPDATE accounts SET payment_method = 'pm_card_authenticationRequired' WHERE id = $1`, w.second.AccountID)
-		w.hailAs(t, w.second, "k").must(t, 402, CodeAuthenticationRequired)
-		w.hailAs(t, w.second, "k").must(t, 402, CodeAuthenticationRequired)
+		w.hailAs(t, w.second, "k").must(t, 402, web.CodeAuthenticationRequired)
+		w.hailAs(t, w.second, "k").must(t, 402, web.CodeAuthenticationRequired)
 	})
 }
 
@@ -233,7 +235,7 @@ func TestUnclearAnswersAreNotStored(t *testing.T) {
 				t.Parallel()
 				w := newTown(t, settings...)
 				w.fake.Script(fakestripe.Fault{Kind: kind})
-				r := w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
+				r := w.hailAs(t, w.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 				if !r.problem.Retryable {
 					t.Error("it says that it is not retryable")
 				}
@@ -255,7 +257,7 @@ func TestASaved500(t *testing.T) {
 		t.Parallel()
 		w := newTown(t)
 		w.fake.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithEffect})
-		w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
+		w.hailAs(t, w.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 		w.hailAs(t, w.visa, "k").must(t, 201, "")
 		w.checkCharged(t, w.visa, "k")
 	})
@@ -264,13 +266,13 @@ func TestASaved500(t *testing.T) {
 		w := newTown(t)
 		w.fake.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect})
 		for range 4 {
-			w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
+			w.hailAs(t, w.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 		}
 		if n := len(w.fake.Ledger()); n != 2 {
 			t.Errorf("%d sends, want the first and the one that learnt that it is saved", n)
 		}
 		w.exec(t, `UPDATE idempotency_keys SET find_until = now()`)
-		w.hailAs(t, w.visa, "k").must(t, 409, CodePaymentUnderReview)
+		w.hailAs(t, w.visa, "k").must(t, 409, web.CodePaymentUnderReview)
 		if got := w.key(t, w.visa, "k").ParkedReason; got != "stripe_500" {
 			t.Errorf("parked for %q", got)
 		}
@@ -283,8 +285,8 @@ func TestASaved500(t *testing.T) {
 		t.Parallel()
 		w := newTown(t)
 		w.fake.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: time.Minute})
-		w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
-		w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
+		w.hailAs(t, w.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+		w.hailAs(t, w.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 		if err := w.fake.Advance(2 * time.Minute); err != nil {
 			t.Fatal(err)
 		}
@@ -300,12 +302,12 @@ func TestProcessing(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
 	w.exec(t, `UPDATE accounts SET payment_method = 'pm_fake_processing' WHERE id = $1`, w.visa.AccountID)
-	w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
+	w.hailAs(t, w.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 	intents := w.fake.PaymentIntents()
 	if len(intents) != 1 {
 		t.Fatalf("%d intents", len(intents))
 	}
-	w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
+	w.hailAs(t, w.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 	if err := w.fake.Settle(intents[0].ID); err != nil {
 		t.Fatal(err)
 	}
@@ -320,7 +322,7 @@ func TestAMismatchIsParked(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
 	w.fake.Script(fakestripe.Fault{Kind: fakestripe.OtherObject, Set: map[string]any{"amount": 1}})
-	w.hailAs(t, w.visa, "k").must(t, 409, CodePaymentUnderReview)
+	w.hailAs(t, w.visa, "k").must(t, 409, web.CodePaymentUnderReview)
 	if got := w.key(t, w.visa, "k").ParkedReason; got != "stripe_mismatch" {
 		t.Errorf("parked for %q", got)
 	}
@@ -331,7 +333,7 @@ func TestTheCompleterFinishesWhatStripeFailed(t *testing.T) {
 	w := newTown(t)
 	w.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter, Times: 3})
 	for i := range 3 {
-		w.hailAs(t, w.visa, fmt.Sprint("k", i)).must(t, 503, CodePaymentProcessorUnavailable)
+		w.hailAs(t, w.visa, fmt.Sprint("k", i)).must(t, 503, web.CodePaymentProcessorUnavailable)
 	}
 	w.expire(t)
 	if counts := w.complete(t); counts.Finished != 3 {
@@ -364,7 +366,7 @@ func TestRaces(t *testing.T) {
 			switch {
 			case r.status == 201:
 				bodies = append(bodies, r.body)
-			case r.status != 409 || r.problem.Code != CodeIdempotencyKeyInUse || r.header.Get("Retry-After") == "":
+			case r.status != 409 || r.problem.Code != web.CodeIdempotencyKeyInUse || r.header.Get("Retry-After") == "":
 				t.Errorf("%d at once: got %d %s", width, r.status, r.body)
 			}
 		}
@@ -388,7 +390,7 @@ func TestInUse(t *testing.T) {
 	done := make(chan reply)
 	go func() { done <- w.hailAs(t, w.visa, "k") }()
 	reached()
-	r := w.hailAs(t, w.visa, "k").must(t, 409, CodeIdempotencyKeyInUse)
+	r := w.hailAs(t, w.visa, "k").must(t, 409, web.CodeIdempotencyKeyInUse)
 	if r.header.Get("Retry-After") == "" || !r.problem.Retryable {
 		t.Errorf("the refusal is %s with %v", r.body, r.header)
 	}
@@ -414,7 +416,7 @@ func TestAsync(t *testing.T) {
 				t.Errorf("a retry gives %s, the first answer was %s", again.body, first.body)
 			}
 			w.send(t, call{method: "GET", path: first.header.Get("Location"), as: w.visa}).must(t, 200, "")
-			w.hailAs(t, w.visa, "k").must(t, 409, CodeIdempotencyKeyInUse)
+			w.hailAs(t, w.visa, "k").must(t, 409, web.CodeIdempotencyKeyInUse)
 			leave()
 			waitFor(t, func() bool { return w.send(t, async).status == 201 })
 			if final := w.send(t, async).must(t, 201, ""); final.header.Get("Idempotent-Replayed") != "true" {
@@ -500,7 +502,7 @@ func TestAccountsNeverMeet(t *testing.T) {
 	if a.ID == b.ID || a.Charge.ID == b.Charge.ID {
 		t.Errorf("two accounts share %s, %s", a.ID, a.Charge.ID)
 	}
-	w.send(t, call{method: "GET", path: "/v1/rides/" + a.ID, as: w.second}).must(t, 404, CodeNotFound)
+	w.send(t, call{method: "GET", path: "/v1/rides/" + a.ID, as: w.second}).must(t, 404, web.CodeNotFound)
 	w.checkCharged(t, w.visa, "k")
 	w.checkCharged(t, w.second, "k")
 }
@@ -509,7 +511,7 @@ func TestAChangedCardDoesNotChangeARetry(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
 	w.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
-	w.hailAs(t, w.visa, "k").must(t, 503, CodePaymentProcessorUnavailable)
+	w.hailAs(t, w.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 	w.exec(t, `UPDATE accounts SET payment_method = 'pm_card_mastercard', stripe_customer = 'cus_second' WHERE id = $1`, w.visa.AccountID)
 	w.office = w.openOffice(t, nil) // nothing cached
 	w.hailAs(t, w.visa, "k").must(t, 201, "")
@@ -524,12 +526,12 @@ func TestExpiry(t *testing.T) {
 	if counts, err := completer.Once(t.Context()); err != nil || counts.Reaped != 1 {
 		t.Fatalf("reaping did %+v, %v", counts, err)
 	}
-	w.hailAs(t, w.visa, "k").must(t, 422, CodeIdempotencyKeyExpired)
+	w.hailAs(t, w.visa, "k").must(t, 422, web.CodeIdempotencyKeyExpired)
 	completer.Tombstones = time.Nanosecond
 	if counts, err := completer.Once(t.Context()); err != nil || counts.Deleted != 1 {
 		t.Fatalf("deleting did %+v, %v", counts, err)
 	}
-	w.hailAs(t, w.visa, "k").must(t, 422, CodeIdempotencyKeyExpired)
+	w.hailAs(t, w.visa, "k").must(t, 422, web.CodeIdempotencyKeyExpired)
 	if n := len(w.fake.Ledger()); n != 1 {
 		t.Errorf("Stripe was asked %d times, want once", n)
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // TestAWithheldBodyHoldsNobody: a client that promises a body and doesn't send it gets its answer, and loses its
@@ -23,17 +25,17 @@ func TestAWithheldBodyHoldsNobody(t *testing.T) {
 	for name, test := range map[string]struct {
 		request, sent string
 		status        int
-		code          Code
+		code          web.Code
 	}{
-		"refused before it is read": {request: "POST /v1/rides HTTP/1.1\r\n", status: 401, code: CodeUnauthenticated},
-		"of a GET":                  {request: "GET /v1/rides/ride_x HTTP/1.1\r\nAuthorization: Bearer " + w.visa.APIKey.Reveal() + "\r\n", status: 404, code: CodeNotFound},
+		"refused before it is read": {request: "POST /v1/rides HTTP/1.1\r\n", status: 401, code: web.CodeUnauthenticated},
+		"of a GET":                  {request: "GET /v1/rides/ride_x HTTP/1.1\r\nAuthorization: Bearer " + w.visa.APIKey.Reveal() + "\r\n", status: 404, code: web.CodeNotFound},
 		"stalled in its middle": {
 			request: "POST /v1/rides HTTP/1.1\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\nAuthorization: Bearer " + w.visa.APIKey.Reveal() + "\r\n",
-			sent:    `{"origin"`, status: 400, code: CodeInvalidJSON,
+			sent:    `{"origin"`, status: 400, code: web.CodeInvalidJSON,
 		},
 		"too large by its own account": {
 			request: "POST /v1/rides HTTP/1.1\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: 70000\r\nAuthorization: Bearer " + w.visa.APIKey.Reveal() + "\r\n",
-			status:  413, code: CodeBodyTooLarge,
+			status:  413, code: web.CodeBodyTooLarge,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/rides"
+	"github.com/rocketrides/rocketrides/internal/accounts"
 )
 
 // A world is all processes and the links between them.
@@ -143,7 +143,7 @@ func (w *world) makeAccounts(ctx context.Context) error {
 		if refused {
 			card = "pm_card_chargeCustomerFail"
 		}
-		made, err := rides.Accounts{Pool: w.database.pool}.Create(ctx, rides.NewAccount{Email: email, StripeCustomer: customer, PaymentMethod: card})
+		made, err := accounts.Accounts{Pool: w.database.pool}.Create(ctx, accounts.NewAccount{Email: email, StripeCustomer: customer, PaymentMethod: card})
 		if err != nil {
 			return err
 		}

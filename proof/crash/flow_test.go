@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/rocketrides/rocketrides/internal/rides"
+	"github.com/rocketrides/rocketrides/internal/accounts"
 )
 
 // A flow is what the machinery must know of a kind of request. Another flow is
@@ -62,7 +62,7 @@ func (f flow) script(name string) (script, bool) {
 }
 
 // request is a client's request with a body of the flow.
-func (f flow) request(ctx context.Context, who rides.Credentials, body string) *http.Request {
+func (f flow) request(ctx context.Context, who accounts.Credentials, body string) *http.Request {
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, f.path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Idempotency-Key", idempotencyKey)

@@ -9,12 +9,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
-	"github.com/rocketrides/rocketrides/internal/rides"
 	"github.com/rocketrides/rocketrides/proof/tripwire"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
@@ -26,8 +27,8 @@ type lane struct {
 	server   *httptest.Server
 	api      [2]*process
 	worker   *process
-	calm     *process          // which no fault befalls: what is asked when all is over is asked here
-	stranger rides.Credentials // another account
+	calm     *process             // which no fault befalls: what is asked when all is over is asked here
+	stranger accounts.Credentials // another account
 	current  atomic.Pointer[run]
 }
 
@@ -55,12 +56,12 @@ func newLane(t *testing.T, f flow) *lane {
 	return l
 }
 
-func (l *lane) account(ctx context.Context, s script) (rides.Credentials, error) {
-	account := rides.NewAccount{Email: "rider@example.com", StripeCustomer: "cus_visa", PaymentMethod: s.card}
+func (l *lane) account(ctx context.Context, s script) (accounts.Credentials, error) {
+	account := accounts.NewAccount{Email: "rider@example.com", StripeCustomer: "cus_visa", PaymentMethod: s.card}
 	if s.card == "" {
 		account.PaymentMethod = "pm_card_visa"
 	}
-	return rides.Accounts{Pool: l.pool}.Create(ctx, account)
+	return accounts.Accounts{Pool: l.pool}.Create(ctx, account)
 }
 
 func (l *lane) processes() []*process { return []*process{l.api[0], l.api[1], l.worker, l.calm} }

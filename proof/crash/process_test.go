@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
@@ -46,7 +48,7 @@ type process struct {
 
 // A program is what runs in a process.
 type program struct {
-	stripe  *rides.Stripe
+	stripe  *payments.Stripe
 	engine  *phases.Engine
 	handler http.Handler
 }
@@ -80,7 +82,7 @@ func newProcess(t *testing.T, l *lane, name, url string) *process {
 
 func newProgram(t *testing.T, p *process, stepwise bool) *program {
 	t.Helper()
-	stripe, err := rides.NewStripe(rides.StripeConfig{
+	stripe, err := payments.NewStripe(payments.Config{
 		Key: "sk_test_crash", URL: p.lane.server.URL, Timeout: callTimeout, Saved500After: time.Hour,
 		RefusedPause: time.Millisecond, Transport: p.transport,
 	})
@@ -88,7 +90,7 @@ func newProgram(t *testing.T, p *process, stepwise bool) *program {
 		t.Fatal(err)
 	}
 	engine, err := phases.NewEngine(t.Context(), phases.Config{
-		Pool: p.pool, Flows: rides.Flows(stripe), Realm: rides.Realm(stripe), Lease: lease, CallTimeout: callTimeout,
+		Pool: p.pool, Flows: rides.Flows(stripe), Realm: payments.Realm(stripe), Lease: lease, CallTimeout: callTimeout,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Stepwise: stepwise, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),
 	})

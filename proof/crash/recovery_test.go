@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/web"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
@@ -217,7 +220,7 @@ func (r *run) decide(ctx context.Context) {
 		return
 	}
 	_, err = desk.ResolveNotCharged(ctx, found[0], "ann")
-	if possible, ok := errors.AsType[*rides.ChargePossibleError](err); ok {
+	if possible, ok := errors.AsType[*payments.ChargePossibleError](err); ok {
 		_, err = desk.ResolveCharged(ctx, found[0], "ann", possible.IntentID)
 	}
 	if err != nil {
@@ -234,7 +237,7 @@ func (r *run) abandon(ctx context.Context) error {
 }
 
 func problemCode(body []byte) string {
-	var problem rides.Problem
+	var problem web.Problem
 	_ = json.Unmarshal(body, &problem) // a ride has no code
 	return string(problem.Code)
 }

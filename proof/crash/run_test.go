@@ -8,8 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
+
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
-	"github.com/rocketrides/rocketrides/internal/rides"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -43,7 +44,7 @@ type run struct {
 	flow   flow
 	script script
 	fake   *fakestripe.Server
-	who    rides.Credentials
+	who    accounts.Credentials
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -67,7 +68,7 @@ type run struct {
 // A note is an invariant that was looked at on the way, and what was wrong.
 type note struct{ invariant, fault string }
 
-func newRunOf(l *lane, t trial, f flow, s script, fake *fakestripe.Server, who rides.Credentials) *run {
+func newRunOf(l *lane, t trial, f flow, s script, fake *fakestripe.Server, who accounts.Credentials) *run {
 	r := &run{
 		lane: l, trial: t, flow: f, script: s, fake: fake, who: who, counts: map[string]int{},
 		active: map[*process]int{}, closedAt: -1,

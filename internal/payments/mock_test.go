@@ -1,0 +1,72 @@
+//go:build stripemock
+
+package payments
+
+import (
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stripe/stripe-go/v76/form"
+)
+
+// These tests show every kind of request that the service makes to stripe-mock, which checks routes, parameters and
+// their types against Stripe's published specification. It is stateless, so its answers prove nothing else. They
+// run with the tag stripemock, against the server that STRIPE_MOCK_URL names.
+
+func mockClient(t *testing.T) *Stripe {
+	t.Helper()
+	address := os.Getenv("STRIPE_MOCK_URL")
+	if address == "" {
+		t.Fatal("set STRIPE_MOCK_URL to a running stripe-mock, such as http://127.0.0.1:12111")
+	}
+	client, err := NewStripe(Config{Key: "sk_test_123", URL: address, Timeout: 20 * time.Second})
+	if err != nil {
+		t.Fatalf("making the client: %v", err)
+	}
+	return client
+}
+
+func TestStripeMockAcceptsEveryRequest(t *testing.T) {
+	t.Parallel()
+	client, sent := mockClient(t), stageSent()
+	for name, o := range map[string]observation{
+		"charge":         client.create(t.Context(), sent.Key, sent.Form),
+		"read":           client.read(t.Context(), "pi_1", sent.Form),
+		"list":           client.list(t.Context(), sent.FirstSentAt, sent.Form),
+		"list from ever": client.list(t.Context(), time.Time{}, sent.Form),
+		"cancel":         client.cancel(t.Context(), "pi_1", sent.Form),
+	} {
+		if !o.object() {
+			t.Errorf("%s: %s (%+v)", name, o.text(), o)
+		}
+	}
+	params := listParams(sent.FirstSentAt, sent.Form)
+	params.StartingAfter = new("pi_1")
+	if _, o := client.page(t.Context(), params); !o.object() {
+		t.Errorf("list, next page: %s", o.text())
+	}
+	if err := client.Intents(t.Context(), sent.FirstSentAt, func([]Intent) error { return nil }); err != nil {
+		t.Errorf("all intents, for an audit: %v", err)
+	}
+}
+
+// Otherwise the test above could not fail.
+func TestStripeMockRefusesWhatStripeDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	client, sent := mockClient(t), stageSent()
+	if o := client.create(t.Context(), sent.Key, sent.Form+"&unknown=1"); !o.badRequest() {
+		t.Errorf("an unknown parameter: %s", o.text())
+	}
+	wordy := ChargeForm(strings.Replace(string(sent.Form), "amount=2350", "amount=much", 1))
+	if o := client.create(t.Context(), sent.Key, wordy); !o.badRequest() {
+		t.Errorf("an amount that is no number: %s", o.text())
+	}
+	values := new(form.Values)
+	values.Add("since", "1")
+	if o := client.ask(t.Context(), callList, stripeRequest{http.MethodGet, intentsPath, "", values}, new(intentPage)); !o.badRequest() {
+		t.Errorf("an unknown filter: %s", o.text())
+	}
+}

@@ -1,0 +1,240 @@
+package payments
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"testing"
+)
+
+// The grids are every combination of what the tables look at, so they hold far more than Stripe will ever answer.
+
+func TestStripeExactlyOneRowMatchesEveryObservation(t *testing.T) {
+	t.Parallel()
+	grids := map[string]iter.Seq[observation]{
+		callCharge: sendGrid(), callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel),
+	}
+	for call, table := range stripeTables() {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			matched := map[string]bool{}
+			for o := range grids[call] {
+				name, err := onlyRow(table, o)
+				if err != nil {
+					t.Fatalf("%v for %+v", err, o)
+				}
+				matched[name] = true
+			}
+			for _, row := range table {
+				if !matched[row.name] {
+					t.Errorf("nothing in the grid matches row %s", row.name)
+				}
+			}
+		})
+	}
+}
+
+// These are the promises of the table, said once more without it.
+func TestStripeUnknownIsNeverFinal(t *testing.T) {
+	t.Parallel()
+	table := sendRows()
+	for o := range sendGrid() {
+		row := rowFor(table, o)
+		final := row.then == isCharged || row.then == isDeclined
+		switch {
+		case final && o.fault != faultNone:
+			t.Fatalf("row %s is final without an answer: %+v", row.name, o)
+		case final && o.replayed:
+			t.Fatalf("row %s is final by a replay: %+v", row.name, o)
+		case final && !slices.Contains([]int{200, 400, 402, 404}, o.status):
+			t.Fatalf("row %s is final by status %d: %+v", row.name, o.status, o)
+		case row.then == isDeclined && o.status != 402 && !o.first:
+			t.Fatalf("row %s is final after a send that may have charged: %+v", row.name, o)
+		case row.then == isCharged && (!o.ours || o.intent.received != o.intent.amount || o.intent.chargeID == ""):
+			t.Fatalf("row %s is charged without a charge of ours: %+v", row.name, o)
+		case row.then == isTransient && (o.fault == faultLost || o.fault == faultNone && (o.status < 400 || o.status >= 500)):
+			t.Fatalf("row %s is transient though the card may have been charged: %+v", row.name, o)
+		}
+	}
+}
+
+// A look that shows nothing must neither end a charge nor let it be sent as if nothing had been.
+func TestStripeFailedLooksAreNeverFinal(t *testing.T) {
+	t.Parallel()
+	tables := stripeTables()
+	for call, grid := range map[string]iter.Seq[observation]{
+		callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel),
+	} {
+		for o := range grid {
+			row := rowFor(tables[call], o)
+			if shown := o.fault == faultNone && o.status == 200 && o.body == bodyObject; !shown && row.then != isUnknown && row.then != isSuspect {
+				t.Fatalf("row %s of %s concludes from nothing: %+v", row.name, call, o)
+			}
+			if row.then == isTransient || row.then == isLookUp {
+				t.Fatalf("row %s of %s would let the engine send: %+v", row.name, call, o)
+			}
+		}
+	}
+}
+
+func TestStripeWhatNoRowMatchesIsUnknown(t *testing.T) {
+	t.Parallel()
+	wantEqual(t, "verdict", isUnknown, rowFor(nil, observation{}).then)
+}
+
+// onlyRow returns the one row that matches o.
+func onlyRow(table []resultRow, o observation) (string, error) {
+	var names []string
+	for _, row := range table {
+		if row.when(o) {
+			names = append(names, row.name)
+		}
+	}
+	if len(names) != 1 {
+		return "", fmt.Errorf("the rows %v match", names)
+	}
+	return names[0], nil
+}
+
+func gridFaults() []stripeFault {
+	return []stripeFault{faultNone, faultForm, faultPaused, faultUnsent, faultLost}
+}
+
+func gridProblems() []stripeProblem {
+	var all []stripeProblem
+	codes := append([]string{
+		"", "card_declined", "expired_card", "authentication_required", "resource_missing", "livemode_mismatch",
+		"idempotency_key_in_use", "lock_timeout", "rate_limit",
+	}, modeCodes()[:1]...)
+	for _, kind := range []string{"", "card_error", "idempotency_error", "invalid_request_error", "new_error"} {
+		for _, code := range codes {
+			all = append(all, stripeProblem{kind: kind, code: code})
+		}
+	}
+	return all
+}
+
+func gridStatuses() []int {
+	return []int{
+		0, 100, 101, 199, 200, 201, 202, 204, 299, 300, 301, 302, 304, 307, 308, 399,
+		400, 401, 402, 403, 404, 405, 408, 409, 410, 418, 422, 424, 425, 428, 429, 431, 451, 499,
+		500, 501, 502, 503, 504, 520, 599, 600, 999,
+	}
+}
+
+// gridAnswers are all answers, and all faults, before anybody looks into a payment intent.
+func gridAnswers(problems []stripeProblem, statuses []int) iter.Seq[observation] {
+	return func(yield func(observation) bool) {
+		for _, fault := range gridFaults() {
+			for i, status := range statuses {
+				if i%10 != 0 && fault != faultNone {
+					continue // a few statuses are enough where there is no answer
+				}
+				for _, body := range []answerBody{bodyOther, bodyObject, bodyError} {
+					for i, problem := range problems {
+						if i%9 != 0 && (body != bodyError || fault != faultNone) {
+							continue // a few problems are enough where none should count
+						}
+						for _, replayed := range []bool{false, true} {
+							if !yield(observation{fault: fault, status: status, body: body, problem: problem, replayed: replayed}) {
+								return
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func sendGrid() iter.Seq[observation] {
+	intents := []observation{
+		{},
+		{intent: paymentIntent{id: "pi_1", status: "succeeded", amount: 5, received: 5, chargeID: "ch_1"}, ours: true},
+		{intent: paymentIntent{id: "pi_1", status: "succeeded", amount: 5, received: 4, chargeID: "ch_1"}, ours: true},
+		{intent: paymentIntent{id: "pi_1", status: "requires_payment_method", amount: 5}, ours: true},
+		{intent: paymentIntent{id: "pi_1", status: "processing", amount: 5}, ours: true},
+		{intent: paymentIntent{id: "pi_1", status: "requires_action", amount: 5}, ours: true},
+		{intent: paymentIntent{id: "pi_2", status: "succeeded", amount: 5, received: 5, chargeID: "ch_2"}},
+	}
+	return func(yield func(observation) bool) {
+		for o := range gridAnswers(gridProblems(), gridStatuses()) {
+			for _, with := range intents {
+				for _, first := range []bool{false, true} {
+					o.call, o.intent, o.ours, o.first = callCharge, with.intent, with.ours, first
+					if !yield(o) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+func readGrid(call string) iter.Seq[observation] {
+	problems := []stripeProblem{
+		{},
+		{kind: "invalid_request_error"},
+		{kind: "idempotency_error"},
+		{kind: "invalid_request_error", code: "livemode_mismatch"},
+		{kind: "invalid_request_error", code: "lock_timeout"},
+	}
+	return func(yield func(observation) bool) {
+		for o := range gridAnswers(problems, []int{0, 200, 201, 302, 400, 401, 402, 404, 409, 418, 429, 500, 503}) {
+			for intent := range gridIntents() {
+				if intent.status != "succeeded" && (o.status != 200 || o.body != bodyObject || o.fault != faultNone) {
+					continue // a few intents are enough where none should count; the whole product takes a minute
+				}
+				for known := range 8 {
+					o.call, o.intent = call, intent
+					o.ours, o.settled, o.windowOver = known&1 == 0, known&2 == 0, known&4 == 0
+					if !yield(o) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+func gridIntents() iter.Seq[paymentIntent] {
+	statuses := []string{
+		"", "succeeded", "processing", "requires_payment_method", "requires_confirmation", "requires_action",
+		"requires_capture", "canceled", "new_status",
+	}
+	return func(yield func(paymentIntent) bool) {
+		for _, status := range statuses {
+			for facts := range 64 {
+				intent := paymentIntent{
+					id: "pi_1", status: status, amount: 5, received: 5, chargeID: "ch_1",
+					chargePaid: facts&1 == 0, refunded: facts&2 == 0, disputed: facts&4 == 0,
+				}
+				if facts&8 == 0 {
+					intent.received = 0
+				}
+				if facts&16 == 0 {
+					intent.chargeID = ""
+				}
+				if facts&32 == 0 {
+					intent.failure.code = "card_declined"
+				}
+				if !yield(intent) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func listGrid() iter.Seq[observation] {
+	return func(yield func(observation) bool) {
+		for o := range gridAnswers(gridProblems(), gridStatuses()) {
+			for _, found := range [][]string{nil, {"pi_1"}, {"pi_1", "pi_2"}, {"pi_1", "pi_2", "pi_3"}} {
+				o.call, o.found = callList, found
+				if !yield(o) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// Code names a kind of problem. A code never changes its meaning; clients branch on it.
+type Code string
+
+// Every problem that the API can answer with.
+const (
+	CodeIdempotencyKeyMissing       Code = "idempotency_key_missing"
+	CodeIdempotencyKeyInvalid       Code = "idempotency_key_invalid"
+	CodeInvalidJSON                 Code = "invalid_json"
+	CodeUnauthenticated             Code = "unauthenticated"
+	CodeCardDeclined                Code = "card_declined"
+	CodeAuthenticationRequired      Code = "authentication_required"
+	CodePaymentFailed               Code = "payment_failed"
+	CodeNotFound                    Code = "not_found"
+	CodeMethodNotAllowed            Code = "method_not_allowed"
+	CodeIdempotencyKeyInUse         Code = "idempotency_key_in_use"
+	CodePaymentUnderReview          Code = "payment_under_review"
+	CodeRideNotCancelable           Code = "ride_not_cancelable"
+	CodeBodyTooLarge                Code = "body_too_large"
+	CodeUnsupportedMediaType        Code = "unsupported_media_type"
+	CodeInvalidParameters           Code = "invalid_parameters"
+	CodeIdempotencyKeyReused        Code = "idempotency_key_reused"
+	CodeIdempotencyKeyExpired       Code = "idempotency_key_expired"
+	CodeRateLimited                 Code = "rate_limited"
+	CodePaymentProcessorUnavailable Code = "payment_processor_unavailable"
+	CodeUnavailable                 Code = "unavailable"
+	CodeInternal                    Code = "internal"
+)
+
+// ProblemType is the media type of every error answer.
+const ProblemType = "application/problem+json"
+
+// Problem is the body of an error answer: problem details by RFC 9457, with members of our own. The order of the
+// fields is the order in the body.
+type Problem struct {
+	Type      string `json:"type"` // "/problems/" and the code
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail"` // what happened and what to do; never SQL, Stripe's JSON or a secret
+	Code      Code   `json:"code"`
+	RequestID string `json:"request_id"`
+	// Retryable says that the same request with the same key may have another outcome. It is false for an answer
+	// that is stored under the key, and for one that only a different request can change.
+	Retryable bool `json:"retryable"`
+	// Errors are the faults of invalid_parameters.
+	Errors []ParamFault `json:"errors,omitempty"`
+	// DeclineCode is Stripe's reason for card_declined.
+	DeclineCode string `json:"decline_code,omitempty"`
+	// RetryWithNewKey says that nothing was charged and nothing will be, so that a new key is a new, safe attempt.
+	// It is therefore absent from idempotency_key_reused and idempotency_key_expired: behind those keys there may
+	// be a charge, and a client that went on by itself could pay twice.
+	RetryWithNewKey bool `json:"retry_with_new_key,omitempty"`
+}
+
+// ParamFault is one thing that is wrong with a request's parameters. Its detail never repeats what was sent.
+type ParamFault struct {
+	Pointer string `json:"pointer"` // the faulty field as a JSON Pointer (RFC 6901)
+	Detail  string `json:"detail"`  // what the field must be, as a sentence
+}
+
+// kind is what all problems of one code have in common.
+type kind struct {
+	status          int
+	title           string
+	detail          string
+	retryable       bool
+	retryWithNewKey bool
+	retryAfter      int
+}
+
+// kinds is the table of all problems.
+//
+//nolint:gochecknoglobals // A table that nothing writes to; Go has no constant maps.
+var kinds = map[Code]kind{
+	CodeIdempotencyKeyMissing: {
+		status: http.StatusBadRequest, title: "Idempotency-Key is missing",
+		detail: "This request needs an Idempotency-Key header. Send a value of your own, such as a UUID, and repeat it when you retry.",
+	},
+	CodeIdempotencyKeyInvalid: {
+		status: http.StatusBadRequest, title: "Idempotency-Key is invalid",
+		detail: "Send one Idempotency-Key header with 1 to 255 visible ASCII characters, such as a UUID.",
+	},
+	CodeInvalidJSON: {
+		status: http.StatusBadRequest, title: "Body is not valid JSON",
+		detail: "Send one JSON object in UTF-8 in which no member is named twice.",
+	},
+	CodeUnauthenticated: {
+		status: http.StatusUnauthorized, title: "Not authenticated",
+		detail: "There is no active API key in this request. Send the header Authorization: Bearer, followed by your key.",
+	},
+	CodeCardDeclined: {
+		status: http.StatusPaymentRequired, title: "Card declined", retryWithNewKey: true,
+		detail: "The card was declined and nothing was charged. Use another card, with a new Idempotency-Key.",
+	},
+	CodeAuthenticationRequired: {
+		status: http.StatusPaymentRequired, title: "Cardholder must authenticate", retryWithNewKey: true,
+		detail: "The bank asks the cardholder to confirm the payment, which cannot be done here, and nothing was charged. " +
+			"Use another card, or try again with a new Idempotency-Key.",
+	},
+	CodePaymentFailed: {
+		status: http.StatusPaymentRequired, title: "Payment failed", retryWithNewKey: true,
+		detail: "The payment was looked into and nothing was charged. Hail the ride again with a new Idempotency-Key.",
+	},
+	CodeNotFound: {
+		status: http.StatusNotFound, title: "Not found",
+		detail: "There is nothing at this address that your account can see. Check the path and the id in it.",
+	},
+	CodeMethodNotAllowed: {
+		status: http.StatusMethodNotAllowed, title: "Method not allowed",
+		detail: "This address does not take this method. The Allow header names those that it takes.",
+	},
+	CodeIdempotencyKeyInUse: {
+		status: http.StatusConflict, title: "Request is still running", retryable: true, retryAfter: 1,
+		detail: "The same request is running right now. Send it again with the same Idempotency-Key after the time in Retry-After.",
+	},
+	CodePaymentUnderReview: {
+		status: http.StatusConflict, title: "Payment under review", retryable: true,
+		detail: "It is unclear whether this payment got through, and a person is looking into it. " +
+			"Send the request again later with the same Idempotency-Key, never with a new one.",
+	},
+	CodeRideNotCancelable: {
+		status: http.StatusConflict, title: "Ride cannot be canceled",
+		detail: "Only a charged ride can be canceled, and this one was not. Read the ride to see its status. " +
+			"To cancel it at a later time, use a new Idempotency-Key.",
+	},
+	CodeBodyTooLarge: {
+		status: http.StatusRequestEntityTooLarge, title: "Body too large",
+		detail: "The body has more than 64 KiB. Send a smaller one.",
+	},
+	CodeUnsupportedMediaType: {
+		status: http.StatusUnsupportedMediaType, title: "Unsupported media type",
+		detail: "Send JSON in UTF-8 with the header Content-Type: application/json, and without a Content-Encoding.",
+	},
+	CodeInvalidParameters: {
+		status: http.StatusUnprocessableEntity, title: "Invalid parameters",
+		detail: "The member errors lists every fault. Correct them all; the same Idempotency-Key may be used again.",
+	},
+	CodeIdempotencyKeyReused: {
+		status: http.StatusUnprocessableEntity, title: "Idempotency-Key is already used",
+		detail: "This Idempotency-Key belongs to another request: its method, path or parameters differ. " +
+			"Repeat that request unchanged, or use a new key for a new one.",
+	},
+	CodeIdempotencyKeyExpired: {
+		status: http.StatusUnprocessableEntity, title: "Idempotency-Key has expired",
+		detail: "The request with this Idempotency-Key finished long ago and its answer is no longer kept. " +
+			"Look for its ride before you send a new request with a new key.",
+	},
+	CodeRateLimited: {
+		status: http.StatusTooManyRequests, title: "Too many requests", retryable: true, retryAfter: 1,
+		detail: "Your account sends requests faster than its limit. Wait for the time in Retry-After, then send the request again.",
+	},
+	CodePaymentProcessorUnavailable: {
+		status: http.StatusServiceUnavailable, title: "Payment processor unavailable", retryable: true, retryAfter: 2,
+		detail: "The payment processor could not be reached or gave no clear answer, so the payment is not settled yet. " +
+			"Send the request again with the same Idempotency-Key after the time in Retry-After.",
+	},
+	CodeUnavailable: {
+		status: http.StatusServiceUnavailable, title: "Service unavailable", retryable: true, retryAfter: 1,
+		detail: "The service cannot work on this request at the moment. " +
+			"Send it again, with the same Idempotency-Key if it has one, after the time in Retry-After.",
+	},
+	CodeInternal: {
+		status: http.StatusInternalServerError, title: "Internal error", retryable: true,
+		detail: "Something went wrong on our side. Send the request again, with the same Idempotency-Key if it has one; " +
+			"if it keeps failing, give us the request_id.",
+	},
+}
+
+// NewProblem returns the problem of a code with its standard text. It lacks the id of the request. A code that is
+// not in the table is a mistake in this program and panics.
+func NewProblem(code Code) Problem {
+	kind, ok := kinds[code]
+	if !ok {
+		panic("web: no problem has the code " + string(code))
+	}
+	return Problem{
+		Type: "/problems/" + string(code), Title: kind.title, Status: kind.status, Detail: kind.detail, Code: code,
+		Retryable: kind.retryable, RetryWithNewKey: kind.retryWithNewKey,
+	}
+}
+
+// Encode returns the problem as the body of an answer: one line of JSON with its members in a fixed order, so that
+// a stored problem can be replayed byte for byte.
+func (p Problem) Encode() []byte {
+	body, err := EncodeJSON(p)
+	if err != nil { // A problem has nothing that JSON cannot hold.
+		panic("web: encoding a problem: " + err.Error())
+	}
+	return body
+}
+
+// ProblemError is a refusal on its way to the one place that writes error answers.
+type ProblemError struct {
+	Problem    Problem
+	RetryAfter int   // whole seconds for the Retry-After header, 0 for none
+	Cause      error // for the log, never for the client; may be nil
+}
+
+// NewProblemError returns the refusal of a code, with its standard text and Retry-After, caused by cause (or nil).
+func NewProblemError(code Code, cause error) *ProblemError {
+	return &ProblemError{Problem: NewProblem(code), RetryAfter: kinds[code].retryAfter, Cause: cause}
+}
+
+// Error returns the code and the cause.
+func (e *ProblemError) Error() string {
+	if e.Cause == nil {
+		return "refused: " + string(e.Problem.Code)
+	}
+	return string(e.Problem.Code) + ": " + e.Cause.Error()
+}
+
+// Unwrap returns the cause.
+func (e *ProblemError) Unwrap() error { return e.Cause }
+
+// AsProblem translates an error into the refusal that a client may see. It knows the errors of this package's
+// parsers, whose reasons are safe to show, and keeps a *[ProblemError] anywhere in the chain as it is. Every other
+// error, its text included, stays inside: the answer is "internal", with err as its cause. err is not nil.
+func AsProblem(err error) *ProblemError {
+	if refusal, ok := errors.AsType[*ProblemError](err); ok {
+		return refusal
+	}
+	if json, ok := errors.AsType[*JSONError](err); ok {
+		return withReason(CodeInvalidJSON, err, json.Error())
+	}
+	if key, ok := errors.AsType[*KeyError](err); ok {
+		return withReason(CodeIdempotencyKeyInvalid, err, key.Reason)
+	}
+	if errors.Is(err, ErrKeyMissing) {
+		return NewProblemError(CodeIdempotencyKeyMissing, err)
+	}
+	return NewProblemError(CodeInternal, err)
+}
+
+// withReason puts what happened in front of what to do.
+func withReason(code Code, cause error, reason string) *ProblemError {
+	refusal := NewProblemError(code, cause)
+	refusal.Problem.Detail = strings.TrimSuffix(reason, ".") + ". " + refusal.Problem.Detail
+	return refusal
+}

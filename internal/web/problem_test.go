@@ -1,0 +1,195 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// promised is what the API's documentation says of each code.
+var promised = map[Code]struct {
+	status     int
+	retryable  bool
+	newKey     bool
+	retryAfter bool
+}{
+	"idempotency_key_missing":       {status: 400},
+	"idempotency_key_invalid":       {status: 400},
+	"invalid_json":                  {status: 400},
+	"unauthenticated":               {status: 401},
+	"card_declined":                 {status: 402, newKey: true},
+	"authentication_required":       {status: 402, newKey: true},
+	"payment_failed":                {status: 402, newKey: true},
+	"not_found":                     {status: 404},
+	"method_not_allowed":            {status: 405},
+	"idempotency_key_in_use":        {status: 409, retryable: true, retryAfter: true},
+	"payment_under_review":          {status: 409, retryable: true},
+	"ride_not_cancelable":           {status: 409},
+	"body_too_large":                {status: 413},
+	"unsupported_media_type":        {status: 415},
+	"invalid_parameters":            {status: 422},
+	"idempotency_key_reused":        {status: 422},
+	"idempotency_key_expired":       {status: 422},
+	"rate_limited":                  {status: 429, retryable: true, retryAfter: true},
+	"internal":                      {status: 500, retryable: true},
+	"payment_processor_unavailable": {status: 503, retryable: true, retryAfter: true},
+	"unavailable":                   {status: 503, retryable: true, retryAfter: true},
+}
+
+func TestProblemsKeepThePromisesOfTheirCode(t *testing.T) {
+	t.Parallel()
+	for code, want := range promised {
+		t.Run(string(code), func(t *testing.T) {
+			t.Parallel()
+			refusal := NewProblemError(code, nil)
+			got := refusal.Problem
+			if got.Status != want.status || got.Retryable != want.retryable || got.RetryWithNewKey != want.newKey {
+				t.Errorf("status %d, retryable %t, new key %t; want %+v", got.Status, got.Retryable, got.RetryWithNewKey, want)
+			}
+			if (refusal.RetryAfter > 0) != want.retryAfter {
+				t.Errorf("Retry-After is %d", refusal.RetryAfter)
+			}
+			if got.Code != code || got.Type != "/problems/"+string(code) {
+				t.Errorf("code %s, type %s", got.Code, got.Type)
+			}
+			if got.Title == "" || strings.HasSuffix(got.Title, ".") || !strings.HasSuffix(got.Detail, ".") {
+				t.Errorf("title %q, detail %q", got.Title, got.Detail)
+			}
+			if got.Retryable && strings.Contains(got.Detail, "a new Idempotency-Key") {
+				t.Errorf("retryable with the same key, but the detail says %q", got.Detail)
+			}
+			if names := strings.Contains(got.Detail, "Retry-After"); names != want.retryAfter {
+				t.Errorf("Retry-After is named: %t, in %q", names, got.Detail)
+			}
+		})
+	}
+}
+
+func TestEveryCodeIsPromisedAndDistinct(t *testing.T) {
+	t.Parallel()
+	got, want := slices.Sorted(maps.Keys(kinds)), slices.Sorted(maps.Keys(promised))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("codes (-promised +got):\n%s", diff)
+	}
+	titles := map[string]Code{}
+	for code, kind := range kinds {
+		if other, ok := titles[kind.title]; ok {
+			t.Errorf("%s and %s have one title", code, other)
+		}
+		titles[kind.title] = code
+		if http.StatusText(kind.status) == "" {
+			t.Errorf("%s has status %d", code, kind.status)
+		}
+	}
+}
+
+func TestNewProblemPanicsForAnUnknownCode(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("a problem without a kind was made")
+		}
+	}()
+	NewProblem("no_such_code")
+}
+
+func TestProblemsAreEncodedInAFixedOrder(t *testing.T) {
+	t.Parallel()
+	faulty := NewProblem(CodeInvalidParameters)
+	faulty.RequestID = "req_1"
+	faulty.Errors = []ParamFault{{"/origin/lat", "Must be a number."}, {"/a<b>&", "Unknown field."}}
+	declined := NewProblem(CodeCardDeclined)
+	declined.RequestID = "req_2"
+	declined.DeclineCode = "insufficient_funds"
+	for name, c := range map[string]struct {
+		problem Problem
+		want    string
+	}{
+		"invalid parameters": {faulty, `{"type":"/problems/invalid_parameters","title":"Invalid parameters","status":422,` +
+			`"detail":"The member errors lists every fault. Correct them all; the same Idempotency-Key may be used again.",` +
+			`"code":"invalid_parameters","request_id":"req_1","retryable":false,` +
+			`"errors":[{"pointer":"/origin/lat","detail":"Must be a number."},{"pointer":"/a<b>&","detail":"Unknown field."}]}` + "\n"},
+		"a declined card": {declined, `{"type":"/problems/card_declined","title":"Card declined","status":402,` +
+			`"detail":"The card was declined and nothing was charged. Use another card, with a new Idempotency-Key.",` +
+			`"code":"card_declined","request_id":"req_2","retryable":false,` +
+			`"decline_code":"insufficient_funds","retry_with_new_key":true}` + "\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(c.want, string(c.problem.Encode())); diff != "" {
+				t.Errorf("body (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEveryProblemIsEncodedWhole(t *testing.T) {
+	t.Parallel()
+	for code := range promised {
+		problem := NewProblem(code)
+		var members map[string]any
+		if err := json.Unmarshal(problem.Encode(), &members); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"type", "title", "status", "detail", "code", "request_id", "retryable"} {
+			if _, ok := members[name]; !ok {
+				t.Errorf("%s lacks %s", code, name)
+			}
+		}
+		var again Problem
+		if err := json.Unmarshal(problem.Encode(), &again); err != nil || !cmp.Equal(problem, again) {
+			t.Errorf("%s changes when it is read back: %v", code, err)
+		}
+	}
+}
+
+func TestAsProblemTranslatesErrors(t *testing.T) {
+	t.Parallel()
+	secret := errors.New("SELECT secret FROM accounts: connection refused")
+	reused := NewProblemError(CodeIdempotencyKeyReused, nil)
+	for name, c := range map[string]struct {
+		err    error
+		code   Code
+		detail string // how the detail starts
+	}{
+		"a body that is not JSON": {
+			&JSONError{"The body is empty", 0}, CodeInvalidJSON, "The body is empty (at byte 0). Send one JSON object",
+		},
+		"a malformed key":        {&KeyError{"The key is empty"}, CodeIdempotencyKeyInvalid, "The key is empty. Send one "},
+		"a missing key":          {ErrKeyMissing, CodeIdempotencyKeyMissing, "This request needs"},
+		"a refusal":              {reused, CodeIdempotencyKeyReused, "This Idempotency-Key belongs"},
+		"any other error":        {secret, CodeInternal, "Something went wrong"},
+		"a refusal with a cause": {NewProblemError(CodeUnavailable, secret), CodeUnavailable, "The service cannot"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := AsProblem(fmt.Errorf("hailing a ride: %w", c.err))
+			if got.Problem.Code != c.code || !strings.HasPrefix(got.Problem.Detail, c.detail) {
+				t.Errorf("code %s, detail %q", got.Problem.Code, got.Problem.Detail)
+			}
+			if body := string(got.Problem.Encode()); strings.Contains(body, "SELECT") {
+				t.Errorf("the cause is shown: %s", body)
+			}
+			if !errors.Is(got, c.err) && !errors.Is(c.err, got) {
+				t.Errorf("the log loses the cause: %v", got)
+			}
+		})
+	}
+}
+
+func TestProblemErrorNamesCodeAndCause(t *testing.T) {
+	t.Parallel()
+	if got := NewProblemError(CodeNotFound, nil).Error(); got != "refused: not_found" {
+		t.Errorf("got %q", got)
+	}
+	if got := NewProblemError(CodeUnavailable, errors.New("pool is empty")).Error(); got != "unavailable: pool is empty" {
+		t.Errorf("got %q", got)
+	}
+}

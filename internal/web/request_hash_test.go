@@ -1,0 +1,22 @@
+package web
+
+import "testing"
+
+// Each request differs from the first in one part alone. A part that the hash left out would make two requests one.
+func TestRequestHashCoversEachPart(t *testing.T) {
+	t.Parallel()
+	hash := func(method, route string, ids []string, body string) [32]byte {
+		return RequestHash(method, route, ids, []byte(body))
+	}
+	first := hash("POST", "/v1/rides/{id}/cancel", []string{"ride_1"}, `{}`)
+	for part, other := range map[string][32]byte{
+		"the method":   hash("PUT", "/v1/rides/{id}/cancel", []string{"ride_1"}, `{}`),
+		"the route":    hash("POST", "/v1/rides/{id}/refund", []string{"ride_1"}, `{}`),
+		"the id":       hash("POST", "/v1/rides/{id}/cancel", []string{"ride_2"}, `{}`),
+		"the document": hash("POST", "/v1/rides/{id}/cancel", []string{"ride_1"}, `{"a":1}`),
+	} {
+		if other == first {
+			t.Errorf("requests that differ in %s alone have one hash", part)
+		}
+	}
+}
