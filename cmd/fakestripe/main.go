@@ -5,9 +5,9 @@ import (
 	"context"
 	"os"
 
-	"github.com/rocketrides/rocketrides/internal/commands"
+	"github.com/rocketrides/rocketrides/internal/fakestripe/command"
 )
 
 func main() {
-	os.Exit(commands.FakeStripe(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(command.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -5,11 +5,10 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/rocketrides/rocketrides/internal/sandbox"
 )
 
 func main() {
-	if len(os.Args) > 2 && os.Args[1] == childArgument {
-		os.Exit(beChild(context.Background(), os.Args[2], os.Args[3:]))
-	}
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(sandbox.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }

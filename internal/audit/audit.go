@@ -12,10 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/payments"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/payments"
 )
 
 // A Finding is one violation of an invariant.

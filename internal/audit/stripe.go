@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/payments"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/rocketrides/internal/payments"
 )
 
 // The checks that compare with Stripe.

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/payments"
 )
 
@@ -50,10 +51,10 @@ func isStripeID(prefix, id string) bool {
 	return ok && rest != "" && len(id) <= 255 && strings.IndexFunc(rest, func(r rune) bool { return !word(r) }) < 0
 }
 
-func (f *accountCreateFlags) run(ctx context.Context, o out) error {
+func (f *accountCreateFlags) run(ctx context.Context, o cli.Output) error {
 	live, err := payments.LiveKey(f.StripeAPIKey)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return fmt.Errorf("%w: %w", cli.ErrUsage, err)
 	}
 	pool, err := f.open(ctx, "accounts", adminConnections, nil)
 	if err != nil {
@@ -69,7 +70,7 @@ func (f *accountCreateFlags) run(ctx context.Context, o out) error {
 	shown := map[string]string{
 		"account_id": made.AccountID, "api_key": made.APIKey.Reveal(), "callback_secret": made.CallbackSecret,
 	}
-	return o.print(f.JSON, shown, fmt.Sprintf(
+	return o.Print(f.JSON, shown, fmt.Sprintf(
 		"account_id       %s\napi_key          %s\ncallback_secret  %s\nKeep the key and the secret: they are shown only now.\n",
 		made.AccountID, made.APIKey.Reveal(), made.CallbackSecret))
 }
@@ -79,7 +80,7 @@ type accountListFlags struct {
 	jsonFlags
 }
 
-func (f *accountListFlags) run(ctx context.Context, o out) error {
+func (f *accountListFlags) run(ctx context.Context, o cli.Output) error {
 	pool, err := f.open(ctx, "accounts", adminConnections, nil)
 	if err != nil {
 		return err
@@ -93,7 +94,7 @@ func (f *accountListFlags) run(ctx context.Context, o out) error {
 		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", a.ID, a.Email, mode(a.Livemode), a.StripeCustomer, a.PaymentMethod,
 			a.CreatedAt.UTC().Format(timeFormat))
 	})
-	return o.print(f.JSON, found, lines)
+	return o.Print(f.JSON, found, lines)
 }
 
 type keyCreateFlags struct {
@@ -102,7 +103,7 @@ type keyCreateFlags struct {
 	Account string `help:"The account." required:"" placeholder:"acct_…"`
 }
 
-func (f *keyCreateFlags) run(ctx context.Context, o out) error {
+func (f *keyCreateFlags) run(ctx context.Context, o cli.Output) error {
 	pool, err := f.open(ctx, "keys", adminConnections, nil)
 	if err != nil {
 		return err
@@ -113,7 +114,7 @@ func (f *keyCreateFlags) run(ctx context.Context, o out) error {
 		return err
 	}
 	shown := map[string]string{"key_id": id, "api_key": key.Reveal()}
-	return o.print(f.JSON, shown, fmt.Sprintf("key_id   %s\napi_key  %s\nKeep the key: it is shown only now.\n", id, key.Reveal()))
+	return o.Print(f.JSON, shown, fmt.Sprintf("key_id   %s\napi_key  %s\nKeep the key: it is shown only now.\n", id, key.Reveal()))
 }
 
 type keyListFlags struct {
@@ -122,7 +123,7 @@ type keyListFlags struct {
 	Account string `help:"The account." required:"" placeholder:"acct_…"`
 }
 
-func (f *keyListFlags) run(ctx context.Context, o out) error {
+func (f *keyListFlags) run(ctx context.Context, o cli.Output) error {
 	pool, err := f.open(ctx, "keys", adminConnections, nil)
 	if err != nil {
 		return err
@@ -142,7 +143,7 @@ func (f *keyListFlags) run(ctx context.Context, o out) error {
 		}
 		return fmt.Sprintf("%s\t%s\t%s\t%s", k.ID, k.Hint, k.CreatedAt.UTC().Format(timeFormat), revoked)
 	})
-	return o.print(f.JSON, keys, lines)
+	return o.Print(f.JSON, keys, lines)
 }
 
 type keyRevokeFlags struct {
@@ -150,7 +151,7 @@ type keyRevokeFlags struct {
 	KeyID string `arg:"" help:"The key's id, as keys list shows it." placeholder:"key_…"`
 }
 
-func (f *keyRevokeFlags) run(ctx context.Context, o out) error {
+func (f *keyRevokeFlags) run(ctx context.Context, o cli.Output) error {
 	pool, err := f.open(ctx, "keys", adminConnections, nil)
 	if err != nil {
 		return err
@@ -159,7 +160,7 @@ func (f *keyRevokeFlags) run(ctx context.Context, o out) error {
 	if err := (accounts.Accounts{Pool: pool}).RevokeKey(ctx, f.KeyID); err != nil {
 		return fmt.Errorf("%s: %w", f.KeyID, err)
 	}
-	fmt.Fprintf(o.stdout, "%s is revoked, in force everywhere within 30 seconds\n", f.KeyID)
+	fmt.Fprintf(o.Stdout, "%s is revoked, in force everywhere within 30 seconds\n", f.KeyID)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/rides"
@@ -20,7 +21,7 @@ import (
 
 // apiFlags are the command line of api.
 type apiFlags struct {
-	logFlags
+	cli.LogFlags
 	Serve    serveFlags    `cmd:"" default:"withargs" help:"Serve the API; this is what happens without a command."`
 	Migrate  databaseFlags `cmd:"" help:"Bring the database's schema up to date, and exit."`
 	Accounts struct {
@@ -40,7 +41,7 @@ type apiHealthFlags struct {
 }
 
 // Validate refuses nonsense as wrong usage.
-func (f *apiHealthFlags) Validate() error { return checkAddress("admin-listen", f.AdminListen) }
+func (f *apiHealthFlags) Validate() error { return cli.CheckAddress("admin-listen", f.AdminListen) }
 
 // serveFlags are those of api serve.
 type serveFlags struct {
@@ -58,7 +59,7 @@ type serveFlags struct {
 // Validate refuses nonsense as wrong usage.
 func (f *serveFlags) Validate() error {
 	return errors.Join(
-		checkAddress("listen", f.Listen), checkAddress("admin-listen", f.AdminListen),
+		cli.CheckAddress("listen", f.Listen), cli.CheckAddress("admin-listen", f.AdminListen),
 		f.stripeFlags.check(), f.engineFlags.check(f.stripeFlags), f.checkLimits())
 }
 
@@ -73,10 +74,10 @@ func (f *serveFlags) checkLimits() error {
 // comes, migrates, or manages accounts. args are the arguments without the
 // program's name.
 func API(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o := out{stdout, stderr}
+	o := cli.Output{Stdout: stdout, Stderr: stderr}
 	var flags apiFlags
-	return run("api", "Rocket Rides: hail a ride, and be charged exactly once.", &flags, args, o, func(parsed *kong.Context) error {
-		log := flags.logger(stderr)
+	return cli.Run("api", "Rocket Rides: hail a ride, and be charged exactly once.", &flags, args, o, func(parsed *kong.Context) error {
+		log := flags.Logger(stderr)
 		switch command, _, _ := strings.Cut(parsed.Command(), " <"); command {
 		case "migrate":
 			return postgres.Migrate(ctx, flags.Migrate.DatabaseURL, log)
@@ -91,7 +92,7 @@ func API(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		case "keys revoke":
 			return flags.Keys.Revoke.run(ctx, o)
 		case "health":
-			return health(ctx, flags.Health.AdminListen, "/readyz")
+			return cli.Health(ctx, flags.Health.AdminListen, "/readyz")
 		default:
 			return serve(ctx, &flags.Serve, log)
 		}
@@ -101,7 +102,7 @@ func API(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // serve runs the API. Everything that can be wrong with its settings shows
 // before it listens.
 func serve(ctx context.Context, flags *serveFlags, log *slog.Logger) error {
-	ctx, stop := untilSignaled(ctx)
+	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
 	if flags.MigrateDB {
 		if err := postgres.Migrate(ctx, flags.DatabaseURL, log); err != nil {
@@ -146,7 +147,7 @@ func serveBoth(
 ) error {
 	var listeners []net.Listener
 	for _, s := range []site{public, admin} {
-		listener, err := listen(ctx, s.flag, s.address)
+		listener, err := cli.Listen(ctx, s.flag, s.address)
 		if err != nil {
 			for _, open := range listeners {
 				_ = open.Close()
@@ -155,7 +156,7 @@ func serveBoth(
 		}
 		listeners = append(listeners, listener)
 	}
-	servers := []*http.Server{newServer(public.handler, log), newServer(admin.handler, log)}
+	servers := []*http.Server{cli.NewServer(public.handler, log), cli.NewServer(admin.handler, log)}
 	failed := make(chan error, len(servers))
 	for i, server := range servers {
 		go func() { failed <- server.Serve(listeners[i]) }()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/audit"
+	"github.com/rocketrides/rocketrides/internal/cli"
 )
 
 // auditFlags are those of completer audit.
@@ -40,7 +41,7 @@ func (f *auditFlags) Validate() error {
 
 // run makes one audit. The findings go to stdout, one line each; how it goes on
 // goes to stderr.
-func (f *auditFlags) run(ctx context.Context, o out, log *slog.Logger) error {
+func (f *auditFlags) run(ctx context.Context, o cli.Output, log *slog.Logger) error {
 	pool, err := f.open(ctx, "audit", adminConnections, log)
 	if err != nil {
 		return err
@@ -49,7 +50,7 @@ func (f *auditFlags) run(ctx context.Context, o out, log *slog.Logger) error {
 	auditor := audit.Auditor{
 		Pool: pool, StripeSince: f.Since, Overdue: f.Overdue, Limit: f.Limit,
 		Progress: func(c audit.Check) {
-			fmt.Fprintf(o.stderr, "%-28s %4d findings %7.1f s\n", c.Name, c.Findings, c.Seconds)
+			fmt.Fprintf(o.Stderr, "%-28s %4d findings %7.1f s\n", c.Name, c.Findings, c.Seconds)
 		},
 	}
 	if f.Stripe {
@@ -61,7 +62,7 @@ func (f *auditFlags) run(ctx context.Context, o out, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if err := o.print(f.JSON, report, listing(report, f.Limit)); err != nil {
+	if err := o.Print(f.JSON, report, listing(report, f.Limit)); err != nil {
 		return err
 	}
 	return verdict(report, o)
@@ -86,12 +87,12 @@ func listing(report audit.Report, limit int) string {
 }
 
 // verdict sums an audit up.
-func verdict(report audit.Report, o out) error {
+func verdict(report audit.Report, o cli.Output) error {
 	total := 0
 	for _, check := range report.Checks {
 		total += check.Findings
 	}
-	fmt.Fprintf(o.stderr, "%d keys, %d rides and %d payment intents: %d findings in %d checks\n",
+	fmt.Fprintf(o.Stderr, "%d keys, %d rides and %d payment intents: %d findings in %d checks\n",
 		report.Keys, report.Rides, report.Intents, total, len(report.Checks))
 	if total > 0 {
 		return fmt.Errorf("the audit found %d violations", total)

@@ -11,18 +11,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/payments"
-
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // completerFlags are the command line of completer.
 type completerFlags struct {
-	logFlags
+	cli.LogFlags
 	Run  completerRunFlags  `cmd:"" default:"withargs" help:"Finish abandoned keys and reap old ones, as a daemon; this is what happens without a command."`
 	Once completerOnceFlags `cmd:"" help:"Do one round of all that, for cron, and print what was done."`
 	Keys struct {
@@ -41,7 +41,9 @@ type completerHealthFlags struct {
 }
 
 // Validate refuses nonsense as wrong usage.
-func (f *completerHealthFlags) Validate() error { return checkAddress("admin-listen", f.AdminListen) }
+func (f *completerHealthFlags) Validate() error {
+	return cli.CheckAddress("admin-listen", f.AdminListen)
+}
 
 // workFlags are those of every command that works on keys.
 type workFlags struct {
@@ -114,7 +116,7 @@ type completerRunFlags struct {
 
 // Validate refuses nonsense as wrong usage.
 func (f *completerRunFlags) Validate() error {
-	return errors.Join(f.workFlags.Validate(), f.roundFlags.Validate(), checkAddress("admin-listen", f.AdminListen))
+	return errors.Join(f.workFlags.Validate(), f.roundFlags.Validate(), cli.CheckAddress("admin-listen", f.AdminListen))
 }
 
 type completerOnceFlags struct {
@@ -131,11 +133,11 @@ func (f *completerOnceFlags) Validate() error {
 // Completer is the program completer: daemon, cron job and operator's tool. args
 // are the arguments without the program's name.
 func Completer(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o := out{stdout, stderr}
+	o := cli.Output{Stdout: stdout, Stderr: stderr}
 	var flags completerFlags
 	description := "Rocket Rides: bring what was abandoned to its end."
-	return run("completer", description, &flags, args, o, func(parsed *kong.Context) error {
-		log := flags.logger(stderr)
+	return cli.Run("completer", description, &flags, args, o, func(parsed *kong.Context) error {
+		log := flags.Logger(stderr)
 		switch command, _, _ := strings.Cut(parsed.Command(), " <"); command {
 		case "once":
 			return flags.Once.run(ctx, o, log)
@@ -152,7 +154,7 @@ func Completer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		case "audit":
 			return flags.Audit.run(ctx, o, log)
 		case "health":
-			return health(ctx, flags.Health.AdminListen, "/readyz")
+			return cli.Health(ctx, flags.Health.AdminListen, "/readyz")
 		default:
 			return flags.Run.run(ctx, log)
 		}
@@ -161,7 +163,7 @@ func Completer(ctx context.Context, args []string, stdout, stderr io.Writer) int
 
 // run is the daemon.
 func (f *completerRunFlags) run(ctx context.Context, log *slog.Logger) error {
-	ctx, stop := untilSignaled(ctx)
+	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
 	registry := newRegistry()
 	work, err := f.open(ctx, "completer", log, registry)
@@ -169,12 +171,12 @@ func (f *completerRunFlags) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer work.pool.Close()
-	listener, err := listen(ctx, "admin-listen", f.AdminListen)
+	listener, err := cli.Listen(ctx, "admin-listen", f.AdminListen)
 	if err != nil {
 		return err
 	}
 	var draining atomic.Bool
-	server := newServer(adminHandler(registry, ready(work.pool, draining.Load), f.Pprof), log)
+	server := cli.NewServer(adminHandler(registry, ready(work.pool, draining.Load), f.Pprof), log)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	log.InfoContext(ctx, "completing", slog.String("admin", listener.Addr().String()))
@@ -192,8 +194,8 @@ func (f *completerRunFlags) run(ctx context.Context, log *slog.Logger) error {
 }
 
 // run does one round.
-func (f *completerOnceFlags) run(ctx context.Context, o out, log *slog.Logger) error {
-	ctx, stop := untilSignaled(ctx)
+func (f *completerOnceFlags) run(ctx context.Context, o cli.Output, log *slog.Logger) error {
+	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
 	work, err := f.open(ctx, "completer-once", log, nil)
 	if err != nil {
@@ -204,6 +206,6 @@ func (f *completerOnceFlags) run(ctx context.Context, o out, log *slog.Logger) e
 	if err != nil {
 		return err
 	}
-	return o.print(f.JSON, counts, fmt.Sprintf("finished %d, released %d, parked %d, lost %d, reaped %d, deleted %d\n",
+	return o.Print(f.JSON, counts, fmt.Sprintf("finished %d, released %d, parked %d, lost %d, reaped %d, deleted %d\n",
 		counts.Finished, counts.Released, counts.Parked, counts.Lost, counts.Reaped, counts.Deleted))
 }

@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/payments"
-
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/rides"
@@ -55,7 +55,7 @@ func (f stripeFlags) check() error { return f.checkAs(f.StripeAPIKey) }
 
 func (f stripeFlags) open(log *slog.Logger, metrics prometheus.Registerer) (*payments.Stripe, error) {
 	if f.StripeAPIKey == "" {
-		return nil, fmt.Errorf("%w: --stripe-api-key (STRIPE_API_KEY) is empty", errUsage)
+		return nil, fmt.Errorf("%w: --stripe-api-key (STRIPE_API_KEY) is empty", cli.ErrUsage)
 	}
 	return f.openAs(f.StripeAPIKey, log, metrics)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/fakestripe/command"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
@@ -29,7 +30,7 @@ const programVariable = "ROCKETRIDES_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	programs := map[string]func(context.Context, []string, io.Writer, io.Writer) int{
-		"api": API, "completer": Completer, "fakestripe": FakeStripe,
+		"api": API, "completer": Completer, "fakestripe": command.Run,
 	}
 	if program := programs[os.Getenv(programVariable)]; program != nil {
 		os.Exit(program(context.Background(), os.Args[1:], os.Stdout, os.Stderr))

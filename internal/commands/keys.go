@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
@@ -24,7 +25,7 @@ type keysListFlags struct {
 	Limit      int           `help:"Most keys to list." default:"1000"`
 }
 
-func (f *keysListFlags) run(ctx context.Context, o out) error {
+func (f *keysListFlags) run(ctx context.Context, o cli.Output) error {
 	pool, err := f.open(ctx, "keys", adminConnections, nil)
 	if err != nil {
 		return err
@@ -43,7 +44,7 @@ func (f *keysListFlags) run(ctx context.Context, o out) error {
 		return fmt.Sprintf("%s\t%s\t%s\t%d\t%s\t%s", r.Account, r.Key, r.RecoveryPoint, r.Attempts,
 			r.CreatedAt.UTC().Format(timeFormat), state(r))
 	})
-	return o.print(f.JSON, records, lines)
+	return o.Print(f.JSON, records, lines)
 }
 
 // state says in a word or two how a key stands.
@@ -93,7 +94,7 @@ type keysShowFlags struct {
 	jsonFlags
 }
 
-func (f *keysShowFlags) run(ctx context.Context, o out) error {
+func (f *keysShowFlags) run(ctx context.Context, o cli.Output) error {
 	pool, err := f.open(ctx, "keys", adminConnections, nil)
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func (f *keysShowFlags) run(ctx context.Context, o out) error {
 	if err != nil {
 		return err
 	}
-	return o.print(f.JSON, record, lines)
+	return o.Print(f.JSON, record, lines)
 }
 
 // lay shows a record one field a line, under the names that its JSON has.
@@ -125,7 +126,7 @@ type keysChangeFlags struct {
 	By string `help:"Who decides, for the audit record; your numeric user id where nothing is given." env:"USER"`
 }
 
-func (f *keysChangeFlags) run(ctx context.Context, o out, verb string) error {
+func (f *keysChangeFlags) run(ctx context.Context, o cli.Output, verb string) error {
 	pool, err := f.open(ctx, "keys", adminConnections, nil)
 	if err != nil {
 		return err
@@ -144,7 +145,7 @@ func (f *keysChangeFlags) run(ctx context.Context, o out, verb string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", record.Key, err)
 	}
-	fmt.Fprintf(o.stdout, "%s of %s %s\n", record.Key, record.Account, changed(verb, record))
+	fmt.Fprintf(o.Stdout, "%s of %s %s\n", record.Key, record.Account, changed(verb, record))
 	return nil
 }
 
@@ -180,7 +181,7 @@ func (f *keysResolveFlags) Validate() error {
 	return f.workFlags.Validate()
 }
 
-func (f *keysResolveFlags) run(ctx context.Context, o out, log *slog.Logger) error {
+func (f *keysResolveFlags) run(ctx context.Context, o cli.Output, log *slog.Logger) error {
 	work, err := f.open(ctx, "keys", log, nil)
 	if err != nil {
 		return err
@@ -200,7 +201,7 @@ func (f *keysResolveFlags) run(ctx context.Context, o out, log *slog.Logger) err
 	if err != nil {
 		return unresolved(record.Key, err)
 	}
-	fmt.Fprintf(o.stdout, "%s of %s is finished with %d\n", record.Key, record.Account, result.Answer.Status)
+	fmt.Fprintf(o.Stdout, "%s of %s is finished with %d\n", record.Key, record.Account, result.Answer.Status)
 	return nil
 }
 

@@ -1,3 +1,6 @@
+// Package payments charges cards at Stripe, finds out what became of a charge
+// whose answer was lost, and judges Stripe's answers by tables. It alone imports
+// stripe-go.
 package payments
 
 import (

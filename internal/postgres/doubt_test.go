@@ -20,8 +20,8 @@ func TestTookDoubtfulCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	operator := connect(t, with(t, server.URL(), "synchronous_commit=local"))
-	execute(t, operator, "CREATE TABLE notes (n int)")
+	operator := pgtest.Connect(t, with(t, server.URL(), "synchronous_commit=local"))
+	pgtest.Execute(t, operator, "CREATE TABLE notes (n int)")
 
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -34,8 +34,8 @@ func TestTookDoubtfulCommit(t *testing.T) {
 		t.Fatalf("a commit that the server was sure of: in doubt = %t, %v", inDoubt, err)
 	}
 
-	execute(t, operator, "ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
-	execute(t, operator, "SELECT pg_reload_conf()")
+	pgtest.Execute(t, operator, "ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
+	pgtest.Execute(t, operator, "SELECT pg_reload_conf()")
 	ended := make(chan error)
 	go func() {
 		// The setting takes effect a moment after the reload.
@@ -46,7 +46,7 @@ func TestTookDoubtfulCommit(t *testing.T) {
 			}
 		}
 	}()
-	eventually(t, "a commit waits for the standby, and the wait is cancelled", func() bool {
+	pgtest.Eventually(t, "a commit waits for the standby, and the wait is cancelled", func() bool {
 		tag, err := operator.Exec(t.Context(), `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
 		return err == nil && tag.RowsAffected() == 1
 	})

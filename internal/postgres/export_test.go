@@ -9,8 +9,6 @@ import (
 
 // The tests are outside of the package, because pgtest imports it.
 
-var FindBinariesIn = findBinaries
-
 // A Migrator is one with other files, and less patience.
 type Migrator struct {
 	Files       fs.FS
@@ -39,15 +37,4 @@ func (m Migrator) Down(ctx context.Context, url string) error {
 	}
 	defer func() { _, _ = steps.Close() }()
 	return steps.Down()
-}
-
-// Download is what StartServer does on a machine without Postgres.
-func Download(ctx context.Context, dir, repository string) (string, error) {
-	logger := slog.New(slog.DiscardHandler)
-	home, err := openHome(ctx, dir, logger)
-	if err != nil {
-		return "", err
-	}
-	s := &Server{home: home, config: ServerConfig{Repository: repository, Logger: logger}}
-	return s.download(ctx)
 }

@@ -14,7 +14,7 @@ func TestMigrateSetsTimeouts(t *testing.T) {
 	t.Parallel()
 	timeouts := func(t *testing.T, url string) map[string]string {
 		t.Helper()
-		conn := connect(t, url)
+		conn := pgtest.Connect(t, url)
 		found := make(map[string]string)
 		for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
 			found[name] = show(t, conn, name)
@@ -39,10 +39,10 @@ func TestMigrateSetsTimeouts(t *testing.T) {
 	t.Run("but not where an operator chose one", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.EmptyURL(t)
-		operator := connect(t, url)
+		operator := pgtest.Connect(t, url)
 		database := pgx.Identifier{operator.Config().Database}.Sanitize()
-		execute(t, operator, "ALTER DATABASE "+database+" SET statement_timeout = '7s'")
-		execute(t, operator, "ALTER ROLE CURRENT_USER IN DATABASE "+database+" SET lock_timeout = '3s'")
+		pgtest.Execute(t, operator, "ALTER DATABASE "+database+" SET statement_timeout = '7s'")
+		pgtest.Execute(t, operator, "ALTER ROLE CURRENT_USER IN DATABASE "+database+" SET lock_timeout = '3s'")
 		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -56,14 +56,14 @@ func TestMigrateSetsTimeouts(t *testing.T) {
 	t.Run("and its own session has none but on locks", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.URL(t)
-		execute(t, connect(t, url), "DROP TABLE schema_migrations; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+		pgtest.Execute(t, pgtest.Connect(t, url), "DROP TABLE schema_migrations; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 		m := migrator("BEGIN;\nCREATE TABLE seen AS SELECT current_setting('statement_timeout') AS s, " +
 			"current_setting('idle_in_transaction_session_timeout') AS i, current_setting('lock_timeout') AS l;\nCOMMIT;\n")
 		if err := m.Up(t.Context(), url); err != nil {
 			t.Fatal(err)
 		}
 		var s, i, l string
-		if err := connect(t, url).QueryRow(t.Context(), `SELECT s, i, l FROM seen`).Scan(&s, &i, &l); err != nil {
+		if err := pgtest.Connect(t, url).QueryRow(t.Context(), `SELECT s, i, l FROM seen`).Scan(&s, &i, &l); err != nil {
 			t.Fatal(err)
 		}
 		if s != "0" || i != "0" || l != "5s" {

@@ -1,31 +1,9 @@
 package postgres_test
 
 import (
-	"context"
-	"fmt"
-	"os"
 	"testing"
 
-	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(ownerDir); dir != "" {
-		own(dir)
-	}
-	pgtest.Main(m)
-}
-
-// ownerDir is set for a process that owns a server until it is killed.
-const ownerDir = "POSTGRES_TEST_OWNER_DIR"
-
-func own(dir string) {
-	server, err := postgres.StartServer(context.Background(), postgres.ServerConfig{Dir: dir})
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	fmt.Println(server.PID())
-	select {}
-}
+func TestMain(m *testing.M) { pgtest.Main(m) }

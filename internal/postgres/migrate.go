@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/rocketrides/rocketrides/internal/pause"
 	"github.com/rocketrides/rocketrides/migrations"
 )
 
@@ -89,7 +90,7 @@ func (m migrator) applyInTurn(ctx context.Context, config *pgx.ConnConfig) error
 			return err
 		}
 		m.logger.InfoContext(ctx, "a lock is taken; the migration waits and tries again", slog.Int("try", try))
-		if err := pause(ctx, m.pause); err != nil {
+		if err := pause.For(ctx, m.pause); err != nil {
 			return fmt.Errorf("waiting for a lock: %w", err)
 		}
 	}
@@ -198,22 +199,12 @@ func (m migrator) takeTurn(ctx context.Context, config *pgx.ConnConfig) (*pgx.Co
 			return conn, nil
 		}
 		if err == nil {
-			err = pause(ctx, 100*time.Millisecond)
+			err = pause.For(ctx, 100*time.Millisecond)
 		}
 		if err != nil {
 			closeConn(ctx, conn)
 			return nil, fmt.Errorf("waiting for another migrator: %w", err)
 		}
-	}
-}
-
-// pause waits for d or until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
 	}
 }
 

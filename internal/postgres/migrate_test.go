@@ -68,7 +68,7 @@ func schema(t *testing.T, conn *pgx.Conn) []string {
 func TestMigrateUpDownUp(t *testing.T) {
 	t.Parallel()
 	url := pgtest.EmptyURL(t)
-	conn := connect(t, url)
+	conn := pgtest.Connect(t, url)
 	ours := postgres.Migrator{Files: migrations.Files, LockTimeout: 5 * time.Second, Tries: 1}
 
 	if err := postgres.Migrate(t.Context(), url, nil); err != nil {
@@ -138,7 +138,7 @@ func TestMigrateTakesTurns(t *testing.T) {
 	}
 	migrators.Wait()
 
-	conn := connect(t, url)
+	conn := pgtest.Connect(t, url)
 	var rows int
 	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM rides`).Scan(&rows); err != nil || rows != 2 {
 		t.Errorf("five migrators made %d rows (%v), want 2", rows, err)
@@ -162,7 +162,7 @@ func TestMigrateFailures(t *testing.T) {
 		if strings.Contains(err.Error(), "CREATE TABLE") || strings.Contains(err.Error(), "aborted") {
 			t.Errorf("err = %v, want one without the file's text and without what follows from the failure", err)
 		}
-		conn := connect(t, url)
+		conn := pgtest.Connect(t, url)
 		if version, dirty := state(t, conn); version != 1 || dirty {
 			t.Errorf("version = %d, dirty = %t; want 1, false", version, dirty)
 		}
@@ -188,7 +188,7 @@ func TestMigrateFailures(t *testing.T) {
 		if err := m.Up(t.Context(), url); err == nil {
 			t.Fatal("there is no such column")
 		}
-		if version, dirty := state(t, connect(t, url)); version != 2 || !dirty {
+		if version, dirty := state(t, pgtest.Connect(t, url)); version != 2 || !dirty {
 			t.Errorf("version = %d, dirty = %t; want 2, true", version, dirty)
 		}
 		const want = "migration 2 stopped half-way"
@@ -209,9 +209,9 @@ func TestMigrateWaitsForLocks(t *testing.T) {
 	if err := (postgres.Migrator{Files: first, LockTimeout: time.Second, Tries: 1}).Up(t.Context(), url); err != nil {
 		t.Fatal(err)
 	}
-	reader := connect(t, url)
-	execute(t, reader, "BEGIN")
-	execute(t, reader, "SELECT id FROM rides")
+	reader := pgtest.Connect(t, url)
+	pgtest.Execute(t, reader, "BEGIN")
+	pgtest.Execute(t, reader, "SELECT id FROM rides")
 
 	m.LockTimeout, m.Tries = 50*time.Millisecond, 2
 	if err := m.Up(t.Context(), url); err == nil || !strings.Contains(err.Error(), "55P03") {
@@ -224,9 +224,9 @@ func TestMigrateWaitsForLocks(t *testing.T) {
 	m.Tries = 1000
 	migrated := make(chan error)
 	go func() { migrated <- m.Up(t.Context(), url) }()
-	watcher := connect(t, url)
+	watcher := pgtest.Connect(t, url)
 	tries := make(map[int]bool) // by the process id of their sessions
-	eventually(t, "the migration waits for the reader, a second time", func() bool {
+	pgtest.Eventually(t, "the migration waits for the reader, a second time", func() bool {
 		var waiting int
 		err := watcher.QueryRow(t.Context(), `
 			SELECT coalesce(max(pid), 0) FROM pg_stat_activity
@@ -238,7 +238,7 @@ func TestMigrateWaitsForLocks(t *testing.T) {
 		delete(tries, 0)
 		return len(tries) > 1
 	})
-	execute(t, reader, "COMMIT")
+	pgtest.Execute(t, reader, "COMMIT")
 	if err := <-migrated; err != nil {
 		t.Errorf("the lock is free, and the migration says %v", err)
 	}
@@ -247,7 +247,7 @@ func TestMigrateWaitsForLocks(t *testing.T) {
 func TestMigrateEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	url := pgtest.EmptyURL(t)
-	watcher := connect(t, url)
+	watcher := pgtest.Connect(t, url)
 	running := func(query string) bool {
 		var found bool
 		err := watcher.QueryRow(t.Context(), `
@@ -261,7 +261,7 @@ func TestMigrateEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- m.Up(ctx, url) }()
-	eventually(t, "the migration runs", func() bool { return running("%pg_sleep%") })
+	pgtest.Eventually(t, "the migration runs", func() bool { return running("%pg_sleep%") })
 
 	// Another migrator waits for its turn, and doesn't wait for ever.
 	impatient, giveUp := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -279,7 +279,7 @@ func TestMigrateEndsWithItsContext(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the first migrator goes on 20s after it was cancelled")
 	}
-	eventually(t, "the server ends the statement", func() bool { return !running("%pg_sleep%") })
+	pgtest.Eventually(t, "the server ends the statement", func() bool { return !running("%pg_sleep%") })
 	if version, dirty := state(t, watcher); version != 1 || dirty {
 		t.Errorf("version = %d, dirty = %t; want 1, false", version, dirty)
 	}

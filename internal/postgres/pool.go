@@ -1,6 +1,5 @@
 // Package postgres opens the database, refuses it when its settings would
-// break the promise, brings its schema up to date, and runs a server of its own
-// for the sandbox and the tests.
+// break the promise, and brings its schema up to date.
 //
 // It knows Postgres and the migrations; it knows no rides and no keys.
 package postgres

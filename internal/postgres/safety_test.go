@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
@@ -28,33 +28,6 @@ func show(t *testing.T, q querier, name string) string {
 		t.Fatal(err)
 	}
 	return value
-}
-
-// eventually polls until done, and fails the test after 20 s.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 20s: %s", what)
-		}
-	}
-}
-
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
-func execute(t *testing.T, conn *pgx.Conn, sql string) {
-	t.Helper()
-	if _, err := conn.Exec(t.Context(), sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
 }
 
 // wantUnsafe asserts that err refuses the server for what is named.
@@ -113,15 +86,15 @@ func TestOpenRefusesUnsafeServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	admin := connect(t, server.URL())
+	admin := pgtest.Connect(t, server.URL())
 
 	for _, setting := range []string{"fsync", "full_page_writes"} {
-		execute(t, admin, "ALTER SYSTEM SET "+setting+" = off")
+		pgtest.Execute(t, admin, "ALTER SYSTEM SET "+setting+" = off")
 		reload(t, admin, setting, "off")
 		wantUnsafe(t, newConnection(t, pool), setting)
 		_, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL()})
 		wantUnsafe(t, err, setting)
-		execute(t, admin, "ALTER SYSTEM RESET "+setting)
+		pgtest.Execute(t, admin, "ALTER SYSTEM RESET "+setting)
 		reload(t, admin, setting, "on")
 		if err := newConnection(t, pool); err != nil {
 			t.Errorf("%s is on again, and a connection is still refused: %v", setting, err)
@@ -146,15 +119,15 @@ func newConnection(t *testing.T, pool *pgxpool.Pool) error {
 
 func reload(t *testing.T, admin *pgx.Conn, setting, want string) {
 	t.Helper()
-	execute(t, admin, "SELECT pg_reload_conf()")
+	pgtest.Execute(t, admin, "SELECT pg_reload_conf()")
 	// A session reads the new settings before its next statement, and may be
 	// told of them a moment later.
-	eventually(t, setting+" is "+want, func() bool { return show(t, admin, setting) == want })
+	pgtest.Eventually(t, setting+" is "+want, func() bool { return show(t, admin, setting) == want })
 }
 
 // standBy makes the next start of the server one of a standby that has no
 // primary.
-func standBy(t *testing.T, server *postgres.Server) {
+func standBy(t *testing.T, server *pgserver.Server) {
 	t.Helper()
 	data := filepath.Join(server.Config().Dir, "data")
 	if err := os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o644); err != nil {

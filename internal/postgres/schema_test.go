@@ -34,8 +34,8 @@ func TestCheckSchema(t *testing.T) {
 	t.Run("migrating leaves a newer schema alone", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.URL(t)
-		conn := connect(t, url)
-		execute(t, conn, `UPDATE schema_migrations SET version = 999`)
+		conn := pgtest.Connect(t, url)
+		pgtest.Execute(t, conn, `UPDATE schema_migrations SET version = 999`)
 		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
 			t.Error(err)
 		}

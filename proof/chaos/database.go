@@ -19,7 +19,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/rocketrides/internal/pause"
 	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 	"github.com/rocketrides/rocketrides/proof/tripwire"
 )
 
@@ -31,7 +33,7 @@ type database struct {
 	logs *os.File
 
 	mu     sync.Mutex
-	server *postgres.Server
+	server *pgserver.Server
 }
 
 // openDatabase starts Postgres in dir and makes the schema, with tripwires. As a canary it runs with
@@ -41,7 +43,7 @@ func openDatabase(ctx context.Context, dir, logs string, canary bool) (*database
 	if err != nil {
 		return nil, err
 	}
-	server, err := postgres.StartServer(ctx, postgres.ServerConfig{Dir: dir, Settings: serverSettings(canary)})
+	server, err := pgserver.StartServer(ctx, pgserver.ServerConfig{Dir: dir, Settings: serverSettings(canary)})
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -109,7 +111,7 @@ func (d *database) crash(ctx context.Context, how kind) error {
 	if err := d.keepLog(); err != nil {
 		return err
 	}
-	server, err := postgres.StartServer(ctx, d.server.Config())
+	server, err := pgserver.StartServer(ctx, d.server.Config())
 	if err != nil {
 		return fmt.Errorf("starting Postgres again: %w", err)
 	}
@@ -145,7 +147,7 @@ func (d *database) killAll(ctx context.Context) error {
 	var writer int
 	err := d.pool.QueryRow(asking, `SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'`).Scan(&writer)
 	if err == nil && syscall.Kill(writer, syscall.SIGSTOP) == nil {
-		pause(ctx, 500*time.Millisecond)
+		_ = pause.For(ctx, 500*time.Millisecond)
 	}
 	// A postmaster that is stopped has no more children.
 	if err := syscall.Kill(d.server.PID(), syscall.SIGSTOP); err != nil {

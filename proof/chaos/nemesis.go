@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 // A nemesis carries out a schedule.
@@ -29,13 +31,13 @@ func newNemesis(w *world, start time.Time) *nemesis {
 // can't do what it should, and never that the service did wrong.
 func (n *nemesis) run(ctx context.Context, s schedule) error {
 	for _, e := range s.events {
-		pause(ctx, time.Until(n.start.Add(e.at)))
+		_ = pause.For(ctx, time.Until(n.start.Add(e.at)))
 		if ctx.Err() != nil || n.failed() != nil {
 			break
 		}
 		n.group.Go(func() { n.do(ctx, e) })
 	}
-	pause(ctx, time.Until(n.start.Add(s.total)))
+	_ = pause.For(ctx, time.Until(n.start.Add(s.total)))
 	n.group.Wait()
 	n.note(n.world.stripe.clear(ctx))
 	return errors.Join(n.failed(), ctx.Err())
@@ -65,11 +67,11 @@ func (n *nemesis) do(ctx context.Context, e event) {
 		err = n.world.stripe.script(ctx, e.what, e.times)
 	case slowStripe:
 		err = n.world.stripe.fault(ctx, `{"kind":"latency","times":-1,"latency":{"p50":"300ms","p99":"900ms"}}`)
-		pause(ctx, e.lasts)
+		_ = pause.For(ctx, e.lasts)
 		err = errors.Join(err, n.world.stripe.clear(ctx))
 	case outage:
 		err = n.world.stripe.fault(ctx, `{"kind":"503","times":-1,"match":{"method":"*"}}`)
-		pause(ctx, e.lasts)
+		_ = pause.For(ctx, e.lasts)
 		err = errors.Join(err, n.world.stripe.clear(ctx))
 	}
 	n.note(err)
@@ -82,7 +84,7 @@ func (n *nemesis) breakLink(ctx context.Context, e event) error {
 	if err := n.world.links.poison(e.target, e.what); err != nil {
 		return err
 	}
-	pause(ctx, e.lasts)
+	_ = pause.For(ctx, e.lasts)
 	return n.world.links.heal(ctx, e.target)
 }
 

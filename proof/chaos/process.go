@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/children"
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 const (
@@ -146,7 +147,7 @@ func (w *worker) freeze(ctx context.Context, lasts time.Duration) bool {
 	if process == nil {
 		return false
 	}
-	pause(ctx, lasts)
+	_ = pause.For(ctx, lasts)
 	// Of a process that was killed meanwhile Signal says so.
 	return process.Signal(syscall.SIGCONT) == nil && ctx.Err() == nil
 }
@@ -161,7 +162,7 @@ func (w *worker) deploy(ctx context.Context) bool {
 	if process == nil {
 		return false
 	}
-	for deadline := time.Now().Add(drainTimeout); w.runs(process) && ctx.Err() == nil; pause(ctx, 10*time.Millisecond) {
+	for deadline := time.Now().Add(drainTimeout); w.runs(process) && ctx.Err() == nil; _ = pause.For(ctx, 10*time.Millisecond) {
 		if time.Now().After(deadline) {
 			_ = process.Kill()
 		}
@@ -200,17 +201,7 @@ func (w *worker) awaitReady(ctx context.Context) error {
 			return fmt.Errorf("%s is not ready (%s); what it said is in %s: %w",
 				w.name, w.ready, filepath.Join(w.logs, w.name+".log"), context.Cause(ctx))
 		}
-		pause(ctx, 30*time.Millisecond)
+		_ = pause.For(ctx, 30*time.Millisecond)
 	}
 	return nil
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 // A role is a way in which a client behaves towards one key.
@@ -48,7 +50,7 @@ func (r *rider) live(ctx context.Context, think time.Duration) {
 				}
 			}
 		}
-		pause(ctx, r.about(think))
+		_ = pause.For(ctx, r.about(think))
 	}
 }
 
@@ -69,7 +71,7 @@ func (r *rider) insist(ctx context.Context, t trip, w wish) {
 		if r.hail(ctx, t, w).over() {
 			return
 		}
-		pause(ctx, r.about(wait))
+		_ = pause.For(ctx, r.about(wait))
 		wait = min(2*wait, time.Second)
 	}
 }
@@ -145,7 +147,7 @@ func (r *rider) watcher(ctx context.Context, t trip) {
 		default:
 		}
 		r.look(ctx, t)
-		pause(ctx, r.about(40*time.Millisecond))
+		_ = pause.For(ctx, r.about(40*time.Millisecond))
 	}
 	group.Wait()
 	r.remember(t)

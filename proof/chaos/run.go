@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 // A run is one run of chaos, from the first process to the verdict.
@@ -68,7 +70,7 @@ func (r *run) progress(ctx context.Context) {
 	const every = 5 * time.Second
 	fmt.Fprintf(r.out, "%7s %9s %7s %6s %9s %7s %11s\n", "elapsed", "requests", "per s", "kills", "Pg kills", "frozen", "unfinished")
 	for before := int64(0); ctx.Err() == nil; {
-		pause(ctx, every)
+		_ = pause.For(ctx, every)
 		unfinished := "?"
 		if n, err := r.world.database.unfinished(ctx); err == nil {
 			unfinished = strconv.Itoa(n)

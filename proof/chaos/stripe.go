@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 const (
@@ -98,7 +99,7 @@ func (s *stripe) again(ctx context.Context, try func() error) error {
 		if err = try(); err == nil || ctx.Err() != nil {
 			return err
 		}
-		pause(ctx, 200*time.Millisecond)
+		_ = pause.For(ctx, 200*time.Millisecond)
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 // A world is all processes and the links between them.
@@ -168,7 +169,7 @@ func (w *world) rest(ctx context.Context, limit time.Duration) error {
 	if err := w.awaitReady(ctx); err != nil {
 		return err
 	}
-	for begun := time.Now(); time.Since(begun) < limit && ctx.Err() == nil; pause(ctx, 50*time.Millisecond) {
+	for begun := time.Now(); time.Since(begun) < limit && ctx.Err() == nil; _ = pause.For(ctx, 50*time.Millisecond) {
 		if n, err := w.database.unfinished(ctx); err == nil && n == 0 {
 			break
 		}

@@ -12,10 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/payments"
-
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"

@@ -7,13 +7,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/rocketrides/rocketrides/internal/payments"
-	"github.com/rocketrides/rocketrides/internal/web"
-
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/rides"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 const (

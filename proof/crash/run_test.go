@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
-
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
 // openLocal starts a server from this machine's programs.
@@ -18,7 +18,7 @@ func openLocal(ctx context.Context) (string, func() error, error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("making a folder for the server: %w", err)
 	}
-	server, err := postgres.StartServer(ctx, postgres.ServerConfig{
+	server, err := pgserver.StartServer(ctx, pgserver.ServerConfig{
 		Dir: folder.path,
 		// Every parallel test has a pool.
 		Settings: map[string]string{"max_connections": "300"},

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
 // modelServer is a server that was made, migrated and stopped. To copy its
@@ -49,7 +50,7 @@ func makeModel(ctx context.Context) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := postgres.StartServer(ctx, postgres.ServerConfig{Dir: f.path})
+	server, err := pgserver.StartServer(ctx, pgserver.ServerConfig{Dir: f.path})
 	if err != nil {
 		return nil, errors.Join(err, f.remove())
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
 const (
@@ -120,7 +121,7 @@ func newDatabase(tb testing.TB, create func(context.Context, string) (*database,
 // defaults, for a test that kills or misconfigures Postgres. Its database
 // "postgres" is migrated. It is stopped, and its files are removed, when the
 // test ends. Restart starts it again.
-func Server(tb testing.TB, settings map[string]string) *postgres.Server {
+func Server(tb testing.TB, settings map[string]string) *pgserver.Server {
 	tb.Helper()
 	needBinaries(tb)
 	folder, err := model.copy(tb.Context())
@@ -132,21 +133,21 @@ func Server(tb testing.TB, settings map[string]string) *postgres.Server {
 			tb.Errorf("removing the server's folder: %v", err)
 		}
 	})
-	return startServer(tb, postgres.ServerConfig{Dir: folder.path, Settings: settings})
+	return startServer(tb, pgserver.ServerConfig{Dir: folder.path, Settings: settings})
 }
 
 // Restart starts a server of Server again, on the same port, after it was
 // stopped or killed.
-func Restart(tb testing.TB, server *postgres.Server) *postgres.Server {
+func Restart(tb testing.TB, server *pgserver.Server) *pgserver.Server {
 	tb.Helper()
 	return startServer(tb, server.Config())
 }
 
-func startServer(tb testing.TB, config postgres.ServerConfig) *postgres.Server {
+func startServer(tb testing.TB, config pgserver.ServerConfig) *pgserver.Server {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), setupTimeout)
 	defer cancel()
-	server, err := postgres.StartServer(ctx, config)
+	server, err := pgserver.StartServer(ctx, config)
 	if err != nil {
 		tb.Fatalf("starting a server for the test: %v", err)
 	}
@@ -155,7 +156,7 @@ func startServer(tb testing.TB, config postgres.ServerConfig) *postgres.Server {
 }
 
 // discard ends a server whose data nobody needs any more.
-func discard(ctx context.Context, server *postgres.Server) {
+func discard(ctx context.Context, server *pgserver.Server) {
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
 	// Stop reports that there was no checkpoint, which is what is wanted.

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
 // childRole has a copy of this test program play a part instead of testing.
@@ -26,7 +26,7 @@ var children = map[string]func(){
 	"hold": func() {
 		folder, err := newFolder()
 		exitOn(err)
-		server, err := postgres.StartServer(context.Background(), postgres.ServerConfig{Dir: folder.path})
+		server, err := pgserver.StartServer(context.Background(), pgserver.ServerConfig{Dir: folder.path})
 		exitOn(err)
 		fmt.Println(server.PID(), folder.path, folder.lock.Name())
 		select {}

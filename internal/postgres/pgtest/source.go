@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
 // source is the server that the tests of a process share. It starts with the
@@ -42,7 +42,7 @@ func (s *source) stop() error {
 
 // open finds or starts a server.
 func open(ctx context.Context) (url string, stop func() error, err error) {
-	kind, err := choose(os.Getenv, postgres.FindBinaries)
+	kind, err := choose(os.Getenv, pgserver.FindBinaries)
 	if err != nil {
 		return "", nil, err
 	}
@@ -107,7 +107,7 @@ func adminURL(ctx context.Context, tb testing.TB) string {
 // needBinaries is for tests that can't do with a server that isn't theirs.
 func needBinaries(tb testing.TB) {
 	tb.Helper()
-	if _, err := postgres.FindBinaries(); err != nil {
+	if _, err := pgserver.FindBinaries(); err != nil {
 		missing(tb, os.Getenv, fmt.Errorf("this test runs a server of its own: %w", err))
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
 func env(pairs map[string]string) func(string) string {
@@ -23,7 +23,7 @@ func TestChoose(t *testing.T) {
 	}{
 		{"a URL comes first", map[string]string{"TEST_DATABASE_URL": url}, nil, given},
 		{"then the programs of this machine", nil, nil, local},
-		{"then a container", nil, postgres.ErrNoBinaries, container},
+		{"then a container", nil, pgserver.ErrNoBinaries, container},
 		{
 			"a container that is asked for comes before everything",
 			map[string]string{"TEST_POSTGRES": "container", "TEST_DATABASE_URL": url},
@@ -40,7 +40,7 @@ func TestChoose(t *testing.T) {
 	}
 	t.Run("a misspelt wish is an error", func(t *testing.T) {
 		t.Parallel()
-		if got, err := choose(env(map[string]string{"TEST_POSTGRES": "Container"}), postgres.FindBinaries); err == nil {
+		if got, err := choose(env(map[string]string{"TEST_POSTGRES": "Container"}), pgserver.FindBinaries); err == nil {
 			t.Errorf("chose %q", got)
 		}
 	})

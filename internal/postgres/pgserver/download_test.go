@@ -1,0 +1,175 @@
+package pgserver_test
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+)
+
+// TestDownload has a Maven repository whose archive holds links to the programs
+// of this machine, and runs a server from what it downloaded.
+func TestDownload(t *testing.T) {
+	t.Parallel()
+	archive := archiveOfLinks(t)
+
+	t.Run("a server runs from what was downloaded, once", func(t *testing.T) {
+		t.Parallel()
+		server := pgtest.Server(t, nil)
+		stop(t, server)
+		dir := server.Config().Dir
+		repository := mavenRepository(t, archive, true)
+		bin, err := pgserver.Download(t.Context(), dir, repository.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := server.Config()
+		config.Binaries = bin
+		note(t, newServer(t, config))
+
+		for _, left := range []string{"programs.new", "programs/archive", "programs/try"} {
+			if _, err := os.Lstat(filepath.Join(dir, left)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s is left (%v)", left, err)
+			}
+		}
+		repository.Close()
+		if again, err := pgserver.Download(t.Context(), dir, repository.URL); again != bin || err != nil {
+			t.Errorf("without the network, the second time: %q (%v), want %q", again, err, bin)
+		}
+	})
+	t.Run("an archive with another checksum is refused", func(t *testing.T) {
+		t.Parallel()
+		repository := mavenRepository(t, archive, false)
+		_, err := pgserver.Download(t.Context(), reachableFolder(t), repository.URL)
+		if err == nil || !strings.Contains(err.Error(), "checksums do not match") {
+			t.Errorf("err = %v, want one about the checksum", err)
+		}
+	})
+	t.Run("without a network the error says what else can be done", func(t *testing.T) {
+		t.Parallel()
+		_, err := pgserver.Download(t.Context(), reachableFolder(t), "http://127.0.0.1:1")
+		if err == nil || !strings.Contains(err.Error(), "install it, or set DATABASE_URL") {
+			t.Errorf("err = %v, want one with a way out", err)
+		}
+	})
+	t.Run("a repository that never answers is given up with the context", func(t *testing.T) {
+		t.Parallel()
+		asked, end := make(chan struct{}), make(chan struct{})
+		repository := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			close(asked)
+			<-end
+		}))
+		t.Cleanup(repository.Close)
+		t.Cleanup(func() { close(end) })
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-asked
+			cancel()
+		}()
+		if _, err := pgserver.Download(ctx, reachableFolder(t), repository.URL); !errors.Is(err, context.Canceled) {
+			t.Errorf("err = %v, want context.Canceled", err)
+		}
+	})
+}
+
+// reachableFolder makes a folder that every account can reach.
+func reachableFolder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, folder := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "postgres")
+}
+
+func mavenRepository(t *testing.T, archive []byte, honest bool) *httptest.Server {
+	t.Helper()
+	var jar bytes.Buffer
+	z := zip.NewWriter(&jar)
+	file, err := z.Create("postgres.txz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, writeErr := file.Write(archive)
+	if err := errors.Join(writeErr, z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(jar.Bytes())
+	if !honest {
+		sum[0]++
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, ".sha256") {
+			fmt.Fprintf(w, "%x", sum)
+			return
+		}
+		_, _ = w.Write(jar.Bytes())
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+// archiveOfLinks is what the repository's archives are, a tar in xz.
+func archiveOfLinks(t *testing.T) []byte {
+	t.Helper()
+	bin, err := pgserver.FindBinaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buffer bytes.Buffer
+	archive := tar.NewWriter(&buffer)
+	for _, program := range []string{"initdb", "pg_ctl", "postgres"} {
+		err := archive.WriteHeader(&tar.Header{
+			Typeflag: tar.TypeSymlink, Name: "bin/" + program, Linkname: filepath.Join(bin, program),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return xz(buffer.Bytes())
+}
+
+// xz packs up to 64 KiB without compressing them (The .xz File Format, 1.2.1).
+func xz(content []byte) []byte {
+	sum := func(b []byte) []byte { return binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(b)) }
+	pad := func(b []byte) []byte { return append(b, make([]byte, -len(b)&3)...) }
+
+	flags := []byte{0, 0} // no check
+	header := append([]byte("\xfd7zXZ\x00"), flags...)
+	header = append(header, sum(flags)...)
+
+	block := []byte{2, 0, 0x21, 1, 0x16, 0, 0, 0} // 12 bytes, one filter: LZMA2, 8 MiB
+	block = append(block, sum(block)...)
+	block = append(block, 1) // a chunk that is not compressed
+	block = binary.BigEndian.AppendUint16(block, uint16(len(content)-1))
+	block = append(append(block, content...), 0)
+
+	index := []byte{0, 1}
+	index = binary.AppendUvarint(index, uint64(len(block)))
+	index = binary.AppendUvarint(index, uint64(len(content)))
+	index = pad(index)
+	index = append(index, sum(index)...)
+
+	footer := binary.LittleEndian.AppendUint32(nil, uint32(len(index)/4-1))
+	footer = append(footer, flags...)
+	return bytes.Join([][]byte{header, pad(block), index, sum(footer), footer, []byte("YZ")}, nil)
+}

@@ -1,0 +1,51 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// lockFolder makes the folder and keeps every other sandbox from it, until unlock
+// or this process's end. Others may look into it, because as root the database
+// lives in there under another account; what is secret in it is so by itself.
+func lockFolder(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making the folder of --data: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the folder of --data: %w", err)
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return func() { _ = file.Close() }, nil
+	}
+	_ = file.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, fmt.Errorf("another sandbox runs in %s; stop it, or choose another folder with --data", dir)
+	}
+	return nil, fmt.Errorf("locking %s: %w", dir, err)
+}
+
+// writeJSON puts a value into a file that only this account may read. Whoever
+// reads it meanwhile sees all of the old one or all of the new one.
+func writeJSON(path string, value any) error {
+	fresh := path + ".new"
+	file, err := os.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	encoder := json.NewEncoder(file)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false) // people cut URLs out of it
+	err = encoder.Encode(value)
+	// Without the sync a power cut could leave an empty file under the name.
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return os.Rename(fresh, path)
+}

@@ -1,0 +1,32 @@
+package sandbox
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// greeting is what a newcomer sees when all is ready. The command is one line
+// that can be pasted as it is.
+const greeting = `
+Rocket Rides is ready. Hail a ride, and then the same again: it is charged once.
+
+  curl -i %[1]s/v1/rides -H 'Authorization: Bearer %[2]s' -H 'Idempotency-Key: %[3]s' -H 'Content-Type: application/json' -d '{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}'
+
+  what Stripe saw     %[4]s/_fake/ledger
+  charges per ride    %[4]s/_fake/charges
+  health, metrics     %[5]s/readyz  %[5]s/metrics
+  database            psql %[6]s
+  other accounts      %[7]s
+
+Ctrl-C stops everything. The next start finds it all again.
+
+`
+
+func (s *sandbox) greet(d doors, databaseURL, apiKey string) {
+	database := "'" + databaseURL + "'"
+	if s.flags.DatabaseURL != "" {
+		database = `"$DATABASE_URL"` // its password is not ours to show
+	}
+	fmt.Fprintf(s.stdout, greeting, d.api.url(), apiKey, uuid.NewString(), d.stripe.url(), d.admin.url(), database, s.notice.path)
+}
