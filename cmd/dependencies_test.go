@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// What runs in production holds no fake, no server for tests and no test library: each would be code that nobody
-// needs there and that a mistake could reach.
+// What runs in production holds no fake, no server for tests and no test
+// library: each would be code that nobody needs there and that a mistake could
+// reach.
 func TestProgramsHoldNothingOfTheTests(t *testing.T) {
 	t.Parallel()
 	list, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./api", "./completer").Output()

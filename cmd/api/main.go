@@ -1,4 +1,5 @@
-// Api serves Rocket Rides over HTTP, migrates its database and manages its accounts.
+// Api serves Rocket Rides over HTTP, migrates its database and manages its
+// accounts.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// Completer brings abandoned rides to their end, as a daemon or from cron, and is the operator's tool over them.
+// Completer brings abandoned rides to their end, as a daemon or from cron, and
+// is the operator's tool over them.
 package main
 
 import (

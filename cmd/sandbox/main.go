@@ -1,5 +1,6 @@
-// Sandbox runs everything on one machine from one command: a Postgres of its own, a fake Stripe, the API and the
-// completer. The last three are children of the same binary.
+// Sandbox runs everything on one machine from one command: a Postgres of its
+// own, a fake Stripe, the API and the completer. The last three are children of
+// the same binary.
 package main
 
 import (

@@ -33,7 +33,8 @@ type NewAccount struct {
 	Livemode       bool
 }
 
-// Credentials are what a new account may do. They are shown once and never again.
+// Credentials are what a new account may do. They are shown once and never
+// again.
 type Credentials struct {
 	AccountID      string
 	APIKey         APIKey
@@ -99,7 +100,8 @@ type APIKeyRecord struct {
 	RevokedAt *time.Time `json:"revoked_at"`
 }
 
-// CreateKey makes another API key for an account, in the account's mode. Several keys may be active at once.
+// CreateKey makes another API key for an account, in the account's mode.
+// Several keys may be active at once.
 func (a Accounts) CreateKey(ctx context.Context, account string) (string, APIKey, error) {
 	id := NewAPIKeyID()
 	var key APIKey
@@ -142,8 +144,8 @@ func (a Accounts) ListKeys(ctx context.Context, account string) ([]APIKeyRecord,
 	return keys, nil
 }
 
-// RevokeKey ends an API key, in force everywhere within half a minute. Revoking twice is an error that changes
-// nothing.
+// RevokeKey ends an API key, in force everywhere within half a minute. Revoking
+// twice is an error that changes nothing.
 func (a Accounts) RevokeKey(ctx context.Context, id string) error {
 	var account string
 	err := a.Pool.QueryRow(ctx, `

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzAPIKeyTypo makes each possible slip of a finger in a key, and expects every one of them to be seen.
+// FuzzAPIKeyTypo makes each possible slip of a finger in a key, and expects
+// every one of them to be seen.
 func FuzzAPIKeyTypo(f *testing.F) {
 	f.Add([]byte(""), false, byte('x'))
 	f.Add([]byte("0123456789abcdef0123456789abcdef0123456789abcdef"), true, byte(' '))
@@ -32,7 +33,8 @@ func FuzzAPIKeyTypo(f *testing.F) {
 	})
 }
 
-// base62Of makes the part of a key between its prefix and its checksum of any bytes.
+// base62Of makes the part of a key between its prefix and its checksum of any
+// bytes.
 func base62Of(seed []byte) string {
 	text := make([]byte, accountLength+randomLength)
 	for i := range text {

@@ -41,7 +41,8 @@ func TestNewAPIKeyIsReadBack(t *testing.T) {
 	}
 }
 
-// TestAPIKeyFormatIsStable reads a fixed key, whose checksum comes from elsewhere: issued keys must stay valid.
+// TestAPIKeyFormatIsStable reads a fixed key, whose checksum comes from
+// elsewhere: issued keys must stay valid.
 func TestAPIKeyFormatIsStable(t *testing.T) {
 	t.Parallel()
 	const text = "rr_test_" + "0123456789ABCDEF" + "abcdefghijklmnopqrstuvwxyz012345" + "4ITlM3"
@@ -94,7 +95,8 @@ func TestParseAPIKeyRefusesEveryOtherText(t *testing.T) {
 	}
 }
 
-// TestParseAPIKeyNoticesEveryTypingError changes each character to each other one, and swaps each neighbouring pair.
+// TestParseAPIKeyNoticesEveryTypingError changes each character to each other
+// one, and swaps each neighbouring pair.
 func TestParseAPIKeyNoticesEveryTypingError(t *testing.T) {
 	t.Parallel()
 	text := NewAPIKey(NewAccountID(), true).Reveal()
@@ -226,8 +228,9 @@ func TestNewIDsAndSecrets(t *testing.T) {
 	}
 }
 
-// TestRandomBase62IsUnbiased would see the 25 % more of eight characters that a plain remainder gives. The bound is
-// more than six standard deviations of a fair draw.
+// TestRandomBase62IsUnbiased would see the 25 % more of eight characters that a
+// plain remainder gives. The bound is more than six standard deviations of a
+// fair draw.
 func TestRandomBase62IsUnbiased(t *testing.T) {
 	t.Parallel()
 	const each = 4000

@@ -49,7 +49,8 @@ type Check struct {
 	Name string `json:"name"`
 	// Rule is the invariant as a sentence.
 	Rule string `json:"rule"`
-	// Findings counts the violations, at most Auditor.Limit of which are listed.
+	// Findings counts the violations, at most Auditor.Limit of which are
+	// listed.
 	Findings int     `json:"findings"`
 	Seconds  float64 `json:"seconds"`
 }
@@ -70,7 +71,8 @@ type Auditor struct {
 	Stripe *payments.Stripe
 	// StripeSince is how far back Stripe's list is read.
 	StripeSince time.Duration
-	// Overdue is how long after its time an unfinished key may still be waited for.
+	// Overdue is how long after its time an unfinished key may still be waited
+	// for.
 	Overdue time.Duration
 	// Limit is how many findings of one check are listed.
 	Limit int

@@ -103,8 +103,9 @@ func (l *ledger) once(f Finding, intent payments.Intent) {
 	l.charged[intent.Operation] = intent.ID
 }
 
-// compare compares a charge with its ride. Only a refund in full excuses a charge
-// that is on no ride; any refund is wrong where the ride still counts as charged.
+// compare compares a charge with its ride. Only a refund in full excuses a
+// charge that is on no ride; any refund is wrong where the ride still counts as
+// charged.
 func (l *ledger) compare(f Finding, intent payments.Intent, s standing, known bool) {
 	paid := s.status == "charged" || s.status == "canceled"
 	switch {

@@ -1,5 +1,6 @@
-// Package children holds what every program that runs others as its children needs: that they end with it, and to know
-// when they can serve. How a child is started again, and when, is each program's own.
+// Package children holds what every program that runs others as its children
+// needs: that they end with it, and to know when they can serve. How a child is
+// started again, and when, is each program's own.
 package children
 
 import (
@@ -8,12 +9,13 @@ import (
 	"time"
 )
 
-// probeTimeout bounds one request of Answers: whoever waits for a child that hangs must still see that it ended, or
-// that the wait is over.
+// probeTimeout bounds one request of Answers: whoever waits for a child that
+// hangs must still see that it ended, or that the wait is over.
 const probeTimeout = 2 * time.Second
 
-// Answers tells whether url answers 200 to a GET, within two seconds and before ctx ends. Each call has a connection
-// of its own and asks no proxy. It is safe for concurrent use.
+// Answers tells whether url answers 200 to a GET, within two seconds and before
+// ctx ends. Each call has a connection of its own and asks no proxy. It is safe
+// for concurrent use.
 func Answers(ctx context.Context, url string) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

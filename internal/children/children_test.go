@@ -32,7 +32,8 @@ func TestNobodyThereIsNoAnswer(t *testing.T) {
 	}
 }
 
-// A child that takes the connection and says nothing must not keep whoever waits from looking whether it ended.
+// A child that takes the connection and says nothing must not keep whoever
+// waits from looking whether it ended.
 func TestAnAnswerThatHangsIsGivenUp(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))

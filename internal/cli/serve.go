@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// UntilSignaled returns a context that ends with SIGINT or SIGTERM. Ctrl-C after
-// that ends the process at once: whoever asks twice won't wait for what runs, and
-// its keys are found when their leases end. A second SIGTERM changes nothing, for
-// timeout and others pass one on twice.
+// UntilSignaled returns a context that ends with SIGINT or SIGTERM. Ctrl-C
+// after that ends the process at once: whoever asks twice won't wait for what
+// runs, and its keys are found when their leases end. A second SIGTERM changes
+// nothing, for timeout and others pass one on twice.
 func UntilSignaled(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() { signal.Reset(syscall.SIGINT) })

@@ -29,8 +29,8 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// adminHandler serves what operators look at. ready returns nil when the process
-// can serve.
+// adminHandler serves what operators look at. ready returns nil when the
+// process can serve.
 func adminHandler(registry *prometheus.Registry, ready func(context.Context) error, profiles bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {

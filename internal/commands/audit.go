@@ -68,8 +68,9 @@ func (f *auditFlags) run(ctx context.Context, o cli.Output, log *slog.Logger) er
 	return verdict(report, o)
 }
 
-// listing is the findings of a report, one line each. Where a check has more than
-// limit it says so, for a list that is cut in silence reads as if it were whole.
+// listing is the findings of a report, one line each. Where a check has more
+// than limit it says so, for a list that is cut in silence reads as if it were
+// whole.
 func listing(report audit.Report, limit int) string {
 	var lines strings.Builder
 	left := report.Findings

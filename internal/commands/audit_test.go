@@ -184,14 +184,15 @@ func (s *scene) exec(t *testing.T, sql string, args ...any) {
 	}
 }
 
-// chargeAgain makes a second charge of a key's ride, under another key of Stripe's.
+// chargeAgain makes a second charge of a key's ride, under another key of
+// Stripe's.
 func (s *scene) chargeAgain(t *testing.T, key string) {
 	t.Helper()
 	s.post(t, "/v1/payment_intents", word(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key))
 }
 
-// payLater makes a key's ride name another payment intent of its own, which exists
-// and has not succeeded.
+// payLater makes a key's ride name another payment intent of its own, which
+// exists and has not succeeded.
 func (s *scene) payLater(t *testing.T, key string) {
 	t.Helper()
 	form := word(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key)

@@ -130,8 +130,8 @@ func (f *completerOnceFlags) Validate() error {
 	return errors.Join(f.workFlags.Validate(), f.roundFlags.Validate())
 }
 
-// Completer is the program completer: daemon, cron job and operator's tool. args
-// are the arguments without the program's name.
+// Completer is the program completer: daemon, cron job and operator's tool.
+// args are the arguments without the program's name.
 func Completer(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o := cli.Output{Stdout: stdout, Stderr: stderr}
 	var flags completerFlags

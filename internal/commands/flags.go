@@ -60,8 +60,8 @@ func (f stripeFlags) open(log *slog.Logger, metrics prometheus.Registerer) (*pay
 	return f.openAs(f.StripeAPIKey, log, metrics)
 }
 
-// checkAs refuses as wrong usage what no Stripe can be opened with. A key that is
-// missing is left to kong, which names all flags that are missing at once.
+// checkAs refuses as wrong usage what no Stripe can be opened with. A key that
+// is missing is left to kong, which names all flags that are missing at once.
 func (f stripeCallFlags) checkAs(key string) error {
 	switch {
 	case f.StripeTimeout <= 0:

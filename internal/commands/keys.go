@@ -205,8 +205,8 @@ func (f *keysResolveFlags) run(ctx context.Context, o cli.Output, log *slog.Logg
 	return nil
 }
 
-// unresolved says what an operator must know of a decision that failed: where the database was lost on the way, it may
-// have been carried out all the same.
+// unresolved says what an operator must know of a decision that failed: where
+// the database was lost on the way, it may have been carried out all the same.
 func unresolved(key string, err error) error {
 	if errors.Is(err, phases.ErrUnavailable) {
 		return fmt.Errorf("it is unclear whether %s was resolved; look with `keys show`: %w", key, err)

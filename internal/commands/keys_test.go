@@ -80,7 +80,8 @@ func TestRetrySaysWhen(t *testing.T) {
 	}
 }
 
-// TestUnresolved: when the database was lost during a decision, nobody is told that nothing was changed.
+// TestUnresolved: when the database was lost during a decision, nobody is told
+// that nothing was changed.
 func TestUnresolved(t *testing.T) {
 	t.Parallel()
 	for text, cause := range map[string]error{

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestAVeryLongKeyGetsAProblem: a client that sends far too long a key learns so
-// as it learns everything else, and not from net/http's own refusal of long
+// TestAVeryLongKeyGetsAProblem: a client that sends far too long a key learns
+// so as it learns everything else, and not from net/http's own refusal of long
 // headers, which is plain text.
 func TestAVeryLongKeyGetsAProblem(t *testing.T) {
 	t.Parallel()

@@ -248,7 +248,8 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// TestPostgresRestarts: the pool is full of dead connections, and nobody notices.
+// TestPostgresRestarts: the pool is full of dead connections, and nobody
+// notices.
 func TestPostgresRestarts(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

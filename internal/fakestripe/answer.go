@@ -37,9 +37,9 @@ func (e *apiError) answer() answer {
 // testKey is what Stripe's secret test keys look like.
 var testKey = regexp.MustCompile(`^sk_test_[A-Za-z0-9_]+$`)
 
-// authenticate checks the API key. All test keys open the one account that there
-// is; a live key never does, so that no live key is ever used against a fake
-// without anybody noticing.
+// authenticate checks the API key. All test keys open the one account that
+// there is; a live key never does, so that no live key is ever used against a
+// fake without anybody noticing.
 func authenticate(h http.Header) *apiError {
 	key := apiKey(h.Get("Authorization"))
 	switch {
@@ -56,8 +56,8 @@ func authenticate(h http.Header) *apiError {
 	return nil
 }
 
-// apiKey returns the key of an Authorization header: a bearer token, or the user
-// of basic authentication with no password.
+// apiKey returns the key of an Authorization header: a bearer token, or the
+// user of basic authentication with no password.
 func apiKey(header string) string {
 	scheme, value, _ := strings.Cut(header, " ")
 	switch strings.ToLower(scheme) {

@@ -93,8 +93,8 @@ func decline(declineCode string) failure {
 	return f
 }
 
-// minimum returns the least amount, in the smallest unit, that can be charged in
-// a currency, and whether the fake knows that currency
+// minimum returns the least amount, in the smallest unit, that can be charged
+// in a currency, and whether the fake knows that currency
 // (https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts).
 func minimum(currency string) (int64, bool) {
 	switch currency {

@@ -84,8 +84,8 @@ func (s *Server) newTx() *tx {
 	return &tx{state: s.state, now: s.now(), settleAfter: s.settleAfter}
 }
 
-// Settle makes a processing payment intent succeed. The error says that there is
-// no such intent, or that it is not processing.
+// Settle makes a processing payment intent succeed. The error says that there
+// is no such intent, or that it is not processing.
 func (s *Server) Settle(intent string) error {
 	return s.step(func(t *tx) error { return t.settle(intent, "") })
 }

@@ -8,8 +8,8 @@ type confirmation struct {
 	returnURL     string
 }
 
-// readConfirmation reads the parameters of a confirmation. Those that say how to
-// confirm are refused where nothing is confirmed.
+// readConfirmation reads the parameters of a confirmation. Those that say how
+// to confirm are refused where nothing is confirmed.
 func (t *tx) readConfirmation() confirmation {
 	if t.id == "" && !t.form.boolean("confirm") {
 		for _, name := range []string{"off_session", "error_on_requires_action", "return_url"} {

@@ -17,8 +17,8 @@ import (
 //go:embed control.txt
 var manual string
 
-// controlRoutes returns the routes under /_fake. They need no key: whoever reaches
-// the fake may script it.
+// controlRoutes returns the routes under /_fake. They need no key: whoever
+// reaches the fake may script it.
 func (s *Server) controlRoutes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_fake", func(w http.ResponseWriter, _ *http.Request) {
@@ -39,8 +39,8 @@ func (s *Server) controlRoutes() http.Handler {
 	return mux
 }
 
-// control makes a route of the fake's own. What run returns is shown as JSON; an
-// error of it is the client's, unless the fake is dead.
+// control makes a route of the fake's own. What run returns is shown as JSON;
+// an error of it is the client's, unless the fake is dead.
 func (s *Server) control(run func(r *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)

@@ -141,8 +141,8 @@ func (r *rides) check(t *testing.T, key string, got reply) {
 	}
 }
 
-// A kill -9 in the middle of concurrent requests loses nothing that was answered
-// and does nothing twice.
+// A kill -9 in the middle of concurrent requests loses nothing that was
+// answered and does nothing twice.
 func TestKillNineLosesNothingAndDoublesNothing(t *testing.T) {
 	t.Parallel()
 	const clients, each, kills = 8, 15, 6
@@ -172,8 +172,8 @@ func TestKillNineLosesNothingAndDoublesNothing(t *testing.T) {
 	r.audit(t, clients*each)
 }
 
-// audit reads the journal's state from a fresh fake and compares it with what the
-// clients were told.
+// audit reads the journal's state from a fresh fake and compares it with what
+// the clients were told.
 func (r *rides) audit(t *testing.T, n int) {
 	t.Helper()
 	r.child.kill(t)

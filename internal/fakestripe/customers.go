@@ -82,8 +82,8 @@ func (t *tx) attach(id, customer string) (*paymentMethod, error) {
 	return &attached, nil
 }
 
-// resolve returns the payment method with an id, or a new one for the token of a
-// test card: as with Stripe, each use of a token is another payment method.
+// resolve returns the payment method with an id, or a new one for the token of
+// a test card: as with Stripe, each use of a token is another payment method.
 func (t *tx) resolve(id string) (*paymentMethod, error) {
 	if m := t.state.methods.get(id); m != nil {
 		return m, nil

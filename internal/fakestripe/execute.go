@@ -22,8 +22,8 @@ func (c *call) params() string {
 }
 
 // recall returns what the request's key has to say, if anything: the saved
-// answer, that it was saved for something else, or that it is in use. The caller
-// holds the lock.
+// answer, that it was saved for something else, or that it is in use. The
+// caller holds the lock.
 func (s *Server) recall(c *call) (answer, bool) {
 	if s.running[c.send.Key] != nil {
 		return keyInUse(c.send.Key).answer(), true
@@ -83,8 +83,8 @@ func (s *Server) execute(c *call) (answer, error) {
 	return a, s.commit(&t.change)
 }
 
-// executed tells whether an error is the outcome of an execution rather than the
-// reason why there was none.
+// executed tells whether an error is the outcome of an execution rather than
+// the reason why there was none.
 func executed(err error) bool {
 	e, ok := errors.AsType[*apiError](err)
 	return ok && e.executed()
@@ -155,5 +155,6 @@ func override(body []byte, set map[string]any) ([]byte, error) {
 	return json.Marshal(object)
 }
 
-// whole returns a duration in whole seconds, rounded up, as Retry-After wants it.
+// whole returns a duration in whole seconds, rounded up, as Retry-After wants
+// it.
 func whole(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -13,8 +13,8 @@ import (
 // Kind is a way in which Stripe, or the way to it, can misbehave.
 type Kind string
 
-// The kinds of faults. "Executed" means that the effect exists and the answer is
-// saved under the key; "refused" means that nothing happened and nothing is
+// The kinds of faults. "Executed" means that the effect exists and the answer
+// is saved under the key; "refused" means that nothing happened and nothing is
 // saved.
 const (
 	// Delayed only takes time: see [Fault.Latency] and the gates.
@@ -92,9 +92,9 @@ func (m Match) holds(s *Send) bool {
 		(m.RideID == "" || m.RideID == s.Params["metadata[ride_id]"])
 }
 
-// Fault is a script for the requests that it matches, as they arrive. Faults are
-// tried in the order of scripting; the first that is not a [Delayed] one ends
-// the search, so delays combine with other faults.
+// Fault is a script for the requests that it matches, as they arrive. Faults
+// are tried in the order of scripting; the first that is not a [Delayed] one
+// ends the search, so delays combine with other faults.
 type Fault struct {
 	Kind  Kind
 	Match Match

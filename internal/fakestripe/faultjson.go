@@ -124,7 +124,8 @@ func readFaults(body []byte) ([]Fault, error) {
 	return faults, nil
 }
 
-// strict decodes one JSON value that has no unknown fields and nothing after it.
+// strict decodes one JSON value that has no unknown fields and nothing after
+// it.
 func strict(body []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()

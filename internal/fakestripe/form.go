@@ -42,8 +42,8 @@ func decode(raw string) ([]field, *apiError) {
 	return fields, nil
 }
 
-// canonical returns a form that is equal for equal parameters: the fields sorted
-// by name, the order of equal names kept.
+// canonical returns a form that is equal for equal parameters: the fields
+// sorted by name, the order of equal names kept.
 func canonical(fields []field) string {
 	sorted := slices.Clone(fields)
 	slices.SortStableFunc(sorted, func(a, b field) int { return cmp.Compare(a.name, b.name) })
@@ -207,8 +207,8 @@ func (f *form) oneOf(name string, allowed ...string) string {
 	return f.text(name)
 }
 
-// list returns the values of a list, in the order of their indices, each of them
-// one of those allowed.
+// list returns the values of a list, in the order of their indices, each of
+// them one of those allowed.
 func (f *form) list(name string, allowed ...string) []string {
 	items := f.lists[name]
 	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.index, b.index) })

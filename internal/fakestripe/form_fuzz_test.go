@@ -10,8 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzForm: what is decoded is what net/url reads, and the canonical form, by which two sends under one key are
-// compared, means the same and doesn't depend on the order of the fields.
+// FuzzForm: what is decoded is what net/url reads, and the canonical form, by
+// which two sends under one key are compared, means the same and doesn't depend
+// on the order of the fields.
 func FuzzForm(f *testing.F) {
 	for _, seed := range []string{
 		"", hail("r"), "a=1&a=2&b=3", "a", "a=", "=1", "&", "a=b=c", "a+b=%2B+%20", "a=%zz", "a=%ff", "a=%00", "a=1;b=2", "metadata[a]=1&metadata%5Ba%5D=2",
@@ -47,7 +48,8 @@ func FuzzForm(f *testing.F) {
 	})
 }
 
-// strange tells whether a form holds what net/url takes and Stripe doesn't, or too much.
+// strange tells whether a form holds what net/url takes and Stripe doesn't, or
+// too much.
 func strange(raw string, values url.Values) bool {
 	if strings.Contains("&"+raw+"&", "&&") || strings.Count(raw, "&") >= maxFields {
 		return true
@@ -75,8 +77,8 @@ func checkCanonical(t *testing.T, fields []field) {
 	}
 }
 
-// checkNothingLost: what a route takes, it takes whole. A field that were dropped would charge another amount than was
-// asked for.
+// checkNothingLost: what a route takes, it takes whole. A field that were
+// dropped would charge another amount than was asked for.
 func checkNothingLost(t *testing.T, f *form, fields []field) {
 	t.Helper()
 	kept := len(f.scalars)

@@ -44,8 +44,8 @@ type reply struct {
 	body   string
 }
 
-// get returns a member of the body, by its path such as "error.code"; a number in
-// the path is an index. What is not there is "<missing>", null is "<nil>".
+// get returns a member of the body, by its path such as "error.code"; a number
+// in the path is an index. What is not there is "<missing>", null is "<nil>".
 func (r reply) get(path string) string {
 	var at any
 	if err := json.Unmarshal([]byte(r.body), &at); err != nil {
@@ -75,8 +75,8 @@ func (r reply) get(path string) string {
 	return fmt.Sprint(at)
 }
 
-// soon returns a context for waiting on what must happen at once, so that a test
-// fails rather than hangs.
+// soon returns a context for waiting on what must happen at once, so that a
+// test fails rather than hangs.
 func soon(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

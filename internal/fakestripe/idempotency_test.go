@@ -8,8 +8,9 @@ import (
 )
 
 // The tests in this file are Stripe's rules for idempotency keys of API v1, one
-// each. What they quote stands in https://docs.stripe.com/api/idempotent_requests
-// and https://docs.stripe.com/error-low-level#idempotency.
+// each. What they quote stands in
+// https://docs.stripe.com/api/idempotent_requests and
+// https://docs.stripe.com/error-low-level#idempotency.
 
 // The rule: "Idempotency keys are up to 255 characters long".
 func TestIdempotencyKeysAreUpTo255CharactersLong(t *testing.T) {
@@ -79,9 +80,10 @@ func TestIdempotencyKeysAreUniquePerAccount(t *testing.T) {
 	f.wantCharges(t, "r1", 1)
 }
 
-// The rule: "Stripe saves the status code and body of the first request made with a given
-// idempotency key, regardless of whether it succeeds or fails. Subsequent
-// requests with the same key return the same result, including 500 errors".
+// The rule: "Stripe saves the status code and body of the first request made
+// with a given idempotency key, regardless of whether it succeeds or fails.
+// Subsequent requests with the same key return the same result, including 500
+// errors".
 func TestTheFirstResultIsSavedWhetherItSucceedsOrFails(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -117,9 +119,9 @@ func TestTheFirstResultIsSavedWhetherItSucceedsOrFails(t *testing.T) {
 	}
 }
 
-// The rule: "We save results only after the execution of an endpoint begins. If incoming
-// parameters fail validation, or the request conflicts with another request
-// that's executing concurrently, we don't save the idempotent result".
+// The rule: "We save results only after the execution of an endpoint begins. If
+// incoming parameters fail validation, or the request conflicts with another
+// request that's executing concurrently, we don't save the idempotent result".
 func TestResultsAreSavedOnlyAfterExecutionBegins(t *testing.T) {
 	t.Parallel()
 	for name, refused := range map[string]string{
@@ -142,8 +144,8 @@ func TestResultsAreSavedOnlyAfterExecutionBegins(t *testing.T) {
 	}
 }
 
-// The rate limiter and the authentication stand before the idempotency layer, so
-// that a 429 or a 401 does not consume a key; nor do a 503 and a 403.
+// The rate limiter and the authentication stand before the idempotency layer,
+// so that a 429 or a 401 does not consume a key; nor do a 503 and a 403.
 func TestResultsThatComeBeforeTheLayerAreNotSaved(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []Kind{
@@ -172,8 +174,9 @@ func TestResultsThatComeBeforeTheLayerAreNotSaved(t *testing.T) {
 	})
 }
 
-// The rule: "The idempotency layer compares incoming parameters to those of the original
-// request and errors if they're not the same to prevent accidental misuse".
+// The rule: "The idempotency layer compares incoming parameters to those of the
+// original request and errors if they're not the same to prevent accidental
+// misuse".
 func TestTheSameKeyWithOtherParametersOrEndpointIsAnError(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
@@ -205,9 +208,9 @@ func TestTheOrderOfTheFieldsDoesNotMatter(t *testing.T) {
 	f.post(t, "/v1/customers", "k1", "email=E&name=N").wantHeader(t, "Idempotent-Replayed", "true")
 }
 
-// The rule: "You can remove keys from the system automatically after they're at least 24
-// hours old. We generate a new request if a key is reused after the original is
-// pruned".
+// The rule: "You can remove keys from the system automatically after they're at
+// least 24 hours old. We generate a new request if a key is reused after the
+// original is pruned".
 func TestAKeyIsPrunedAfter24HoursAndThenMakesANewRequest(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
@@ -248,8 +251,8 @@ func TestA500MayRollForwardLaterWhileItsKeyStaysA500(t *testing.T) {
 	f.wantCharges(t, "r", 1)
 }
 
-// "Stripe-Should-Retry: true" and "false" say what a client must do; absent, the
-// status decides.
+// "Stripe-Should-Retry: true" and "false" say what a client must do; absent,
+// the status decides.
 func TestStripeShouldRetryIsSentWhereTheRuleIsKnown(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})

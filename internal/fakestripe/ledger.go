@@ -53,8 +53,8 @@ func (a *answered) update(sends []Send) {
 	}
 }
 
-// withParams returns the send with its fields decoded, which the state leaves out
-// to spare memory.
+// withParams returns the send with its fields decoded, which the state leaves
+// out to spare memory.
 func (s Send) withParams() Send {
 	s.Params = map[string]string{}
 	for _, part := range []string{s.Query, s.Body} {
@@ -71,7 +71,8 @@ func (s Send) withParams() Send {
 // use, as are all methods of Server.
 func (s *Server) Ledger() []Send { return s.sends(false) }
 
-// sends returns the writes, and if wanted the reads too, in the order of arrival.
+// sends returns the writes, and if wanted the reads too, in the order of
+// arrival.
 func (s *Server) sends(reads bool) []Send {
 	s.mu.Lock()
 	all := slices.Clone(s.state.sends)
@@ -86,9 +87,9 @@ func (s *Server) sends(reads bool) []Send {
 	return all
 }
 
-// WaitSends returns when at least n requests, reads included, match; a nil match
-// means every request. It looks again whenever a request arrives or ends. The
-// error is the context's, or says that the server was closed.
+// WaitSends returns when at least n requests, reads included, match; a nil
+// match means every request. It looks again whenever a request arrives or ends.
+// The error is the context's, or says that the server was closed.
 func (s *Server) WaitSends(ctx context.Context, n int, match func(Send) bool) error {
 	for {
 		changed := s.nextChange()

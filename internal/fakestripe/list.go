@@ -39,8 +39,8 @@ func page[T any](t *tx, url string, rows *table[T], keep func(*T) (int64, bool),
 	return out, nil
 }
 
-// add puts an element at the page's end, or at its beginning if the page is read
-// from old to new.
+// add puts an element at the page's end, or at its beginning if the page is
+// read from old to new.
 func (l *list) add(element any, step int) {
 	l.Data = append(l.Data, element)
 	if step > 0 {

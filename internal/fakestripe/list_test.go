@@ -30,7 +30,8 @@ type pageOf struct {
 	Data    []row  `json:"data"`
 }
 
-// direct asks the fake without a network, for tests that ask thousands of times.
+// direct asks the fake without a network, for tests that ask thousands of
+// times.
 func direct(t *rapid.T, s *Server, method, path, form string, into any) {
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(form))
 	r.Header.Set("Authorization", "Bearer sk_test_123")
@@ -45,8 +46,8 @@ func direct(t *rapid.T, s *Server, method, path, form string, into any) {
 	}
 }
 
-// fill makes payment intents of two customers over some seconds. It returns them
-// newest first, and one that is much older than they.
+// fill makes payment intents of two customers over some seconds. It returns
+// them newest first, and one that is much older than they.
 func fill(t *rapid.T, s *Server) (rows []row, oldest row) {
 	direct(t, s, http.MethodPost, intents, "amount=100&currency=usd", &oldest)
 	step := 100 * time.Second
@@ -65,9 +66,9 @@ func fill(t *rapid.T, s *Server) (rows []row, oldest row) {
 	}
 }
 
-// Whatever the filters and the size of the pages, following the cursors in either
-// direction shows each matching object once, newest first, and has_more tells
-// whether there is another page.
+// Whatever the filters and the size of the pages, following the cursors in
+// either direction shows each matching object once, newest first, and has_more
+// tells whether there is another page.
 func TestCursorsShowEachMatchingObjectOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

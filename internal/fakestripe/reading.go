@@ -38,8 +38,8 @@ func (s *Server) PaymentIntents() []PaymentIntent {
 	return all
 }
 
-// Charges returns how many charges succeeded for each metadata[ride_id], refunded
-// ones included. Charges without a ride count under "".
+// Charges returns how many charges succeeded for each metadata[ride_id],
+// refunded ones included. Charges without a ride count under "".
 func (s *Server) Charges() map[string]int {
 	counts := map[string]int{}
 	for ride, t := range s.tallies() {

@@ -59,9 +59,9 @@ func (p *plan) name() Kind {
 	return p.Kind
 }
 
-// Script adds faults after those that are there. It panics on a fault that makes
-// no sense, such as one of an unknown kind: that is a mistake in a test. It is
-// safe for concurrent use.
+// Script adds faults after those that are there. It panics on a fault that
+// makes no sense, such as one of an unknown kind: that is a mistake in a test.
+// It is safe for concurrent use.
 func (s *Server) Script(faults ...Fault) {
 	for i := range faults {
 		if err := faults[i].check(); err != nil {

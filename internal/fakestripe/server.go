@@ -28,8 +28,8 @@ type Options struct {
 }
 
 // Server is a fake Stripe: an [http.Handler] that serves Stripe's routes under
-// /v1 and its own controls under /_fake. It starts no goroutine. All methods are
-// safe for concurrent use.
+// /v1 and its own controls under /_fake. It starts no goroutine. All methods
+// are safe for concurrent use.
 type Server struct {
 	log         *slog.Logger
 	settleAfter time.Duration
@@ -103,8 +103,8 @@ func (s *Server) replay(line []byte) error {
 	return nil
 }
 
-// commit makes a change durable and then visible. The caller holds the lock, and
-// has to sync before it tells anybody.
+// commit makes a change durable and then visible. The caller holds the lock,
+// and has to sync before it tells anybody.
 func (s *Server) commit(c *change) error {
 	if s.dead != nil {
 		return s.dead

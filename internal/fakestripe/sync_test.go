@@ -56,8 +56,8 @@ func TestNoAnswerLeavesBeforeItsEffectIsSynced(t *testing.T) {
 	}
 }
 
-// Whoever sees an effect, like a replay, a GET or a control, tells of it as well
-// as its own answer does.
+// Whoever sees an effect, like a replay, a GET or a control, tells of it as
+// well as its own answer does.
 func TestNobodyIsToldOfAnEffectThatIsNotSynced(t *testing.T) {
 	t.Parallel()
 	for name, look := range map[string]func(*testing.T, *Server){

@@ -12,7 +12,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// A believedIntent is what an answer says of a payment intent, read by other types than stripe-go's.
+// A believedIntent is what an answer says of a payment intent, read by other
+// types than stripe-go's.
 type believedIntent struct {
 	Object   string            `json:"object"`
 	ID       string            `json:"id"`
@@ -54,8 +55,8 @@ func (i believedIntent) ours() bool {
 		i.Metadata["ride_id"] == terms.RideID && i.Metadata["account_id"] == terms.AccountID && i.Metadata["operation"] == terms.Operation
 }
 
-// paid tells whether the intent shows that its money was taken and not given back. The answer to the charge itself
-// need not show the charge.
+// paid tells whether the intent shows that its money was taken and not given
+// back. The answer to the charge itself need not show the charge.
 func (i believedIntent) paid(created bool) bool {
 	var charge believedCharge
 	expanded := json.Unmarshal(i.Charge, &charge) == nil
@@ -110,7 +111,8 @@ func checkVerdict(t *testing.T, play *playedStripe, sent phases.Sent[ChargeForm]
 	}
 }
 
-// refuses tells whether the answer to a charge says that the card was not charged, and won't be.
+// refuses tells whether the answer to a charge says that the card was not
+// charged, and won't be.
 func (p *playedStripe) refuses(sent phases.Sent[ChargeForm]) bool {
 	var body struct {
 		Error struct {
@@ -130,8 +132,8 @@ func (p *playedStripe) refuses(sent phases.Sent[ChargeForm]) bool {
 	return (answer.status == 400 || answer.status == 404) && sent.First && body.Error.Type != idempotencyKind && slices.Contains(cardCodes(), body.Error.Code)
 }
 
-// checkFailure: an error is one of the known classes. It says "certainly not done" only of a refusal that Stripe gives
-// before it does anything.
+// checkFailure: an error is one of the known classes. It says "certainly not
+// done" only of a refusal that Stripe gives before it does anything.
 func checkFailure(t *testing.T, play *playedStripe, sent phases.Sent[ChargeForm], err error) {
 	t.Helper()
 	if errors.Is(err, phases.ErrNothingFound) {

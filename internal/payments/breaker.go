@@ -9,16 +9,19 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// refusedPause is how long nothing is sent after Stripe has refused our API key.
+// refusedPause is how long nothing is sent after Stripe has refused our API
+// key.
 const refusedPause = 5 * time.Second
 
 var (
 	errKeyRefused = errors.New("stripe refuses our API key")
-	// errKeyUnjudged tells that an answer, or the lack of one, says nothing about the key.
+	// errKeyUnjudged tells that an answer, or the lack of one, says nothing
+	// about the key.
 	errKeyUnjudged = errors.New("no answer of Stripe's")
 )
 
-// newRefusedBreaker stops all requests for a while after one refusal of the API key, then lets one try.
+// newRefusedBreaker stops all requests for a while after one refusal of the API
+// key, then lets one try.
 func newRefusedBreaker(pause time.Duration, meters *stripeMeters) *gobreaker.CircuitBreaker[observation] {
 	if pause == 0 {
 		pause = refusedPause
@@ -33,8 +36,9 @@ func newRefusedBreaker(pause time.Duration, meters *stripeMeters) *gobreaker.Cir
 	})
 }
 
-// unlessRefused makes a request, unless Stripe refused our API key a moment ago. After the pause one request is let
-// through to see, and only an answer of Stripe's lets the others follow.
+// unlessRefused makes a request, unless Stripe refused our API key a moment
+// ago. After the pause one request is let through to see, and only an answer of
+// Stripe's lets the others follow.
 func (s *Stripe) unlessRefused(ctx context.Context, call string, send func() observation) observation {
 	o, err := s.refused.Execute(func() (observation, error) {
 		start := time.Now()
@@ -51,7 +55,8 @@ func (s *Stripe) unlessRefused(ctx context.Context, call string, send func() obs
 	})
 	switch {
 	case errors.Is(err, errKeyRefused):
-		// This concerns the whole process, not the one request whose error is returned.
+		// This concerns the whole process, not the one request whose error is
+		// returned.
 		s.log.ErrorContext(ctx, "Stripe refuses our API key; no request is sent for a while. Check the key and its mode.",
 			slog.Int("status", o.status), slog.String("code", stripeWord(o.problem.code)), slog.String("request", stripeWord(o.requestID)))
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):

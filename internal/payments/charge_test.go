@@ -27,7 +27,8 @@ func TestChargeFormsOfTheSameTermsAreTheSameBytes(t *testing.T) {
 	}
 }
 
-// What was frozen is read back for the comparison with Stripe's answer, so it must survive any character.
+// What was frozen is read back for the comparison with Stripe's answer, so it
+// must survive any character.
 func TestChargeFormReadsBackWhatItWasMadeOf(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -13,12 +13,14 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// Charge sends what is frozen, once, and returns what Stripe decided. The error is a *phases.CallError: unknown
-// where the card may have been charged, transient where this send certainly didn't, look-up where sending again
-// could not tell. It is the Do of a foreign phase.
+// Charge sends what is frozen, once, and returns what Stripe decided. The error
+// is a *phases.CallError: unknown where the card may have been charged,
+// transient where this send certainly didn't, look-up where sending again could
+// not tell. It is the Do of a foreign phase.
 //
-// The method is bounded by ctx and by the configured time-out, whichever ends first. Nothing is sent again inside
-// it, whatever Stripe-Should-Retry says: further tries are the engine's.
+// The method is bounded by ctx and by the configured time-out, whichever ends
+// first. Nothing is sent again inside it, whatever Stripe-Should-Retry says:
+// further tries are the engine's.
 func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -27,13 +29,16 @@ func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Char
 	return s.conclude(ctx, sendRows(), o, sent.Form)
 }
 
-// FindCharge looks for what an earlier send may have made, and sends no charge. It is the Find of a foreign phase.
-// It reads the payment intent named by sent.Ref or, without one, all of the customer's payment intents since an
-// hour before the first send; never Stripe's search, which lags behind. An intent that failed after all is canceled
-// when the charge will never be sent again, so that it cannot succeed behind our back.
+// FindCharge looks for what an earlier send may have made, and sends no charge.
+// It is the Find of a foreign phase. It reads the payment intent named by
+// sent.Ref or, without one, all of the customer's payment intents since an hour
+// before the first send; never Stripe's search, which lags behind. An intent
+// that failed after all is canceled when the charge will never be sent again,
+// so that it cannot succeed behind our back.
 //
-// Having seen everything and found nothing conclusive it returns an error that wraps phases.ErrNothingFound.
-// Whatever could not be read to its end is unknown, never nothing. The time-out is that of Charge.
+// Having seen everything and found nothing conclusive it returns an error that
+// wraps phases.ErrNothingFound. Whatever could not be read to its end is
+// unknown, never nothing. The time-out is that of Charge.
 func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -47,8 +52,8 @@ func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm]) (
 	return s.conclude(ctx, listRows(), o, sent.Form)
 }
 
-// conclude judges o by a table, and makes the one further request that some rows ask for: at most two of them, to
-// read what was found and to cancel it.
+// conclude judges o by a table, and makes the one further request that some
+// rows ask for: at most two of them, to read what was found and to cancel it.
 func (s *Stripe) conclude(ctx context.Context, table []resultRow, o observation, form ChargeForm) (Charge, error) {
 	row := rowFor(table, o)
 	s.meters.judged(o.call, row.name)
@@ -76,10 +81,11 @@ func (o observation) subject() string {
 	return o.intent.id
 }
 
-// VerifyCharged reads the payment intent that an operator names as the charge of form. It returns a Charge that
-// succeeded only if the intent has form's amount, currency, customer, ride, account and operation, succeeded, and
-// was neither refunded nor disputed; the Detail of any other Charge says in plain words what is wrong with it. The
-// time-out is that of Charge.
+// VerifyCharged reads the payment intent that an operator names as the charge
+// of form. It returns a Charge that succeeded only if the intent has form's
+// amount, currency, customer, ride, account and operation, succeeded, and was
+// neither refunded nor disputed; the Detail of any other Charge says in plain
+// words what is wrong with it. The time-out is that of Charge.
 func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID string) (Charge, error) {
 	if !strings.HasPrefix(intentID, "pi_") || stripeWord(intentID) != intentID {
 		return Charge{}, errors.New("a payment intent's id begins with pi_")
@@ -97,7 +103,8 @@ func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID st
 	return charge, err
 }
 
-// unpaid says why the intent id, which was read, did not pay for form: everything in which it differs from what did.
+// unpaid says why the intent id, which was read, did not pay for form:
+// everything in which it differs from what did.
 func (o observation) unpaid(id string, form ChargeForm) string {
 	switch {
 	case o.refused(http.StatusNotFound):
@@ -130,7 +137,8 @@ func (o observation) unpaid(id string, form ChargeForm) string {
 	return cmp.Or(strings.Join(wrong, "; "), "its charge was not paid")
 }
 
-// A ChargePossibleError names a payment intent that has charged the card, or may yet.
+// A ChargePossibleError names a payment intent that has charged the card, or
+// may yet.
 type ChargePossibleError struct {
 	IntentID string
 	Status   string // Stripe's, such as succeeded
@@ -141,10 +149,12 @@ func (e *ChargePossibleError) Error() string {
 	return fmt.Sprintf("payment intent %s is %s: it has charged the card or may yet; refund or cancel it at Stripe first", e.IntentID, e.Status)
 }
 
-// VerifyNotCharged returns nil only after it has seen all of the customer's payment intents since an hour before
-// since (since ever, for the zero time), and each one that carries form's operation is canceled or refunded
-// in full. For any other intent it returns a *ChargePossibleError; another error means that not everything could be
-// seen. The time-out is that of Charge, for all requests together.
+// VerifyNotCharged returns nil only after it has seen all of the customer's
+// payment intents since an hour before since (since ever, for the zero time),
+// and each one that carries form's operation is canceled or refunded in full.
+// For any other intent it returns a *ChargePossibleError; another error means
+// that not everything could be seen. The time-out is that of Charge, for all
+// requests together.
 func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -166,7 +176,8 @@ func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since ti
 	return nil
 }
 
-// harmless tells that the intent id has not charged the card, or has given all of it back, for good.
+// harmless tells that the intent id has not charged the card, or has given all
+// of it back, for good.
 func (o observation) harmless(id string) bool {
 	intent := o.intent
 	refunded := intent.status == "succeeded" && intent.refundedInFull && !intent.disputed

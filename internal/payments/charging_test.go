@@ -38,7 +38,8 @@ func TestStripeListsTheCustomerSinceAnHourBeforeTheFirstSend(t *testing.T) {
 	wantEqual(t, "query", url.Values{"expand[]": {"latest_charge"}}, query(t, read))
 }
 
-// A list that goes in circles would be read until the deadline, and Stripe counts every page.
+// A list that goes in circles would be read until the deadline, and Stripe
+// counts every page.
 func TestStripeListThatGoesNowhereIsGivenUp(t *testing.T) {
 	t.Parallel()
 	other := intentWith(stripeObject{"id": "pi_7", "metadata": foreignMetadata()})
@@ -75,7 +76,8 @@ func query(t *testing.T, request stageRequest) url.Values {
 	return values
 }
 
-// A second attempt to cancel repeats the first, and neither can be taken for the charge.
+// A second attempt to cancel repeats the first, and neither can be taken for
+// the charge.
 func TestStripeCancelsUnderAKeyOfItsOwn(t *testing.T) {
 	t.Parallel()
 	c := listCase("", "", true, answerOK(failedIntent(nil)))
@@ -98,7 +100,8 @@ func TestStripeCancelsUnderAKeyOfItsOwn(t *testing.T) {
 	wantEqual(t, "cancels", 2, len(stage.seen(routeCancel)))
 }
 
-// An id is a piece of a path: one that isn't an id must not reach another endpoint.
+// An id is a piece of a path: one that isn't an id must not reach another
+// endpoint.
 func TestStripeVerifyRefusesWhatIsNoID(t *testing.T) {
 	t.Parallel()
 	stage := newStage(t, nil)
@@ -144,7 +147,8 @@ func TestStripeVerifyCharged(t *testing.T) {
 	}
 }
 
-// TestStripeVerifyChargedSaysWhy: an operator sees what is wrong with the intent, and not only that something is.
+// TestStripeVerifyChargedSaysWhy: an operator sees what is wrong with the
+// intent, and not only that something is.
 func TestStripeVerifyChargedSaysWhy(t *testing.T) {
 	t.Parallel()
 	for detail, read := range map[string]http.HandlerFunc{

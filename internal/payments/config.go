@@ -15,18 +15,24 @@ import (
 // stripeURL is the one place that a live key may be sent to.
 const stripeURL = "https://api.stripe.com"
 
-// Config is how to talk to Stripe. It holds the secret key: don't print or log it.
+// Config is how to talk to Stripe. It holds the secret key: don't print or log
+// it.
 type Config struct {
-	// Key is the secret or restricted API key: sk_test_…, sk_live_…, rk_test_… or rk_live_….
+	// Key is the secret or restricted API key: sk_test_…, sk_live_…, rk_test_…
+	// or rk_live_….
 	Key string
-	// URL is where the API is; empty means Stripe's own. A live key goes nowhere else.
+	// URL is where the API is; empty means Stripe's own. A live key goes
+	// nowhere else.
 	URL string
-	// Timeout bounds each call of a method of Stripe, from the dial to the last byte, with all requests that it
-	// takes. It must be shorter than the lease on the key that the call is made for.
+	// Timeout bounds each call of a method of Stripe, from the dial to the last
+	// byte, with all requests that it takes. It must be shorter than the lease
+	// on the key that the call is made for.
 	Timeout time.Duration
-	// Saved500After is how long after the first send a saved 500 may still turn out to have charged.
+	// Saved500After is how long after the first send a saved 500 may still turn
+	// out to have charged.
 	Saved500After time.Duration
-	// RefusedPause is how long nothing is sent after Stripe has refused the key; 0 means 5 seconds.
+	// RefusedPause is how long nothing is sent after Stripe has refused the
+	// key; 0 means 5 seconds.
 	RefusedPause time.Duration
 	// Transport carries the requests; nil means one with time-outs of its own.
 	Transport http.RoundTripper

@@ -15,7 +15,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// These tests charge at a Stripe that remembers: what one send did, the next one meets.
+// These tests charge at a Stripe that remembers: what one send did, the next
+// one meets.
 
 // A fakeStripe is a fake Stripe behind a real server, and a client of it.
 type fakeStripe struct {
@@ -49,7 +50,8 @@ func openFake(t *testing.T, change func(*Config)) fakeStripe {
 	return fakeStripe{fake, client, web.URL}
 }
 
-// fakeSent is the first send of a charge of the fake's customer with the given card.
+// fakeSent is the first send of a charge of the fake's customer with the given
+// card.
 func fakeSent(paymentMethod string) phases.Sent[ChargeForm] {
 	terms := stageTerms()
 	terms.Customer, terms.PaymentMethod = "cus_visa", paymentMethod

@@ -10,7 +10,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// The fake's form parser and stripe-go's encoder understand each other in every character that both take.
+// The fake's form parser and stripe-go's encoder understand each other in every
+// character that both take.
 func TestStripeFakeReadsWhatIsSent(t *testing.T) {
 	t.Parallel()
 	f := openFake(t, nil)

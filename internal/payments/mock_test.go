@@ -12,9 +12,10 @@ import (
 	"github.com/stripe/stripe-go/v76/form"
 )
 
-// These tests show every kind of request that the service makes to stripe-mock, which checks routes, parameters and
-// their types against Stripe's published specification. It is stateless, so its answers prove nothing else. They
-// run with the tag stripemock, against the server that STRIPE_MOCK_URL names.
+// These tests show every kind of request that the service makes to stripe-mock,
+// which checks routes, parameters and their types against Stripe's published
+// specification. It is stateless, so its answers prove nothing else. They run
+// with the tag stripemock, against the server that STRIPE_MOCK_URL names.
 
 func mockClient(t *testing.T) *Stripe {
 	t.Helper()

@@ -18,7 +18,8 @@ const (
 	callCancel = "cancel" // POST /v1/payment_intents/{id}/cancel
 )
 
-// An observation is what came of one request to Stripe, and what was known before: all that a result is judged by.
+// An observation is what came of one request to Stripe, and what was known
+// before: all that a result is judged by.
 type observation struct {
 	call  string
 	fault stripeFault
@@ -66,12 +67,14 @@ const (
 	bodyError                    // Stripe's error object
 )
 
-// A stripeProblem is Stripe's error object, as in https://docs.stripe.com/api/errors.
+// A stripeProblem is Stripe's error object, as in
+// https://docs.stripe.com/api/errors.
 type stripeProblem struct {
 	kind, code, declineCode, param, message string
 }
 
-// A paymentIntent is what is looked at in a payment intent and its latest charge.
+// A paymentIntent is what is looked at in a payment intent and its latest
+// charge.
 type paymentIntent struct {
 	id, status, currency, customer string
 	rideID, accountID, operation   string
@@ -83,14 +86,16 @@ type paymentIntent struct {
 	failure                  stripeProblem // the last payment error, or the charge's failure
 }
 
-// about returns o as an answer about the intent id: one about another intent isn't ours.
+// about returns o as an answer about the intent id: one about another intent
+// isn't ours.
 func (o observation) about(id string) observation {
 	o.ours = o.ours && o.intent.id == id
 	return o
 }
 
-// charge returns what is known of the charge. An object that isn't ours is described, but never named as the
-// ride's: its id could end up in the ride's row.
+// charge returns what is known of the charge. An object that isn't ours is
+// described, but never named as the ride's: its id could end up in the ride's
+// row.
 func (o observation) charge(status ChargeStatus) Charge {
 	charge := Charge{Status: status, Detail: o.text(), RequestID: stripeWord(o.requestID)}
 	if o.ours {
@@ -121,7 +126,8 @@ func (o observation) declined() Charge {
 	return charge
 }
 
-// failure returns why the card was declined: from this answer, from the intent in it, or from an earlier answer.
+// failure returns why the card was declined: from this answer, from the intent
+// in it, or from an earlier answer.
 func (o observation) failure() stripeProblem {
 	for _, why := range []stripeProblem{o.problem, o.intent.failure} {
 		if why.code != "" || why.declineCode != "" {
@@ -131,7 +137,8 @@ func (o observation) failure() stripeProblem {
 	return o.earlier
 }
 
-// failureText returns what happened as an error, for logs and for the key's row.
+// failureText returns what happened as an error, for logs and for the key's
+// row.
 func (o observation) failureText() error {
 	if o.fault != faultNone {
 		return fmt.Errorf("asking Stripe (%s): %w", o.call, o.err)
@@ -139,8 +146,8 @@ func (o observation) failureText() error {
 	return errors.New(o.text())
 }
 
-// text describes an answer in one line. It quotes nothing of it but words and numbers, so it holds no secret, no
-// JSON and nothing about the card.
+// text describes an answer in one line. It quotes nothing of it but words and
+// numbers, so it holds no secret, no JSON and nothing about the card.
 func (o observation) text() string {
 	parts := []string{fmt.Sprintf("Stripe (%s) answered %d", o.call, o.status)}
 	add := func(what, value string) {
@@ -164,8 +171,9 @@ func (o observation) text() string {
 	return strings.Join(parts, ", ")
 }
 
-// stripeWord returns text where it is a single word of the kind that Stripe's codes, ids and parameters are. Anything
-// longer or stranger may be a piece of a document, or a secret.
+// stripeWord returns text where it is a single word of the kind that Stripe's
+// codes, ids and parameters are. Anything longer or stranger may be a piece of
+// a document, or a secret.
 func stripeWord(text string) string {
 	const longest = 100
 	odd := func(r rune) bool {
@@ -177,8 +185,9 @@ func stripeWord(text string) string {
 	return text
 }
 
-// holdsSecret tells whether text shows an API key or the client secret of an intent. Whatever stands between us and
-// Stripe may send back what it was sent, in any place.
+// holdsSecret tells whether text shows an API key or the client secret of an
+// intent. Whatever stands between us and Stripe may send back what it was sent,
+// in any place.
 func holdsSecret(text string) bool {
 	within := func(part string) bool { return strings.Contains(text, part) }
 	return slices.ContainsFunc(keyPrefixes(), within) || within("_secret_")

@@ -1,7 +1,8 @@
 package payments
 
-// Realm names the world in which a process acts, "test" or "live", by the mode of its Stripe key. It is stored with
-// every key, so that no process finishes a key in the other world.
+// Realm names the world in which a process acts, "test" or "live", by the mode
+// of its Stripe key. It is stored with every key, so that no process finishes a
+// key in the other world.
 func Realm(stripe *Stripe) string {
 	if stripe.Live() {
 		return "live"

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The grids are every combination of what the tables look at, so they hold far more than Stripe will ever answer.
+// The grids are every combination of what the tables look at, so they hold far
+// more than Stripe will ever answer.
 
 func TestStripeExactlyOneRowMatchesEveryObservation(t *testing.T) {
 	t.Parallel()
@@ -58,7 +59,8 @@ func TestStripeUnknownIsNeverFinal(t *testing.T) {
 	}
 }
 
-// A look that shows nothing must neither end a charge nor let it be sent as if nothing had been.
+// A look that shows nothing must neither end a charge nor let it be sent as if
+// nothing had been.
 func TestStripeFailedLooksAreNeverFinal(t *testing.T) {
 	t.Parallel()
 	tables := stripeTables()
@@ -122,7 +124,8 @@ func gridStatuses() []int {
 	}
 }
 
-// gridAnswers are all answers, and all faults, before anybody looks into a payment intent.
+// gridAnswers are all answers, and all faults, before anybody looks into a
+// payment intent.
 func gridAnswers(problems []stripeProblem, statuses []int) iter.Seq[observation] {
 	return func(yield func(observation) bool) {
 		for _, fault := range gridFaults() {

@@ -13,7 +13,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// A servedCase is one answer, or one cut connection, served to stripe-go, and what must come of it.
+// A servedCase is one answer, or one cut connection, served to stripe-go, and
+// what must come of it.
 type servedCase struct {
 	name string // a sentence
 	row  string // call/row that must judge, besides those in also
@@ -141,7 +142,8 @@ func chargeOnly(handlers ...http.HandlerFunc) map[string][]http.HandlerFunc {
 	return map[string][]http.HandlerFunc{routeCreate: handlers}
 }
 
-// chargeThenRead plays one handler for the charge, and one for reading its intent.
+// chargeThenRead plays one handler for the charge, and one for reading its
+// intent.
 func chargeThenRead(charge, read http.HandlerFunc) map[string][]http.HandlerFunc {
 	return map[string][]http.HandlerFunc{routeCreate: {charge}, routeRead: {read}}
 }
@@ -607,7 +609,8 @@ func dialNowhere(ctx context.Context, _, _ string) (net.Conn, error) {
 	return nil, ctx.Err()
 }
 
-// The handshake is over when this server answers, so the request may have been read.
+// The handshake is over when this server answers, so the request may have been
+// read.
 func TestStripeTLSErrorAfterTheRequestIsUnknown(t *testing.T) {
 	t.Parallel()
 	stage := stageFor(t, chargeOnly(answerCut("", func(conn net.Conn) {

@@ -31,8 +31,8 @@ const (
 	routeCancel = "POST /v1/payment_intents/{id}/cancel"
 )
 
-// A stage is a real server that plays Stripe for one test, answer by answer, and remembers every request that it
-// has read to the end.
+// A stage is a real server that plays Stripe for one test, answer by answer,
+// and remembers every request that it has read to the end.
 type stage struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -44,8 +44,8 @@ type stageRequest struct {
 	header                   http.Header
 }
 
-// newStage plays the handlers of a route in turn, and the last one from then on. A request to any other route
-// fails the test.
+// newStage plays the handlers of a route in turn, and the last one from then
+// on. A request to any other route fails the test.
 func newStage(t *testing.T, plays map[string][]http.HandlerFunc) *stage {
 	t.Helper()
 	s := stageFor(t, plays)
@@ -98,7 +98,8 @@ func (s *stage) seen(route string) []stageRequest {
 	return slices.DeleteFunc(slices.Clone(s.requests), func(r stageRequest) bool { return r.route != route })
 }
 
-// client returns a Stripe that talks to the stage, and the registry of its metrics.
+// client returns a Stripe that talks to the stage, and the registry of its
+// metrics.
 func (s *stage) client(t *testing.T, change func(*Config)) (*Stripe, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -116,7 +117,8 @@ func (s *stage) client(t *testing.T, change func(*Config)) (*Stripe, *prometheus
 	return client, registry
 }
 
-// judgments returns the rows that judged, as call/row, sorted, each as often as it judged.
+// judgments returns the rows that judged, as call/row, sorted, each as often as
+// it judged.
 func judgments(t *testing.T, registry *prometheus.Registry) []string {
 	t.Helper()
 	families, err := registry.Gather()
@@ -136,7 +138,8 @@ func judgments(t *testing.T, registry *prometheus.Registry) []string {
 	return rows
 }
 
-// stageTerms are the charge of every test: odd enough to show a byte that is encoded twice or not at all.
+// stageTerms are the charge of every test: odd enough to show a byte that is
+// encoded twice or not at all.
 func stageTerms() ChargeTerms {
 	return ChargeTerms{
 		Amount: 2350, Currency: "usd", Customer: "cus_1", PaymentMethod: "pm_1",
@@ -155,7 +158,8 @@ func stageSent() phases.Sent[ChargeForm] {
 
 type stripeObject = map[string]any
 
-// intentWith returns the payment intent of the charge, succeeded, but for the changes.
+// intentWith returns the payment intent of the charge, succeeded, but for the
+// changes.
 func intentWith(changes stripeObject) stripeObject {
 	intent := stripeObject{
 		"id": "pi_1", "object": "payment_intent", "amount": 2350, "amount_received": 2350, "currency": "usd",
@@ -167,7 +171,8 @@ func intentWith(changes stripeObject) stripeObject {
 	return intent
 }
 
-// expandedWith returns the same with its charge expanded, paid but for the changes.
+// expandedWith returns the same with its charge expanded, paid but for the
+// changes.
 func expandedWith(changes, chargeChanges stripeObject) stripeObject {
 	charge := stripeObject{
 		"id": "ch_1", "object": "charge", "amount": 2350, "paid": true, "captured": true, "status": "succeeded",
@@ -268,7 +273,8 @@ func answerCut(bytes string, how func(net.Conn)) http.HandlerFunc {
 
 func hangUp(conn net.Conn) { _ = conn.Close() }
 
-// resetConn makes the client see "connection reset by peer" instead of an orderly end.
+// resetConn makes the client see "connection reset by peer" instead of an
+// orderly end.
 func resetConn(conn net.Conn) {
 	if tcp, isTCP := conn.(*net.TCPConn); isTCP {
 		_ = tcp.SetLinger(0)
@@ -303,7 +309,8 @@ func wantEqual(t *testing.T, what string, want, got any) {
 	}
 }
 
-// wantNoSecrets fails the test where text gives away the key, or quotes what Stripe sent.
+// wantNoSecrets fails the test where text gives away the key, or quotes what
+// Stripe sent.
 func wantNoSecrets(t *testing.T, text string) {
 	t.Helper()
 	for _, bad := range []string{stageKey, "sk_test", "secret", "{", "<", "Stripe's words", "cus_1"} {

@@ -1,6 +1,6 @@
 // Package payments charges cards at Stripe, finds out what became of a charge
-// whose answer was lost, and judges Stripe's answers by tables. It alone imports
-// stripe-go.
+// whose answer was lost, and judges Stripe's answers by tables. It alone
+// imports stripe-go.
 package payments
 
 import (
@@ -24,12 +24,13 @@ const (
 	intentsPath = "/v1/payment_intents"
 	// listLimit is the most that Stripe returns in a page.
 	listLimit = 100
-	// listMargin is how much the clocks of Stripe and of our database may differ.
+	// listMargin is how much the clocks of Stripe and of our database may
+	// differ.
 	listMargin = time.Hour
 )
 
-// Stripe charges cards. It is safe for concurrent use; one process needs one, because what it learns of a refused
-// API key holds for all requests.
+// Stripe charges cards. It is safe for concurrent use; one process needs one,
+// because what it learns of a refused API key holds for all requests.
 type Stripe struct {
 	backend       stripe.Backend
 	key           string
@@ -40,7 +41,8 @@ type Stripe struct {
 	meters        *stripeMeters
 }
 
-// NewStripe returns a Stripe. The error is one sentence for whoever configures the program, without the key.
+// NewStripe returns a Stripe. The error is one sentence for whoever configures
+// the program, without the key.
 func NewStripe(config Config) (*Stripe, error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -60,8 +62,9 @@ func NewStripe(config Config) (*Stripe, error) {
 	}, nil
 }
 
-// newBackend returns stripe-go without all that it does by itself: no second tries (they outlast a lease, and
-// sleep through a canceled context), no telemetry, no log of its own, no redirects, no shared client.
+// newBackend returns stripe-go without all that it does by itself: no second
+// tries (they outlast a lease, and sleep through a canceled context), no
+// telemetry, no log of its own, no redirects, no shared client.
 func newBackend(config Config) stripe.Backend {
 	transport := config.Transport
 	if transport == nil {
@@ -79,7 +82,8 @@ func newBackend(config Config) stripe.Backend {
 	})
 }
 
-// NewChargeForm returns the form that charges terms. The same terms make the same bytes.
+// NewChargeForm returns the form that charges terms. The same terms make the
+// same bytes.
 func NewChargeForm(terms ChargeTerms) ChargeForm {
 	var values form.Values
 	form.AppendTo(&values, &stripe.PaymentIntentParams{
@@ -100,7 +104,8 @@ func NewChargeForm(terms ChargeTerms) ChargeForm {
 	return ChargeForm(values.Encode())
 }
 
-// values returns the form as stripe-go sends it, or an error when that would be other bytes than the frozen ones.
+// values returns the form as stripe-go sends it, or an error when that would be
+// other bytes than the frozen ones.
 func (f ChargeForm) values() (*form.Values, error) {
 	values := new(form.Values)
 	for pair := range strings.SplitSeq(string(f), "&") {
@@ -118,8 +123,8 @@ func (f ChargeForm) values() (*form.Values, error) {
 	return values, nil
 }
 
-// create sends the form under the idempotency key, which its metadata must carry too: otherwise what it makes could
-// not be found again.
+// create sends the form under the idempotency key, which its metadata must
+// carry too: otherwise what it makes could not be found again.
 func (s *Stripe) create(ctx context.Context, key string, charge ChargeForm) observation {
 	values, err := charge.values()
 	if err == nil && charge.Operation() != key {
@@ -139,8 +144,8 @@ func (s *Stripe) read(ctx context.Context, id string, charge ChargeForm) observa
 	return s.intent(ctx, callRead, stripeRequest{http.MethodGet, path, "", values}, charge).about(id)
 }
 
-// cancel makes sure that a payment intent never succeeds. Its idempotency key is derived from the charge's, so
-// that a second attempt repeats the first.
+// cancel makes sure that a payment intent never succeeds. Its idempotency key
+// is derived from the charge's, so that a second attempt repeats the first.
 func (s *Stripe) cancel(ctx context.Context, id string, charge ChargeForm) observation {
 	values := new(form.Values)
 	values.Add("cancellation_reason", "abandoned")
@@ -162,8 +167,9 @@ func (s *Stripe) intent(ctx context.Context, call string, r stripeRequest, charg
 	return o
 }
 
-// An intentPage is one page of a list. Its fields are pointers, because a document that lacks them is no empty
-// list: stripe-go's own type couldn't tell.
+// An intentPage is one page of a list. Its fields are pointers, because a
+// document that lacks them is no empty list: stripe-go's own type couldn't
+// tell.
 type intentPage struct {
 	stripe.APIResource
 	Object  string                   `json:"object"`
@@ -171,8 +177,8 @@ type intentPage struct {
 	HasMore *bool                    `json:"has_more"`
 }
 
-// list reads all pages of the customer's payment intents since an hour before the first send, and notes those that
-// carry the charge's operation.
+// list reads all pages of the customer's payment intents since an hour before
+// the first send, and notes those that carry the charge's operation.
 func (s *Stripe) list(ctx context.Context, firstSentAt time.Time, charge ChargeForm) observation {
 	var found []string
 	o, _ := s.pages(ctx, listParams(firstSentAt, charge), func(page []*stripe.PaymentIntent) error {
@@ -189,8 +195,9 @@ func (s *Stripe) list(ctx context.Context, firstSentAt time.Time, charge ChargeF
 	return o
 }
 
-// pages hands each page of a list to read, the newest first. A page that cannot be read is the whole answer: a part
-// of the list shows nothing. An error is one of read's.
+// pages hands each page of a list to read, the newest first. A page that cannot
+// be read is the whole answer: a part of the list shows nothing. An error is
+// one of read's.
 func (s *Stripe) pages(
 	ctx context.Context, params *stripe.PaymentIntentListParams, read func([]*stripe.PaymentIntent) error,
 ) (observation, error) {
@@ -224,18 +231,20 @@ func (s *Stripe) page(ctx context.Context, params *stripe.PaymentIntentListParam
 // An Intent is what an audit compares of a payment intent.
 type Intent struct {
 	ID, Charge string
-	// Account, Ride and Operation are what the intent's metadata says; Operation is empty in an intent that isn't ours.
+	// Account, Ride and Operation are what the intent's metadata says;
+	// Operation is empty in an intent that isn't ours.
 	Account, Ride, Operation string
 	// Amount is what was received, in the currency's minor unit.
 	Amount   int64
 	Currency string
-	// Succeeded tells that the card was charged, Refunded that some of it was given back since, RefundedInFull that all
-	// of it was.
+	// Succeeded tells that the card was charged, Refunded that some of it was
+	// given back since, RefundedInFull that all of it was.
 	Succeeded, Refunded, RefundedInFull bool
 }
 
-// Intents hands every page of the payment intents that Stripe made since a time to read, the newest first. Either all
-// pages were read, or it returns an error.
+// Intents hands every page of the payment intents that Stripe made since a time
+// to read, the newest first. Either all pages were read, or it returns an
+// error.
 func (s *Stripe) Intents(ctx context.Context, since time.Time, read func([]Intent) error) error {
 	params := &stripe.PaymentIntentListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()}}
 	params.Limit = new(int64(listLimit))
@@ -282,7 +291,8 @@ func (p *intentPage) last() (string, bool) {
 	return last, true
 }
 
-// A stripeRequest is one HTTP request to Stripe. A POST must have an idempotency key.
+// A stripeRequest is one HTTP request to Stripe. A POST must have an
+// idempotency key.
 type stripeRequest struct {
 	method, path, key string
 	values            *form.Values
@@ -293,7 +303,8 @@ func (s *Stripe) ask(ctx context.Context, call string, r stripeRequest, answer s
 	return s.unlessRefused(ctx, call, func() observation { return s.send(ctx, r, answer) })
 }
 
-// send makes a request by stripe-go, and tells what came of it by what was seen on the wire.
+// send makes a request by stripe-go, and tells what came of it by what was seen
+// on the wire.
 func (s *Stripe) send(ctx context.Context, r stripeRequest, answer stripe.LastResponseSetter) observation {
 	seen := &exchange{key: r.key}
 	params := &stripe.Params{Context: seen.watch(ctx)}

@@ -78,7 +78,8 @@ const (
 	bitCutLater
 )
 
-// playOf makes answers of what a fuzzer drew. Every header that the service reads has the one word.
+// playOf makes answers of what a fuzzer drew. Every header that the service
+// reads has the one word.
 func playOf(bits uint8, status uint16, body []byte, word string, replayed bool) playedAnswer {
 	header := http.Header{"Content-Type": {"application/json"}, "Request-Id": {word}, "Retry-After": {word}}
 	if replayed {
@@ -155,7 +156,8 @@ func seedIntents() []string {
 	return all
 }
 
-// FuzzStripeCharge answers a charge, and the read that some answers ask for, with anything.
+// FuzzStripeCharge answers a charge, and the read that some answers ask for,
+// with anything.
 func FuzzStripeCharge(f *testing.F) {
 	intents := seedIntents()
 	bits := []uint8{bitFirst, 0, bitFirst | bitReplayed, bitCut}
@@ -187,7 +189,8 @@ func FuzzStripeCharge(f *testing.F) {
 	})
 }
 
-// FuzzStripeFind answers a look at Stripe (a list, a read and a cancel) with anything.
+// FuzzStripeFind answers a look at Stripe (a list, a read and a cancel) with
+// anything.
 func FuzzStripeFind(f *testing.F) {
 	page := func(intents ...string) []byte {
 		return []byte(`{"object":"list","has_more":false,"data":[` + strings.Join(intents, ",") + `]}`)

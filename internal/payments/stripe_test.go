@@ -64,8 +64,8 @@ func TestStripeSendsOnceWhateverTheAnswerSays(t *testing.T) {
 	}
 }
 
-// net/http sends a POST with an Idempotency-Key again by itself, when the connection was used before. See
-// Request.isReplayable.
+// net/http sends a POST with an Idempotency-Key again by itself, when the
+// connection was used before. See Request.isReplayable.
 func TestStripeReusedConnectionThatBreaksCarriesNoSecondSend(t *testing.T) {
 	t.Parallel()
 	var addresses []string
@@ -221,7 +221,8 @@ func TestStripeRefusedKeyStopsEverythingUntilItWorks(t *testing.T) {
 	wantEqual(t, "gauge", 0.0, gauge(t, registry))
 }
 
-// When the pause is over, one request finds out. A broken connection finds nothing out.
+// When the pause is over, one request finds out. A broken connection finds
+// nothing out.
 func TestStripeAfterARefusedKeyOneRequestGoesFirst(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}), make(chan struct{})
@@ -265,7 +266,8 @@ func gauge(t *testing.T, registry *prometheus.Registry) float64 {
 	return 0
 }
 
-// eventually fails the test where a condition doesn't come true within ten seconds.
+// eventually fails the test where a condition doesn't come true within ten
+// seconds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -360,8 +362,8 @@ func TestStripeOwnTransportSpeaksHTTP1(t *testing.T) {
 	wantEqual(t, "least TLS", uint16(tls.VersionTLS12), transport.TLSClientConfig.MinVersion)
 }
 
-// A transport of a test, or one that stands in front of another, may not report to httptrace. Then nothing proves
-// that nothing was sent.
+// A transport of a test, or one that stands in front of another, may not report
+// to httptrace. Then nothing proves that nothing was sent.
 func TestStripeTransportThatReportsNothingMayHaveSent(t *testing.T) {
 	t.Parallel()
 	mute := roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("no") })

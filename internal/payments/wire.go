@@ -20,7 +20,8 @@ import (
 const (
 	stripeDialTimeout = 5 * time.Second
 	stripeTLSTimeout  = 5 * time.Second
-	// stripeIdleTimeout is short, because a connection that Stripe closes just as it is used again costs a failed try.
+	// stripeIdleTimeout is short, because a connection that Stripe closes just
+	// as it is used again costs a failed try.
 	stripeIdleTimeout  = 30 * time.Second
 	stripeIdleConns    = 64
 	stripeHeaderLimit  = 64 << 10 // bytes
@@ -31,8 +32,9 @@ const (
 
 var errStripeKeyMissing = errors.New("a POST without its idempotency key is never sent")
 
-// An exchange is one request and its answer as they were seen on the wire. stripe-go's own errors cannot replace
-// it: they don't tell whether a byte may have left, and some of them quote the answer.
+// An exchange is one request and its answer as they were seen on the wire.
+// stripe-go's own errors cannot replace it: they don't tell whether a byte may
+// have left, and some of them quote the answer.
 //
 // Only the three flags are used by other goroutines than the request's own.
 type exchange struct {
@@ -56,14 +58,16 @@ func (x *exchange) watch(ctx context.Context) context.Context {
 	})
 }
 
-// unsent tells that certainly no byte of the request has left: it was never handed to a transport, or the
-// transport looked for a connection (name, dial, proxy, TLS handshake) and never had one. A transport that
-// doesn't report to httptrace is taken to have sent.
+// unsent tells that certainly no byte of the request has left: it was never
+// handed to a transport, or the transport looked for a connection (name, dial,
+// proxy, TLS handshake) and never had one. A transport that doesn't report to
+// httptrace is taken to have sent.
 func (x *exchange) unsent() bool {
 	return !x.handed.Load() || x.wanted.Load() && !x.connected.Load()
 }
 
-// retryAfter returns what the answer's Retry-After asks for, in either form of RFC 9110, section 10.2.3.
+// retryAfter returns what the answer's Retry-After asks for, in either form of
+// RFC 9110, section 10.2.3.
 func (x *exchange) retryAfter() time.Duration {
 	text := x.header.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
@@ -75,7 +79,8 @@ func (x *exchange) retryAfter() time.Duration {
 	return 0
 }
 
-// observation returns what was seen, but for the answer's body; err is what stripe-go made of it.
+// observation returns what was seen, but for the answer's body; err is what
+// stripe-go made of it.
 func (x *exchange) observation(err error) observation {
 	o := observation{
 		status:     x.status,
@@ -94,8 +99,9 @@ func (x *exchange) observation(err error) observation {
 	return o
 }
 
-// A stripeWire is the RoundTripper under stripe-go. It sends each request at most once, and no POST without the
-// idempotency key that its exchange was made with.
+// A stripeWire is the RoundTripper under stripe-go. It sends each request at
+// most once, and no POST without the idempotency key that its exchange was made
+// with.
 type stripeWire struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
@@ -105,20 +111,23 @@ func (w stripeWire) RoundTrip(req *http.Request) (*http.Response, error) {
 		seen = new(exchange)
 	}
 	if req.Method != http.MethodGet && (seen.key == "" || req.Header.Get(stripeKeyHeader) != seen.key) {
-		// stripe-go would invent a key, another one for every try, and a second try would charge twice.
+		// stripe-go would invent a key, another one for every try, and a second
+		// try would charge twice.
 		seen.err = errStripeKeyMissing
 		closeBody(req)
 		return nil, errStripeKeyMissing
 	}
 	if err := req.Context().Err(); err != nil {
-		// It is known here that nothing was sent; a transport that was handed the request would leave it open.
+		// It is known here that nothing was sent; a transport that was handed
+		// the request would leave it open.
 		seen.err = err
 		closeBody(req)
 		return nil, err
 	}
 	once := req.WithContext(req.Context()) // a RoundTripper must not change the caller's request
-	// net/http sends a POST with an Idempotency-Key again, unasked, when a reused connection breaks. It cannot
-	// without GetBody; and every send has to be counted and bounded by the key's window.
+	// net/http sends a POST with an Idempotency-Key again, unasked, when a
+	// reused connection breaks. It cannot without GetBody; and every send has
+	// to be counted and bounded by the key's window.
 	once.GetBody = nil
 	seen.handed.Store(true)
 	reply, err := w.next.RoundTrip(once)
@@ -151,9 +160,11 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// newTransport returns the transport to Stripe's own servers. It speaks HTTP/1.1 alone, because HTTP/2 has silent
-// re-sends of its own. A proxy is taken from the environment (HTTPS_PROXY, NO_PROXY), as many networks let nothing
-// out without one; TLS stays end to end, so the proxy sees no key. Redirects are none of a transport's business.
+// newTransport returns the transport to Stripe's own servers. It speaks
+// HTTP/1.1 alone, because HTTP/2 has silent re-sends of its own. A proxy is
+// taken from the environment (HTTPS_PROXY, NO_PROXY), as many networks let
+// nothing out without one; TLS stays end to end, so the proxy sees no key.
+// Redirects are none of a transport's business.
 func newTransport(timeout time.Duration) *http.Transport {
 	dialer := &net.Dialer{Timeout: stripeDialTimeout, KeepAlive: stripeIdleTimeout}
 	var protocols http.Protocols
@@ -171,7 +182,8 @@ func newTransport(timeout time.Duration) *http.Transport {
 	}
 }
 
-// stripeProxy keeps the proxy's address, which may hold a password, out of errors.
+// stripeProxy keeps the proxy's address, which may hold a password, out of
+// errors.
 func stripeProxy(req *http.Request) (*url.URL, error) {
 	address, err := http.ProxyFromEnvironment(req)
 	if err != nil {
@@ -180,8 +192,9 @@ func stripeProxy(req *http.Request) (*url.URL, error) {
 	return address, nil
 }
 
-// A wireError is an error of a transport without what it may quote: addresses with passwords, and pieces of
-// answers. The error itself stays within reach of errors.Is.
+// A wireError is an error of a transport without what it may quote: addresses
+// with passwords, and pieces of answers. The error itself stays within reach of
+// errors.Is.
 type wireError struct {
 	text  string
 	cause error
@@ -191,7 +204,8 @@ func (e *wireError) Error() string { return e.text }
 
 func (e *wireError) Unwrap() error { return e.cause }
 
-// describeWire returns err as it may be logged: in words of ours or of the operating system.
+// describeWire returns err as it may be logged: in words of ours or of the
+// operating system.
 func describeWire(err error) error {
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError

@@ -18,8 +18,9 @@ func (b *bundle) asyncRun(t *testing.T, key string) (phases.Result, error) {
 }
 
 // TestAnAsyncRetryShowsHowItStands: a key that exists and is unfinished is
-// pending for who asked so, also in a process that may not go on with it. Nobody
-// else is told so, nor is it said of a key that is new, parked or finished.
+// pending for who asked so, also in a process that may not go on with it.
+// Nobody else is told so, nor is it said of a key that is new, parked or
+// finished.
 func TestAnAsyncRetryShowsHowItStands(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -103,8 +104,8 @@ func TestAnAsyncRetryOfAKeyOfAnotherVersionIsPending(t *testing.T) {
 	}
 }
 
-// TestAnAsyncRetryOfALockedKeyIsPending: somebody else has the row in hand right
-// now, and will for longer than a claim waits.
+// TestAnAsyncRetryOfALockedKeyIsPending: somebody else has the row in hand
+// right now, and will for longer than a claim waits.
 func TestAnAsyncRetryOfALockedKeyIsPending(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -172,8 +172,8 @@ func (a *attempt) apply(end ending) {
 	switch {
 	case end.row != nil:
 		a.adopt(&end.row.row, end.form != nil)
-		// What the phases knew was lost with the answer; what they knew before is
-		// out of date. From here on they read.
+		// What the phases knew was lost with the answer; what they knew before
+		// is out of date. From here on they read.
 		a.known = nil
 		return
 	case end.kind == endNoted:

@@ -21,7 +21,8 @@ type Backoff struct {
 // concurrent use.
 func (b Backoff) Next(n int) time.Duration {
 	wait := max(b.Max, b.Initial, 0)
-	// Dividing Max cannot overflow; doubling Initial could, into a wait of nothing.
+	// Dividing Max cannot overflow; doubling Initial could, into a wait of
+	// nothing.
 	if doublings := max(n, 1) - 1; b.Initial <= wait>>doublings {
 		wait = b.Initial << doublings
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// durations are all that a back-off may hold, with the ends of the scale as often as the middle: what overflows
-// does so there.
+// durations are all that a back-off may hold, with the ends of the scale as
+// often as the middle: what overflows does so there.
 func durations(least time.Duration) *rapid.Generator[time.Duration] {
 	return rapid.OneOf(
 		rapid.Custom(func(t *rapid.T) time.Duration {
@@ -25,7 +25,8 @@ func durations(least time.Duration) *rapid.Generator[time.Duration] {
 	)
 }
 
-// doubled returns min(initial·2^(n−1), most) by other means than the code: no step leaves the range.
+// doubled returns min(initial·2^(n−1), most) by other means than the code: no
+// step leaves the range.
 func doubled(initial, most time.Duration, n int) time.Duration {
 	for ; n > 1 && initial > 0 && initial < most; n-- {
 		if initial > most/2 {
@@ -49,8 +50,9 @@ func TestBackoffStaysWithinItsBounds(t *testing.T) {
 	})
 }
 
-// Doubling overflows long before such a Max is reached, and the wait was nothing but Initial from then on; from an Initial
-// of nothing it was doubled as often as there were failures.
+// Doubling overflows long before such a Max is reached, and the wait was
+// nothing but Initial from then on; from an Initial of nothing it was doubled
+// as often as there were failures.
 func TestBackoffDoesNotOverflow(t *testing.T) {
 	t.Parallel()
 	long := phases.Backoff{Initial: time.Second, Max: math.MaxInt64}

@@ -17,8 +17,8 @@ func (b *bundle) barriers(t *testing.T) int {
 	return value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'key.barrier'`)
 }
 
-// unconfirmed makes the given commits, counted from 1 over one engine, such that
-// the server warned that its standby did not confirm them.
+// unconfirmed makes the given commits, counted from 1 over one engine, such
+// that the server warned that its standby did not confirm them.
 func unconfirmed(commits ...int32) option {
 	var asked atomic.Int32
 	return func(c *phases.Config) {
@@ -26,8 +26,8 @@ func unconfirmed(commits ...int32) option {
 	}
 }
 
-// TestAnUnconfirmedCommitIsFollowedByABarrier: such a commit is acknowledged and
-// may yet be lost in a fail-over.
+// TestAnUnconfirmedCommitIsFollowedByABarrier: such a commit is acknowledged
+// and may yet be lost in a fail-over.
 func TestAnUnconfirmedCommitIsFollowedByABarrier(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -56,8 +56,8 @@ func TestAnUnconfirmedCommitIsFollowedByABarrier(t *testing.T) {
 	}
 }
 
-// TestNothingIsSentWithoutABarrier: as long as no commit is confirmed, nothing is
-// sent and nobody is answered.
+// TestNothingIsSentWithoutABarrier: as long as no commit is confirmed, nothing
+// is sent and nobody is answered.
 func TestNothingIsSentWithoutABarrier(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -16,8 +16,8 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// bundle is what a test works with: a database with tripwires, a carrier, and an
-// engine whose connections can be cut.
+// bundle is what a test works with: a database with tripwires, a carrier, and
+// an engine whose connections can be cut.
 type bundle struct {
 	url     string
 	pool    *pgxpool.Pool // the test's own, never cut
@@ -206,8 +206,8 @@ func (b *bundle) checkDone(t *testing.T, key string) {
 	}
 }
 
-// checkSends checks that all sends of a key are one send: same foreign key, same
-// bytes.
+// checkSends checks that all sends of a key are one send: same foreign key,
+// same bytes.
 func (b *bundle) checkSends(t *testing.T) {
 	t.Helper()
 	forms := map[string]string{}

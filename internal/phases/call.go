@@ -61,13 +61,16 @@ type Sent[In ~string] struct {
 type Class int
 
 const (
-	// Unknown means that it may have been done. The same form is sent again under the
-	// same key, inside the window. Whatever isn't classified is Unknown.
+	// Unknown means that it may have been done. The same form is sent again
+	// under the same key, inside the window. Whatever isn't classified is
+	// Unknown.
 	Unknown Class = iota
-	// Transient means that it was certainly not done by this send. Same key, same form.
+	// Transient means that it was certainly not done by this send. Same key,
+	// same form.
 	Transient
 	// LookUp means that it may have been done, and sending again could not tell
-	// or could do it twice. From now on the call is looked up with Find instead.
+	// or could do it twice. From now on the call is looked up with Find
+	// instead.
 	LookUp
 )
 

@@ -94,8 +94,8 @@ func TestEveryChangeOfHandsRaisesTheEpoch(t *testing.T) {
 	epoch("a decision", 7)
 }
 
-// TestEachTransactionRenewsTheLease: what is left of a lease shrinks before each
-// transaction, and is long again when the carrier is asked.
+// TestEachTransactionRenewsTheLease: what is left of a lease shrinks before
+// each transaction, and is long again when the carrier is asked.
 func TestEachTransactionRenewsTheLease(t *testing.T) {
 	t.Parallel()
 	b := setup(t, stepwise, func(c *phases.Config) { c.Lease = time.Hour })

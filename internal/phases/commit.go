@@ -206,8 +206,9 @@ func (a *attempt) believe(ctx context.Context, wanted ending) (ending, error) {
 	case a.entry == entryParked && found.parkedReason != nil && found.epoch == a.epoch:
 		return ending{}, errNotShown // as it was before
 	case a.entry == entryFresh && deref(found.token) != a.token:
-		// Another request may have taken the key first, and with other parameters:
-		// what its row holds answers nobody before the two are compared.
+		// Another request may have taken the key first, and with other
+		// parameters: what its row holds answers nobody before the two are
+		// compared.
 		return ending{}, errFenced
 	case found.finishedAt != nil || found.parkedReason != nil:
 		end, err := over(found)

@@ -13,8 +13,8 @@ import (
 )
 
 // A Completer brings abandoned keys to their end and reaps old ones. Any number
-// of completers share a database: each key is claimed by compare-and-swap, so no
-// leader is needed.
+// of completers share a database: each key is claimed by compare-and-swap, so
+// no leader is needed.
 type Completer struct {
 	// Engine runs the keys, through the same loop as a client's request.
 	Engine *Engine
@@ -86,7 +86,8 @@ func (c *Completer) Once(ctx context.Context) (Counts, error) {
 	work.once = true
 	start, err := c.Engine.databaseTime(ctx)
 	for found := 1; err == nil && found > 0 && ctx.Err() == nil; {
-		// A key that fails is due again later than the start, so the round ends.
+		// A key that fails is due again later than the start, so the round
+		// ends.
 		found, err = work.dispatch(ctx, &start)
 	}
 	counts := work.wait()

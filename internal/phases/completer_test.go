@@ -105,7 +105,8 @@ func TestALeasedKeyIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestAPoisonedKeyDelaysNobody: keys whose calls hang hold their own slots only.
+// TestAPoisonedKeyDelaysNobody: keys whose calls hang hold their own slots
+// only.
 func TestAPoisonedKeyDelaysNobody(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -224,8 +225,8 @@ func TestACompleterIsNeverTooBusy(t *testing.T) {
 	}
 }
 
-// TestReapingDelaysNothing: while the reaper waits for an old key, what falls due
-// is finished.
+// TestReapingDelaysNothing: while the reaper waits for an old key, what falls
+// due is finished.
 func TestReapingDelaysNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -19,8 +19,8 @@ type Config struct {
 	Pool *pgxpool.Pool
 	// Flows are those that this process knows; keys of others are left alone.
 	Flows []Flow
-	// Realm names the world on the foreign side, such as "test" or "live". It is
-	// stored with every key, and a key of another realm is never claimed.
+	// Realm names the world on the foreign side, such as "test" or "live". It
+	// is stored with every key, and a key of another realm is never claimed.
 	Realm string
 	// Lease is how long a worker may be silent before others may take its key.
 	// It must exceed CallTimeout. It is a right to steal, not a safety limit.
@@ -46,8 +46,8 @@ type Config struct {
 	// MaxInFlight bounds the attempts of this process. 0 means 10,000.
 	MaxInFlight int
 	// Unconfirmed reports, and forgets, whether the server warned that the last
-	// commit on conn was not confirmed by its synchronous standby. nil means that
-	// it never does.
+	// commit on conn was not confirmed by its synchronous standby. nil means
+	// that it never does.
 	Unconfirmed func(conn *pgx.Conn) bool
 	// Logger takes what happens to keys. nil means slog.Default().
 	Logger *slog.Logger

@@ -69,9 +69,9 @@ func (b *bundle) recover(t *testing.T, how, key string) {
 	}
 }
 
-// TestZombies: a worker sleeps past its lease at each of its messages, before the
-// server sees it or after it has acted, and wakes when another has stolen the
-// key, or has even finished it. It must change nothing.
+// TestZombies: a worker sleeps past its lease at each of its messages, before
+// the server sees it or after it has acted, and wakes when another has stolen
+// the key, or has even finished it. It must change nothing.
 func TestZombies(t *testing.T) {
 	t.Parallel()
 	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {

@@ -23,13 +23,15 @@ func cut(t *rapid.T, text string) []string {
 	return parts
 }
 
-// lengths are texts that look like the lengths which a digest puts before its parts.
+// lengths are texts that look like the lengths which a digest puts before its
+// parts.
 func lengths() *rapid.Generator[string] {
 	pieces := rapid.SampledFrom([]string{"\x00", "\x00\x00\x00\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x00\x01", "\x01", "\x08", "a", "|", ","})
 	return rapid.Map(rapid.SliceOfN(pieces, 0, 8), func(all []string) string { return strings.Join(all, "") })
 }
 
-// Two operations at Stripe that share one key are one charge for two rides, or none for the second.
+// Two operations at Stripe that share one key are one charge for two rides, or
+// none for the second.
 func TestDigestsTellHowTheirPartsAreCut(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -47,8 +47,9 @@
 //
 // Each of RT2 and RT3 is one pipeline. That is a key's first attempt, fused:
 // points are names for what is durable, not a duty to commit at each. Every
-// later attempt, and every attempt under Config.Stepwise, is stepwise: one phase
-// a transaction. There is no fallback from one to the other inside an attempt.
+// later attempt, and every attempt under Config.Stepwise, is stepwise: one
+// phase a transaction. There is no fallback from one to the other inside an
+// attempt.
 //
 // # The fence
 //
@@ -60,8 +61,8 @@
 //
 // The end of a lease is a right to steal, and never a safety argument: a worker
 // that slept past its lease may go on, and is harmless, because the fence shuts
-// it out as soon as somebody else has claimed the key. Only the database's clock
-// counts.
+// it out as soon as somebody else has claimed the key. Only the database's
+// clock counts.
 //
 // A fence cannot recall a foreign call in flight. What protects that one:
 //
@@ -102,21 +103,22 @@
 // # When COMMIT isn't answered
 //
 // An abort is proved by one thing only: a server ERROR for a statement before
-// COMMIT. Otherwise the row is read again. If it shows the transaction, all of it
-// is believed. If it doesn't, that is no proof (measured: absent at once, there
-// 1.5 s later), so the same transaction runs again under the same token, and
-// whichever run comes second meets the fence, or the primary key. After such a
-// doubt a barrier is written, an audit record of its own, and its acknowledgement
-// awaited, before the next foreign call or an answer: a primary that waits for a
-// synchronous standby can show what isn't durable yet. The same goes for a COMMIT
-// that succeeded with a warning that the standby did not confirm.
+// COMMIT. Otherwise the row is read again. If it shows the transaction, all of
+// it is believed. If it doesn't, that is no proof (measured: absent at once,
+// there 1.5 s later), so the same transaction runs again under the same token,
+// and whichever run comes second meets the fence, or the primary key. After
+// such a doubt a barrier is written, an audit record of its own, and its
+// acknowledgement awaited, before the next foreign call or an answer: a primary
+// that waits for a synchronous standby can show what isn't durable yet. The
+// same goes for a COMMIT that succeeded with a warning that the standby did not
+// confirm.
 //
 // # Decisions, and why
 //
 // READ COMMITTED, everywhere. Safety rests on the primary key and on a row
 // compare-and-swap, which READ COMMITTED carries. SERIALIZABLE on small hot
-// tables refuses unrelated requests: measured on two cores at eight clients, 90 %
-// of the transactions of the four-phase form failed with 40001; here none.
+// tables refuses unrelated requests: measured on two cores at eight clients, 90
+// % of the transactions of the four-phase form failed with 40001; here none.
 //
 // Tokens and points, both. The token alone would let a worker repeat a
 // transaction of its own that had committed unseen; the point alone would let a
@@ -127,8 +129,8 @@
 // nothing.
 //
 // BEGIN and COMMIT are queued with the statements, instead of pgx's own, which
-// cost a round trip each. They are never left out: without them a pipelined batch
-// is atomic on plain Postgres but not on Citus.
+// cost a round trip each. They are never left out: without them a pipelined
+// batch is atomic on plain Postgres but not on Citus.
 //
 // Three classes of foreign errors (Class). The original stored "the processor
 // failed" as an answer; that is how a captured charge becomes a failed request.
@@ -141,12 +143,12 @@
 //
 // Failures are counted when the completer finds them and they would repeat with
 // the same input. So neither an impatient client nor a long outage parks a key.
-// The claim counts an attempt in a commit of its own, so that a person sees also
-// those attempts that took their process down.
+// The claim counts an attempt in a commit of its own, so that a person sees
+// also those attempts that took their process down.
 //
-// A worker tells the phases behind it what it has just written (Know, Known), so
-// that the fused form reads nothing. Results are not serialised into the key:
-// rows hold the truth, and a resumed attempt reads them.
+// A worker tells the phases behind it what it has just written (Know, Known),
+// so that the fused form reads nothing. Results are not serialised into the
+// key: rows hold the truth, and a resumed attempt reads them.
 //
 // The realm (test or live) is part of the row, so that a completer that is
 // started with the other mode's credentials finishes nobody's keys in the wrong
@@ -154,18 +156,19 @@
 //
 // Polling, no LISTEN; no FOR UPDATE; no session locks; no triggers. So plain
 // Postgres, Postgres behind a transaction pooler, and Citus run the same code.
-// For Citus's sake RETURNING never calls now(): the clock is read off a time that
-// the statement has just set.
+// For Citus's sake RETURNING never calls now(): the clock is read off a time
+// that the statement has just set.
 //
 // # Risks that remain
 //
 // A process that is paused for more than four hours between the look at the
-// window and the write to the socket, and then still has its connection, may send
-// after the other side forgot. A key that is used again after its tombstone went
-// is refused only where the flow inserts something unique per key. A primary that
-// fails over to an asynchronous standby can lose an answer that was given; the
-// charge is not repeated when the client retries while the other side remembers
-// the foreign key (24 hours), since key and bytes are pure functions of the
-// request. A replay reads what the primary shows: after a fail-over from a
-// synchronous primary that had not waited, it can show what was never durable.
+// window and the write to the socket, and then still has its connection, may
+// send after the other side forgot. A key that is used again after its
+// tombstone went is refused only where the flow inserts something unique per
+// key. A primary that fails over to an asynchronous standby can lose an answer
+// that was given; the charge is not repeated when the client retries while the
+// other side remembers the foreign key (24 hours), since key and bytes are pure
+// functions of the request. A replay reads what the primary shows: after a
+// fail-over from a synchronous primary that had not waited, it can show what
+// was never durable.
 package phases

@@ -49,9 +49,9 @@ func TestLostAnswersAreResolvedWithinTheAttempt(t *testing.T) {
 	}
 }
 
-// TestACommitThatShowsLate: the row doesn't show the transaction when it is read
-// again, because the server still works on it. The same transaction then runs
-// beside its own earlier self, and only one of the two may write.
+// TestACommitThatShowsLate: the row doesn't show the transaction when it is
+// read again, because the server still works on it. The same transaction then
+// runs beside its own earlier self, and only one of the two may write.
 func TestACommitThatShowsLate(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -124,8 +124,8 @@ func unfinished(t *testing.T) *bundle {
 	return b
 }
 
-// TestALostClaimThatAnotherWonIsGivenUp: once the row shows another claim, there
-// is nothing left to find out.
+// TestALostClaimThatAnotherWonIsGivenUp: once the row shows another claim,
+// there is nothing left to find out.
 func TestALostClaimThatAnotherWonIsGivenUp(t *testing.T) {
 	t.Parallel()
 	b := unfinished(t)
@@ -145,8 +145,8 @@ func TestALostClaimThatAnotherWonIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestAfterALostFirstCommitTheTimeCanStillBeTakenBack: the attempt that froze the
-// call is the first to send it, however it learned that it had committed.
+// TestAfterALostFirstCommitTheTimeCanStillBeTakenBack: the attempt that froze
+// the call is the first to send it, however it learned that it had committed.
 func TestAfterALostFirstCommitTheTimeCanStillBeTakenBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -160,8 +160,9 @@ func TestAfterALostFirstCommitTheTimeCanStillBeTakenBack(t *testing.T) {
 	}
 }
 
-// TestATransactionFencedByItsOwnEarlierRunIsBelieved: it committed, its answer was
-// lost, and so was the first look at the row. The second run meets the fence.
+// TestATransactionFencedByItsOwnEarlierRunIsBelieved: it committed, its answer
+// was lost, and so was the first look at the row. The second run meets the
+// fence.
 func TestATransactionFencedByItsOwnEarlierRunIsBelieved(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -206,8 +207,9 @@ func TestADoubtAboutAKeyThatWasReapedSinceIsExpired(t *testing.T) {
 	}
 }
 
-// TestWhatAnotherFinishedDuringADoubtIsAReplay: the bytes are that worker's, and
-// so is the request that got them first. What this one finished is no replay.
+// TestWhatAnotherFinishedDuringADoubtIsAReplay: the bytes are that worker's,
+// and so is the request that got them first. What this one finished is no
+// replay.
 func TestWhatAnotherFinishedDuringADoubtIsAReplay(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -242,9 +244,9 @@ func TestWhatAnotherFinishedDuringADoubtIsAReplay(t *testing.T) {
 	}
 }
 
-// TestADoubtIsNoAnswerToAnotherRequest: while the answer to the first COMMIT of a
-// key is in doubt, another request takes the key and is finished. The row's answer
-// belongs to that one.
+// TestADoubtIsNoAnswerToAnotherRequest: while the answer to the first COMMIT of
+// a key is in doubt, another request takes the key and is finished. The row's
+// answer belongs to that one.
 func TestADoubtIsNoAnswerToAnotherRequest(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]string{"finished": "", "parked": "odd"} {

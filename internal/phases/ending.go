@@ -10,8 +10,8 @@ type ending struct {
 	// foreignKey and form are the next foreign call, when the transaction
 	// freezes it.
 	foreignKey, form *string
-	// answer and its encoded headers, when the key is finished; replayed when it
-	// was read off the row instead of written by this attempt.
+	// answer and its encoded headers, when the key is finished; replayed when
+	// it was read off the row instead of written by this attempt.
 	answer   Answer
 	headers  string
 	replayed bool

@@ -15,7 +15,8 @@ const (
 
 // fail ends an attempt that brought no answer: the key is given back where it
 // stands, and nothing of the failure is stored but its text. It returns the
-// error for the caller. A key that is new and was never inserted leaves nothing.
+// error for the caller. A key that is new and was never inserted leaves
+// nothing.
 func (a *attempt) fail(aborted context.Context, cause error) error {
 	// The attempt may have ended because its context did.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(aborted), releaseTimeout)

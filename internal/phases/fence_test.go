@@ -30,7 +30,8 @@ func TestTheTokenFences(t *testing.T) {
 	}()
 	<-asleep
 	b.expire(t)
-	// Another worker takes the key and is still at the same point: its call hangs.
+	// Another worker takes the key and is still at the same point: its call
+	// hangs.
 	second, goOn := make(chan struct{}), make(chan struct{})
 	b.carrier.set(hooks{before: func(context.Context, int) error { close(second); <-goOn; return nil }})
 	thief := b.newEngine(t, nil)
@@ -219,8 +220,9 @@ func TestASecondInsertWritesNothing(t *testing.T) {
 	b.checkDone(t, "k")
 }
 
-// TestAStaleDecisionIsNotCarriedOut: each condition of the statement that takes a
-// parked key holds back a decision about a row that is no longer what was seen.
+// TestAStaleDecisionIsNotCarriedOut: each condition of the statement that takes
+// a parked key holds back a decision about a row that is no longer what was
+// seen.
 func TestAStaleDecisionIsNotCarriedOut(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]string{

@@ -109,9 +109,9 @@ func (a *attempt) windowLeft() time.Duration {
 	return a.engine.config.Window - a.clock.now().Sub(a.sent.firstSentAt)
 }
 
-// nothingFound decides what it means that no earlier send left a trace. It is no
-// proof that none got through, so nothing is ever sent again: the key is looked
-// up once more later, or parked.
+// nothingFound decides what it means that no earlier send left a trace. It is
+// no proof that none got through, so nothing is ever sent again: the key is
+// looked up once more later, or parked.
 func (a *attempt) nothingFound(ctx context.Context) (ending, error) {
 	reason := a.sent.findReason
 	switch {

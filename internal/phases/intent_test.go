@@ -96,8 +96,8 @@ func TestAReadingRecordKeepsTheTimeOfTheFirstSend(t *testing.T) {
 	}
 }
 
-// TestAKeyKnowsWhenItWasMade: the transaction that makes the row learns its time
-// only by committing, and the next phase is told it.
+// TestAKeyKnowsWhenItWasMade: the transaction that makes the row learns its
+// time only by committing, and the next phase is told it.
 func TestAKeyKnowsWhenItWasMade(t *testing.T) {
 	t.Parallel()
 	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {

@@ -101,8 +101,8 @@ func TestWhatHasANameAndIsNotFoundIsLookedUpAgain(t *testing.T) {
 	}
 }
 
-// TestOneCallsTroubleIsNotTheNextOnes: a name to look up, and the note that a call
-// must be looked up, end with the call that they belong to.
+// TestOneCallsTroubleIsNotTheNextOnes: a name to look up, and the note that a
+// call must be looked up, end with the call that they belong to.
 func TestOneCallsTroubleIsNotTheNextOnes(t *testing.T) {
 	t.Parallel()
 	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {

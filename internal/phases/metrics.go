@@ -71,8 +71,8 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	return m
 }
 
-// counted sets the gauges that alerts look at. A process that has counted nothing
-// shows none of them: its zeros would say that all is well.
+// counted sets the gauges that alerts look at. A process that has counted
+// nothing shows none of them: its zeros would say that all is well.
 func (m *metrics) counted(unfinished, parked int, oldest float64) {
 	m.unfinished.WithLabelValues().Set(float64(unfinished))
 	m.parkedNow.WithLabelValues().Set(float64(parked))
@@ -80,9 +80,9 @@ func (m *metrics) counted(unfinished, parked int, oldest float64) {
 }
 
 // uncounted takes the gauges away, because a count has failed: old values would
-// hide what has happened since. They are gone rather than NaN, for then one alert
-// on their absence tells both of a count that fails and of a completer that
-// doesn't run.
+// hide what has happened since. They are gone rather than NaN, for then one
+// alert on their absence tells both of a count that fails and of a completer
+// that doesn't run.
 func (m *metrics) uncounted() {
 	m.unfinished.Reset()
 	m.parkedNow.Reset()

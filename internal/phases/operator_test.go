@@ -251,8 +251,8 @@ func TestResolveRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-// TestNoDetourLeadsToADecisionDuringACall: neither parking nor retrying ends the
-// time in which the worker that was stopped may still be calling.
+// TestNoDetourLeadsToADecisionDuringACall: neither parking nor retrying ends
+// the time in which the worker that was stopped may still be calling.
 func TestNoDetourLeadsToADecisionDuringACall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

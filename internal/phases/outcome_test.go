@@ -114,8 +114,8 @@ func TestAKeyThatLivedBeforeHasExpired(t *testing.T) {
 	}
 }
 
-// TestOnlyQueueOnceMeansExpired: another statement that violates a constraint is
-// a mistake, and says so.
+// TestOnlyQueueOnceMeansExpired: another statement that violates a constraint
+// is a mistake, and says so.
 func TestOnlyQueueOnceMeansExpired(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

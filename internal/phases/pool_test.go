@@ -76,7 +76,8 @@ func TestSerializationFailuresAreRunAgain(t *testing.T) {
 	}
 }
 
-// TestNoTransactionIsOpenDuringACall asks the server, at the moment of the call.
+// TestNoTransactionIsOpenDuringACall asks the server, at the moment of the
+// call.
 func TestNoTransactionIsOpenDuringACall(t *testing.T) {
 	t.Parallel()
 	for _, options := range [][]option{nil, {stepwise}} {
@@ -93,7 +94,8 @@ func TestNoTransactionIsOpenDuringACall(t *testing.T) {
 	}
 }
 
-// onePool makes an engine work with a single connection, which the test can hold.
+// onePool makes an engine work with a single connection, which the test can
+// hold.
 func (b *bundle) onePool(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	pool := pgtest.Open(t, postgres.Options{URL: b.url, MaxConns: 1})
@@ -151,8 +153,8 @@ func TestWithoutAConnection(t *testing.T) {
 	})
 }
 
-// TestAFailedTransactionCostsNoConnection: it is rolled back, and the pool keeps
-// the connection.
+// TestAFailedTransactionCostsNoConnection: it is rolled back, and the pool
+// keeps the connection.
 func TestAFailedTransactionCostsNoConnection(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

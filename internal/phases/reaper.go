@@ -13,8 +13,8 @@ import (
 const reapBatch = 500
 
 // reap empties finished keys that are older than the retention, and deletes
-// tombstones that have stood long enough. Only a finished key is ever reaped: an
-// unfinished one may stand for money that was taken, and its row is all that
+// tombstones that have stood long enough. Only a finished key is ever reaped:
+// an unfinished one may stand for money that was taken, and its row is all that
 // keeps a retry from taking it again. Keys of another realm are left to those
 // who know for how long they are promised.
 func (c *Completer) reap(ctx context.Context, counts *Counts) error {

@@ -41,7 +41,8 @@ func TestReaping(t *testing.T) {
 	b.mustRun(t, "unfinished")
 	b.checkDone(t, "unfinished")
 
-	// The tombstone goes in its own time; then the flow's own constraint refuses.
+	// The tombstone goes in its own time; then the flow's own constraint
+	// refuses.
 	b.exec(t, `UPDATE idempotency_keys SET reaped_at = now() - interval '31 days' WHERE key = 'old'`)
 	if counts := b.complete(t); counts.Deleted != 1 {
 		t.Errorf("the completer did %+v, want one tombstone deleted", counts)
@@ -66,8 +67,8 @@ func TestReapingGoesOnBeyondABatch(t *testing.T) {
 	}
 }
 
-// TestATombstoneIsDeletedOnlyAsItWasSeen: between the list and the delete the key
-// went, and came to life again.
+// TestATombstoneIsDeletedOnlyAsItWasSeen: between the list and the delete the
+// key went, and came to life again.
 func TestATombstoneIsDeletedOnlyAsItWasSeen(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

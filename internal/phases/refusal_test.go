@@ -91,7 +91,8 @@ func TestShutdown(t *testing.T) {
 	if _, err := engine.Run(t.Context(), b.flow, request("late")); !errors.Is(err, phases.ErrDraining) {
 		t.Errorf("a late request got %v, want ErrDraining", err)
 	}
-	// The key was given back, due at once: another process goes on without waiting for the lease.
+	// The key was given back, due at once: another process goes on without
+	// waiting for the lease.
 	b.carrier.set(hooks{})
 	if counts := b.complete(t); counts.Finished != 1 {
 		t.Errorf("another process did %+v, want it to go on at once", counts)
@@ -99,8 +100,8 @@ func TestShutdown(t *testing.T) {
 	b.checkDone(t, "k")
 }
 
-// TestShutdownDuringAPhase: a phase that the end of the process interrupts is no
-// failure of its key. The key is given back, due at once.
+// TestShutdownDuringAPhase: a phase that the end of the process interrupts is
+// no failure of its key. The key is given back, due at once.
 func TestShutdownDuringAPhase(t *testing.T) {
 	t.Parallel()
 	b := setup(t, stepwise)

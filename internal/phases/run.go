@@ -21,16 +21,17 @@ type Request struct {
 	// CanonVersion is the version of that form.
 	CanonVersion int
 	// Hash returns the hash of the request under a version of the canonical
-	// form; false when it doesn't know that version. The same request always has
-	// the same hash, and different requests never do.
+	// form; false when it doesn't know that version. The same request always
+	// has the same hash, and different requests never do.
 	Hash func(canonVersion int) ([]byte, bool)
 	// Check validates a request whose key is new. It runs after the look-up, so
-	// that a later, stricter rule never contradicts an answer already given, and
-	// before anything is written, so that a refused request consumes no key.
+	// that a later, stricter rule never contradicts an answer already given,
+	// and before anything is written, so that a refused request consumes no
+	// key.
 	Check func() error
 	// Async asks for Result.Pending as soon as a foreign call is next, with the
-	// rest done in the background. A key that exists and is unfinished is Pending
-	// also while this process may not take it.
+	// rest done in the background. A key that exists and is unfinished is
+	// Pending also while this process may not take it.
 	Async bool
 	// Known are values that the phases would otherwise have to read; see Known.
 	Known []any
@@ -53,8 +54,8 @@ type Result struct {
 // Run takes a request to its answer, or as far as it gets.
 //
 // A key that is finished is answered from its row: one round trip, nothing
-// written. A new or abandoned one is claimed and run through flow's phases, on a
-// context of its own: a caller who goes away does not stop it. The errors are
+// written. A new or abandoned one is claimed and run through flow's phases, on
+// a context of its own: a caller who goes away does not stop it. The errors are
 // those of this package, those of Check, those of the phases, and ForeignError
 // and PanicError; none of them is stored, and the same request may be made
 // again.
@@ -152,7 +153,8 @@ func untaken(found *reading, request *Request, refusal error) (Result, error) {
 }
 
 // drive claims the key and runs the attempt to its end, or, for an asynchronous
-// request, up to the first foreign call. It calls leave when the attempt is over.
+// request, up to the first foreign call. It calls leave when the attempt is
+// over.
 func (e *Engine) drive(
 	ctx context.Context, a *attempt, leave func(), claim func(context.Context) (ending, error),
 ) (Result, error) {

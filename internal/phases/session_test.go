@@ -7,10 +7,10 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// TestASessionThatSleptInItsTransaction: a worker stops between two statements of
-// a transaction for longer than Postgres lets a session do that. Postgres ends
-// the session, which is no mistake of anybody's: the request is to be made again,
-// and nothing of it counts towards parking.
+// TestASessionThatSleptInItsTransaction: a worker stops between two statements
+// of a transaction for longer than Postgres lets a session do that. Postgres
+// ends the session, which is no mistake of anybody's: the request is to be made
+// again, and nothing of it counts towards parking.
 func TestASessionThatSleptInItsTransaction(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

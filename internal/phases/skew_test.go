@@ -11,7 +11,8 @@ import (
 )
 
 // skew sets the database's clock off from that of this process, for all
-// connections that are made from now on: a now() of our own shadows the system's.
+// connections that are made from now on: a now() of our own shadows the
+// system's.
 func (b *bundle) skew(t *testing.T, by string) {
 	t.Helper()
 	b.exec(t, `CREATE SCHEMA skewed`)
@@ -22,8 +23,8 @@ func (b *bundle) skew(t *testing.T, by string) {
 	b.engine = b.newEngine(t, nil)
 }
 
-// TestOnlyTheDatabasesClockCounts: the clocks of the processes may be wrong by a
-// day, and neither leases nor the window may notice.
+// TestOnlyTheDatabasesClockCounts: the clocks of the processes may be wrong by
+// a day, and neither leases nor the window may notice.
 func TestOnlyTheDatabasesClockCounts(t *testing.T) {
 	t.Parallel()
 	for _, by := range []string{"1 day", "-1 day"} {

@@ -17,8 +17,8 @@ type statement struct {
 	// guard marks the statement that makes the server itself abort the
 	// transaction when the row isn't as this worker left it.
 	guard bool
-	// once marks the statement whose violation of a unique constraint means that
-	// the key has lived before.
+	// once marks the statement whose violation of a unique constraint means
+	// that the key has lived before.
 	once bool
 }
 
@@ -88,8 +88,8 @@ func unparkKey(a *attempt, now *time.Time) statement {
 
 // advanceKey moves the row to end.point, freezes the next foreign call when end
 // has one, and renews the lease. With the point where it is it only renews, or
-// freezes; a late repetition of that must not move the time of a first send that
-// has been made since.
+// freezes; a late repetition of that must not move the time of a first send
+// that has been made since.
 func advanceKey(a *attempt, end ending, now *time.Time) statement {
 	return statement{
 		guard: true,

@@ -59,8 +59,8 @@ func (tx *Tx) QueueOnce(sql string, args ...any) {
 }
 
 // QueryRow returns a row to scan. Scan sends what is queued so far with the
-// query behind it, and so pays a round trip; a phase that can do without reading
-// does. Scan returns pgx.ErrNoRows where there is no row.
+// query behind it, and so pays a round trip; a phase that can do without
+// reading does. Scan returns pgx.ErrNoRows where there is no row.
 func (tx *Tx) QueryRow(sql string, args ...any) Row {
 	return Row{tx: tx, sql: sql, args: args}
 }

@@ -22,9 +22,9 @@ const doubtKey = "rocketrides.commit-in-doubt"
 // without such a warning before it charges a card or answers a client.
 //
 // Any warning of that class counts, not only the one of syncrep.c: its text is
-// translated, Citus relays it from elsewhere, and a false alarm costs one write.
-// A connection that Open's pool didn't make never reports a doubt. Like the
-// connection itself, it is not for concurrent use.
+// translated, Citus relays it from elsewhere, and a false alarm costs one
+// write. A connection that Open's pool didn't make never reports a doubt. Like
+// the connection itself, it is not for concurrent use.
 func TookDoubtfulCommit(conn *pgx.Conn) bool {
 	custom := conn.PgConn().CustomData()
 	_, took := custom[doubtKey]

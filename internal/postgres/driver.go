@@ -90,7 +90,8 @@ func (d *driver) runInPieces(sql []byte) error {
 }
 
 // versionSQL ends a file that is one transaction. It deletes and doesn't
-// truncate, as golang-migrate does, so that readers of the version needn't wait.
+// truncate, as golang-migrate does, so that readers of the version needn't
+// wait.
 func (d *driver) versionSQL() string {
 	return fmt.Sprintf(`
 		DELETE FROM schema_migrations;

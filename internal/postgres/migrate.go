@@ -28,8 +28,8 @@ const closeTimeout = 5 * time.Second
 // transaction moves schema and version together, so that one that fails, is
 // cancelled or is killed has done nothing and can be run again. A schema that
 // is newer than this binary is left alone. The url must lead to the server
-// itself or to a pooler in session mode, because the turns are kept by a lock of
-// the session.
+// itself or to a pooler in session mode, because the turns are kept by a lock
+// of the session.
 func Migrate(ctx context.Context, url string, logger *slog.Logger) error {
 	m := migrator{
 		files:       migrations.Files,

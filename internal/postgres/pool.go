@@ -109,8 +109,8 @@ func (o Options) config(ctx context.Context) (*pgxpool.Config, error) {
 	config.HealthCheckPeriod = 30 * time.Second
 	config.PingTimeout = pingTimeout
 	// A ping costs a round trip. Readers read again when a connection turns out
-	// to be dead, and writers find out what became of a transaction anyway; only
-	// one that was idle for long is worth asking.
+	// to be dead, and writers find out what became of a transaction anyway;
+	// only one that was idle for long is worth asking.
 	config.ShouldPing = func(_ context.Context, idle pgxpool.ShouldPingParams) bool { return idle.IdleDuration > pingAfter }
 	o.configureConn(ctx, config)
 	return config, nil
@@ -129,7 +129,8 @@ func (o Options) configureConn(ctx context.Context, config *pgxpool.Config) {
 		conn.RuntimeParams["application_name"] = o.ApplicationName
 	}
 	if _, ok := conn.RuntimeParams["client_encoding"]; !ok {
-		// What a database made without a locale offers is SQL_ASCII, in which pgx's simple protocol refuses to quote.
+		// What a database made without a locale offers is SQL_ASCII, in which
+		// pgx's simple protocol refuses to quote.
 		conn.RuntimeParams["client_encoding"] = "UTF8"
 	}
 	conn.OnNotice = noticeDoubt(ctx, orSilent(o.Logger))

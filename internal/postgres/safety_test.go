@@ -76,8 +76,9 @@ func TestOpenRefusesUnsafeSessions(t *testing.T) {
 	})
 }
 
-// TestOpenRefusesUnsafeServers is about settings that only a server can have. It
-// changes them under an open pool: each connection is checked, not each process.
+// TestOpenRefusesUnsafeServers is about settings that only a server can have.
+// It changes them under an open pool: each connection is checked, not each
+// process.
 func TestOpenRefusesUnsafeServers(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, nil)

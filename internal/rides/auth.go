@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// principalTTL is how long an authentication is believed without asking again, and so how long a revoked key
-	// may still work.
+	// principalTTL is how long an authentication is believed without asking
+	// again, and so how long a revoked key may still work.
 	principalTTL = 30 * time.Second
 	// principalsKept bounds the memory for it.
 	principalsKept = 10_000
@@ -41,7 +41,8 @@ func (s *Service) authenticated(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		who, err := s.authenticate(r)
 		if err != nil && problemFor(err).Problem.Code == web.CodeUnauthenticated {
-			// RFC 9110, section 15.5.2, demands the header; RFC 6750, section 3, gives its form.
+			// RFC 9110, section 15.5.2, demands the header; RFC 6750, section
+			// 3, gives its form.
 			w.Header().Set("WWW-Authenticate", `Bearer realm="rocketrides"`)
 		}
 		if err != nil {
@@ -52,8 +53,8 @@ func (s *Service) authenticated(next handler) handler {
 	}
 }
 
-// authenticate finds the principal of the request's API key. Form, checksum and mode are judged before the database
-// is asked.
+// authenticate finds the principal of the request's API key. Form, checksum and
+// mode are judged before the database is asked.
 func (s *Service) authenticate(r *http.Request) (principal, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) > 1 {
@@ -77,8 +78,9 @@ func (s *Service) authenticate(r *http.Request) (principal, error) {
 	return who, nil
 }
 
-// lookUpKey finds an active API key. The hash covers the whole key, so finding it is the comparison; its timing
-// tells nothing that helps to guess 190 random bits.
+// lookUpKey finds an active API key. The hash covers the whole key, so finding
+// it is the comparison; its timing tells nothing that helps to guess 190 random
+// bits.
 func (s *Service) lookUpKey(ctx context.Context, key accounts.APIKey) (principal, error) {
 	hash := key.Hash()
 	who := principal{account: key.AccountID()}
@@ -103,8 +105,9 @@ func (s *Service) lookUpKey(ctx context.Context, key accounts.APIKey) (principal
 // readTimeout bounds one read of the database for one request.
 const readTimeout = 5 * time.Second
 
-// read makes one read of the database, and repeats it where the connection turns out to be dead: after a restart of
-// Postgres the pool is full of those, and reading again changes nothing.
+// read makes one read of the database, and repeats it where the connection
+// turns out to be dead: after a restart of Postgres the pool is full of those,
+// and reading again changes nothing.
 func (s *Service) read(ctx context.Context, query func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

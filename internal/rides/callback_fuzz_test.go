@@ -14,8 +14,9 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzCallbackURL: a URL that is taken keeps what is promised of it, and a callback can be sent to it. One that
-// cannot is found out only after the ride was paid, and then at every attempt.
+// FuzzCallbackURL: a URL that is taken keeps what is promised of it, and a
+// callback can be sent to it. One that cannot is found out only after the ride
+// was paid, and then at every attempt.
 func FuzzCallbackURL(f *testing.F) {
 	for _, seed := range []string{
 		"https://example.com/hook", "HTTPS://EXAMPLE.com", "https://example.com:8443/a%20b?c=d&e", "https://[2001:db8::1]:443/", "https://bücher.example/ü?ü=ü",

@@ -15,8 +15,9 @@ import (
 
 const ridesRoute = "/v1/rides"
 
-// createRide answers POST /v1/rides. The order of the checks is part of the contract: a refused request consumes no
-// key, and what a key was answered once it is answered always.
+// createRide answers POST /v1/rides. The order of the checks is part of the
+// contract: a refused request consumes no key, and what a key was answered once
+// it is answered always.
 func (s *Service) createRide(w http.ResponseWriter, r *http.Request) error {
 	params, err := web.ReadJSON(w, r)
 	if err != nil {
@@ -72,8 +73,9 @@ func (s *Service) checkRide(params []byte) error {
 	return nil
 }
 
-// keyed is for routes that need an Idempotency-Key: every answer of theirs echoes it, refusals included, so that a
-// client can tell which of its requests was answered. What has the wrong form is not echoed; the route itself refuses
+// keyed is for routes that need an Idempotency-Key: every answer of theirs
+// echoes it, refusals included, so that a client can tell which of its requests
+// was answered. What has the wrong form is not echoed; the route itself refuses
 // it, after the checks that come first.
 func keyed(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -85,7 +87,8 @@ func keyed(next handler) handler {
 	}
 }
 
-// answer writes a definitive answer: the stored status, headers and bytes, whoever computed them.
+// answer writes a definitive answer: the stored status, headers and bytes,
+// whoever computed them.
 func answer(w http.ResponseWriter, r *http.Request, result phases.Result) error {
 	x := visitOf(r.Context())
 	x.replayed, x.code = result.Replayed, storedCode(result.Answer)
@@ -99,8 +102,9 @@ func answer(w http.ResponseWriter, r *http.Request, result phases.Result) error 
 	return nil
 }
 
-// storedCode is the code of an answer that is a problem, else "". It is read off the stored bytes, which another
-// release may have written and which are what the client sees.
+// storedCode is the code of an answer that is a problem, else "". It is read
+// off the stored bytes, which another release may have written and which are
+// what the client sees.
 func storedCode(stored phases.Answer) web.Code {
 	var problem struct {
 		Code web.Code `json:"code"`
@@ -129,8 +133,8 @@ func (s *Service) accepted(w http.ResponseWriter, r *http.Request, key phases.Ke
 	return nil
 }
 
-// pendingRide is the ride of an unfinished key. A key may exist shortly before its ride does; what the ride will be
-// follows from the key.
+// pendingRide is the ride of an unfinished key. A key may exist shortly before
+// its ride does; what the ride will be follows from the key.
 func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error) {
 	var ride Ride
 	err := s.read(ctx, func(ctx context.Context) (err error) {

@@ -11,8 +11,9 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// TestTheKeyIsEchoedOnEveryAnswer: also on those that are given before anybody looks at the key. The key comes back
-// unquoted, and only where its form is right.
+// TestTheKeyIsEchoedOnEveryAnswer: also on those that are given before anybody
+// looks at the key. The key comes back unquoted, and only where its form is
+// right.
 func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
@@ -51,7 +52,8 @@ func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 	}
 }
 
-// TestNothingIsInjectedByAKey: what no HTTP client sends, a handler may still be given.
+// TestNothingIsInjectedByAKey: what no HTTP client sends, a handler may still
+// be given.
 func TestNothingIsInjectedByAKey(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)

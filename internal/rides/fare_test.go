@@ -48,7 +48,8 @@ func TestFareGrowsWithDistance(t *testing.T) {
 		if near > far {
 			a, b, c, d, near, far = c, d, a, b, far, near
 		}
-		// Two ways of computing a distance differ by rounding; a metre is 1.6e-7 earth radii.
+		// Two ways of computing a distance differ by rounding; a metre is
+		// 1.6e-7 earth radii.
 		if far-near > 1e-6 && Fare(a, b) > Fare(c, d) {
 			t.Fatalf("%v to %v costs %d, but the longer %v to %v costs %d", a, b, Fare(a, b), c, d, Fare(c, d))
 		}
@@ -66,7 +67,8 @@ func TestFareIsSymmetricAndBounded(t *testing.T) {
 		if fare < 500 || fare > 3_202_650 || fare%50 != 0 {
 			t.Fatalf("%v to %v costs %d", a, b, fare)
 		}
-		// The rule itself, in floating point, from an independent distance; a metre is 0.16 cents.
+		// The rule itself, in floating point, from an independent distance; a
+		// metre is 0.16 cents.
 		exact := 200 + 160*6371.0088*2*math.Asin(min(chord(a, b)/2, 1))
 		if over := float64(fare) - exact; over < -1 || (over > 51 && fare > 500) {
 			t.Fatalf("%v to %v costs %d, but %.2f before rounding up", a, b, fare, exact)
@@ -74,7 +76,8 @@ func TestFareIsSymmetricAndBounded(t *testing.T) {
 	})
 }
 
-// chord is the straight distance between two places through a sphere of radius 1. It grows with the great circle.
+// chord is the straight distance between two places through a sphere of radius
+// 1. It grows with the great circle.
 func chord(a, b Point) float64 {
 	ax, ay, az := vector(a)
 	bx, by, bz := vector(b)

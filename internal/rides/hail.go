@@ -19,11 +19,12 @@ const (
 	pointCharge = "charge_created"
 )
 
-// processingPause is how long a payment that Stripe is still working on is left alone. Card payments settle within
-// seconds where they don't settle at once.
+// processingPause is how long a payment that Stripe is still working on is left
+// alone. Card payments settle within seconds where they don't settle at once.
 const processingPause = 5 * time.Second
 
-// hail is what POST /v1/rides does: each line is named for the recovery point that it reaches.
+// hail is what POST /v1/rides does: each line is named for the recovery point
+// that it reaches.
 func hail(pay *payments.Stripe) phases.Flow {
 	return phases.NewFlow(hailFlow, hailVersion,
 		phases.Atomic(pointRide, createRide),
@@ -37,15 +38,17 @@ func hail(pay *payments.Stripe) phases.Flow {
 	)
 }
 
-// payer is what is known of an account from its authentication: who is charged, and with what.
+// payer is what is known of an account from its authentication: who is charged,
+// and with what.
 type payer struct {
 	customer      string
 	paymentMethod string
 	live          bool
 }
 
-// createRide inserts the ride and its audit record. The ride is as old as its key: both times are one time, so an
-// answer can be built from the key alone. A ride that exists already means that the key lived before.
+// createRide inserts the ride and its audit record. The ride is as old as its
+// key: both times are one time, so an answer can be built from the key alone. A
+// ride that exists already means that the key lived before.
 func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	who, err := payerOf(tx, key)
 	if err != nil {
@@ -75,8 +78,8 @@ func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	return phases.Advance(), nil
 }
 
-// freezeCharge is what will be asked of Stripe. It is a pure function of the account, the client's key and the
-// canonical parameters.
+// freezeCharge is what will be asked of Stripe. It is a pure function of the
+// account, the client's key and the canonical parameters.
 func freezeCharge(tx *phases.Tx, key phases.Key) (payments.ChargeForm, phases.Outcome, error) {
 	who, err := payerOf(tx, key)
 	if err != nil {
@@ -157,8 +160,9 @@ func stageReceipt(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	}, body), nil
 }
 
-// decline ends a ride for which no money was taken. The intent, where there is one, could still be confirmed by
-// somebody with access to Stripe: its id is kept.
+// decline ends a ride for which no money was taken. The intent, where there is
+// one, could still be confirmed by somebody with access to Stripe: its id is
+// kept.
 func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string) {
 	tx.Queue(`
 		UPDATE rides
@@ -167,9 +171,10 @@ func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string) {
 		key.Account, ride.ID, intent)
 }
 
-// notCharged is the phase that carries out a person's decision that a parked key was not charged. A key that had no
-// ride yet gets one: the ride is what refuses a second life of the key when its tombstone has gone, and what finds out
-// that this is one.
+// notCharged is the phase that carries out a person's decision that a parked
+// key was not charged. A key that had no ride yet gets one: the ride is what
+// refuses a second life of the key when its tombstone has gone, and what finds
+// out that this is one.
 func notCharged(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	if key.RecoveryPoint == phases.Started {
 		if _, err := createRide(tx, key); err != nil {
@@ -188,13 +193,15 @@ func declined(charge payments.Charge) web.Problem {
 	return problem
 }
 
-// refuse finishes a key with a problem, which keeps for ever the id of the request that got it first.
+// refuse finishes a key with a problem, which keeps for ever the id of the
+// request that got it first.
 func refuse(key phases.Key, problem web.Problem) phases.Outcome {
 	problem.RequestID = key.RequestID
 	return phases.Finish(problem.Status, map[string]string{"Content-Type": web.ProblemType}, problem.Encode())
 }
 
-// payerOf is the key's account: known from the request, or read by an attempt that has none.
+// payerOf is the key's account: known from the request, or read by an attempt
+// that has none.
 func payerOf(tx *phases.Tx, key phases.Key) (payer, error) {
 	if who, ok := phases.Known[payer](tx); ok {
 		return who, nil
@@ -212,7 +219,8 @@ func payerOf(tx *phases.Tx, key phases.Key) (payer, error) {
 	return who, nil
 }
 
-// rideOf is the key's ride: known from a phase of this attempt, or read by an attempt that goes on for another.
+// rideOf is the key's ride: known from a phase of this attempt, or read by an
+// attempt that goes on for another.
 func rideOf(tx *phases.Tx, key phases.Key) (Ride, error) {
 	if ride, ok := phases.Known[Ride](tx); ok {
 		ride.CreatedAt = key.CreatedAt.UTC()

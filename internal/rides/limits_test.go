@@ -61,7 +61,8 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-// TestSlowStripe: 300 rides wait for Stripe, and hold neither a transaction nor more than a few connections.
+// TestSlowStripe: 300 rides wait for Stripe, and hold neither a transaction nor
+// more than a few connections.
 func TestSlowStripe(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
@@ -94,7 +95,8 @@ func TestSlowStripe(t *testing.T) {
 	}
 }
 
-// TestAPanicInAPhase: the client gets 500, nothing of it is stored, and the same key goes on.
+// TestAPanicInAPhase: the client gets 500, nothing of it is stored, and the
+// same key goes on.
 func TestAPanicInAPhase(t *testing.T) {
 	t.Parallel()
 	for _, at := range []int{0, 1, 2} {
@@ -301,7 +303,8 @@ func TestChargesOff(t *testing.T) {
 	}
 }
 
-// TestEveryCut cuts the connection to Postgres and the one to Stripe at each message of a ride in turn.
+// TestEveryCut cuts the connection to Postgres and the one to Stripe at each
+// message of a ride in turn.
 func TestEveryCut(t *testing.T) {
 	t.Parallel()
 	for mode, settings := range map[string][]setting{"fused": nil, "stepwise": {stepwise}} {

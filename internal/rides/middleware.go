@@ -19,12 +19,13 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-// writeTimeout bounds the writing of one answer. It runs from the moment when the answer is there, not from the
-// request's arrival, so that a payment that takes long can still be answered.
+// writeTimeout bounds the writing of one answer. It runs from the moment when
+// the answer is there, not from the request's arrival, so that a payment that
+// takes long can still be answered.
 const writeTimeout = 10 * time.Second
 
-// lingering is how long what is left of an unwanted body is read, so that the client sees the answer before it sees
-// that nobody listens any more.
+// lingering is how long what is left of an unwanted body is read, so that the
+// client sees the answer before it sees that nobody listens any more.
 const lingering = time.Second
 
 // handler is a handler that returns its refusal instead of writing it.
@@ -58,7 +59,8 @@ func visitOf(ctx context.Context) *visit {
 // observe gives each request its id and its line in the log, and counts it.
 func (s *Service) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The id is ours: one that a client could choose would name other people's requests in our log.
+		// The id is ours: one that a client could choose would name other
+		// people's requests in our log.
 		x := &visit{
 			requestID:      "req_" + strings.ReplaceAll(uuid.Must(uuid.NewV7()).String(), "-", ""),
 			traceabilityID: web.TraceabilityID(r.Header), traceID: web.TraceID(r.Header),
@@ -110,15 +112,18 @@ func (s *Service) logVisit(r *http.Request, x *visit, took time.Duration) {
 	s.log.LogAttrs(r.Context(), level, "request", attrs...)
 }
 
-// handle writes the refusal that next returns. A panic costs the request and not the process.
+// handle writes the refusal that next returns. A panic costs the request and
+// not the process.
 func (s *Service) handle(next handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := visitOf(r.Context())
 		if r.Body != http.NoBody {
-			// Until the body is read: net/http would wait for the rest of it before it sends an answer.
+			// Until the body is read: net/http would wait for the rest of it
+			// before it sends an answer.
 			w.Header().Set("Connection", "close")
 		}
-		// A metric's label must not grow with what clients send: methods and paths are theirs to invent.
+		// A metric's label must not grow with what clients send: methods and
+		// paths are theirs to invent.
 		x.route = "unmatched"
 		if pattern := chi.RouteContext(r.Context()).RoutePattern(); pattern != "" && slices.Contains(methods(), r.Method) {
 			x.route = r.Method + " " + pattern
@@ -149,7 +154,8 @@ func guarded(next handler, w http.ResponseWriter, r *http.Request) (err error) {
 	return next(w, r)
 }
 
-// write sends an answer. What goes wrong here is the connection's trouble: the client asks again and gets a replay.
+// write sends an answer. What goes wrong here is the connection's trouble: the
+// client asks again and gets a replay.
 func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	visitOf(r.Context()).status = status
 	control := http.NewResponseController(w)
@@ -157,7 +163,8 @@ func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
-	// The deadline is this answer's. It must not cut off the next on the same connection.
+	// The deadline is this answer's. It must not cut off the next on the same
+	// connection.
 	_ = control.Flush()
 	_ = control.SetWriteDeadline(time.Time{})
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-// A counter is a town whose requests are asked for at the handler itself: when an answer is there, so are its line in
-// the log and its count.
+// A counter is a town whose requests are asked for at the handler itself: when
+// an answer is there, so are its line in the log and its count.
 type counter struct {
 	*town
 	handler  http.Handler
@@ -59,7 +59,8 @@ func (c *counter) ask(t *testing.T, asked call) (reply, map[string]any) {
 	return r, line
 }
 
-// counted is how many answers of POST /v1/rides were counted with a status and a code.
+// counted is how many answers of POST /v1/rides were counted with a status and
+// a code.
 func (c *counter) counted(t *testing.T, status string, code web.Code) int {
 	t.Helper()
 	families, err := c.registry.Gather()
@@ -81,8 +82,8 @@ func (c *counter) counted(t *testing.T, status string, code web.Code) int {
 	return 0
 }
 
-// TestStoredRefusalsAreToldApart: which 402 an answer was shows in the metrics and in the log, for the first answer
-// and for its replay.
+// TestStoredRefusalsAreToldApart: which 402 an answer was shows in the metrics
+// and in the log, for the first answer and for its replay.
 func TestStoredRefusalsAreToldApart(t *testing.T) {
 	t.Parallel()
 	c := newCounter(t)

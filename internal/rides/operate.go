@@ -9,15 +9,16 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// Desk is where a person decides about parked keys. What a person says about money is checked at Stripe before it
-// is believed.
+// Desk is where a person decides about parked keys. What a person says about
+// money is checked at Stripe before it is believed.
 type Desk struct {
 	Engine *phases.Engine
 	Stripe *payments.Stripe
 }
 
-// ResolveCharged ends a parked key as charged by the payment intent that a person names. The intent must be the one
-// that this very key asked for, must have succeeded, and must be neither refunded nor disputed.
+// ResolveCharged ends a parked key as charged by the payment intent that a
+// person names. The intent must be the one that this very key asked for, must
+// have succeeded, and must be neither refunded nor disputed.
 func (d Desk) ResolveCharged(ctx context.Context, seen phases.Record, by, intent string) (phases.Result, error) {
 	if err := d.resolvable(seen); err != nil {
 		return phases.Result{}, err
@@ -35,8 +36,9 @@ func (d Desk) ResolveCharged(ctx context.Context, seen phases.Record, by, intent
 	return d.Engine.ResolveResult(ctx, seen, by, "charged "+intent, charge)
 }
 
-// ResolveNotCharged ends a parked key as not charged. It lists what Stripe has of the key's operation first, and
-// refuses when there is anything that charged the card or may yet.
+// ResolveNotCharged ends a parked key as not charged. It lists what Stripe has
+// of the key's operation first, and refuses when there is anything that charged
+// the card or may yet.
 func (d Desk) ResolveNotCharged(ctx context.Context, seen phases.Record, by string) (phases.Result, error) {
 	if err := d.resolvable(seen); err != nil {
 		return phases.Result{}, err

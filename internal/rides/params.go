@@ -33,12 +33,15 @@ type RideParams struct {
 	CallbackURL *string `json:"callback_url"` // nil: no callback
 }
 
-// ParseRide validates the parameters of a new ride. It takes a document as [Canonical] returned it, and maxFare,
-// the most that one ride may cost in cents.
+// ParseRide validates the parameters of a new ride. It takes a document as
+// [Canonical] returned it, and maxFare, the most that one ride may cost in
+// cents.
 //
-// It returns every fault that it finds, at most one per field, sorted by pointer; the parameters are usable only
-// when there is none. Names are compared exactly: "Origin" is an unknown field and leaves "origin" missing. A
-// document that is not an object is a *[JSONError], since it has no fields to point at.
+// It returns every fault that it finds, at most one per field, sorted by
+// pointer; the parameters are usable only when there is none. Names are
+// compared exactly: "Origin" is an unknown field and leaves "origin" missing. A
+// document that is not an object is a *[JSONError], since it has no fields to
+// point at.
 func ParseRide(canonical []byte, maxFare int64) (RideParams, []web.ParamFault, error) {
 	decoder := json.NewDecoder(bytes.NewReader(canonical))
 	decoder.UseNumber() // A float64 would lose the number that overflows.
@@ -63,7 +66,8 @@ func (f *faultList) add(at jsontext.Pointer, detail string) {
 	*f = append(*f, web.ParamFault{Pointer: string(at), Detail: detail})
 }
 
-// ride prices only a ride whose two ends are known: a fare computed from half a request would be a false fault.
+// ride prices only a ride whose two ends are known: a fare computed from half a
+// request would be a false fault.
 func (f *faultList) ride(members map[string]any, maxFare int64) RideParams {
 	f.unknown("", members, "origin", "target", "callback_url")
 	origin, originOK := f.point(members, "origin")
@@ -124,8 +128,8 @@ func (f *faultList) degrees(at jsontext.Pointer, members map[string]any, name st
 	return degrees, true
 }
 
-// callbackURL returns nil where there is no callback: null and a missing member mean the same here, although they
-// are different requests.
+// callbackURL returns nil where there is no callback: null and a missing member
+// mean the same here, although they are different requests.
 func (f *faultList) callbackURL(members map[string]any) *string {
 	value := members["callback_url"]
 	if value == nil {
@@ -143,8 +147,9 @@ func (f *faultList) callbackURL(members map[string]any) *string {
 	return &text
 }
 
-// callbackFault says what is wrong with a callback's URL, or nothing. Whether its host may be called at all is
-// checked on the address that is dialled, at every attempt: a name can resolve differently by then.
+// callbackFault says what is wrong with a callback's URL, or nothing. Whether
+// its host may be called at all is checked on the address that is dialled, at
+// every attempt: a name can resolve differently by then.
 func callbackFault(text string) string {
 	if utf8.RuneCountInString(text) > maxCallbackURL {
 		return "Must have at most 2,048 characters."
@@ -168,8 +173,9 @@ func callbackFault(text string) string {
 	return ""
 }
 
-// reachable tells whether a request can be sent to the host and the port of a URL at all. url.Parse takes nearly any
-// character in a host and any number as a port; net/http would send no Host, or nothing.
+// reachable tells whether a request can be sent to the host and the port of a
+// URL at all. url.Parse takes nearly any character in a host and any number as
+// a port; net/http would send no Host, or nothing.
 func reachable(target *url.URL) bool {
 	if port := target.Port(); port != "" {
 		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {

@@ -20,8 +20,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web/webtest"
 )
 
-// FuzzSpelling takes a document to mean what encoding/json, a parser of other people's, reads in it: the canonical
-// form means the same, and another spelling of the same has the same form.
+// FuzzSpelling takes a document to mean what encoding/json, a parser of other
+// people's, reads in it: the canonical form means the same, and another
+// spelling of the same has the same form.
 func FuzzSpelling(f *testing.F) {
 	for _, seed := range []string{
 		aRide, `{"b":1.0,"a":[1e0,-0,"\u0041\ud83d\ude00"]}`, "{\"\ufb33\":1,\"\U0001f600\":2}", `[1e999,-1E+999,1e-999]`, `"<\/script>\u2028"`,
@@ -46,8 +47,8 @@ func FuzzSpelling(f *testing.F) {
 	})
 }
 
-// knownRefusal is every reason to refuse what encoding/json takes: it lets the last of two members win, and mends
-// broken text.
+// knownRefusal is every reason to refuse what encoding/json takes: it lets the
+// last of two members win, and mends broken text.
 func knownRefusal(t *testing.T, doc []byte, err error) {
 	t.Helper()
 	if !stdjson.Valid(doc) {
@@ -61,7 +62,8 @@ func knownRefusal(t *testing.T, doc []byte, err error) {
 	t.Fatalf("%q is refused (%v), but encoding/json takes it", doc, err)
 }
 
-// meaning decodes a document, with each number as its float64, or as its text where it has none.
+// meaning decodes a document, with each number as its float64, or as its text
+// where it has none.
 func meaning(t *testing.T, doc []byte) any {
 	t.Helper()
 	decoder := stdjson.NewDecoder(bytes.NewReader(doc))
@@ -126,7 +128,8 @@ func respelled(value any) string {
 	}
 }
 
-// strictRide is a ride's parameters as a parser with other rules than ours reads them.
+// strictRide is a ride's parameters as a parser with other rules than ours
+// reads them.
 type strictRide struct {
 	Origin      *strictPoint `json:"origin"`
 	Target      *strictPoint `json:"target"`
@@ -138,7 +141,8 @@ type strictPoint struct {
 	Lon *float64 `json:"lon"`
 }
 
-// FuzzParseRide accepts exactly what a strict parser with the contract's bounds does, and reads the same in it.
+// FuzzParseRide accepts exactly what a strict parser with the contract's bounds
+// does, and reads the same in it.
 func FuzzParseRide(f *testing.F) {
 	for _, seed := range []string{
 		aRide, oakland + `,"callback_url":null}`, oakland + `,"callback_url":"https://example.com/hook?a=b"}`, oakland + `,"Origin":1}`,

@@ -24,7 +24,8 @@ const (
 	maxLimit     = 100
 )
 
-// getRide answers GET /v1/rides/{id}. Another account's ride is as absent as one that never was.
+// getRide answers GET /v1/rides/{id}. Another account's ride is as absent as
+// one that never was.
 func (s *Service) getRide(w http.ResponseWriter, r *http.Request) error {
 	id := chi.URLParam(r, "id")
 	if !isText(id) {
@@ -88,7 +89,8 @@ func (s *Service) listRides(w http.ResponseWriter, r *http.Request) error {
 	return ok(w, r, rideList{Object: "list", Data: found[:min(len(found), query.limit)], HasMore: more})
 }
 
-// rides reads one ride more than the page has, which tells whether there are more.
+// rides reads one ride more than the page has, which tells whether there are
+// more.
 func (s *Service) rides(ctx context.Context, query rideQuery) ([]Ride, error) {
 	var found []Ride
 	err := s.read(ctx, func(ctx context.Context) error {
@@ -113,7 +115,8 @@ func (s *Service) rides(ctx context.Context, query rideQuery) ([]Ride, error) {
 	return found, nil
 }
 
-// findCursor finds the place of query.after in the list; false when the account has no such ride.
+// findCursor finds the place of query.after in the list; false when the account
+// has no such ride.
 func (s *Service) findCursor(ctx context.Context, query *rideQuery) (bool, error) {
 	err := s.read(ctx, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `
@@ -131,8 +134,8 @@ func (s *Service) findCursor(ctx context.Context, query *rideQuery) (bool, error
 	return true, nil
 }
 
-// parseRideQuery reads the query of GET /v1/rides. An unknown parameter is a fault: a misspelt filter that is
-// silently ignored returns the wrong rides.
+// parseRideQuery reads the query of GET /v1/rides. An unknown parameter is a
+// fault: a misspelt filter that is silently ignored returns the wrong rides.
 func parseRideQuery(raw string) (rideQuery, []web.ParamFault) {
 	query := rideQuery{limit: defaultLimit}
 	malformed := []web.ParamFault{{Pointer: "", Detail: "The query string is malformed."}}
@@ -153,7 +156,8 @@ func parseRideQuery(raw string) (rideQuery, []web.ParamFault) {
 	return query, faults
 }
 
-// set takes one parameter and returns what is wrong with it, as a sentence, or "".
+// set takes one parameter and returns what is wrong with it, as a sentence, or
+// "".
 func (q *rideQuery) set(name string, given []string) string {
 	value := given[0]
 	switch {
@@ -177,7 +181,8 @@ func (q *rideQuery) set(name string, given []string) string {
 	return ""
 }
 
-// isText tells whether a value can be an id or a key at all; Postgres takes no NUL and no broken UTF-8.
+// isText tells whether a value can be an id or a key at all; Postgres takes no
+// NUL and no broken UTF-8.
 func isText(value string) bool { return web.IsPrintable(value, web.MaxKeyLength) }
 
 func ok(w http.ResponseWriter, r *http.Request, value any) error {

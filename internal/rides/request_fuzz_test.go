@@ -25,8 +25,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-// A shopfront is the whole API in front of a database that cannot be reached. A request gets as far as the first
-// question to the database, where it is answered 503; so what comes back tells how it was read, at the speed of a
+// A shopfront is the whole API in front of a database that cannot be reached. A
+// request gets as far as the first question to the database, where it is
+// answered 503; so what comes back tells how it was read, at the speed of a
 // fuzzer.
 type shopfront struct {
 	handler http.Handler
@@ -67,7 +68,8 @@ func newShopfront(f *testing.F) *shopfront {
 // serve answers one request, and checks what every answer must have.
 func (s *shopfront) serve(t *testing.T, request *http.Request) (int, web.Problem, http.Header) {
 	t.Helper()
-	// Authentication is forgotten after a while, and there is no database to ask again.
+	// Authentication is forgotten after a while, and there is no database to
+	// ask again.
 	s.service.principals.Add(s.key.Hash(), principal{account: s.key.AccountID()})
 	// Nor is there anybody to wait for it to come back.
 	gone, cancel := context.WithCancel(t.Context())
@@ -89,7 +91,8 @@ func (s *shopfront) serve(t *testing.T, request *http.Request) (int, web.Problem
 	return recorder.Code, problem, recorder.Header()
 }
 
-// FuzzCreateRide predicts each refusal of POST /v1/rides in the order that the contract fixes.
+// FuzzCreateRide predicts each refusal of POST /v1/rides in the order that the
+// contract fixes.
 func FuzzCreateRide(f *testing.F) {
 	shop := newShopfront(f)
 	for _, body := range []string{
@@ -173,7 +176,8 @@ func FuzzHTTP(f *testing.F) {
 	})
 }
 
-// FuzzRideQuery checks what a list is asked for, on its own and through the handler.
+// FuzzRideQuery checks what a list is asked for, on its own and through the
+// handler.
 func FuzzRideQuery(f *testing.F) {
 	shop := newShopfront(f)
 	for _, seed := range []string{
@@ -210,7 +214,8 @@ func FuzzRideQuery(f *testing.F) {
 	})
 }
 
-// checkQuery compares what was read with what was given: nothing is ignored, and nothing is made up.
+// checkQuery compares what was read with what was given: nothing is ignored,
+// and nothing is made up.
 func checkQuery(t *testing.T, got rideQuery, given url.Values) {
 	t.Helper()
 	if got.limit < 1 || got.limit > 100 || !given.Has("limit") && got.limit != 20 {

@@ -10,8 +10,8 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// checkReplay checks that a key's answer is replayed, with the id of the request that got it first in its body and
-// one of its own in its header.
+// checkReplay checks that a key's answer is replayed, with the id of the
+// request that got it first in its body and one of its own in its header.
 func (w *town) checkReplay(t *testing.T, key, first string) {
 	t.Helper()
 	r := w.hailAs(t, w.declined, key).must(t, 402, web.CodeCardDeclined)
@@ -21,8 +21,9 @@ func (w *town) checkReplay(t *testing.T, key, first string) {
 	}
 }
 
-// TestAFirstProblemNamesItsOwnRequest: only a replay has another request's id in its body. So a 402 that a retry
-// brings about has that retry's, and one for which nobody waited has that of the request that made the key.
+// TestAFirstProblemNamesItsOwnRequest: only a replay has another request's id
+// in its body. So a 402 that a retry brings about has that retry's, and one for
+// which nobody waited has that of the request that made the key.
 func TestAFirstProblemNamesItsOwnRequest(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string][]setting{"fused": nil, "stepwise": {stepwise}} {
@@ -65,8 +66,9 @@ func TestAFirstProblemNamesItsOwnRequest(t *testing.T) {
 	}
 }
 
-// TestARetrysProblemSurvivesEveryCut: whichever message of a retry is lost, or its answer, each 402 has the id of its own
-// request, unless it is a replay; and there is one 402 only.
+// TestARetrysProblemSurvivesEveryCut: whichever message of a retry is lost, or
+// its answer, each 402 has the id of its own request, unless it is a replay;
+// and there is one 402 only.
 func TestARetrysProblemSurvivesEveryCut(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter} {
@@ -103,7 +105,8 @@ func TestARetrysProblemSurvivesEveryCut(t *testing.T) {
 	}
 }
 
-// checkID checks that a problem names another request only where it is a replay.
+// checkID checks that a problem names another request only where it is a
+// replay.
 func checkID(t *testing.T, r reply) {
 	t.Helper()
 	replayed := r.header.Get("Idempotent-Replayed") != ""

@@ -13,7 +13,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-// Ride is a ride as clients see it. The order of the fields is the order in a body.
+// Ride is a ride as clients see it. The order of the fields is the order in a
+// body.
 type Ride struct {
 	ID             string     `json:"id"` // ride_…
 	Object         string     `json:"object"`
@@ -43,7 +44,8 @@ type ChargeRef struct {
 // RideStatus is how a ride stands.
 type RideStatus string
 
-// The statuses of a ride. RideUnderReview is never stored: it is what a ride shows whose key is parked.
+// The statuses of a ride. RideUnderReview is never stored: it is what a ride
+// shows whose key is parked.
 const (
 	RidePending     RideStatus = "pending"
 	RideCharged     RideStatus = "charged"
@@ -52,11 +54,13 @@ const (
 	RideCanceled    RideStatus = "canceled"
 )
 
-// newRide is the ride that a key asks for, before anything was done. It is a pure function of the key, so that a
-// row that was lost in a fail-over is made again as it was.
+// newRide is the ride that a key asks for, before anything was done. It is a
+// pure function of the key, so that a row that was lost in a fail-over is made
+// again as it was.
 func newRide(key phases.Key, live bool) (Ride, error) {
-	// The parameters were validated when the key was new. They are decoded and never judged again: a stricter rule
-	// of a later version must not strand a ride that was accepted.
+	// The parameters were validated when the key was new. They are decoded and
+	// never judged again: a stricter rule of a later version must not strand a
+	// ride that was accepted.
 	var params RideParams
 	if err := json.Unmarshal([]byte(key.Params), &params); err != nil {
 		return Ride{}, fmt.Errorf("decoding stored parameters: %w", err)
@@ -75,28 +79,33 @@ func newRide(key phases.Key, live bool) (Ride, error) {
 	}, nil
 }
 
-// rideID derives the ride's id from the key of its charge. An id from a sequence, or a random one, would be another
-// one after a row was lost and made again, and Stripe would refuse the other metadata under the same key.
+// rideID derives the ride's id from the key of its charge. An id from a
+// sequence, or a random one, would be another one after a row was lost and made
+// again, and Stripe would refuse the other metadata under the same key.
 func rideID(account, key string) string {
 	return derivedID("ride_", phases.ForeignKey(hailFlow, pointCharge, account, key))
 }
 
-// derivedID returns an id that is a pure function of parts: prefix and 26 characters.
+// derivedID returns an id that is a pure function of parts: prefix and 26
+// characters.
 func derivedID(prefix string, parts ...string) string {
 	digest := phases.Digest(append([]string{prefix}, parts...)...)
 	encoded := base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(digest[:16])
 	return prefix + strings.ToLower(encoded)
 }
 
-// Encode returns the ride as the body of an answer: one line, the same bytes for the same ride.
+// Encode returns the ride as the body of an answer: one line, the same bytes
+// for the same ride.
 func (r Ride) Encode() ([]byte, error) { return web.EncodeJSON(r) }
 
-// rideColumns are those that scanRide reads, of rides r and its key k. A ride whose key is parked is under review.
+// rideColumns are those that scanRide reads, of rides r and its key k. A ride
+// whose key is parked is under review.
 const rideColumns = `r.id, r.created_at, CASE WHEN k.parked_reason IS NOT NULL THEN 'under_review' ELSE r.status END,
 	r.origin_lat, r.origin_lon, r.target_lat, r.target_lon, r.fare_amount, r.fare_currency,
 	r.charge_id, r.payment_intent_id, r.key, r.callback_url`
 
-// rideTables are the tables of rideColumns. A ride whose key's tombstone is gone has no key any more.
+// rideTables are the tables of rideColumns. A ride whose key's tombstone is
+// gone has no key any more.
 const rideTables = `rides r LEFT JOIN idempotency_keys k ON k.account_id = r.account_id AND k.key = r.key`
 
 // scanner is a row of pgx or of a phase.

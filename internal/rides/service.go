@@ -1,7 +1,8 @@
-// Package rides is the service: what a ride is, what hailing one does, and how clients ask for it over HTTP.
+// Package rides is the service: what a ride is, what hailing one does, and how
+// clients ask for it over HTTP.
 //
-// The flow of a request is one list (hail); how it is carried out exactly once is internal/phases' affair. Stripe is
-// asked in one file (stripe.go).
+// The flow of a request is one list (hail); how it is carried out exactly once
+// is internal/phases' affair. Stripe is asked in one file (stripe.go).
 package rides
 
 import (
@@ -74,7 +75,8 @@ func NewService(config Config) *Service {
 	}
 }
 
-// Drain makes the service refuse every request that would claim a key, and Draining true.
+// Drain makes the service refuse every request that would claim a key, and
+// Draining true.
 func (s *Service) Drain() {
 	s.draining.Store(true)
 	s.engine.Drain()
@@ -97,7 +99,8 @@ func (s *Service) Handler() http.Handler {
 		w.Header().Set("Allow", taken)
 		return web.NewProblemError(web.CodeMethodNotAllowed, nil)
 	}))
-	// Whoever serves GET serves HEAD (RFC 9110, section 9.1); net/http leaves the body out.
+	// Whoever serves GET serves HEAD (RFC 9110, section 9.1); net/http leaves
+	// the body out.
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		router.Method(method, "/v1/rides", s.handle(s.authenticated(s.listRides)))
 		router.Method(method, "/v1/rides/{id}", s.handle(s.authenticated(s.getRide)))
@@ -106,7 +109,8 @@ func (s *Service) Handler() http.Handler {
 	return s.observe(router)
 }
 
-// problemFor translates an error into what the client may see: the one place where meaning becomes a status.
+// problemFor translates an error into what the client may see: the one place
+// where meaning becomes a status.
 func problemFor(err error) *web.ProblemError {
 	var foreign *phases.ForeignError
 	switch {
@@ -131,7 +135,8 @@ func problemFor(err error) *web.ProblemError {
 	}
 }
 
-// isUnavailable tells whether err would not happen again at another time or in another process.
+// isUnavailable tells whether err would not happen again at another time or in
+// another process.
 func isUnavailable(err error) bool {
 	for _, passing := range []error{
 		phases.ErrUnavailable, phases.ErrUnknownVersion, phases.ErrPaused, phases.ErrDraining, phases.ErrBusy,
@@ -150,7 +155,8 @@ func later(refused *web.ProblemError) *web.ProblemError {
 	return refused
 }
 
-// seconds rounds a wait up to whole seconds for Retry-After, within what is kind to ask of a client.
+// seconds rounds a wait up to whole seconds for Retry-After, within what is
+// kind to ask of a client.
 func seconds(wait time.Duration) int {
 	const longest = time.Minute
 	return int((min(max(wait, time.Second), longest) + time.Second - 1) / time.Second)

@@ -38,7 +38,8 @@ const (
 	mostBytes = 64 << 10
 )
 
-// town is a whole service: a database of its own with tripwires, a fake Stripe, and the API over HTTP.
+// town is a whole service: a database of its own with tripwires, a fake Stripe,
+// and the API over HTTP.
 type town struct {
 	url    string        // of the database
 	pool   *pgxpool.Pool // the test's own, never cut
@@ -269,7 +270,8 @@ func (w *town) key(t *testing.T, who accounts.Credentials, key string) phases.Re
 	return found[0]
 }
 
-// checkCharged checks everything that must hold of a ride that was charged, in the database and at Stripe.
+// checkCharged checks everything that must hold of a ride that was charged, in
+// the database and at Stripe.
 func (w *town) checkCharged(t *testing.T, who accounts.Credentials, key string) {
 	t.Helper()
 	ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(who.AccountID, key), as: who}).must(t, 200, "").ride
@@ -302,7 +304,8 @@ func (w *town) checkCharged(t *testing.T, who accounts.Credentials, key string) 
 	w.checkSends(t)
 }
 
-// checkSends checks that what was sent under one key was one form, byte for byte, and in one operation.
+// checkSends checks that what was sent under one key was one form, byte for
+// byte, and in one operation.
 func (w *town) checkSends(t *testing.T) {
 	t.Helper()
 	bodies := map[string]string{}
@@ -332,8 +335,8 @@ func waitFor(t *testing.T, done func() bool) {
 	}
 }
 
-// held scripts Stripe to hold the next charge before it executes it, and returns how to wait for that and how to go
-// on.
+// held scripts Stripe to hold the next charge before it executes it, and
+// returns how to wait for that and how to go on.
 func (w *town) held(t *testing.T) (reached func(), leave func()) {
 	t.Helper()
 	gate := make(chan struct{})

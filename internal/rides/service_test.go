@@ -221,8 +221,8 @@ func TestStoredRefusals(t *testing.T) {
 	})
 }
 
-// TestUnclearAnswersAreNotStored: whatever Stripe does that isn't an answer, the client may come back with the same
-// key and is charged once.
+// TestUnclearAnswersAreNotStored: whatever Stripe does that isn't an answer,
+// the client may come back with the same key and is charged once.
 func TestUnclearAnswersAreNotStored(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []fakestripe.Kind{
@@ -465,8 +465,8 @@ func TestTheClientGoesAway(t *testing.T) {
 	w.checkCharged(t, w.visa, "k")
 }
 
-// TestAZombieAnswersFromTheRow: a worker that slept through its lease in mid-call changes nothing and answers with
-// what the completer stored.
+// TestAZombieAnswersFromTheRow: a worker that slept through its lease in
+// mid-call changes nothing and answers with what the completer stored.
 func TestAZombieAnswersFromTheRow(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
@@ -574,7 +574,8 @@ func TestListing(t *testing.T) {
 	}
 }
 
-// TestHead: HEAD says what GET would, without the body (RFC 9110, section 9.3.2).
+// TestHead: HEAD says what GET would, without the body (RFC 9110, section
+// 9.3.2).
 func TestHead(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)

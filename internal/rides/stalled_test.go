@@ -17,8 +17,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-// TestAWithheldBodyHoldsNobody: a client that promises a body and doesn't send it gets its answer, and loses its
-// connection; net/http alone would wait for the rest of the body for ever.
+// TestAWithheldBodyHoldsNobody: a client that promises a body and doesn't send
+// it gets its answer, and loses its connection; net/http alone would wait for
+// the rest of the body for ever.
 func TestAWithheldBodyHoldsNobody(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
@@ -70,7 +71,8 @@ func TestAWithheldBodyHoldsNobody(t *testing.T) {
 	}
 }
 
-// TestMetricsDoNotGrowWithWhatClientsSend: methods and paths are the clients' to invent.
+// TestMetricsDoNotGrowWithWhatClientsSend: methods and paths are the clients'
+// to invent.
 func TestMetricsDoNotGrowWithWhatClientsSend(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)

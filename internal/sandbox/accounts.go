@@ -14,8 +14,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres"
 )
 
-// account is a client of the sandbox, with its secrets: the database keeps an API
-// key as a hash only.
+// account is a client of the sandbox, with its secrets: the database keeps an
+// API key as a hash only.
 type account struct {
 	Name           string `json:"name"`
 	Email          string `json:"email"`
@@ -35,8 +35,8 @@ var seeds = []struct{ name, card string }{
 	{"second", "pm_card_visa"},
 }
 
-// prepare brings the schema up to date and returns the accounts, in the order of
-// seeds. Those of the start before are still there.
+// prepare brings the schema up to date and returns the accounts, in the order
+// of seeds. Those of the start before are still there.
 func (s *sandbox) prepare(ctx context.Context, databaseURL string) ([]account, error) {
 	s.said.sayf("bringing the schema up to date")
 	if err := postgres.Migrate(ctx, databaseURL, nil); err != nil {
@@ -50,8 +50,8 @@ func (s *sandbox) prepare(ctx context.Context, databaseURL string) ([]account, e
 	return seed(ctx, accounts.Accounts{Pool: pool}, filepath.Join(s.flags.Data, "accounts.json"))
 }
 
-// seed makes the accounts that the database lacks. The file remembers the secrets
-// of all that were ever made, also in other databases.
+// seed makes the accounts that the database lacks. The file remembers the
+// secrets of all that were ever made, also in other databases.
 func seed(ctx context.Context, store accounts.Accounts, path string) ([]account, error) {
 	known, err := readAccounts(path)
 	if err != nil {

@@ -18,8 +18,8 @@ const (
 	// readyTimeout bounds the start of a child.
 	readyTimeout = 30 * time.Second
 
-	// longLife is how long a child must have lived for its end to be no part of a
-	// loop of crashes.
+	// longLife is how long a child must have lived for its end to be no part of
+	// a loop of crashes.
 	longLife = 10 * time.Second
 )
 
@@ -69,8 +69,8 @@ func launch(ctx context.Context, p program, t *tether, said *transcript, started
 	return c
 }
 
-// stop asks the program to end and returns when it has ended. After its grace, or
-// when force ends, it is killed.
+// stop asks the program to end and returns when it has ended. After its grace,
+// or when force ends, it is killed.
 func (c *child) stop(force context.Context) {
 	c.said.sayf("stopping %s", c.name)
 	force, cancel := context.WithTimeout(force, c.grace)
@@ -97,8 +97,8 @@ func (c *child) watch(asked, life context.Context) {
 		if asked.Err() != nil {
 			return
 		}
-		// Whoever kills a child wants to see it come back. One that ends by itself
-		// would do so again.
+		// Whoever kills a child wants to see it come back. One that ends by
+		// itself would do so again.
 		if wasKilled(err) || time.Since(begun) > longLife {
 			failures = 0
 		}
@@ -111,8 +111,8 @@ func (c *child) watch(asked, life context.Context) {
 	}
 }
 
-// tell lets a start that waits know that there is nothing to wait for. What kills
-// a child will not kill the next one.
+// tell lets a start that waits know that there is nothing to wait for. What
+// kills a child will not kill the next one.
 func (c *child) tell(err error) {
 	if wasKilled(err) {
 		return
@@ -134,7 +134,8 @@ func (c *child) runOnce(asked, life context.Context) error {
 	cmd := exec.CommandContext(life, self, append([]string{childArgument, c.name}, c.args...)...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = c.env, voice, voice
 	cmd.ExtraFiles = []*os.File{c.tether.child} // the first one is tetherFD
-	// A group of its own, so that a terminal's Ctrl-C reaches the sandbox alone.
+	// A group of its own, so that a terminal's Ctrl-C reaches the sandbox
+	// alone.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	children.DieWithParent(cmd.SysProcAttr, syscall.SIGKILL)
 	if err := cmd.Start(); err != nil {
@@ -172,8 +173,8 @@ func (c *child) awaitReady(ctx context.Context) error {
 	return nil
 }
 
-// backoff is the pause before a program is started again, after so many failures
-// in a row: it doubles from 50 ms to 10 s.
+// backoff is the pause before a program is started again, after so many
+// failures in a row: it doubles from 50 ms to 10 s.
 func backoff(failures int) time.Duration {
 	return min(50*time.Millisecond<<min(failures, 10), 10*time.Second)
 }

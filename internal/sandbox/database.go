@@ -11,7 +11,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
-// stopTimeout bounds a clean end of Postgres, with the checkpoint that it writes.
+// stopTimeout bounds a clean end of Postgres, with the checkpoint that it
+// writes.
 const stopTimeout = 10 * time.Second
 
 // openDatabase returns the URL of the database and what ends it: the one that

@@ -17,8 +17,8 @@ type doors struct {
 }
 
 // A door is an address that a child serves. It is held from the sandbox's start
-// to the child's, so that whether it is free shows before anything slow happens,
-// and stays true.
+// to the child's, so that whether it is free shows before anything slow
+// happens, and stays true.
 type door struct {
 	address string
 	held    net.Listener
@@ -45,8 +45,8 @@ func (s *sandbox) openDoors(ctx context.Context) (doors, error) {
 }
 
 // openDoor takes an address. One that is taken is asked for once more, for a
-// second: the children of a sandbox that was killed a moment ago may be about to
-// end.
+// second: the children of a sandbox that was killed a moment ago may be about
+// to end.
 func openDoor(ctx context.Context, flag, address string) (*door, error) {
 	for deadline := time.Now().Add(time.Second); ; {
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)

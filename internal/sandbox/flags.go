@@ -46,8 +46,9 @@ func (f *flags) Validate() error {
 }
 
 // Run is the sandbox: it returns the exit code when everything has ended. args
-// are the arguments without the program's name. The sandbox runs the program that
-// it is part of once more for each of its children; then Run is that child.
+// are the arguments without the program's name. The sandbox runs the program
+// that it is part of once more for each of its children; then Run is that
+// child.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 1 && args[0] == childArgument {
 		return beChild(ctx, args[1], args[2:])
@@ -76,17 +77,17 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // errForced says that not everything was given the time to end well.
 var errForced = errors.New("everything was ended at once")
 
-// untilSignal runs the sandbox until it is asked to stop. The first signal stops
-// it in order, a Ctrl-C after that at once. Only a Ctrl-C, because make and
-// timeout pass one SIGTERM on twice.
+// untilSignal runs the sandbox until it is asked to stop. The first signal
+// stops it in order, a Ctrl-C after that at once. Only a Ctrl-C, because make
+// and timeout pass one SIGTERM on twice.
 func untilSignal(ctx context.Context, s *sandbox) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) { // by nohup
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	// Ctrl-C in a pipe such as `sandbox 2>&1 | tee log` ends tee as well. What is
-	// then said goes nowhere, and must not end the sandbox before its time.
+	// Ctrl-C in a pipe such as `sandbox 2>&1 | tee log` ends tee as well. What
+	// is then said goes nowhere, and must not end the sandbox before its time.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	ctx, stop := context.WithCancel(ctx)

@@ -9,9 +9,10 @@ import (
 	"syscall"
 )
 
-// lockFolder makes the folder and keeps every other sandbox from it, until unlock
-// or this process's end. Others may look into it, because as root the database
-// lives in there under another account; what is secret in it is so by itself.
+// lockFolder makes the folder and keeps every other sandbox from it, until
+// unlock or this process's end. Others may look into it, because as root the
+// database lives in there under another account; what is secret in it is so by
+// itself.
 func lockFolder(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the folder of --data: %w", err)

@@ -55,7 +55,8 @@ func TestWhatIsKilledComesBackAtItsAddress(t *testing.T) {
 			t.Errorf("an address was %s and is %s", pair[0], pair[1])
 		}
 	}
-	// A setting from the environment counts: this ride costs more than MAX_FARE.
+	// A setting from the environment counts: this ride costs more than
+	// MAX_FARE.
 	far := ask(t, http.MethodPost, b.state.APIURL+"/v1/rides", `{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":38,"lon":-122.2712}}`,
 		http.Header{"Authorization": {"Bearer " + b.state.Accounts[0].APIKey}, "Idempotency-Key": {"far"}, "Content-Type": {"application/json"}})
 	if far.status != http.StatusUnprocessableEntity {
@@ -119,8 +120,8 @@ func TestAChildEndsWithItsTether(t *testing.T) {
 	}
 }
 
-// A program that ends by itself is started again and again, ever more slowly, and
-// its end stops the loop at once.
+// A program that ends by itself is started again and again, ever more slowly,
+// and its end stops the loop at once.
 func TestALoopOfCrashesBacksOffAndGoesOn(t *testing.T) {
 	t.Parallel()
 	tether, err := newTether()

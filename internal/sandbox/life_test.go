@@ -53,9 +53,9 @@ func TestASandboxFromItsFirstStartToTheNext(t *testing.T) {
 	}
 }
 
-// checkInterrupt presses Ctrl-C as a terminal does: the whole group hears of it.
-// The API gives its rides back before what finishes them goes, and what both need
-// goes last.
+// checkInterrupt presses Ctrl-C as a terminal does: the whole group hears of
+// it. The API gives its rides back before what finishes them goes, and what
+// both need goes last.
 func checkInterrupt(t *testing.T, b *box) {
 	t.Helper()
 	if err := syscall.Kill(-b.cmd.Process.Pid, syscall.SIGINT); err != nil {

@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// A child that is stopped doesn't see the tether's end. Mostly the kernel wakes it
-// all the same, by SIGHUP and SIGCONT, because its process group has nobody left
-// in the session to control it; not so where somebody adopts it, as this test
-// does and container runtimes do.
+// A child that is stopped doesn't see the tether's end. Mostly the kernel wakes
+// it all the same, by SIGHUP and SIGCONT, because its process group has nobody
+// left in the session to control it; not so where somebody adopts it, as this
+// test does and container runtimes do.
 func TestAStoppedChildEndsWithTheSandbox(t *testing.T) {
 	t.Parallel()
 	const setChildSubreaper = 36 // prctl(2)

@@ -18,8 +18,8 @@ type step struct {
 	output  []string
 }
 
-// session reads the README's blocks whose info strings are "sh session" and "text
-// output": what is typed in the second terminal, in order, in one shell.
+// session reads the README's blocks whose info strings are "sh session" and
+// "text output": what is typed in the second terminal, in order, in one shell.
 func session(t *testing.T) []step {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
@@ -38,7 +38,8 @@ func session(t *testing.T) []step {
 	return steps
 }
 
-// pattern matches a line of the README: "…" stands for anything, a blank for some.
+// pattern matches a line of the README: "…" stands for anything, a blank for
+// some.
 func pattern(line string) *regexp.Regexp {
 	quoted := regexp.QuoteMeta(line)
 	quoted = strings.ReplaceAll(quoted, "…", ".*")
@@ -91,8 +92,8 @@ func checkOutput(t *testing.T, s step, printed string) {
 	}
 }
 
-// addProgram puts one of the programs into dir/bin, where `make build` would put
-// it.
+// addProgram puts one of the programs into dir/bin, where `make build` would
+// put it.
 func addProgram(t *testing.T, dir, name string) {
 	t.Helper()
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {

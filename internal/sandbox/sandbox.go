@@ -90,7 +90,8 @@ func (s *sandbox) programs(d doors, databaseURL string) []program {
 		// Of two values the last counts: these win over the environment's.
 		"DATABASE_URL="+databaseURL, "STRIPE_API_KEY="+stripeKey, "STRIPE_URL="+d.stripe.url(),
 		"SHUTDOWN_TIMEOUT="+s.flags.ShutdownTimeout.String())
-	// Longer than the program's own bound, so that only one that is stuck is killed.
+	// Longer than the program's own bound, so that only one that is stuck is
+	// killed.
 	grace := s.flags.ShutdownTimeout + 2*time.Second
 	return []program{
 		{
@@ -124,9 +125,9 @@ func (s *sandbox) announce(d doors, databaseURL string, accounts []account) erro
 	})
 }
 
-// forgetPostgres takes Postgres's variables (PGSERVICE, PGOPTIONS and their like)
-// out of the environment: they would have our own server be asked for what
-// another one has.
+// forgetPostgres takes Postgres's variables (PGSERVICE, PGOPTIONS and their
+// like) out of the environment: they would have our own server be asked for
+// what another one has.
 func forgetPostgres() error {
 	for _, pair := range os.Environ() {
 		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "PG") {

@@ -21,12 +21,12 @@ import (
 	"github.com/rocketrides/rocketrides/internal/commands"
 )
 
-// asMain names the environment variable that makes this test binary the sandbox,
-// which its children inherit, or another program.
+// asMain names the environment variable that makes this test binary the
+// sandbox, which its children inherit, or another program.
 const asMain = "SANDBOX_AS_MAIN"
 
-// quickExit takes away the second that a process with the race detector waits at
-// its end.
+// quickExit takes away the second that a process with the race detector waits
+// at its end.
 const quickExit = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
@@ -86,7 +86,8 @@ func folder(t *testing.T) string {
 // anywhere has the kernel choose the ports.
 var anywhere = []string{"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--stripe", "127.0.0.1:0"}
 
-// spawn starts a sandbox on data and doesn't wait for it. It ends with the test.
+// spawn starts a sandbox on data and doesn't wait for it. It ends with the
+// test.
 func spawn(t *testing.T, data string, args []string, env ...string) *box {
 	t.Helper()
 	b := &box{data: data, ended: make(chan struct{})}

@@ -14,15 +14,15 @@ const (
 	// childArgument, before a program's name, makes this binary that program.
 	childArgument = "child"
 
-	// tetherFD is where a child finds its end of the tether: the first file after
-	// stdin, stdout and stderr.
+	// tetherFD is where a child finds its end of the tether: the first file
+	// after stdin, stdout and stderr.
 	tetherFD = 3
 )
 
 // A tether is a pipe whose one end only the sandbox holds. Nothing is ever
 // written to it: it ends when the sandbox ends, however that happens, and its
-// children end with it. On Linux the kernel kills them besides (see child.watch),
-// which also reaches a child that is stopped.
+// children end with it. On Linux the kernel kills them besides (see
+// child.watch), which also reaches a child that is stopped.
 type tether struct {
 	child, sandbox *os.File
 }
@@ -35,8 +35,8 @@ func newTether() (*tether, error) {
 	return &tether{child: child, sandbox: sandbox}, nil
 }
 
-// cut ends the children that still run. It is also what keeps the file reachable:
-// one that is not is closed by its finalizer.
+// cut ends the children that still run. It is also what keeps the file
+// reachable: one that is not is closed by its finalizer.
 func (t *tether) cut() {
 	_ = t.sandbox.Close()
 	_ = t.child.Close()

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// A transcript is the log on stderr: what the sandbox and its children say, line
-// by line, each with its speaker. It is safe for concurrent use.
+// A transcript is the log on stderr: what the sandbox and its children say,
+// line by line, each with its speaker. It is safe for concurrent use.
 type transcript struct {
 	json bool
 
@@ -42,8 +42,8 @@ func (t *transcript) write(speaker string, line []byte) {
 	_, _ = fmt.Fprintf(t.w, "%-10s | %s\n", speaker, line)
 }
 
-// sign names the speaker in a line of JSON, and makes one of any other line, such
-// as those of a crash.
+// sign names the speaker in a line of JSON, and makes one of any other line,
+// such as those of a crash.
 func sign(speaker string, line []byte) []byte {
 	if bytes.HasPrefix(line, []byte(`{"`)) && json.Valid(line) {
 		return fmt.Appendf(nil, `{"process":%q,%s`, speaker, line[1:])
@@ -61,8 +61,8 @@ func sign(speaker string, line []byte) []byte {
 // of returns what a speaker writes to.
 func (t *transcript) of(speaker string) *voice { return &voice{transcript: t, speaker: speaker} }
 
-// A voice passes on whole lines. Its Write never fails: a child must not feel the
-// sandbox's terminal go away. It is safe for concurrent use.
+// A voice passes on whole lines. Its Write never fails: a child must not feel
+// the sandbox's terminal go away. It is safe for concurrent use.
 type voice struct {
 	transcript *transcript
 	speaker    string

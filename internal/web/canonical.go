@@ -13,16 +13,18 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// CanonVersion names the rules of [Canonical]. It is stored with each idempotency key, and hashes are compared
-// under the stored version only: otherwise a change of these rules would make an honest retry look like a
+// CanonVersion names the rules of [Canonical]. It is stored with each
+// idempotency key, and hashes are compared under the stored version only:
+// otherwise a change of these rules would make an honest retry look like a
 // different request.
 const CanonVersion = 1
 
-// maxDepth is how deeply objects and arrays may nest. A ride needs 2; the limit keeps hostile documents cheap.
+// maxDepth is how deeply objects and arrays may nest. A ride needs 2; the limit
+// keeps hostile documents cheap.
 const maxDepth = 64
 
-// JSONError says why a body was refused before it could be hashed. It holds no content of the body, so it may be
-// shown and logged.
+// JSONError says why a body was refused before it could be hashed. It holds no
+// content of the body, so it may be shown and logged.
 type JSONError struct {
 	Reason string // a sentence without its full stop, such as "The body is empty"
 	Offset int64  // where the fault was noticed, in bytes from the start of the body
@@ -33,17 +35,21 @@ func (e *JSONError) Error() string {
 	return e.Reason + " (at byte " + strconv.FormatInt(e.Offset, 10) + ")"
 }
 
-// Canonical returns the canonical form of one JSON document by RFC 8785: no blanks, members sorted by the UTF-16
-// code units of their names, strings with the fewest escapes, numbers as ECMAScript writes their float64, −0 as 0.
-// Two spellings of one document have one canonical form; two different documents never share one.
+// Canonical returns the canonical form of one JSON document by RFC 8785: no
+// blanks, members sorted by the UTF-16 code units of their names, strings with
+// the fewest escapes, numbers as ECMAScript writes their float64, −0 as 0. Two
+// spellings of one document have one canonical form; two different documents
+// never share one.
 //
-// It departs from RFC 8785 in one point. That RFC has no form for a number beyond float64, so such a number keeps
-// its text: 1e999 and 1e9999 stay different requests, although neither is a valid one. A number too small for
+// It departs from RFC 8785 in one point. That RFC has no form for a number
+// beyond float64, so such a number keeps its text: 1e999 and 1e9999 stay
+// different requests, although neither is a valid one. A number too small for
 // float64 is 0.
 //
-// It runs before validation and takes any well-formed document. A *[JSONError] refuses everything else: an empty
-// body, more than one document, a member named twice, NaN and Infinity, bad UTF-8, half a surrogate pair, and
-// nesting deeper than 64. The argument is not changed.
+// It runs before validation and takes any well-formed document. A *[JSONError]
+// refuses everything else: an empty body, more than one document, a member
+// named twice, NaN and Infinity, bad UTF-8, half a surrogate pair, and nesting
+// deeper than 64. The argument is not changed.
 func Canonical(doc []byte) ([]byte, error) {
 	if !utf8.Valid(doc) {
 		return nil, &JSONError{"The body is not valid UTF-8", invalidUTF8(doc)}
@@ -59,8 +65,8 @@ func Canonical(doc []byte) ([]byte, error) {
 	return value, nil
 }
 
-// respell copies the document token by token, which checks all of it and leaves each string and number in its
-// canonical spelling. Members keep their order.
+// respell copies the document token by token, which checks all of it and leaves
+// each string and number in its canonical spelling. Members keep their order.
 func respell(doc []byte) ([]byte, error) {
 	var out bytes.Buffer
 	dec, enc := jsontext.NewDecoder(bytes.NewReader(doc)), jsontext.NewEncoder(&out)
@@ -98,7 +104,8 @@ func canonicalNumber(token jsontext.Token) jsontext.Token {
 	}
 }
 
-// refusal translates an error of the tokenizer, whose own text quotes the document, into one that does not.
+// refusal translates an error of the tokenizer, whose own text quotes the
+// document, into one that does not.
 func refusal(doc []byte, err error) error {
 	if errors.Is(err, io.EOF) {
 		return &JSONError{"The body is empty", int64(len(doc))}
@@ -119,7 +126,8 @@ func refusal(doc []byte, err error) error {
 	return &JSONError{reason, syntax.ByteOffset}
 }
 
-// invalidUTF8 returns the offset of the first byte that is not part of a valid UTF-8 sequence.
+// invalidUTF8 returns the offset of the first byte that is not part of a valid
+// UTF-8 sequence.
 func invalidUTF8(doc []byte) int64 {
 	at := 0
 	for at < len(doc) {
@@ -132,10 +140,12 @@ func invalidUTF8(doc []byte) int64 {
 	return int64(at)
 }
 
-// RequestHash fingerprints a request, so that a key used again is told from a key used twice. The parts are the
-// HTTP method, the route's pattern, the ids in its path in their order, and the document as [Canonical] returned
-// it (empty where a route takes none). Each part is preceded by its length, so no two requests can be cut
-// differently into the same bytes. The account and the key belong to the row that stores the hash, not to the hash.
+// RequestHash fingerprints a request, so that a key used again is told from a
+// key used twice. The parts are the HTTP method, the route's pattern, the ids
+// in its path in their order, and the document as [Canonical] returned it
+// (empty where a route takes none). Each part is preceded by its length, so no
+// two requests can be cut differently into the same bytes. The account and the
+// key belong to the row that stores the hash, not to the hash.
 func RequestHash(method, route string, pathIDs []string, canonical []byte) [32]byte {
 	parts := append([]string{method, route}, pathIDs...)
 	return phases.Digest(append(parts, string(canonical))...)

@@ -195,7 +195,8 @@ func TestRequestHashTellsRequestsApart(t *testing.T) {
 	}
 }
 
-// TestRequestHashIsStable pins one hash: stored keys are compared with it, so a change needs a new CanonVersion.
+// TestRequestHashIsStable pins one hash: stored keys are compared with it, so a
+// change needs a new CanonVersion.
 func TestRequestHashIsStable(t *testing.T) {
 	t.Parallel()
 	doc := `{"target":{"lon":-122.2712,"lat":37.8044},"origin":{"lat":37.7749,"lon":-122.4194}}`
@@ -206,7 +207,8 @@ func TestRequestHashIsStable(t *testing.T) {
 	}
 }
 
-// FuzzCanonical compares with jsontext's own canonical form, which differs only where a number overflows.
+// FuzzCanonical compares with jsontext's own canonical form, which differs only
+// where a number overflows.
 func FuzzCanonical(f *testing.F) {
 	for _, seed := range []string{
 		``, `null`, `{"b":1.0,"a":[1e0,-0,"\u0041\ud83d\ude00"]}`, `{"a":{"a":{"":"\u0000"}}}`, `[1e999,1e-999]`,

@@ -8,13 +8,15 @@ import (
 	"github.com/dunglas/httpsfv"
 )
 
-// MaxKeyLength is how many characters an idempotency key may have, after unquoting.
+// MaxKeyLength is how many characters an idempotency key may have, after
+// unquoting.
 const MaxKeyLength = 255
 
 // ErrKeyMissing says that a request which needs an Idempotency-Key has none.
 var ErrKeyMissing = errors.New("the Idempotency-Key header is missing")
 
-// KeyError says why an Idempotency-Key header was refused. It holds nothing of the key.
+// KeyError says why an Idempotency-Key header was refused. It holds nothing of
+// the key.
 type KeyError struct {
 	Reason string // a sentence without its full stop, such as "The key is empty"
 }
@@ -22,14 +24,17 @@ type KeyError struct {
 // Error returns the reason.
 func (e *KeyError) Error() string { return "reading the Idempotency-Key header: " + e.Reason }
 
-// ParseIdempotencyKey returns the idempotency key of a request, unquoted. It returns [ErrKeyMissing] when there is
-// no such header and a *[KeyError] when its form is wrong; neither consumes a key.
+// ParseIdempotencyKey returns the idempotency key of a request, unquoted. It
+// returns [ErrKeyMissing] when there is no such header and a *[KeyError] when
+// its form is wrong; neither consumes a key.
 //
-// A value whose first byte is a quotation mark must be a String of RFC 9651 without parameters, as the IETF draft
-// of this header has it; the key is what is inside, and may hold every character that such a String can (0x20 to
-// 0x7E). Any other value is the key itself, as most clients send it, and must hold only 0x21 to 0x7E without
-// quotation marks, commas and backslashes. So "abc" and abc are one key, a value that a proxy joined from two
-// lines is refused, and no bare value could also be read as a quoted one.
+// A value whose first byte is a quotation mark must be a String of RFC 9651
+// without parameters, as the IETF draft of this header has it; the key is what
+// is inside, and may hold every character that such a String can (0x20 to
+// 0x7E). Any other value is the key itself, as most clients send it, and must
+// hold only 0x21 to 0x7E without quotation marks, commas and backslashes. So
+// "abc" and abc are one key, a value that a proxy joined from two lines is
+// refused, and no bare value could also be read as a quoted one.
 func ParseIdempotencyKey(header http.Header) (string, error) {
 	lines := header.Values("Idempotency-Key")
 	if len(lines) == 0 {

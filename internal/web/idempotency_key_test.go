@@ -110,7 +110,8 @@ func TestParseIdempotencyKeyNeedsTheHeader(t *testing.T) {
 	}
 }
 
-// TestParseIdempotencyKeyOffTheWire reads the header as net/http does, which names and trims it in its own way.
+// TestParseIdempotencyKeyOffTheWire reads the header as net/http does, which
+// names and trims it in its own way.
 func TestParseIdempotencyKeyOffTheWire(t *testing.T) {
 	t.Parallel()
 	const text = "POST /v1/rides HTTP/1.1\r\nHost: a\r\nidempotency-KEY: \t \"k-1\" \t\r\n\r\n"

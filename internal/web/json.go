@@ -52,7 +52,8 @@ func ReadJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return canonical, nil
 }
 
-// cutShort is the answer to a body that did not arrive whole, which is no fault of the document's.
+// cutShort is the answer to a body that did not arrive whole, which is no fault
+// of the document's.
 func cutShort(err error) error {
 	problem := NewProblemError(CodeInvalidJSON, fmt.Errorf("reading body: %w", err))
 	problem.Problem.Detail = "The body did not arrive whole and in time. Send the request again."
@@ -60,7 +61,8 @@ func cutShort(err error) error {
 	return problem
 }
 
-// EncodeJSON returns value as one line of JSON, without the escapes that HTML would need.
+// EncodeJSON returns value as one line of JSON, without the escapes that HTML
+// would need.
 func EncodeJSON(value any) ([]byte, error) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)

@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// FuzzIdempotencyKeyReadings compares with the two forms of the contract, written down as what they are: regular
-// languages that have no value in common.
+// FuzzIdempotencyKeyReadings compares with the two forms of the contract,
+// written down as what they are: regular languages that have no value in
+// common.
 func FuzzIdempotencyKeyReadings(f *testing.F) {
 	bare := regexp.MustCompile(`^[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}$`)
 	quoted := regexp.MustCompile(`^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"$`)

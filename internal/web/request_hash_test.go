@@ -2,7 +2,8 @@ package web
 
 import "testing"
 
-// Each request differs from the first in one part alone. A part that the hash left out would make two requests one.
+// Each request differs from the first in one part alone. A part that the hash
+// left out would make two requests one.
 func TestRequestHashCoversEachPart(t *testing.T) {
 	t.Parallel()
 	hash := func(method, route string, ids []string, body string) [32]byte {

@@ -12,8 +12,9 @@ const (
 	traceparentLength = 55
 )
 
-// TraceabilityID is the client's own name for what it does, by which it finds this request in its log and in ours. It
-// is "" where there is none, and where it is too long or not printable: a header that is optional refuses no ride.
+// TraceabilityID is the client's own name for what it does, by which it finds
+// this request in its log and in ours. It is "" where there is none, and where
+// it is too long or not printable: a header that is optional refuses no ride.
 func TraceabilityID(header http.Header) string {
 	id := only(header, "X-Traceability-Id")
 	if !IsPrintable(id, maxTraceabilityID) {
@@ -22,8 +23,9 @@ func TraceabilityID(header http.Header) string {
 	return id
 }
 
-// TraceID is the trace that a request belongs to by its traceparent (W3C Trace Context, section 3.2, version 00). It
-// is "" where there is none, and where any part of the header is malformed, which must then be ignored as a whole.
+// TraceID is the trace that a request belongs to by its traceparent (W3C Trace
+// Context, section 3.2, version 00). It is "" where there is none, and where
+// any part of the header is malformed, which must then be ignored as a whole.
 func TraceID(header http.Header) string {
 	parent := only(header, "Traceparent")
 	if len(parent) != traceparentLength {
@@ -37,14 +39,16 @@ func TraceID(header http.Header) string {
 	return fields[1]
 }
 
-// isTraceField tells whether a field is an id of that many digits. One of nothing but zeroes is none.
+// isTraceField tells whether a field is an id of that many digits. One of
+// nothing but zeroes is none.
 func isTraceField(field string, digits int) bool {
 	return len(field) == digits && isLowerHex(field) && strings.Trim(field, "0") != ""
 }
 
 func isLowerHex(field string) bool { return strings.Trim(field, "0123456789abcdef") == "" }
 
-// only is the value of a header that was sent once, else "": of two values nobody knows which was meant.
+// only is the value of a header that was sent once, else "": of two values
+// nobody knows which was meant.
 func only(header http.Header, name string) string {
 	if lines := header.Values(name); len(lines) == 1 {
 		return lines[0]
@@ -52,7 +56,8 @@ func only(header http.Header, name string) string {
 	return ""
 }
 
-// IsPrintable tells whether a value has 1 to most characters, all of them printable ASCII.
+// IsPrintable tells whether a value has 1 to most characters, all of them
+// printable ASCII.
 func IsPrintable(value string, most int) bool {
 	outside := func(char rune) bool { return char < 0x20 || char > 0x7E }
 	return value != "" && len(value) <= most && !strings.ContainsFunc(value, outside)

@@ -9,9 +9,11 @@ import (
 	"sync"
 )
 
-// askedAgain: when nothing happens any more, every key's ride is shown and every key answers, to the request that it belongs
-// to, what is stored, byte for byte, or that the payment is under review; to other parameters it says that it is used
-// (I9, I10, I13). All else that is checked takes a 5xx for an answer that says nothing; here it is none.
+// askedAgain: when nothing happens any more, every key's ride is shown and
+// every key answers, to the request that it belongs to, what is stored, byte
+// for byte, or that the payment is under review; to other parameters it says
+// that it is used (I9, I10, I13). All else that is checked takes a 5xx for an
+// answer that says nothing; here it is none.
 func askedAgain(ops []*op, f *facts) check {
 	c := check{name: "asked once more, every key answers as stored"}
 	answers := byKey(ops)
@@ -74,7 +76,8 @@ func (k keyRow) shows(a answer) bool {
 	}
 }
 
-// askAgain makes every request that was made under each key that is there once more, and looks at its ride.
+// askAgain makes every request that was made under each key that is there once
+// more, and looks at its ride.
 func (r *run) askAgain(ctx context.Context, f *facts) error {
 	r.rank.apis = r.rank.apis[:1] // the other api may have the newer release
 	accounts := map[string]*account{}
@@ -106,7 +109,8 @@ func (r *run) askAgain(ctx context.Context, f *facts) error {
 	return ctx.Err()
 }
 
-// requestsOf are the requests that were made under each key and that a key may belong to.
+// requestsOf are the requests that were made under each key and that a key may
+// belong to.
 func requestsOf(ops []*op) map[rideKey][]*op {
 	requests := map[rideKey][]*op{}
 	for _, o := range ops {
@@ -117,8 +121,8 @@ func requestsOf(ops []*op) map[rideKey][]*op {
 	return requests
 }
 
-// check looks at a ride and asks for it as it was asked for before, each a few times if need be: a machine may be so
-// busy that an answer is late.
+// check looks at a ride and asks for it as it was asked for before, each a few
+// times if need be: a machine may be so busy that an answer is late.
 func (r *rider) check(ctx context.Context, t trip, requests []*op) {
 	const tries = 3
 	for _, asked := range append([]*op{{Look: true}}, requests...) {

@@ -52,7 +52,8 @@ func TestTheLastRound(t *testing.T) {
 	}
 }
 
-// TestALaterAnswerCounts: what the last of several tries gets is the key's answer.
+// TestALaterAnswerCounts: what the last of several tries gets is the key's
+// answer.
 func TestALaterAnswerCounts(t *testing.T) {
 	t.Parallel()
 	ops, f := whole()

@@ -14,13 +14,14 @@ import (
 // The builds of the programs.
 const (
 	current = "current"
-	// next is the release after this one: its list of flows has a second version of the hail flow, in which it makes
-	// new keys.
+	// next is the release after this one: its list of flows has a second
+	// version of the hail flow, in which it makes new keys.
 	next = "next"
 )
 
-// An edit replaces text in a source file, for one build. Nothing of it is ever written to the tree: Go reads the
-// edited copy in the file's place (go help build, -overlay).
+// An edit replaces text in a source file, for one build. Nothing of it is ever
+// written to the tree: Go reads the edited copy in the file's place (go help
+// build, -overlay).
 type edit struct{ file, old, new string }
 
 // nextRelease makes the build called next.
@@ -35,13 +36,15 @@ func nextRelease() []edit {
 	}
 }
 
-// unsafeCommits forces the programs past the check that refuses synchronous_commit=off. No build of the real
-// programs can be told to leave the check out.
+// unsafeCommits forces the programs past the check that refuses
+// synchronous_commit=off. No build of the real programs can be told to leave
+// the check out.
 func unsafeCommits() []edit {
 	return []edit{{"internal/postgres/safety.go", `case s.SynchronousCommit == "off":`, `case false && s.SynchronousCommit == "off":`}}
 }
 
-// buildAll builds the programs of both releases into dir, and returns the folder of each.
+// buildAll builds the programs of both releases into dir, and returns the
+// folder of each.
 func buildAll(ctx context.Context, dir string, canary bool) (map[string]string, error) {
 	var always []edit
 	if canary {

@@ -139,7 +139,8 @@ func (r *rider) look(ctx context.Context, t trip) {
 	r.send(ctx, t, &op{Account: t.account.id, Key: t.key, Look: true}, 0)
 }
 
-// send makes one request and notes it. A request that has left is waited for, even if the run is ending.
+// send makes one request and notes it. A request that has left is waited for,
+// even if the run is ending.
 func (r *rider) send(ctx context.Context, t trip, o *op, leave time.Duration) answer {
 	limit := patience
 	if leave > 0 {
@@ -172,8 +173,8 @@ func newRequest(ctx context.Context, base string, t trip, o *op) (*http.Request,
 		return nil, err
 	}
 	if !o.Look {
-		// A body that can't be read twice: net/http would send a request with an Idempotency-Key again by itself, and
-		// the history would not know.
+		// A body that can't be read twice: net/http would send a request with
+		// an Idempotency-Key again by itself, and the history would not know.
 		request.Body, request.ContentLength = io.NopCloser(bytes.NewReader([]byte(o.Sent))), int64(len(o.Sent))
 		request.Header.Set("Content-Type", "application/json")
 		request.Header.Set("Idempotency-Key", t.key)
@@ -203,7 +204,8 @@ func (r *rider) exchange(request *http.Request) answer {
 	return a
 }
 
-// firstOf turns an answer with a list into one with its ride: byte for byte, or empty.
+// firstOf turns an answer with a list into one with its ride: byte for byte, or
+// empty.
 func firstOf(a answer) answer {
 	var list struct{ Data []json.RawMessage }
 	if err := json.Unmarshal([]byte(a.Body), &list); err != nil {

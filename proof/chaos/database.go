@@ -36,8 +36,9 @@ type database struct {
 	server *pgserver.Server
 }
 
-// openDatabase starts Postgres in dir and makes the schema, with tripwires. As a canary it runs with
-// synchronous_commit off, and so loses what it acknowledged right before a crash.
+// openDatabase starts Postgres in dir and makes the schema, with tripwires. As
+// a canary it runs with synchronous_commit off, and so loses what it
+// acknowledged right before a crash.
 func openDatabase(ctx context.Context, dir, logs string, canary bool) (*database, error) {
 	file, err := os.Create(filepath.Join(logs, "postgres.log"))
 	if err != nil {
@@ -57,7 +58,8 @@ func openDatabase(ctx context.Context, dir, logs string, canary bool) (*database
 func serverSettings(canary bool) map[string]string {
 	settings := map[string]string{
 		"max_connections": "120",
-		// The SQLSTATE tells a tripwire's alarm from the service's own aborts (22012).
+		// The SQLSTATE tells a tripwire's alarm from the service's own aborts
+		// (22012).
 		"log_line_prefix": "%m [%p] %a %e ",
 	}
 	if canary {
@@ -88,7 +90,8 @@ func (d *database) address() string {
 	return u.Host
 }
 
-// urlFor is the database's URL for a process behind a link. The process names itself in it, for the log of changes.
+// urlFor is the database's URL for a process behind a link. The process names
+// itself in it, for the log of changes.
 func (d *database) urlFor(who, address string) string {
 	u, err := url.Parse(d.server.URL())
 	if err != nil {
@@ -135,12 +138,15 @@ func (d *database) end(ctx context.Context, how kind) error {
 	return nil
 }
 
-// killAll is kill -9 of all processes at once, as when a container is killed. For half a second before it the WAL
-// writer is stopped, as a slow disk would stop it: what a commit has not itself brought to disk is then in the memory
-// that is lost. To a commit that waits for its record it makes no difference; it is what gives the canary away.
+// killAll is kill -9 of all processes at once, as when a container is killed.
+// For half a second before it the WAL writer is stopped, as a slow disk would
+// stop it: what a commit has not itself brought to disk is then in the memory
+// that is lost. To a commit that waits for its record it makes no difference;
+// it is what gives the canary away.
 //
-// Nobody may survive. The writer may have been stopped with a lock in hand, and a backend that waits for the lock would
-// do so for ever, and keep the server from being started again.
+// Nobody may survive. The writer may have been stopped with a lock in hand, and
+// a backend that waits for the lock would do so for ever, and keep the server
+// from being started again.
 func (d *database) killAll(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -177,7 +183,8 @@ func childrenOf(ctx context.Context, parent int) ([]int, error) {
 	return children, nil
 }
 
-// keepLog appends the log of the latest start: the next start but one would remove it, and what it says of tripwires.
+// keepLog appends the log of the latest start: the next start but one would
+// remove it, and what it says of tripwires.
 func (d *database) keepLog() error {
 	log, err := os.Open(d.server.Log())
 	if err != nil {
@@ -225,15 +232,17 @@ func (d *database) close(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := errors.Join(d.server.Stop(ctx), d.keepLog())
-	// As root its files lie behind a link, in a folder that another account can reach.
+	// As root its files lie behind a link, in a folder that another account can
+	// reach.
 	if target, evalErr := filepath.EvalSymlinks(d.dir); evalErr == nil {
 		err = errors.Join(err, os.RemoveAll(target))
 	}
 	return errors.Join(err, os.RemoveAll(d.dir), d.logs.Close())
 }
 
-// freeAddress returns a loopback address that nobody listens on. It lies below the ports that the kernel hands out by
-// itself, so that it stays free while a process that serves there is dead.
+// freeAddress returns a loopback address that nobody listens on. It lies below
+// the ports that the kernel hands out by itself, so that it stays free while a
+// process that serves there is dead.
 func freeAddress(ctx context.Context, used map[int]bool) (string, error) {
 	const first, last = 20_000, 30_000
 	offset := time.Now().Nanosecond()

@@ -51,7 +51,8 @@ type rideRow struct {
 	Charge, Intent           *string
 }
 
-// A change is a row of phase_log: one committed change of a key's row, by one of the processes.
+// A change is a row of phase_log: one committed change of a key's row, by one
+// of the processes.
 type change struct {
 	Account, Key  string
 	Epoch         int64
@@ -176,8 +177,9 @@ func (f *facts) intentsOf() map[string][]intent {
 	return rides
 }
 
-// sendsOf sorts the charges that reached Stripe by the ride that they are for. One that was cut short is left out: it
-// never executes, and may end before it says its ride.
+// sendsOf sorts the charges that reached Stripe by the ride that they are for.
+// One that was cut short is left out: it never executes, and may end before it
+// says its ride.
 func (f *facts) sendsOf() map[string][]fakestripe.Send {
 	rides := map[string][]fakestripe.Send{}
 	for _, s := range f.sends {

@@ -23,8 +23,8 @@ type op struct {
 	Via     string  `json:"via"`
 	Sent    string  `json:"sent,omitempty"`
 
-	// Call and Return are nanoseconds since the start of the run, by one clock for all clients; At is the call by the
-	// wall's.
+	// Call and Return are nanoseconds since the start of the run, by one clock
+	// for all clients; At is the call by the wall's.
 	Call   int64     `json:"call"`
 	Return int64     `json:"return,omitempty"`
 	At     time.Time `json:"at"`
@@ -59,8 +59,8 @@ type rideKey struct{ account, key string }
 
 func (k rideKey) String() string { return k.account + " " + k.key }
 
-// A journal is the append-only history of one client: a line before each request leaves, and one when it is over. It
-// is safe for concurrent use.
+// A journal is the append-only history of one client: a line before each
+// request leaves, and one when it is over. It is safe for concurrent use.
 type journal struct {
 	start  time.Time
 	client int

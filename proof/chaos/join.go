@@ -9,16 +9,18 @@ import (
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
-// A commit that was acknowledged and lost breaks one of these: what a client was told is gone, or was made again with
-// another time of its creation; or, where no client had an answer yet, what had been sent is not on record any more, or
-// was put on it again with a later time.
+// A commit that was acknowledged and lost breaks one of these: what a client
+// was told is gone, or was made again with another time of its creation; or,
+// where no client had an answer yet, what had been sent is not on record any
+// more, or was put on it again with a later time.
 const (
 	nothingLost  = "no acknowledgement is lost"
 	nothingWrong = "no answer is wrong"
 	onRecord     = "nothing is sent before it is on record"
 )
 
-// join compares what clients saw with the database, and the database with Stripe.
+// join compares what clients saw with the database, and the database with
+// Stripe.
 func join(ops []*op, f *facts) []check {
 	return []check{
 		acknowledged(ops, f), correct(ops, f), inUse(ops, f), internalErrors(ops),
@@ -47,7 +49,8 @@ func acknowledged(ops []*op, f *facts) check {
 	return c
 }
 
-// correct: an answer is the stored one, byte for byte, for the price of what was asked (I9).
+// correct: an answer is the stored one, byte for byte, for the price of what
+// was asked (I9).
 func correct(ops []*op, f *facts) check {
 	c := check{name: nothingWrong}
 	for _, o := range ops {
@@ -77,7 +80,8 @@ func fares(o *op) (want, got int64, ok bool) {
 	return rides.Fare(sent.Origin, sent.Target), shown.Fare.Amount, err == nil
 }
 
-// inUse: "in use" is said only while somebody holds the key, or is about to make it.
+// inUse: "in use" is said only while somebody holds the key, or is about to
+// make it.
 func inUse(ops []*op, f *facts) check {
 	c := check{name: "\"in use\" is said beside a live lease or another request"}
 	changes := f.changesOf()
@@ -111,7 +115,8 @@ func internalErrors(ops []*op) check {
 	return c
 }
 
-// oneEach: one ride and one audit record for each key, one receipt for each 201, and nothing without a key (I12).
+// oneEach: one ride and one audit record for each key, one receipt for each
+// 201, and nothing without a key (I12).
 func oneEach(f *facts) check {
 	c := check{name: "one ride, one audit record, one receipt each"}
 	for id, key := range f.keys {

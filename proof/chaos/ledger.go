@@ -29,8 +29,9 @@ func count[T any](list []T, is func(T) bool) int {
 	return n
 }
 
-// paid: what is answered 201 is charged at Stripe, to the cent and to the right customer, and nothing else is charged
-// but what waits for a person (I2, I4, I5).
+// paid: what is answered 201 is charged at Stripe, to the cent and to the right
+// customer, and nothing else is charged but what waits for a person (I2, I4,
+// I5).
 func paid(f *facts) check {
 	c := check{name: "charged at Stripe ⇔ charged here (or parked)"}
 	intents := f.intentsOf()
@@ -82,7 +83,8 @@ func declined(f *facts) check {
 	return c
 }
 
-// refusedCards: a card that its bank declines never pays for a ride, in whatever way the ride ends (I3).
+// refusedCards: a card that its bank declines never pays for a ride, in
+// whatever way the ride ends (I3).
 func refusedCards(f *facts) check {
 	c := check{name: "a declined card is never charged"}
 	intents := f.intentsOf()
@@ -98,7 +100,8 @@ func refusedCards(f *facts) check {
 	return c
 }
 
-// sums: all that Stripe took is all that rides cost, and what parked rides may have cost (I27).
+// sums: all that Stripe took is all that rides cost, and what parked rides may
+// have cost (I27).
 func sums(f *facts) check {
 	c := check{name: "the sums are equal, to the cent"}
 	var stripe, here, waiting int64
@@ -122,7 +125,8 @@ func sums(f *facts) check {
 	return c
 }
 
-// sameBytes: everything that is ever sent for a ride has one key and is the same (I6).
+// sameBytes: everything that is ever sent for a ride has one key and is the
+// same (I6).
 func sameBytes(f *facts) check {
 	c := check{name: "all sends of a ride have one key and the same bytes"}
 	for ride, sends := range f.sendsOf() {
@@ -137,7 +141,8 @@ func sameBytes(f *facts) check {
 	return c
 }
 
-// sentEarly: nothing reaches Stripe before the intent to send it was committed (I5).
+// sentEarly: nothing reaches Stripe before the intent to send it was committed
+// (I5).
 func sentEarly(f *facts) check {
 	c := check{name: onRecord}
 	sends := f.sendsOf()

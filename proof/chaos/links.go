@@ -11,11 +11,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// stuckAfter is how long a change of a link may take. toxiproxy waits for the goroutines of every connection, and a
-// mistake there would otherwise stop the run without a word.
+// stuckAfter is how long a change of a link may take. toxiproxy waits for the
+// goroutines of every connection, and a mistake there would otherwise stop the
+// run without a word.
 const stuckAfter = 20 * time.Second
 
-// links are the connections between the processes, by name. Each is a proxy of toxiproxy's inside this process.
+// links are the connections between the processes, by name. Each is a proxy of
+// toxiproxy's inside this process.
 type links map[string]*toxiproxy.Proxy
 
 // openLinks opens a link to each address.

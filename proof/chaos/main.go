@@ -1,5 +1,6 @@
-// Chaos runs the real programs as processes, has many clients ask for rides while it kills, freezes, cuts off and
-// misleads everything there is, and then looks for a broken promise. Its README.md says how to read what it prints.
+// Chaos runs the real programs as processes, has many clients ask for rides
+// while it kills, freezes, cuts off and misleads everything there is, and then
+// looks for a broken promise. Its README.md says how to read what it prints.
 package main
 
 import (
@@ -29,7 +30,8 @@ type options struct {
 	Dir      string        `help:"Where a folder for this run is made; the system's place for temporary files by default." placeholder:"DIR"`
 }
 
-// fullRun is how long a run is unless somebody says otherwise: long enough for everything to come up.
+// fullRun is how long a run is unless somebody says otherwise: long enough for
+// everything to come up.
 const fullRun = 10 * time.Minute
 
 // Exit codes.
@@ -136,7 +138,8 @@ func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) 
 	return kept, err
 }
 
-// conclude says how it ended. A canary must die: it is right only when the loss was found.
+// conclude says how it ended. A canary must die: it is right only when the loss
+// was found.
 func (o options) conclude(out io.Writer, checks []check, ok bool) bool {
 	again := fmt.Sprintf("go run ./proof/chaos --seed %d --duration %s", o.Seed, o.Duration)
 	if o.Canary {

@@ -10,10 +10,11 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The model of one key, as its clients may see it: absent → running → done, or parked for a person. A hail is two
-// steps: its arrival, which may start the key, and its answer. Without an answer, or with a 5xx, there is only the
-// arrival, and it may still come later. What a worker does in between is no step of its own: the first answer that
-// shows an end is the step to it.
+// The model of one key, as its clients may see it: absent → running → done, or
+// parked for a person. A hail is two steps: its arrival, which may start the
+// key, and its answer. Without an answer, or with a 5xx, there is only the
+// arrival, and it may still come later. What a worker does in between is no
+// step of its own: the first answer that shows an end is the step to it.
 
 type phase int
 
@@ -28,8 +29,8 @@ const (
 type keyState struct {
 	phase   phase
 	variant variant // which request the key belongs to
-	// outcome is 201 once the ride is known to be charged, 402 once it is known to be declined; else 0. A ride is
-	// charged before its key is finished.
+	// outcome is 201 once the ride is known to be charged, 402 once it is known
+	// to be declined; else 0. A ride is charged before its key is finished.
 	outcome int
 	ride    string // as a look shows it, once it is charged
 	body    string // of the answer, once it was given
@@ -46,7 +47,8 @@ type reading struct {
 // unknown tells that the op may have happened, or not, or may yet.
 func (o *op) unknown() bool { return o.Status == 0 || o.Status >= http.StatusInternalServerError }
 
-// steps returns all states in which a step may leave a key. None: what the op saw can't be.
+// steps returns all states in which a step may leave a key. None: what the op
+// saw can't be.
 func (s keyState) steps(r reading) []keyState {
 	switch {
 	case r.arrival && s.phase == absent:
@@ -67,7 +69,8 @@ func (s keyState) steps(r reading) []keyState {
 	return s.answered(r)
 }
 
-// answered is the step of a hail with an answer, of the request that the key belongs to.
+// answered is the step of a hail with an answer, of the request that the key
+// belongs to.
 func (s keyState) answered(r reading) []keyState {
 	switch {
 	case r.Status == http.StatusCreated || r.Status == http.StatusPaymentRequired:
@@ -134,8 +137,9 @@ func only(s keyState, legal bool) []keyState {
 	return []keyState{s}
 }
 
-// linearizable tells whether one order of a key's ops explains what all of them saw, each at a moment between its call
-// and its return. It is undecided where there are too many orders to try in a minute.
+// linearizable tells whether one order of a key's ops explains what all of them
+// saw, each at a moment between its call and its return. It is undecided where
+// there are too many orders to try in a minute.
 func linearizable(ops []*op) porcupine.CheckResult {
 	model := porcupine.NondeterministicModel{
 		Init: func() []any { return []any{keyState{}} },
@@ -155,8 +159,10 @@ func linearizable(ops []*op) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(model.ToModel(), operations(ops), time.Minute)
 }
 
-// operations turns a key's ops into porcupine's. An arrival whose op has no clear answer may come at any time after the
-// call; that of an op which began when the key was there for sure changes nothing, and is left out to save time.
+// operations turns a key's ops into porcupine's. An arrival whose op has no
+// clear answer may come at any time after the call; that of an op which began
+// when the key was there for sure changes nothing, and is left out to save
+// time.
 func operations(ops []*op) []porcupine.Operation {
 	there := int64(math.MaxInt64) // when some client knew for sure that the key was there
 	for _, o := range ops {
@@ -193,11 +199,13 @@ func (o *op) shows() bool {
 	}
 }
 
-// stray is how long after it left a request without an answer may still be on its way to a key, or at work for it:
-// longer than any link holds it, and a lease more.
+// stray is how long after it left a request without an answer may still be on
+// its way to a key, or at work for it: longer than any link holds it, and a
+// lease more.
 const stray = patience + lease
 
-// besideAnother tells that another hail of the key may have run at the same time as an op.
+// besideAnother tells that another hail of the key may have run at the same
+// time as an op.
 func besideAnother(ops []*op, i int) bool {
 	return slices.ContainsFunc(ops, func(o *op) bool {
 		last := o.Return

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// The settings of the processes under test: short, so that many leases end within a run.
+// The settings of the processes under test: short, so that many leases end
+// within a run.
 const (
 	lease         = 3 * time.Second
 	stripeTimeout = 2 * time.Second
@@ -14,26 +15,31 @@ const (
 	longBackoff   = 2 * time.Second
 	saved500After = 5 * time.Second
 
-	// inUseBackoff is the longest back-off there is: after Stripe said that a key is in use. It is a constant of the
-	// service, as is the pause after Stripe refused the API key.
+	// inUseBackoff is the longest back-off there is: after Stripe said that a
+	// key is in use. It is a constant of the service, as is the pause after
+	// Stripe refused the API key.
 	inUseBackoff = 5 * time.Second
 
 	// slack is what a busy machine may add to a bound.
 	slack = 2 * time.Second
 
-	// restBound is how long after the last fault everything has come to rest: a frozen worker's lease ends, a poll
-	// finds the key, and the longest back-off and the patience with a saved 500 pass.
+	// restBound is how long after the last fault everything has come to rest: a
+	// frozen worker's lease ends, a poll finds the key, and the longest
+	// back-off and the patience with a saved 500 pass.
 	restBound = lease + poll + inUseBackoff + saved500After + slack
 
-	// goalAbandoned is how long after kill -9 a key that nobody asks for again may stay unfinished.
+	// goalAbandoned is how long after kill -9 a key that nobody asks for again
+	// may stay unfinished.
 	goalAbandoned = lease + 2*time.Second
-	// goalReleased is how long after the end of an outage a key that was given back may.
+	// goalReleased is how long after the end of an outage a key that was given
+	// back may.
 	goalReleased = 2 * time.Second
 )
 
-// newestAPI is the api that a deployment replaces: now by a binary with a newer list of flows, then back. The
-// completer beside it always has the newer list, since somebody must finish what that api began; the other two
-// never do, and must leave it alone.
+// newestAPI is the api that a deployment replaces: now by a binary with a newer
+// list of flows, then back. The completer beside it always has the newer list,
+// since somebody must finish what that api began; the other two never do, and
+// must leave it alone.
 const (
 	newestAPI       = "api-2"
 	newestCompleter = "completer-2"
@@ -65,7 +71,8 @@ type toxic struct {
 	attributes map[string]int
 }
 
-// toxics are those that a link may get. See https://github.com/Shopify/toxiproxy#toxics.
+// toxics are those that a link may get. See
+// https://github.com/Shopify/toxiproxy#toxics.
 func toxics() []toxic {
 	const up, down = "upstream", "downstream"
 	return []toxic{
@@ -91,15 +98,17 @@ func toxicNames() []string {
 	return names
 }
 
-// A stripeFault is a script of the fake Stripe's, as POST /_fake/faults takes it.
+// A stripeFault is a script of the fake Stripe's, as POST /_fake/faults takes
+// it.
 type stripeFault struct {
 	name   string
 	weight int
 	script string // without times
 }
 
-// stripeFaults are those of the storm. The heavy ones leave a question open; the others are rare because they stop
-// everything (401) or wait for a person (500 without an effect, another object's answer).
+// stripeFaults are those of the storm. The heavy ones leave a question open;
+// the others are rare because they stop everything (401) or wait for a person
+// (500 without an effect, another object's answer).
 func stripeFaults() []stripeFault {
 	return []stripeFault{
 		{"500", 6, `"kind":"500_unsaved"`},

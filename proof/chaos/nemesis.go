@@ -27,8 +27,9 @@ func newNemesis(w *world, start time.Time) *nemesis {
 	return &nemesis{world: w, start: start, done: map[kind]int{}, faults: map[string]int{}}
 }
 
-// run does what the schedule says, until its end or ctx's, and ends all faults. An error means that this program
-// can't do what it should, and never that the service did wrong.
+// run does what the schedule says, until its end or ctx's, and ends all faults.
+// An error means that this program can't do what it should, and never that the
+// service did wrong.
 func (n *nemesis) run(ctx context.Context, s schedule) error {
 	for _, e := range s.events {
 		_ = pause.For(ctx, time.Until(n.start.Add(e.at)))

@@ -33,20 +33,25 @@ func parks(f *facts) check {
 	return c
 }
 
-// executed returns the condition that a send was carried out under a fault. Of those with one key it is one: whatever
-// comes later gets its saved answer.
+// executed returns the condition that a send was carried out under a fault. Of
+// those with one key it is one: whatever comes later gets its saved answer.
 func executed(fault fakestripe.Kind) func(s fakestripe.Send) bool {
 	return func(s fakestripe.Send) bool { return s.Fault == fault && s.Status != 0 && !s.Replayed }
 }
 
-// wronglyUnsure tells what is wrong with a key that was parked because Stripe's saved answer is a 500; "" where the park
-// is right. It is right when the service waited as long as it was told to, and then looked and could not find money.
+// wronglyUnsure tells what is wrong with a key that was parked because Stripe's
+// saved answer is a 500; "" where the park is right. It is right when the
+// service waited as long as it was told to, and then looked and could not find
+// money.
 //
-// Money on such a key is judged by time. What a 500 with an effect took was there before its answer, so that every
-// look must find it. What a 500 took later, on its own, may come when the key is already parked, or while it is being
-// parked: then it waits with the key for a person, and that is what parking is for. But every claim looks anew: what was
-// there before the last one should have been found. (A card that is declined leaves an intent without money. That proves
-// nothing, since Stripe may yet confirm it: also a 500 with such an effect may park.)
+// Money on such a key is judged by time. What a 500 with an effect took was
+// there before its answer, so that every look must find it. What a 500 took
+// later, on its own, may come when the key is already parked, or while it is
+// being parked: then it waits with the key for a person, and that is what
+// parking is for. But every claim looks anew: what was there before the last
+// one should have been found. (A card that is declined leaves an intent without
+// money. That proves nothing, since Stripe may yet confirm it: also a 500 with
+// such an effect may park.)
 func wronglyUnsure(key keyRow, sends []fakestripe.Send, intents []intent, changes []change) string {
 	took, nothing := executed(fakestripe.Saved500WithEffect), executed(fakestripe.Saved500WithoutEffect)
 	claimed, parked := lastClaim(changes)
@@ -65,7 +70,8 @@ func wronglyUnsure(key keyRow, sends []fakestripe.Send, intents []intent, change
 	}
 }
 
-// lastClaim tells when the last claim of a key began, and when it ended. Changes are there for every key.
+// lastClaim tells when the last claim of a key began, and when it ended.
+// Changes are there for every key.
 func lastClaim(changes []change) (from, to time.Time) {
 	for i, c := range changes {
 		if i == 0 || c.Epoch > changes[i-1].Epoch {

@@ -7,8 +7,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// unsure is the ride of whole, parked because of a saved 500: sent first at first, claimed for the last time two seconds
-// after the patience with it, and parked a second later.
+// unsure is the ride of whole, parked because of a saved 500: sent first at
+// first, claimed for the last time two seconds after the patience with it, and
+// parked a second later.
 func unsure() (f *facts, first time.Time) {
 	_, f = whole()
 	id, reason := rideKey{"acct_1", "k"}, "stripe_500"

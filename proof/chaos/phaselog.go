@@ -8,12 +8,14 @@ import (
 	"time"
 )
 
-// logChecks are the rules of the engine, as the log of every committed change of a key shows them.
+// logChecks are the rules of the engine, as the log of every committed change
+// of a key shows them.
 func logChecks(f *facts, lives map[string][]life) []check {
 	return []check{paths(f), holders(f), versions(f, lives)}
 }
 
-// paths: points follow the flow, epochs never fall, and nothing happens after the end (I7, I8).
+// paths: points follow the flow, epochs never fall, and nothing happens after
+// the end (I7, I8).
 func paths(f *facts) check {
 	c := check{name: "the changes of each key are a path of its flow"}
 	points := []string{"", "started", "ride_created", "charge_created", "finished"}
@@ -36,7 +38,8 @@ func paths(f *facts) check {
 	return c
 }
 
-// holders: while a process holds a key, nobody else changes it but by taking it over, which begins another epoch (I7).
+// holders: while a process holds a key, nobody else changes it but by taking it
+// over, which begins another epoch (I7).
 func holders(f *facts) check {
 	c := check{name: "only the holder of a key changes it"}
 	for id, changes := range f.changesOf() {
@@ -64,7 +67,8 @@ func deref[T any](p *T) T {
 	return *p
 }
 
-// versions: a release that doesn't know a key's flow never touches the key (I26).
+// versions: a release that doesn't know a key's flow never touches the key
+// (I26).
 func versions(f *facts, lives map[string][]life) check {
 	c := check{name: "no release touches a flow that it doesn't know"}
 	for _, change := range f.changes {
@@ -73,7 +77,8 @@ func versions(f *facts, lives map[string][]life) check {
 		}
 		c.looked++
 		ran := slices.ContainsFunc(lives[change.Who], func(l life) bool {
-			// A process that was killed may be outlived, by a moment, by a COMMIT that it had sent.
+			// A process that was killed may be outlived, by a moment, by a
+			// COMMIT that it had sent.
 			const dying = time.Second
 			return l.release == next && !l.from.After(change.At) && (l.to.IsZero() || l.to.Add(dying).After(change.At))
 		})
@@ -115,8 +120,9 @@ type recoveries struct {
 	sinceKill, sinceLease []time.Duration
 }
 
-// abandoned finds the keys that a killed api held, and that no client asked for again: how long after the kill, and
-// after the end of the lease, each was finished.
+// abandoned finds the keys that a killed api held, and that no client asked for
+// again: how long after the kill, and after the end of the lease, each was
+// finished.
 func abandoned(marks []mark, ops map[rideKey][]*op, changes map[rideKey][]change) recoveries {
 	var r recoveries
 	for id, all := range changes {
@@ -132,8 +138,8 @@ func abandoned(marks []mark, ops map[rideKey][]*op, changes map[rideKey][]change
 	return r
 }
 
-// heldAt tells whether who held the key at a moment and never went on: when its lease began, and when the key came to
-// its end.
+// heldAt tells whether who held the key at a moment and never went on: when its
+// lease began, and when the key came to its end.
 func heldAt(changes []change, who string, at time.Time) (held, end time.Time, ok bool) {
 	last := -1
 	for i, c := range changes {
@@ -155,8 +161,8 @@ func askedAfter(ops []*op, at time.Time) bool {
 	return slices.ContainsFunc(ops, func(o *op) bool { return !o.Look && o.At.After(at) })
 }
 
-// released finds the keys that were given back during an outage, and that no client asked for again: how long after
-// the outage's end each was finished.
+// released finds the keys that were given back during an outage, and that no
+// client asked for again: how long after the outage's end each was finished.
 func released(outages []mark, ops map[rideKey][]*op, changes map[rideKey][]change) []time.Duration {
 	var took []time.Duration
 	for id, all := range changes {

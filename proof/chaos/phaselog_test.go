@@ -7,7 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestRecoveries: a key that a killed api held counts, unless its client asked again.
+// TestRecoveries: a key that a killed api held counts, unless its client asked
+// again.
 func TestRecoveries(t *testing.T) {
 	t.Parallel()
 	ride := "ride_created"

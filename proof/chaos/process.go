@@ -17,11 +17,12 @@ import (
 )
 
 const (
-	// readyTimeout bounds a program's first start, restartPause the rate of its starts while it can't run: it ends at
-	// once when Postgres isn't there.
+	// readyTimeout bounds a program's first start, restartPause the rate of its
+	// starts while it can't run: it ends at once when Postgres isn't there.
 	readyTimeout = 30 * time.Second
 	restartPause = 150 * time.Millisecond
-	// goExitPanic is the exit code of a Go program that panicked, or ran out of memory.
+	// goExitPanic is the exit code of a Go program that panicked, or ran out of
+	// memory.
 	goExitPanic = 2
 	// drainTimeout is what a program gets to end after SIGTERM.
 	drainTimeout = 6 * time.Second
@@ -44,7 +45,8 @@ type life struct {
 	from, to time.Time // to is zero while it lives
 }
 
-// A worker is a program that is started again whenever it ends, until stop. Its methods are safe for concurrent use.
+// A worker is a program that is started again whenever it ends, until stop. Its
+// methods are safe for concurrent use.
 type worker struct {
 	program
 	stopped chan struct{}
@@ -64,7 +66,8 @@ func startWorker(p program, release string) *worker {
 	return w
 }
 
-// watch runs one process after another. It keeps its thread: see [children.DieWithParent].
+// watch runs one process after another. It keeps its thread: see
+// [children.DieWithParent].
 func (w *worker) watch() {
 	defer close(w.done)
 	runtime.LockOSThread()
@@ -141,7 +144,8 @@ func (w *worker) signal(signal os.Signal) *os.Process {
 // kill is kill -9. It tells whether there was a process to kill.
 func (w *worker) kill() bool { return w.signal(syscall.SIGKILL) != nil }
 
-// freeze stops the process for a while. It tells whether the process slept that long and woke up.
+// freeze stops the process for a while. It tells whether the process slept that
+// long and woke up.
 func (w *worker) freeze(ctx context.Context, lasts time.Duration) bool {
 	process := w.signal(syscall.SIGSTOP)
 	if process == nil {
@@ -152,8 +156,8 @@ func (w *worker) freeze(ctx context.Context, lasts time.Duration) bool {
 	return process.Signal(syscall.SIGCONT) == nil && ctx.Err() == nil
 }
 
-// deploy ends the process in good order, and has the other release take its place. It tells whether there was a
-// process to replace.
+// deploy ends the process in good order, and has the other release take its
+// place. It tells whether there was a process to replace.
 func (w *worker) deploy(ctx context.Context) bool {
 	w.mu.Lock()
 	w.release = map[string]string{current: next, next: current}[w.release]
@@ -183,7 +187,8 @@ func (w *worker) history() ([]life, int) {
 	return append([]life(nil), w.lives...), w.crashes
 }
 
-// stop ends the program for good. A process that is stopped is killed all the same.
+// stop ends the program for good. A process that is stopped is killed all the
+// same.
 func (w *worker) stop() {
 	w.mu.Lock()
 	close(w.stopped)

@@ -67,8 +67,9 @@ func tallied(counts map[string]int) string {
 	return strings.Join(text, "; ")
 }
 
-// figures prints how fast what was left behind came to its end, and checks it against the goals. Those of the storm
-// are only printed: there, whoever recovers a key is killed too.
+// figures prints how fast what was left behind came to its end, and checks it
+// against the goals. Those of the storm are only printed: there, whoever
+// recovers a key is killed too.
 func (r *run) figures(f *facts, ops []*op) []check {
 	keys, changes := byKey(ops), f.changesOf()
 	quiet := abandoned(r.nemesis.marksOf(measuredKill), keys, changes)

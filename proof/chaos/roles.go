@@ -54,7 +54,8 @@ func (r *rider) live(ctx context.Context, think time.Duration) {
 	}
 }
 
-// over tells that an answer to a hail will not change, or that only a person can change it.
+// over tells that an answer to a hail will not change, or that only a person
+// can change it.
 func (a answer) over() bool {
 	switch a.Status {
 	case http.StatusCreated, http.StatusPaymentRequired, http.StatusUnprocessableEntity:
@@ -64,7 +65,8 @@ func (a answer) over() bool {
 	}
 }
 
-// insist asks until there is an answer that will not change, with back-off and jitter.
+// insist asks until there is an answer that will not change, with back-off and
+// jitter.
 func (r *rider) insist(ctx context.Context, t trip, w wish) {
 	wait := 50 * time.Millisecond
 	for try := 0; try < tries && ctx.Err() == nil; try++ {

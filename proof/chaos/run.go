@@ -157,7 +157,8 @@ func (r *run) closeJournals() ([]*op, error) {
 	return all, errors.Join(errs...)
 }
 
-// orders checks that the history of every key has an order that explains it (I14).
+// orders checks that the history of every key has an order that explains it
+// (I14).
 func orders(ops []*op) check {
 	c := check{name: "the history of every key is linearizable"}
 	keys := byKey(ops)

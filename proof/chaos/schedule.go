@@ -17,10 +17,12 @@ const (
 	killWorker kind = "kill"
 	// freezeWorker is SIGSTOP, and SIGCONT when its lease is long over.
 	freezeWorker kind = "freeze"
-	// deployWorker ends a process by SIGTERM and starts it with the other list of flows.
+	// deployWorker ends a process by SIGTERM and starts it with the other list
+	// of flows.
 	deployWorker kind = "deploy"
-	// killPostgres is kill -9 of all of Postgres, killPostmaster that of its first process alone, whose children then
-	// end by themselves, and stopPostgres its immediate shutdown.
+	// killPostgres is kill -9 of all of Postgres, killPostmaster that of its
+	// first process alone, whose children then end by themselves, and
+	// stopPostgres its immediate shutdown.
 	killPostgres   kind = "pg-kill"
 	killPostmaster kind = "pg-orphan"
 	stopPostgres   kind = "pg-stop"
@@ -32,11 +34,14 @@ const (
 	scriptStripe kind = "stripe"
 	// killStripe is kill -9 of the fake Stripe.
 	killStripe kind = "stripe-kill"
-	// slowStripe has every charge take a while, so that a kill finds many of them in flight.
+	// slowStripe has every charge take a while, so that a kill finds many of
+	// them in flight.
 	slowStripe kind = "stripe-slow"
-	// measuredKill is a kill of an api in the calm, from which the figures come.
+	// measuredKill is a kill of an api in the calm, from which the figures
+	// come.
 	measuredKill kind = "measured-kill"
-	// outage has Stripe refuse everything for a while, in the calm, for the other figure.
+	// outage has Stripe refuse everything for a while, in the calm, for the
+	// other figure.
 	outage kind = "outage"
 )
 
@@ -62,7 +67,8 @@ func (e event) String() string {
 	return strings.TrimRight(line, " ")
 }
 
-// A schedule is all that the nemesis will do, in order: first the calm, in which figures are taken, then the storm.
+// A schedule is all that the nemesis will do, in order: first the calm, in
+// which figures are taken, then the storm.
 type schedule struct {
 	events []event
 	// calm is when the calm ends and the storm begins.
@@ -77,11 +83,13 @@ const calmShort, calmLong = 20 * time.Second, 75 * time.Second
 // shortestRun has room for the shortest calm and a storm as long.
 const shortestRun = 2 * calmShort
 
-// newSchedule draws a schedule: a pure function of the seed and the duration, which is at least shortestRun. The first
-// eighth of it (20 to 75 seconds) is the calm.
+// newSchedule draws a schedule: a pure function of the seed and the duration,
+// which is at least shortestRun. The first eighth of it (20 to 75 seconds) is
+// the calm.
 func newSchedule(seed uint64, duration time.Duration) schedule {
 	s := schedule{calm: min(max(duration/8, calmShort), calmLong), total: duration}
-	// Each stream of events has a random source of its own: a change to one leaves the others as they were.
+	// Each stream of events has a random source of its own: a change to one
+	// leaves the others as they were.
 	source := func(stream uint64) *rand.Rand {
 		return rand.New(rand.NewPCG(seed, stream)) //nolint:gosec // it must repeat, not surprise
 	}
@@ -105,14 +113,15 @@ func between(r *rand.Rand, from, to time.Duration) time.Duration {
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 
-// A stream is what a part of the storm draws from: events come with a pause from shortest to longest in between.
+// A stream is what a part of the storm draws from: events come with a pause
+// from shortest to longest in between.
 type stream struct {
 	*rand.Rand
 	shortest, longest time.Duration
 }
 
-// over has draw make an event, again and again, until the storm ends. The next one comes a pause after the end of the
-// one before, if it is to wait for that.
+// over has draw make an event, again and again, until the storm ends. The next
+// one comes a pause after the end of the one before, if it is to wait for that.
 func (s *schedule) over(r stream, draw func(at time.Duration) (e event, wait bool)) {
 	for at := s.calm + between(r.Rand, 0, r.longest); at < s.total; at += between(r.Rand, r.shortest, r.longest) {
 		e, wait := draw(at)
@@ -181,7 +190,8 @@ func (s *schedule) stripeKills(r *rand.Rand) {
 	})
 }
 
-// quiet is the calm: kills of an api and nothing else, then outages of Stripe and nothing else.
+// quiet is the calm: kills of an api and nothing else, then outages of Stripe
+// and nothing else.
 func (s *schedule) quiet(r *rand.Rand) {
 	half := s.calm * 3 / 5
 	s.events = append(s.events, event{kind: slowStripe, lasts: half})

@@ -17,7 +17,8 @@ func lines(s schedule) []string {
 	return lines
 }
 
-// TestTheSameSeedMakesTheSameSchedule: a violation can be looked for again only if the faults come again.
+// TestTheSameSeedMakesTheSameSchedule: a violation can be looked for again only
+// if the faults come again.
 func TestTheSameSeedMakesTheSameSchedule(t *testing.T) {
 	t.Parallel()
 	first, again := lines(newSchedule(7, 10*time.Minute)), lines(newSchedule(7, 10*time.Minute))
@@ -29,7 +30,8 @@ func TestTheSameSeedMakesTheSameSchedule(t *testing.T) {
 	}
 }
 
-// TestAScheduleIsWorthItsTime: what ten minutes are to hold, with a tenth to spare for events that find nobody to hit.
+// TestAScheduleIsWorthItsTime: what ten minutes are to hold, with a tenth to
+// spare for events that find nobody to hit.
 func TestAScheduleIsWorthItsTime(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
@@ -53,7 +55,8 @@ func TestAScheduleIsWorthItsTime(t *testing.T) {
 	}
 }
 
-// TestEveryFaultComesUp: a toxic or a Stripe fault that no schedule draws proves nothing.
+// TestEveryFaultComesUp: a toxic or a Stripe fault that no schedule draws
+// proves nothing.
 func TestEveryFaultComesUp(t *testing.T) {
 	t.Parallel()
 	all := strings.Join(lines(newSchedule(1, 20*time.Minute)), "\n") + "\n"

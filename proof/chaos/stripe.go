@@ -17,7 +17,8 @@ import (
 
 const (
 	stripeKey = "sk_test_chaos"
-	// controlTimeout bounds one request to the fake's controls; its ledger is long at the end.
+	// controlTimeout bounds one request to the fake's controls; its ledger is
+	// long at the end.
 	controlTimeout = time.Minute
 )
 
@@ -81,7 +82,8 @@ func (s *stripe) script(ctx context.Context, name string, times int) error {
 	return fmt.Errorf("there is no Stripe fault %q", name)
 }
 
-// fault scripts a fault. The fake may be starting again just now, so a few tries are made.
+// fault scripts a fault. The fake may be starting again just now, so a few
+// tries are made.
 func (s *stripe) fault(ctx context.Context, script string) error {
 	return s.again(ctx, func() error {
 		return s.call(ctx, http.MethodPost, "/_fake/faults", "application/json", script, nil)

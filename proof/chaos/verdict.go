@@ -40,8 +40,8 @@ func (c check) mark() string {
 	}
 }
 
-// demand breaks every check that looked at nothing though a full run holds what it is for: it would be as content with
-// a service that does nothing.
+// demand breaks every check that looked at nothing though a full run holds what
+// it is for: it would be as content with a service that does nothing.
 func demand(checks []check) {
 	for i := range checks {
 		if c := &checks[i]; c.looked == 0 && !c.seldom {
@@ -50,7 +50,8 @@ func demand(checks []check) {
 	}
 }
 
-// verdict prints the table of all checks, with the first violations of each, and tells whether there is none.
+// verdict prints the table of all checks, with the first violations of each,
+// and tells whether there is none.
 func verdict(out io.Writer, checks []check) bool {
 	const shown = 5
 	ok := true

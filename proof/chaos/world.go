@@ -26,8 +26,9 @@ type world struct {
 // history is the folder that is kept when a promise was broken.
 func (w *world) history() string { return filepath.Join(w.dir, "history") }
 
-// accountsMade is how many accounts there are. Each has a customer of its own: the service looks for a lost charge
-// among all of a customer's payments, and nobody takes thousands of rides in an hour.
+// accountsMade is how many accounts there are. Each has a customer of its own:
+// the service looks for a lost charge among all of a customer's payments, and
+// nobody takes thousands of rides in an hour.
 const accountsMade = 240
 
 // openWorld builds the programs and starts everything.
@@ -177,7 +178,8 @@ func (w *world) rest(ctx context.Context, limit time.Duration) error {
 	return ctx.Err()
 }
 
-// lives are the processes of every worker, and panics how many of them ended by one.
+// lives are the processes of every worker, and panics how many of them ended by
+// one.
 func (w *world) lives() (lives map[string][]life, panics check) {
 	lives, panics = map[string][]life{}, check{name: "no program panics"}
 	for name, worker := range w.workers {

@@ -182,13 +182,14 @@ func (x *field) feed(queue chan<- trial, trials []trial) {
 	}
 }
 
-// tries is how often a trial is run that came to nothing: because its fault never
-// struck, where others were faster, or because the machine stood still.
+// tries is how often a trial is run that came to nothing: because its fault
+// never struck, where others were faster, or because the machine stood still.
 const tries = 3
 
-// one runs a trial on a lane. A run that came to nothing is judged all the same: it
-// was a run. A lane in trouble may still have something in flight, and gives way
-// to another; a step that doesn't end twice is no trouble of the machine's.
+// one runs a trial on a lane. A run that came to nothing is judged all the
+// same: it was a run. A lane in trouble may still have something in flight, and
+// gives way to another; a step that doesn't end twice is no trouble of the
+// machine's.
 func (x *field) one(lane int, one trial) (r *run, err error) {
 	stuck := 0
 	for try := 1; ; try++ {

@@ -32,8 +32,9 @@ func singles(r *run) []trial {
 	return all
 }
 
-// placesAt are all faults at one message. What a torn message leaves in Postgres
-// doesn't depend on what Stripe does, so few scripts need to tear those.
+// placesAt are all faults at one message. What a torn message leaves in
+// Postgres doesn't depend on what Stripe does, so few scripts need to tear
+// those.
 func placesAt(m message, s script) []place {
 	places := wholeAt(m, s, wire.CutBefore, wire.CutAfter, wire.CutSent, wire.HoldBefore, wire.HoldAfter)
 	if m.wire == pgWire && !s.torn {
@@ -69,8 +70,8 @@ var (
 	firstKinds = append(pairKinds, wire.HoldAfter)
 )
 
-// happy is the script whose faults are enumerated in pairs, and failing the one in
-// which a worker sleeps over an answer that makes it give its key back.
+// happy is the script whose faults are enumerated in pairs, and failing the one
+// in which a worker sleeps over an answer that makes it give its key back.
 const (
 	happy   = "happy"
 	failing = "503"
@@ -83,8 +84,8 @@ func paired(t trial) bool {
 		t.script == failing && first.kind == wire.HoldAfter && first.wire == stripeWire
 }
 
-// followers are the trials that add one fault to those of a run, at every message
-// that came after them.
+// followers are the trials that add one fault to those of a run, at every
+// message that came after them.
 func followers(r *run) []trial {
 	last := -1
 	for _, at := range r.struck {

@@ -18,7 +18,8 @@ type flow struct {
 	points []string
 	// called is the point that its foreign call reaches.
 	called string
-	// path is where it is asked for, and body what; others are other parameters.
+	// path is where it is asked for, and body what; others are other
+	// parameters.
 	path, body, others string
 	// done is the status of its success.
 	done    int

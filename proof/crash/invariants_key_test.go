@@ -23,7 +23,8 @@ func (e *evidence) legalPath() (bool, []string) {
 	return true, faults
 }
 
-// follows checks one change of a key whose token the holder has, if anybody has.
+// follows checks one change of a key whose token the holder has, if anybody
+// has.
 func (e *evidence) follows(last, row logRow, holder string) []string {
 	moved, taken := row.from != row.to, row.token != last.token && row.token != ""
 	faults := say(nil, row.from != last.to || row.oldToken != last.token, "%+v does not follow %+v", row, last)

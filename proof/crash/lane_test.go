@@ -19,8 +19,8 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// A lane runs one trial after another: a database with tripwires, the processes,
-// and an address at which each trial has a Stripe of its own.
+// A lane runs one trial after another: a database with tripwires, the
+// processes, and an address at which each trial has a Stripe of its own.
 type lane struct {
 	pool     *pgxpool.Pool // the trial's own eyes, never cut
 	server   *httptest.Server

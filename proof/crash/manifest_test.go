@@ -11,12 +11,12 @@ import (
 	diff "github.com/google/go-cmp/cmp"
 )
 
-// manifestFile lists every message of every setting. It shows in a review what a
-// change does to the wires.
+// manifestFile lists every message of every setting. It shows in a review what
+// a change does to the wires.
 const manifestFile = "testdata/manifest.txt"
 
-// checkManifest compares the messages of the runs without faults with those that
-// are listed.
+// checkManifest compares the messages of the runs without faults with those
+// that are listed.
 func checkManifest(t *testing.T, seen []*run) {
 	t.Helper()
 	var text strings.Builder
@@ -38,12 +38,12 @@ func checkManifest(t *testing.T, seen []*run) {
 	}
 }
 
-// listed tells whether the manifest has a setting. What the others add is the order
-// in which two race.
+// listed tells whether the manifest has a setting. What the others add is the
+// order in which two race.
 func listed(s setting) bool { return s.recovery == byRetry || s.recovery == byCompleter }
 
-// list lists the messages of a run: in order, or, where a completer polls on one
-// connection while it works on another, what they ask for, once.
+// list lists the messages of a run: in order, or, where a completer polls on
+// one connection while it works on another, what they ask for, once.
 func list(text *strings.Builder, r *run) {
 	if !listed(r.trial.setting) {
 		return
@@ -78,8 +78,8 @@ func (c coverage) add(r *run) {
 
 func spot(s setting, p place) string { return s.String() + " " + p.String() }
 
-// elusive is how many of a thousand faults may never strike where several go on at
-// once: there, the last messages of one run may not come in another.
+// elusive is how many of a thousand faults may never strike where several go on
+// at once: there, the last messages of one run may not come in another.
 const elusive = 50
 
 // check finds the places where no fault ever struck.

@@ -15,8 +15,8 @@ import (
 // intentsPath is where charges are made.
 const intentsPath = "/v1/payment_intents"
 
-// checkNoTransaction looks at a process as it is about to write to Stripe: where
-// one worker alone is busy in it, none of its connections may be.
+// checkNoTransaction looks at a process as it is about to write to Stripe:
+// where one worker alone is busy in it, none of its connections may be.
 func (r *run) checkNoTransaction(p *process) {
 	r.mu.Lock()
 	alone := r.active[p] == 1
@@ -35,8 +35,8 @@ func (r *run) checkNoTransaction(p *process) {
 	r.note("I23", fault)
 }
 
-// givenBack tells whether no connection of a pool is in use. One that broke leaves
-// the pool in the background, a moment after it was given back.
+// givenBack tells whether no connection of a pool is in use. One that broke
+// leaves the pool in the background, a moment after it was given back.
 func givenBack(pool *pgxpool.Pool) bool {
 	for end := time.Now().Add(time.Second); pool.Stat().AcquiredConns() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -94,8 +94,8 @@ func (r *run) checkRefused(ctx context.Context, invariant, what, body string, st
 	r.note(invariant, fault)
 }
 
-// checkStranger uses the key in another account, with a request that is refused,
-// and asks there for the ride.
+// checkStranger uses the key in another account, with a request that is
+// refused, and asks there for the ride.
 func (r *run) checkStranger(ctx context.Context) {
 	fault := ""
 	got := r.send(r.lane.calm, r.flow.request(ctx, r.lane.stranger, `{}`))

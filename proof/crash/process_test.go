@@ -157,9 +157,9 @@ func (p *process) connect(name string) error {
 	return nil
 }
 
-// dialPostgres connects to Postgres. The message that counts is the start-up, and
-// not the dialling, which pgx does in the background too, to send cancel requests
-// that a cut network doesn't carry.
+// dialPostgres connects to Postgres. The message that counts is the start-up,
+// and not the dialling, which pgx does in the background too, to send cancel
+// requests that a cut network doesn't carry.
 func (p *process) dialPostgres(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := p.pg.Dial(ctx, network, address)
 	if err != nil {

@@ -19,13 +19,13 @@ const (
 	// rounds bounds how often those who go on try while there are faults, where
 	// the script says nothing else.
 	rounds = 4
-	// calmRounds bounds how often they try when there are none any more: then one
-	// round is enough for most, and three for all.
+	// calmRounds bounds how often they try when there are none any more: then
+	// one round is enough for most, and three for all.
 	calmRounds = 4
 )
 
-// perform runs a trial to its end. The error is trouble of the machinery, and no
-// verdict.
+// perform runs a trial to its end. The error is trouble of the machinery, and
+// no verdict.
 func (l *lane) perform(ctx context.Context, t trial) (*run, error) {
 	r, err := l.newRun(ctx, t)
 	if err != nil {
@@ -102,7 +102,8 @@ func (r *run) goOn(ctx context.Context, recovery string) {
 	r.settle()
 }
 
-// passTime ends leases and back-offs, and lets happen at Stripe what takes time.
+// passTime ends leases and back-offs, and lets happen at Stripe what takes
+// time.
 func (r *run) passTime(ctx context.Context) error {
 	if r.script.meanwhile != nil {
 		if err := r.script.meanwhile(r.fake); err != nil {
@@ -181,9 +182,9 @@ func (r *run) rest(ctx context.Context, most int) error {
 	return nil
 }
 
-// goOnCalmly is one round of those who go on, and of nobody else: what a completer
-// cannot bring to its end, no client may. A request that was never taken needs its
-// client.
+// goOnCalmly is one round of those who go on, and of nobody else: what a
+// completer cannot bring to its end, no client may. A request that was never
+// taken needs its client.
 func (r *run) goOnCalmly(ctx context.Context) {
 	recovery := r.trial.recovery
 	if recovery == byCompleter || recovery == byBoth {
@@ -208,8 +209,8 @@ func (r *run) replay(ctx context.Context) {
 	r.checkStranger(ctx)
 }
 
-// decide is a person who looks into a parked key: charged, where Stripe shows it,
-// and else not.
+// decide is a person who looks into a parked key: charged, where Stripe shows
+// it, and else not.
 func (r *run) decide(ctx context.Context) {
 	r.checkUnderReview(ctx)
 	desk := rides.Desk{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe}

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// A report is what is known of all trials so far. It is safe for concurrent use.
+// A report is what is known of all trials so far. It is safe for concurrent
+// use.
 type report struct {
 	t     *testing.T
 	began time.Time
@@ -79,8 +80,8 @@ func (p *report) tell(r *run, faults []string) {
 // machinery is what the trials run on.
 const machinery = "the machinery"
 
-// judge holds the invariants against a run: what is wrong, and by invariant whether
-// the run had something to say about it and whether it broke it.
+// judge holds the invariants against a run: what is wrong, and by invariant
+// whether the run had something to say about it and whether it broke it.
 func judge(r *run, err error) (faults []string, seen, broken map[string]bool) {
 	seen, broken = map[string]bool{}, map[string]bool{}
 	if err != nil {
@@ -112,8 +113,8 @@ func (r *run) missed() string {
 	return ""
 }
 
-// starved tells that a run without faults met one all the same: Postgres did not
-// answer in time. What there is to break is not to be learnt from it.
+// starved tells that a run without faults met one all the same: Postgres did
+// not answer in time. What there is to break is not to be learnt from it.
 func (r *run) starved() bool {
 	return len(r.trial.faults) == 0 && slices.ContainsFunc(r.replies, func(got reply) bool { return got.code == "unavailable" })
 }

@@ -205,8 +205,8 @@ func (r *run) send(p *process, request *http.Request) reply {
 	}
 }
 
-// complete is one round of the completer. That it meets faults is what it is here
-// for; what it left behind is looked at.
+// complete is one round of the completer. That it meets faults is what it is
+// here for; what it left behind is looked at.
 func (r *run) complete(ctx context.Context, p *process) func() {
 	return func() { _, _ = p.completer().Once(ctx) }
 }

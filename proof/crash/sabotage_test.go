@@ -7,8 +7,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// TestEveryInvariantCanFail falsifies what a good run left behind, once for each
-// invariant: the check must see it.
+// TestEveryInvariantCanFail falsifies what a good run left behind, once for
+// each invariant: the check must see it.
 func TestEveryInvariantCanFail(t *testing.T) {
 	t.Parallel()
 	f, _ := flowNamed("hail")
@@ -51,8 +51,8 @@ func (s snapshot) clone() snapshot {
 	}
 }
 
-// sabotages falsify what an invariant looks at. Those that are missing are looked
-// at on the way.
+// sabotages falsify what an invariant looks at. Those that are missing are
+// looked at on the way.
 var sabotages = map[string]func(*evidence){
 	"I1": func(e *evidence) { e.succeeded = append(e.succeeded, e.succeeded[0]) },
 	"I2": func(e *evidence) { e.succeeded[0].Amount++ },

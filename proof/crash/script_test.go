@@ -28,19 +28,20 @@ type script struct {
 	card string
 	// fault befalls the first charge that arrives whole.
 	fault fakestripe.Fault
-	// ends are the ends that are right. The first is that of a run without other
-	// faults; where an answer that is not saved can be lost, there are more.
+	// ends are the ends that are right. The first is that of a run without
+	// other faults; where an answer that is not saved can be lost, there are
+	// more.
 	ends []end
 	// meanwhile is what happens at Stripe before each recovery.
 	meanwhile func(*fakestripe.Server) error
 	// later is what happens at Stripe after the request has come to rest.
 	later func(*fakestripe.Server) error
-	// rounds bounds how often those who go on try. It is given where they try in
-	// vain, and more often shows nothing new.
+	// rounds bounds how often those who go on try. It is given where they try
+	// in vain, and more often shows nothing new.
 	rounds int
-	// windowOver lets the time pass in which a charge may be sent again. Nobody is
-	// held then: a worker that sleeps so long would look at its own clock, which
-	// a trial cannot move.
+	// windowOver lets the time pass in which a charge may be sent again. Nobody
+	// is held then: a worker that sleeps so long would look at its own clock,
+	// which a trial cannot move.
 	windowOver bool
 	// torn lets messages to Postgres be torn too.
 	torn bool

@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// sessions keeps the sessions of Postgres that a process ended, or that were cut
-// between two messages, as a pooler does: ROLLBACK is what Postgres does by itself
-// when its client is gone, DISCARD ALL makes a session as good as new, and both
-// cost a tenth of another. To the process it is new: it says what a new one says.
-// One that was cut in the middle of a message is never used again.
+// sessions keeps the sessions of Postgres that a process ended, or that were
+// cut between two messages, as a pooler does: ROLLBACK is what Postgres does by
+// itself when its client is gone, DISCARD ALL makes a session as good as new,
+// and both cost a tenth of another. To the process it is new: it says what a
+// new one says. One that was cut in the middle of a message is never used
+// again.
 type sessions struct {
 	alarm func(code string) // hears of each tripwire that a session runs into
 
@@ -134,8 +135,8 @@ func (s *session) Write(b []byte) (int, error) {
 	return s.Conn.Write(b)
 }
 
-// reset makes the session as good as new and keeps it, if the server waits for a
-// message and nobody else for the server.
+// reset makes the session as good as new and keeps it, if the server waits for
+// a message and nobody else for the server.
 func (s *session) reset() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,8 +190,8 @@ func (s *session) CloseWrite() error {
 	return half.CloseWrite()
 }
 
-// SetDeadline is the former owner's no more when the session is kept, as are the
-// two that follow.
+// SetDeadline is the former owner's no more when the session is kept, as are
+// the two that follow.
 func (s *session) SetDeadline(t time.Time) error { return s.limit(s.Conn.SetDeadline, t) }
 
 // SetReadDeadline is SetDeadline for reading.

@@ -28,8 +28,8 @@ var (
 	recoveries = []string{byRetry, byOther, byCompleter, byBoth}
 )
 
-// races tells whether several go on at once, so that who comes first decides how
-// many messages there are: a completer polls while it works.
+// races tells whether several go on at once, so that who comes first decides
+// how many messages there are: a completer polls while it works.
 func (s setting) races() bool { return s.recovery == byCompleter || s.recovery == byBoth }
 
 // A setting is everything about a trial but its faults.

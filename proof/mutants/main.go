@@ -60,8 +60,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return tryAll(ctx, tree, mutants, out)
 }
 
-// tryAll tries the tests on the tree as it is, then each mutant, and then the tests
-// on the tree once more.
+// tryAll tries the tests on the tree as it is, then each mutant, and then the
+// tests on the tree once more.
 func tryAll(ctx context.Context, tree *tree, mutants []mutant, out io.Writer) error {
 	start := time.Now()
 	fmt.Fprintf(out, "%d mutants, in a copy of the tree in %s\n", len(mutants), tree.dir)
@@ -72,8 +72,9 @@ func tryAll(ctx context.Context, tree *tree, mutants []mutant, out io.Writer) er
 	if err != nil {
 		return err
 	}
-	// Once more, because a test that could not get its Postgres has failed, too.
-	// What is out of order by now was out of order for some of the mutants.
+	// Once more, because a test that could not get its Postgres has failed,
+	// too. What is out of order by now was out of order for some of the
+	// mutants.
 	if err := tree.healthy(ctx, mutants, out); err != nil {
 		return fmt.Errorf("after the last mutant, so that no kill can be believed: %w", err)
 	}

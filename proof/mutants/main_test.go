@@ -45,8 +45,8 @@ func TestPatchesThatAreNoMutants(t *testing.T) {
 	}
 }
 
-// TestResults: a test that fails is told from a program that can't be built, which
-// no test has noticed.
+// TestResults: a test that fails is told from a program that can't be built,
+// which no test has noticed.
 func TestResults(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

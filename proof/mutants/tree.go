@@ -84,8 +84,8 @@ func (t *tree) healthy(ctx context.Context, mutants []mutant, out io.Writer) err
 	return nil
 }
 
-// try applies a mutant, runs its killers, and takes it back. The error says that
-// the tree is not what it was, so that nothing more can be tried in it.
+// try applies a mutant, runs its killers, and takes it back. The error says
+// that the tree is not what it was, so that nothing more can be tried in it.
 func (t *tree) try(ctx context.Context, m mutant) (outcome, error) {
 	done := outcome{mutant: m}
 	if done.trouble = t.apply(ctx, m.patch); done.trouble != nil {
@@ -100,13 +100,13 @@ func (t *tree) try(ctx context.Context, m mutant) (outcome, error) {
 	return done, t.apply(ctx, m.patch, "--reverse")
 }
 
-// apply applies a patch. One that doesn't fit any more is an error, and no kill:
-// the code under it has changed, and the patch must follow.
+// apply applies a patch. One that doesn't fit any more is an error, and no
+// kill: the code under it has changed, and the patch must follow.
 func (t *tree) apply(ctx context.Context, patch string, options ...string) error {
 	apply := exec.CommandContext(ctx, "git", append([]string{"apply"}, append(options, patch)...)...)
 	apply.Dir = t.dir
-	// Where the folder for temporary files lies inside of a repository, git would
-	// take the patch's paths for that one's, and skip them silently.
+	// Where the folder for temporary files lies inside of a repository, git
+	// would take the patch's paths for that one's, and skip them silently.
 	apply.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(t.dir))
 	if _, err := apply.Output(); err != nil {
 		return fmt.Errorf("applying the patch: %w", withStderr(err))
@@ -114,17 +114,17 @@ func (t *tree) apply(ctx context.Context, patch string, options ...string) error
 	return nil
 }
 
-// testTimeout is long enough for the slowest killers on a busy machine. A mutant that hangs is to be
-// killed by a test that notices, and not by this: a busy machine runs out of time
-// as well.
+// testTimeout is long enough for the slowest killers on a busy machine. A
+// mutant that hangs is to be killed by a test that notices, and not by this: a
+// busy machine runs out of time as well.
 const testTimeout = 5 * time.Minute
 
 // test runs tests of one package and says which passed and which failed. Where
-// one did neither, because nothing could be built or there is no such test, or where
-// the time was over, it returns an error with what go said.
+// one did neither, because nothing could be built or there is no such test, or
+// where the time was over, it returns an error with what go said.
 func (t *tree) test(ctx context.Context, folder string, tests []test) (passed, failed []test, err error) {
-	// Neither vet nor the race detector kills these mutants. Without the folder's
-	// name in it, what is built today is found in the cache tomorrow.
+	// Neither vet nor the race detector kills these mutants. Without the
+	// folder's name in it, what is built today is found in the cache tomorrow.
 	run := exec.CommandContext(ctx, "go", "test", "-json", "-vet=off", "-trimpath", "-count=1", "-timeout="+t.timeout.String(),
 		"-run=^("+strings.Join(byName(tests), "|")+")$", folder)
 	run.Dir = t.dir
@@ -155,8 +155,8 @@ func (t *tree) test(ctx context.Context, folder string, tests []test) (passed, f
 	return passed, failed, nil
 }
 
-// readResults reads the events of go test -json (see go doc test2json): how each
-// test ended, and everything that was printed.
+// readResults reads the events of go test -json (see go doc test2json): how
+// each test ended, and everything that was printed.
 func readResults(events []byte) (results map[string]string, text string) {
 	results = map[string]string{}
 	var printed strings.Builder
@@ -174,8 +174,8 @@ func readResults(events []byte) (results map[string]string, text string) {
 	return results, printed.String()
 }
 
-// timedOut tells that package testing ended the run at its -timeout. It says so at
-// the beginning of a line.
+// timedOut tells that package testing ended the run at its -timeout. It says so
+// at the beginning of a line.
 func timedOut(text string) bool {
 	return strings.Contains("\n"+text, "\npanic: test timed out after ")
 }

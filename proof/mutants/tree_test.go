@@ -28,8 +28,8 @@ func write(t *testing.T, dir, name, text string) string {
 	return path
 }
 
-// TestTimingOutIsNoKill: a test that still runs when the time is over has noticed
-// nothing.
+// TestTimingOutIsNoKill: a test that still runs when the time is over has
+// noticed nothing.
 func TestTimingOutIsNoKill(t *testing.T) {
 	t.Parallel()
 	small := smallTree(t, `package x
@@ -51,8 +51,8 @@ func TestFails(t *testing.T) { t.Error("panic: test timed out after 1s") }
 	}
 }
 
-// TestWhatFailsForAnotherReasonIsNoKill: a killer that fails from the second run
-// on, as one does that has lost its Postgres, would kill whatever is tried.
+// TestWhatFailsForAnotherReasonIsNoKill: a killer that fails from the second
+// run on, as one does that has lost its Postgres, would kill whatever is tried.
 func TestWhatFailsForAnotherReasonIsNoKill(t *testing.T) {
 	t.Parallel()
 	small := smallTree(t, `package x

@@ -1,8 +1,8 @@
 // Package tripwire installs triggers that watch the rules of the engine from
 // inside the database, for tests. Production has no triggers: distributed
 // Postgres knows none, and the fence, the primary keys and the CHECKs carry the
-// promise. A test wants to hear of a broken rule when it is broken, not when the
-// damage shows.
+// promise. A test wants to hear of a broken rule when it is broken, not when
+// the damage shows.
 package tripwire
 
 import (
@@ -12,11 +12,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Install makes the database refuse, with SQLSTATE RR001 to RR003, an UPDATE that
-// changes a finished key (but for reaping), lowers an epoch, or moves a key to a
-// point that does not come later in its flow, and a DELETE of a key that isn't a
-// tombstone (RR004). It logs each change of a key in phase_log, in order,
-// with the application_name of the session that made it.
+// Install makes the database refuse, with SQLSTATE RR001 to RR003, an UPDATE
+// that changes a finished key (but for reaping), lowers an epoch, or moves a
+// key to a point that does not come later in its flow, and a DELETE of a key
+// that isn't a tombstone (RR004). It logs each change of a key in phase_log, in
+// order, with the application_name of the session that made it.
 //
 // points are a flow's recovery points in order, Started and Finished included.
 func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {

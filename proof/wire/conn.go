@@ -27,8 +27,8 @@ type conn struct {
 	cut     bool
 }
 
-// Write sends b, or lets happen to it what the plan wants. A message that comes in
-// pieces is sent when it is whole.
+// Write sends b, or lets happen to it what the plan wants. A message that comes
+// in pieces is sent when it is whole.
 func (c *conn) Write(b []byte) (int, error) {
 	message, counted, cut := c.gather(b)
 	switch {
@@ -46,8 +46,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// gather returns the message that b completes, if it does, and whether b belongs
-// to one that counts.
+// gather returns the message that b completes, if it does, and whether b
+// belongs to one that counts.
 func (c *conn) gather(b []byte) (message []byte, counted, cut bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,8 +64,8 @@ func (c *conn) gather(b []byte) (message []byte, counted, cut bool) {
 	return message, true, false
 }
 
-// strike lets a fault befall a message. The sender of a message that was cut off
-// cannot tell how far it came, so it hears of no error yet.
+// strike lets a fault befall a message. The sender of a message that was cut
+// off cannot tell how far it came, so it hears of no error yet.
 func (c *conn) strike(message []byte, fault Fault) error {
 	switch fault.Kind {
 	case CutBefore:

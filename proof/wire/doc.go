@@ -4,21 +4,22 @@
 // boundary that is written tomorrow is covered tomorrow.
 //
 // A message is what one side sends before it waits for the other: a pipeline of
-// statements, or a request. Messages are counted from 1, over all connections of
-// a Postgres or of an HTTP, in the order in which they are sent. A message and
-// its answer consist of frames: those of Postgres's protocol, or pieces of an
-// HTTP message.
+// statements, or a request. Messages are counted from 1, over all connections
+// of a Postgres or of an HTTP, in the order in which they are sent. A message
+// and its answer consist of frames: those of Postgres's protocol, or pieces of
+// an HTTP message.
 package wire
 
 // A Fault is what happens to one message.
 type Fault struct {
 	Kind Kind
-	// Part is, for CutPart and CutAnswer, how many frames still get through, from 1.
+	// Part is, for CutPart and CutAnswer, how many frames still get through,
+	// from 1.
 	Part int
 	// Hold is called where a message is held, and returns when it may go on.
 	Hold func()
-	// Answered is told how many frames the message's answer had, once all of it is
-	// here. Nil wants to know nothing. It must not block.
+	// Answered is told how many frames the message's answer had, once all of it
+	// is here. Nil wants to know nothing. It must not block.
 	Answered func(frames int)
 }
 
@@ -30,17 +31,18 @@ const (
 	Pass Kind = iota
 	// CutBefore cuts the connection; the other side never sees the message.
 	CutBefore
-	// CutAfter lets the message through, waits until the other side has answered,
-	// and cuts the connection before the answer is read.
+	// CutAfter lets the message through, waits until the other side has
+	// answered, and cuts the connection before the answer is read.
 	CutAfter
-	// CutSent lets the message through and cuts the connection at once: the other
-	// side acts, or not, after this side has given up.
+	// CutSent lets the message through and cuts the connection at once: the
+	// other side acts, or not, after this side has given up.
 	CutSent
-	// CutPart lets the first frames of the message through, cuts the connection, and
-	// waits until the other side has done with them what it will.
+	// CutPart lets the first frames of the message through, cuts the
+	// connection, and waits until the other side has done with them what it
+	// will.
 	CutPart
-	// CutAnswer waits until the other side has answered, lets the first frames of
-	// the answer through, and cuts the connection.
+	// CutAnswer waits until the other side has answered, lets the first frames
+	// of the answer through, and cuts the connection.
 	CutAnswer
 	// HoldBefore holds the message before it is sent.
 	HoldBefore

@@ -73,8 +73,8 @@ func httpEnds(message []byte, piece int) []int {
 	return ends
 }
 
-// wholeRequest tells that a request is whole: its body is as long as it says, or
-// ends with an empty chunk (RFC 9112, section 7.1), or it has none.
+// wholeRequest tells that a request is whole: its body is as long as it says,
+// or ends with an empty chunk (RFC 9112, section 7.1), or it has none.
 func wholeRequest(message []byte) bool {
 	head, body, found := bytes.Cut(message, []byte("\r\n\r\n"))
 	if bytes.Contains(head, []byte("Transfer-Encoding: chunked")) {

@@ -9,8 +9,8 @@ import (
 
 // line is the connections of one process to one other side.
 type line struct {
-	// Base opens the connections that are wrapped; nil means over the network. It
-	// is set before the first one.
+	// Base opens the connections that are wrapped; nil means over the network.
+	// It is set before the first one.
 	Base func(ctx context.Context, network, address string) (net.Conn, error)
 
 	protocol protocol
@@ -24,13 +24,13 @@ type line struct {
 
 // A protocol tells where messages, answers and their frames end.
 type protocol struct {
-	// greets tells that nothing counts before the other side has said that it is
-	// ready.
+	// greets tells that nothing counts before the other side has said that it
+	// is ready.
 	greets bool
 	// ends returns where the frames of a message end.
 	ends func(message []byte) []int
-	// answer returns where the frames of an answer end, as far as it has come, and
-	// whether it is whole.
+	// answer returns where the frames of an answer end, as far as it has come,
+	// and whether it is whole.
 	answer func(answer []byte) (ends []int, whole bool)
 	// whole tells whether a message that is written in pieces has all of them.
 	whole func(message []byte) bool
@@ -49,8 +49,8 @@ func (l *line) Plan(plan Plan) {
 	l.plan, l.n = plan, 0
 }
 
-// Messages returns the number of messages since the last Plan: each is one round
-// trip.
+// Messages returns the number of messages since the last Plan: each is one
+// round trip.
 func (l *line) Messages() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -107,8 +107,8 @@ func (l *line) forget(c *conn) {
 // lingering is how long the other side of a cut connection may take to end it.
 const lingering = 15 * time.Second
 
-// linger says to the other side that nothing more will come, and waits for it to
-// end the connection.
+// linger says to the other side that nothing more will come, and waits for it
+// to end the connection.
 func (l *line) linger(raw net.Conn) <-chan struct{} {
 	done := make(chan struct{})
 	l.ends.Go(func() {

@@ -40,8 +40,8 @@ func (p *Postgres) Dial(ctx context.Context, network, address string) (net.Conn,
 // Frames returns how many frames a message has.
 func (p *Postgres) Frames(message []byte) int { return len(postgresEnds(message)) }
 
-// postgresEnds finds the ends of frames: a type, four bytes of length that count
-// themselves, and the rest.
+// postgresEnds finds the ends of frames: a type, four bytes of length that
+// count themselves, and the rest.
 func postgresEnds(stream []byte) []int {
 	const head = 5
 	var ends []int
@@ -54,8 +54,8 @@ func postgresEnds(stream []byte) []int {
 	return ends
 }
 
-// postgresAnswer tells that an answer is whole: it ends with ReadyForQuery, which
-// has six bytes.
+// postgresAnswer tells that an answer is whole: it ends with ReadyForQuery,
+// which has six bytes.
 func postgresAnswer(stream []byte) ([]int, bool) {
 	const length = 6
 	ends := postgresEnds(stream)
@@ -64,17 +64,17 @@ func postgresAnswer(stream []byte) ([]int, bool) {
 	return ends, whole
 }
 
-// isCancel tells whether b is a cancel request, which pgx sends over a connection
-// of its own when it gives one up. A network that has been cut doesn't carry it
-// either, so it never arrives here.
+// isCancel tells whether b is a cancel request, which pgx sends over a
+// connection of its own when it gives one up. A network that has been cut
+// doesn't carry it either, so it never arrives here.
 func isCancel(b []byte) bool {
 	const cancelRequest = 80877102
 	return len(b) == 16 && binary.BigEndian.Uint32(b[4:]) == cancelRequest
 }
 
-// Summary says in a few words what a message asks of Postgres. It must have been
-// shown every message before, because a prepared statement is later known by its
-// name alone.
+// Summary says in a few words what a message asks of Postgres. It must have
+// been shown every message before, because a prepared statement is later known
+// by its name alone.
 func (p *Postgres) Summary(message []byte) string {
 	var words []string
 	at := 0

@@ -34,8 +34,8 @@ func (f *fakestripeFlags) Validate() error {
 	return cli.CheckAddress("listen", f.Listen)
 }
 
-// Run is the program fakestripe: it serves the fake Stripe until the
-// context ends or SIGTERM or SIGINT comes, or checks one that runs. args are the
+// Run is the program fakestripe: it serves the fake Stripe until the context
+// ends or SIGTERM or SIGINT comes, or checks one that runs. args are the
 // arguments without the program's name. It returns the exit code: 0 done, 1
 // failed, 2 wrong usage.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -86,8 +86,8 @@ func fakestripeServe(ctx context.Context, flags *fakestripeFlags, o cli.Output) 
 	return fakestripeStop(context.WithoutCancel(ctx), server, fake)
 }
 
-// fakestripeStop lets what runs come to its end. What a script still holds after
-// the grace is cut off, as a crash would.
+// fakestripeStop lets what runs come to its end. What a script still holds
+// after the grace is cut off, as a crash would.
 func fakestripeStop(ctx context.Context, server *http.Server, fake *fakestripe.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, fakestripeGrace)
 	defer cancel()

@@ -53,7 +53,8 @@ func findBinaries(path, places []string) (string, error) {
 }
 
 // serverIn looks behind links, because postgres finds its own files relative to
-// where it really is, and because a link may lie where another account can't go.
+// where it really is, and because a link may lie where another account can't
+// go.
 func serverIn(dir string) (string, bool) {
 	postgres, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres"))
 	if err != nil {

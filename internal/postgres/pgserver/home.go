@@ -198,8 +198,8 @@ func (h home) discard(ctx context.Context, logger *slog.Logger) error {
 	return os.RemoveAll(h.dir)
 }
 
-// create makes a file anew. It never writes through what is there: as root, that
-// could be a link which the account put in its own folder.
+// create makes a file anew. It never writes through what is there: as root,
+// that could be a link which the account put in its own folder.
 func (h home) create(name string) (*os.File, error) {
 	if err := os.Remove(h.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -231,15 +231,16 @@ func (h home) command(ctx context.Context, program string, args ...string) *exec
 	cmd.Dir = h.dir
 	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: h.account}
-	// SIGQUIT is Postgres's immediate shutdown: nothing committed is lost by it, and
-	// nothing is left running. What a killed parent leaves behind where the kernel
-	// doesn't send it is stopped by the next start.
+	// SIGQUIT is Postgres's immediate shutdown: nothing committed is lost by
+	// it, and nothing is left running. What a killed parent leaves behind where
+	// the kernel doesn't send it is stopped by the next start.
 	children.DieWithParent(cmd.SysProcAttr, syscall.SIGQUIT)
 	return cmd
 }
 
-// environment leaves out what would point the programs elsewhere (PGDATA, PGPORT
-// and their like), and has them speak English: their messages are read here.
+// environment leaves out what would point the programs elsewhere (PGDATA,
+// PGPORT and their like), and has them speak English: their messages are read
+// here.
 func environment() []string {
 	env := []string{"LC_ALL=C"}
 	for _, pair := range os.Environ() {

@@ -70,10 +70,10 @@ func awaitEnd(ctx context.Context, pid int, data string, patience time.Duration)
 	return nil
 }
 
-// dropStalePidFile removes postmaster.pid where some other process, or a zombie,
-// has its number by now: Postgres looks at the number only, and would refuse to
-// start. In all other cases Postgres decides better, since the file also tells
-// it about memory that orphans of the last server still use.
+// dropStalePidFile removes postmaster.pid where some other process, or a
+// zombie, has its number by now: Postgres looks at the number only, and would
+// refuse to start. In all other cases Postgres decides better, since the file
+// also tells it about memory that orphans of the last server still use.
 func (h home) dropStalePidFile(pid int) error {
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return nil

@@ -9,8 +9,8 @@ import (
 )
 
 // isPostmaster reports whether pid is a Postgres that works on the folder data.
-// A postmaster's working directory is its data folder. A zombie has none, and is
-// no postmaster any more.
+// A postmaster's working directory is its data folder. A zombie has none, and
+// is no postmaster any more.
 func isPostmaster(_ context.Context, pid int, data string) bool {
 	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 	if err != nil {

@@ -16,11 +16,12 @@ import (
 )
 
 const (
-	// startTimeout bounds a start; replaying the log after a crash takes longest.
+	// startTimeout bounds a start; replaying the log after a crash takes
+	// longest.
 	startTimeout = 60 * time.Second
 
-	// immediateTimeout bounds an immediate shutdown, in which Postgres kills its
-	// own children after 5 s.
+	// immediateTimeout bounds an immediate shutdown, in which Postgres kills
+	// its own children after 5 s.
 	immediateTimeout = 10 * time.Second
 
 	host = "127.0.0.1"
@@ -36,16 +37,16 @@ type ServerConfig struct {
 	// Port is on the loopback address. 0 picks a free one.
 	Port int
 
-	// Superuser is the role that owns the server, "postgres" when empty. Only the
-	// first start heeds it.
+	// Superuser is the role that owns the server, "postgres" when empty. Only
+	// the first start heeds it.
 	Superuser string
 
 	// Settings are those of postgresql.conf, by name. They win over everything
 	// else, ALTER SYSTEM included. Without any the server is durable.
 	Settings map[string]string
 
-	// Binaries is the folder of initdb and postgres. When empty, FindBinaries is
-	// asked, and where it finds none they are downloaded into Dir.
+	// Binaries is the folder of initdb and postgres. When empty, FindBinaries
+	// is asked, and where it finds none they are downloaded into Dir.
 	Binaries string
 
 	// Repository is the Maven repository to download from, Maven Central when
@@ -138,8 +139,8 @@ func (s *Server) Port() int { return s.config.Port }
 // Config starts the same server again, on the same port, once this one ended.
 func (s *Server) Config() ServerConfig { return s.config }
 
-// Log is the file that the server writes its log to. That of the start before is
-// beside it, with ".old" at the end of its name.
+// Log is the file that the server writes its log to. That of the start before
+// is beside it, with ".old" at the end of its name.
 func (s *Server) Log() string { return s.home.path("log") }
 
 // Done is closed when the server has ended, for whatever reason. Then the same

@@ -30,7 +30,8 @@ type database struct {
 	admin string
 }
 
-// clone makes a database from the template, which costs a tenth of migrating it.
+// clone makes a database from the template, which costs a tenth of migrating
+// it.
 func clone(ctx context.Context, admin string) (*database, error) {
 	conn, err := connect(ctx, admin)
 	if err != nil {
@@ -115,9 +116,9 @@ func (d *database) awaitUnused(ctx context.Context, conn *pgx.Conn) error {
 	return fmt.Errorf("the test left %d connection(s) open: %s", len(open), strings.Join(open, "; "))
 }
 
-// migratedTemplate returns the name of a database to clone, made once per server
-// and schema. Parallel test processes take turns; a template gets its name when
-// it is complete.
+// migratedTemplate returns the name of a database to clone, made once per
+// server and schema. Parallel test processes take turns; a template gets its
+// name when it is complete.
 func migratedTemplate(ctx context.Context, conn *pgx.Conn, admin string) (string, error) {
 	sum, err := schemaSum()
 	if err != nil {

@@ -103,8 +103,8 @@ func (f *folder) remove() error {
 	return os.Remove(f.lock.Name())
 }
 
-// sweep removes the folders in parent whose lock nobody holds, as far as it can:
-// they are in nobody's way.
+// sweep removes the folders in parent whose lock nobody holds, as far as it
+// can: they are in nobody's way.
 func sweep(parent string) {
 	// Glob fails for a malformed pattern only.
 	locks, _ := filepath.Glob(filepath.Join(parent, folderPrefix+"*.lock"))

@@ -1,14 +1,15 @@
 // Package pgtest gives every test a Postgres database of its own.
 //
-// The server is the one of TEST_DATABASE_URL (its role must be allowed to create
-// databases), else one that the package starts from the Postgres programs of
-// this machine, else a container; TEST_POSTGRES=container forces the last. A
-// server that the package started ends with the test process. With no server to
-// be had a test is skipped, and fails when CI=true: a green build has run them.
+// The server is the one of TEST_DATABASE_URL (its role must be allowed to
+// create databases), else one that the package starts from the Postgres
+// programs of this machine, else a container; TEST_POSTGRES=container forces
+// the last. A server that the package started ends with the test process. With
+// no server to be had a test is skipped, and fails when CI=true: a green build
+// has run them.
 //
-// The database of a failed test is kept, and its URL is logged. It lives as long
-// as its server: to look at it afterwards, run with TEST_DATABASE_URL, such as
-// the database_url in .sandbox/sandbox.json.
+// The database of a failed test is kept, and its URL is logged. It lives as
+// long as its server: to look at it afterwards, run with TEST_DATABASE_URL,
+// such as the database_url in .sandbox/sandbox.json.
 package pgtest
 
 import (
@@ -59,8 +60,8 @@ func New(tb testing.TB) *pgxpool.Pool {
 }
 
 // Open is postgres.Open for a test that needs other options: a second pool on a
-// database, another dialler. The pool is closed when the test ends; a connection
-// that the test never gave back fails it.
+// database, another dialler. The pool is closed when the test ends; a
+// connection that the test never gave back fails it.
 func Open(tb testing.TB, options postgres.Options) *pgxpool.Pool {
 	tb.Helper()
 	if options.ApplicationName == "" {

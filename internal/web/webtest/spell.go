@@ -12,8 +12,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// An Overflow is the text of a number that no float64 holds. Every other value of a document is nil, a bool, a float64, a
-// string, a []any or a map[string]any.
+// An Overflow is the text of a number that no float64 holds. Every other value
+// of a document is nil, a bool, a float64, a string, a []any or a
+// map[string]any.
 type Overflow string
 
 // Spell writes a document as JSON in one of its many spellings.
