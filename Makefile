@@ -8,8 +8,8 @@ ARGS ?=
 build := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/
 
 # Tools have module files of their own, so that what they need is no dependency of ours.
-lint := $(GO) tool -modfile=tools/go.mod golangci-lint
-vuln := $(GO) tool -modfile=tools/vuln.mod govulncheck
+lint := $(GO) tool -modfile=.ci/lint.mod golangci-lint
+vuln := $(GO) tool -modfile=.ci/vuln.mod govulncheck
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 

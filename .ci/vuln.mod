@@ -1,4 +1,4 @@
-module github.com/rocketrides/rocketrides/tools/vuln
+module github.com/rocketrides/rocketrides/ci/vuln
 
 go 1.26.0
 

@@ -1,4 +1,4 @@
-module github.com/rocketrides/rocketrides/tools
+module github.com/rocketrides/rocketrides/ci/lint
 
 go 1.26.0
 
