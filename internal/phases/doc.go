@@ -75,20 +75,67 @@
 //
 // # Invariants
 //
-//	P1  Per (account, key) there is at most one row, and only one claim of it is current.
-//	P2  A transaction commits only while its claim is current, and only from the point that it started from.
-//	P3  A key's points follow its flow's list, and never go back.
-//	P4  A finished row never changes, but for reaping.
-//	P5  Nothing is sent before its form, its foreign key and first_sent_at are durable.
-//	P6  All sends of one call have the same foreign key and the same bytes, and none is made after the window.
-//	P7  No transaction is open, and no connection held, during a foreign call.
-//	P8  An answer is given to a client only after it is durable; every later answer equals it, byte for byte.
-//	P9  No failure is stored as an answer. What is unclear stays unclear until it is known, or a person decides.
-//	P10 An unfinished or parked key is never reaped.
-//	P11 A process never works on a key of a flow version or a realm that it doesn't know, and reaps no other realm's.
-//	P12 When faults stop and the other side gives definite answers, every key is finished or parked within lease +
-//	    poll + the longest back-off. (One that gives none is asked until its patience, or the window, ends.)
-//	P13 A client's retries cannot park a key, and no trouble that passes by itself does.
+// This is the one list of what must hold. Tests, the model, crash, chaos and
+// audit cite these numbers.
+//
+//	I1  Per account and key the card is charged at most once: at most one charge
+//	    has succeeded and was not refunded.
+//	I2  A success (2xx) means one ride, one ride.created record, one charge and
+//	    one receipt. Their ids, amount, currency and customer equal Stripe's.
+//	I3  A 402 means that no money was taken, then or later.
+//	I4  Money that was taken is on its ride, or on a key that is unfinished or
+//	    parked.
+//	I5  Nothing is sent before its ride, its form and the time of its first send
+//	    are committed.
+//	I6  All sends of a call have one foreign key, one account and the same bytes.
+//	    None is made after the window.
+//	I7  A key's recovery points follow its flow's list, and its lease epoch never
+//	    falls. A transaction commits only while its claim is current, and only
+//	    from the point that it started from.
+//	I8  A finished row never changes, except when it is reaped.
+//	I9  Once a key has its answer, every later answer equals it in status, bytes
+//	    and stored headers, until the key is reaped.
+//	I10 A request with other parameters under a used key is not run, and changes
+//	    nothing.
+//	I11 Accounts never see or change each other's keys and rides. The same key
+//	    at another endpoint or with another method is refused and changes
+//	    nothing.
+//	I12 In any snapshot a ride has its record and a record its ride, a key past
+//	    its charge has a charged ride, a success has its receipt, and a parked
+//	    key has a reason and a record.
+//	I13 What was acknowledged is there after any crash.
+//	I14 POST and GET of one key are linearizable.
+//	I15 A failure (an invalid request, 401, 409 in use, 429, any 5xx) is never
+//	    stored as an answer, and a refused request leaves no key.
+//	I16 When faults stop and the other side gives definite answers, every key is
+//	    finished or parked within lease + poll + the longest back-off.
+//	I17 A key is parked only for a reason that a fault explains. Neither a
+//	    client's retries nor trouble that passes by itself park a key.
+//	I18 A key that always fails delays no healthy key by more than one slot.
+//	I19 A staged job is delivered at least once. It is delivered twice only after
+//	    a crash between sending and acknowledging.
+//	I20 A job, an e-mail or a callback exists only if its transaction committed.
+//	I21 An event of Stripe's has at most one effect. Events in any order, with
+//	    any duplicates, end in the same state.
+//	I22 Only finished keys older than the retention are reaped, and a reaped key
+//	    is never run a second time.
+//	I23 No transaction is open and no connection is held during a foreign call.
+//	I24 Only the database's clock decides about leases, windows and ages.
+//	I25 A callback never connects to a non-public address, never exceeds its
+//	    size and follows no redirect.
+//	I26 A process works only on keys of flow versions and realms that it knows.
+//	I27 At rest these are equal to the cent: the charges in Stripe's ledger, the
+//	    charges on rides, and the fares of charged rides.
+//
+// I19, I21 and I25 have no code yet, and of I20 there is only the staging:
+// jobs, e-mails, callbacks and Stripe's events are still to come. The others
+// are shown by
+//
+//	tests  I1 to I12, I15 to I18, I22 to I24, I26
+//	model  I1 to I9, I16, I22                        (proof/model)
+//	crash  I1 to I13, I15 to I17, I20, I22, I23, I27 (proof/crash)
+//	chaos  I1 to I10, I12 to I14, I16, I17, I26, I27 (proof/chaos)
+//	audit  I1 to I4, I6, I12, I16, I22, I27          (completer audit)
 //
 // # What each crash leaves behind
 //

@@ -10,7 +10,7 @@ import (
 )
 
 // TestTheIntentIsDurableBeforeTheSend asks the database, at the moment of each
-// send of one key, for what must be durable by then (P5).
+// send of one key, for what must be durable by then (I5).
 func TestTheIntentIsDurableBeforeTheSend(t *testing.T) {
 	t.Parallel()
 	unsent := &phases.CallError{Class: phases.Transient, Err: errLost}
