@@ -168,7 +168,7 @@ func (a Auditor) compareRides(ctx context.Context, l *ledger, since, start time.
 		SELECT r.account_id, r.key, r.id, r.payment_intent_id
 		FROM rides r JOIN idempotency_keys k USING (account_id, key)
 		WHERE r.status = 'charged' AND r.created_at >= $1 AND k.finished_at < $2 AND k.realm = $3`,
-		since, start, payments.Realm(a.Stripe))
+		since, start, a.Stripe.Realm())
 	if err != nil {
 		return fmt.Errorf("reading charged rides: %w", err)
 	}

@@ -112,7 +112,7 @@ func (f engineFlags) engine(
 	return phases.NewEngine(ctx, phases.Config{
 		Pool:        pool,
 		Flows:       rides.Flows(stripe),
-		Realm:       payments.Realm(stripe),
+		Realm:       stripe.Realm(),
 		Lease:       f.Lease,
 		CallTimeout: timeout,
 		Backoff:     phases.Backoff{Initial: f.BackoffInitial, Max: f.BackoffMax},

@@ -1,16 +1,17 @@
 package payments
 
-// Realm names the world in which a process acts, "test" or "live", by the mode
-// of its Stripe key. It is stored with every key, so that no process finishes a
-// key in the other world.
-func Realm(stripe *Stripe) string {
-	if stripe.Live() {
+// Realm returns "live" or "test", by the mode of the API key. The engine stores
+// it with every idempotency key, so that no process works on keys of the other
+// mode.
+func (s *Stripe) Realm() string {
+	if s.Live() {
 		return "live"
 	}
 	return "test"
 }
 
-// LiveKey tells the mode of a Stripe API key, and refuses what is none.
+// LiveKey reports whether key, a Stripe API key, moves real money. It returns an
+// error if key is no secret or restricted API key.
 func LiveKey(key string) (bool, error) {
 	config := Config{Key: key, Timeout: 1}
 	return config.live(), config.check()

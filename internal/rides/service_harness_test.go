@@ -105,7 +105,7 @@ func (w *town) openOffice(t *testing.T, line *wire.Postgres, settings ...setting
 		t.Fatal(err)
 	}
 	config := phases.Config{
-		Pool: pgtest.Open(t, options), Flows: Flows(stripe), Realm: payments.Realm(stripe),
+		Pool: pgtest.Open(t, options), Flows: Flows(stripe), Realm: stripe.Realm(),
 		Lease: 20 * time.Second, CallTimeout: 10 * time.Second,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),
