@@ -10,6 +10,7 @@ build := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/
 # Tools have module files of their own, so that what they need is no dependency of ours.
 lint := $(GO) tool -modfile=.ci/lint.mod golangci-lint
 vuln := $(GO) tool -modfile=.ci/vuln.mod govulncheck
+actions := $(GO) tool -modfile=.ci/actions.mod actionlint
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
@@ -29,13 +30,14 @@ build: ## Build the programs, statically, into bin/.
 test: ## Run all tests with the race detector: make test ARGS='-run Name'.
 	CGO_ENABLED=1 $(GO) test -race $(ARGS) ./...
 
-check: ## Check format, lint, modules and known vulnerabilities.
+check: ## Check format, lint, modules, workflows and known vulnerabilities.
 	$(lint) fmt --diff
 	$(GO) vet ./...
 	$(GO) vet -tags stripemock ./internal/payments
 	$(lint) run
 	$(GO) mod verify
 	$(GO) mod tidy -diff
+	$(actions) .github/workflows/*.yml
 	@$(check_vulnerabilities)
 
 # Exit code 3 means that there are some. Without a network there is nothing to compare with, which is no fault of the
