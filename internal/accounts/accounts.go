@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Accounts are the accounts and their API keys, for whoever runs the service.
-type Accounts struct {
+// Store keeps the accounts and their API keys.
+type Store struct {
 	Pool *pgxpool.Pool
 }
 
@@ -48,10 +48,10 @@ var ErrNoAccount = errors.New("there is no such account")
 var ErrNoAPIKey = errors.New("there is no such active API key")
 
 // Create makes an account with its first API key.
-func (a Accounts) Create(ctx context.Context, account NewAccount) (Credentials, error) {
+func (s Store) Create(ctx context.Context, account NewAccount) (Credentials, error) {
 	made := Credentials{AccountID: NewAccountID(), CallbackSecret: NewCallbackSecret()}
 	made.APIKey = NewAPIKey(made.AccountID, account.Livemode)
-	err := pgx.BeginFunc(ctx, a.Pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO accounts (id, email, stripe_customer, payment_method, livemode, callback_secret)
 			VALUES ($1, $2, $3, $4, $5, $6)`,
@@ -77,8 +77,8 @@ func insertKey(ctx context.Context, tx pgx.Tx, id string, key APIKey) error {
 }
 
 // List returns all accounts, the oldest first.
-func (a Accounts) List(ctx context.Context) ([]Account, error) {
-	rows, err := a.Pool.Query(ctx, `
+func (s Store) List(ctx context.Context) ([]Account, error) {
+	rows, err := s.Pool.Query(ctx, `
 		SELECT id, email, stripe_customer, payment_method, livemode, created_at
 		FROM accounts
 		ORDER BY created_at, id`)
@@ -102,10 +102,10 @@ type APIKeyRecord struct {
 
 // CreateKey makes another API key for an account, in the account's mode.
 // Several keys may be active at once.
-func (a Accounts) CreateKey(ctx context.Context, account string) (string, APIKey, error) {
+func (s Store) CreateKey(ctx context.Context, account string) (string, APIKey, error) {
 	id := NewAPIKeyID()
 	var key APIKey
-	err := pgx.BeginFunc(ctx, a.Pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 		var live bool
 		if err := tx.QueryRow(ctx, `
 			SELECT livemode
@@ -127,8 +127,8 @@ func (a Accounts) CreateKey(ctx context.Context, account string) (string, APIKey
 }
 
 // ListKeys returns an account's API keys, the oldest first.
-func (a Accounts) ListKeys(ctx context.Context, account string) ([]APIKeyRecord, error) {
-	rows, err := a.Pool.Query(ctx, `
+func (s Store) ListKeys(ctx context.Context, account string) ([]APIKeyRecord, error) {
+	rows, err := s.Pool.Query(ctx, `
 		SELECT id, hint, created_at, revoked_at
 		FROM api_keys
 		WHERE account_id = $1
@@ -146,9 +146,9 @@ func (a Accounts) ListKeys(ctx context.Context, account string) ([]APIKeyRecord,
 
 // RevokeKey ends an API key, in force everywhere within half a minute. Revoking
 // twice is an error that changes nothing.
-func (a Accounts) RevokeKey(ctx context.Context, id string) error {
+func (s Store) RevokeKey(ctx context.Context, id string) error {
 	var account string
-	err := a.Pool.QueryRow(ctx, `
+	err := s.Pool.QueryRow(ctx, `
 		SELECT account_id
 		FROM api_keys
 		WHERE id = $1 AND revoked_at IS NULL`,
@@ -157,7 +157,7 @@ func (a Accounts) RevokeKey(ctx context.Context, id string) error {
 		return ErrNoAPIKey
 	}
 	if err == nil {
-		_, err = a.Pool.Exec(ctx, `
+		_, err = s.Pool.Exec(ctx, `
 			UPDATE api_keys
 			SET revoked_at = now()
 			WHERE account_id = $1 AND id = $2 AND revoked_at IS NULL`,

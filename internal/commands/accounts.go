@@ -61,7 +61,7 @@ func (f *accountCreateFlags) run(ctx context.Context, o cli.Output) error {
 		return err
 	}
 	defer pool.Close()
-	made, err := accounts.Accounts{Pool: pool}.Create(ctx, accounts.NewAccount{
+	made, err := accounts.Store{Pool: pool}.Create(ctx, accounts.NewAccount{
 		Email: f.Email, StripeCustomer: f.StripeCustomer, PaymentMethod: f.PaymentMethod, Livemode: live,
 	})
 	if err != nil {
@@ -86,7 +86,7 @@ func (f *accountListFlags) run(ctx context.Context, o cli.Output) error {
 		return err
 	}
 	defer pool.Close()
-	found, err := accounts.Accounts{Pool: pool}.List(ctx)
+	found, err := accounts.Store{Pool: pool}.List(ctx)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (f *keyCreateFlags) run(ctx context.Context, o cli.Output) error {
 		return err
 	}
 	defer pool.Close()
-	id, key, err := accounts.Accounts{Pool: pool}.CreateKey(ctx, f.Account)
+	id, key, err := accounts.Store{Pool: pool}.CreateKey(ctx, f.Account)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (f *keyListFlags) run(ctx context.Context, o cli.Output) error {
 		return err
 	}
 	defer pool.Close()
-	keys, err := accounts.Accounts{Pool: pool}.ListKeys(ctx, f.Account)
+	keys, err := accounts.Store{Pool: pool}.ListKeys(ctx, f.Account)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (f *keyRevokeFlags) run(ctx context.Context, o cli.Output) error {
 		return err
 	}
 	defer pool.Close()
-	if err := (accounts.Accounts{Pool: pool}).RevokeKey(ctx, f.KeyID); err != nil {
+	if err := (accounts.Store{Pool: pool}).RevokeKey(ctx, f.KeyID); err != nil {
 		return fmt.Errorf("%s: %w", f.KeyID, err)
 	}
 	fmt.Fprintf(o.Stdout, "%s is revoked, in force everywhere within 30 seconds\n", f.KeyID)

@@ -191,12 +191,12 @@ func (f *keysResolveFlags) run(ctx context.Context, o cli.Output, log *slog.Logg
 	if err != nil {
 		return err
 	}
-	desk := rides.Desk{Engine: work.engine, Stripe: work.stripe}
+	resolver := rides.Resolver{Engine: work.engine, Stripe: work.stripe}
 	var result phases.Result
 	if f.Charged != "" {
-		result, err = desk.ResolveCharged(ctx, record, who(f.By), f.Charged)
+		result, err = resolver.ResolveCharged(ctx, record, who(f.By), f.Charged)
 	} else {
-		result, err = desk.ResolveNotCharged(ctx, record, who(f.By))
+		result, err = resolver.ResolveNotCharged(ctx, record, who(f.By))
 	}
 	if err != nil {
 		return unresolved(record.Key, err)

@@ -11,7 +11,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// TestTheOperatorsTool walks through a key's stay on the operator's desk.
+// TestTheOperatorsTool takes a parked key through what an operator can do with it.
 func TestTheOperatorsTool(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

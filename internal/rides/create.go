@@ -151,6 +151,6 @@ func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error)
 	if err != nil {
 		return Ride{}, fmt.Errorf("reading ride: %w", err)
 	}
-	ride.Status, ride.Charge = RidePending, nil
+	ride.Status, ride.Charge = StatusPending, nil
 	return ride, nil
 }

@@ -114,7 +114,7 @@ func recordCharge(tx *phases.Tx, key phases.Key, _ payments.ChargeForm, charge p
 			SET status = 'charged', charge_id = $3, payment_intent_id = $4
 			WHERE account_id = $1 AND id = $2`,
 			key.Account, ride.ID, charge.ChargeID, charge.IntentID)
-		ride.Status, ride.Charge = RideCharged, &ChargeRef{ID: charge.ChargeID, PaymentIntent: charge.IntentID}
+		ride.Status, ride.Charge = StatusCharged, &ChargeRef{ID: charge.ChargeID, PaymentIntent: charge.IntentID}
 		phases.Know(tx, ride)
 		return phases.Advance(), nil
 	case payments.ChargeDeclined:

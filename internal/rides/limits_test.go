@@ -145,7 +145,7 @@ func TestParkingAndResolving(t *testing.T) {
 		}
 		w.hailAs(t, w.visa, "k").must(t, 409, web.CodePaymentUnderReview)
 		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
-		if ride.Status != RideUnderReview {
+		if ride.Status != StatusUnderReview {
 			t.Errorf("the ride is %s", ride.Status)
 		}
 		return w.key(t, w.visa, "k")
@@ -162,18 +162,18 @@ func TestParkingAndResolving(t *testing.T) {
 		t.Parallel()
 		w := leave(t, fakestripe.DropAfter)
 		seen := park(t, w)
-		desk := Desk{Engine: w.engine, Stripe: w.office.stripe}
+		resolver := Resolver{Engine: w.engine, Stripe: w.office.stripe}
 		var possible *payments.ChargePossibleError
-		if _, err := desk.ResolveNotCharged(t.Context(), seen, "ann"); !errors.As(err, &possible) {
+		if _, err := resolver.ResolveNotCharged(t.Context(), seen, "ann"); !errors.As(err, &possible) {
 			t.Errorf("resolving as not charged: %v, want a ChargePossibleError", err)
 		}
 		other := w.hailAs(t, w.visa, "other").must(t, 201, "").ride
-		if _, err := desk.ResolveCharged(t.Context(), seen, "ann", other.Charge.PaymentIntent); err == nil {
+		if _, err := resolver.ResolveCharged(t.Context(), seen, "ann", other.Charge.PaymentIntent); err == nil {
 			t.Error("another ride's charge was believed")
 		}
 		for _, intent := range w.fake.PaymentIntents() {
 			if intent.Metadata["ride_id"] == rideID(w.visa.AccountID, "k") {
-				if _, err := desk.ResolveCharged(t.Context(), seen, "ann", intent.ID); err != nil {
+				if _, err := resolver.ResolveCharged(t.Context(), seen, "ann", intent.ID); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -186,15 +186,15 @@ func TestParkingAndResolving(t *testing.T) {
 		t.Parallel()
 		w := leave(t, fakestripe.DropBefore)
 		seen := park(t, w)
-		desk := Desk{Engine: w.engine, Stripe: w.office.stripe}
-		if _, err := desk.ResolveNotCharged(t.Context(), seen, "ann"); err != nil {
+		resolver := Resolver{Engine: w.engine, Stripe: w.office.stripe}
+		if _, err := resolver.ResolveNotCharged(t.Context(), seen, "ann"); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
 			w.hailAs(t, w.visa, "k").must(t, 402, web.CodePaymentFailed)
 		}
 		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
-		if ride.Status != RideDeclined {
+		if ride.Status != StatusDeclined {
 			t.Errorf("the ride is %s", ride.Status)
 		}
 	})
@@ -212,12 +212,12 @@ func TestParkingAndResolving(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.expire(t)
-		desk := Desk{Engine: w.engine, Stripe: w.office.stripe}
-		if _, err := desk.ResolveNotCharged(t.Context(), w.key(t, w.visa, "k"), "ann"); err != nil {
+		resolver := Resolver{Engine: w.engine, Stripe: w.office.stripe}
+		if _, err := resolver.ResolveNotCharged(t.Context(), w.key(t, w.visa, "k"), "ann"); err != nil {
 			t.Fatal(err)
 		}
 		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
-		if ride.Status != RideDeclined {
+		if ride.Status != StatusDeclined {
 			t.Errorf("the ride is %s", ride.Status)
 		}
 		reaper := phases.Completer{Engine: w.engine, Concurrency: 1, Retention: time.Nanosecond, Tombstones: time.Nanosecond}
@@ -266,7 +266,7 @@ func TestDraining(t *testing.T) {
 func TestRevokedKeys(t *testing.T) {
 	t.Parallel()
 	w := newTown(t)
-	store := accounts.Accounts{Pool: w.pool}
+	store := accounts.Store{Pool: w.pool}
 	id, key, err := store.CreateKey(t.Context(), w.visa.AccountID)
 	if err != nil {
 		t.Fatal(err)

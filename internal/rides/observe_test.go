@@ -96,8 +96,8 @@ func TestStoredRefusalsAreToldApart(t *testing.T) {
 	if err := (phases.Keys{Pool: c.pool}).Park(t.Context(), c.key(t, c.visa, "resolved"), "ann"); err != nil {
 		t.Fatal(err)
 	}
-	desk := Desk{Engine: c.engine, Stripe: c.office.stripe}
-	if _, err := desk.ResolveNotCharged(t.Context(), c.key(t, c.visa, "resolved"), "ann"); err != nil {
+	resolver := Resolver{Engine: c.engine, Stripe: c.office.stripe}
+	if _, err := resolver.ResolveNotCharged(t.Context(), c.key(t, c.visa, "resolved"), "ann"); err != nil {
 		t.Fatal(err)
 	}
 	for code, asked := range map[web.Code]call{

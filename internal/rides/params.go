@@ -26,8 +26,8 @@ type Point struct {
 	Lon float64 `json:"lon"` // −180 (west) to 180
 }
 
-// RideParams is what a client asks for when it hails a ride.
-type RideParams struct {
+// Params is what a client asks for when it hails a ride.
+type Params struct {
 	Origin      Point   `json:"origin"`
 	Target      Point   `json:"target"`
 	CallbackURL *string `json:"callback_url"` // nil: no callback
@@ -42,16 +42,16 @@ type RideParams struct {
 // compared exactly: "Origin" is an unknown field and leaves "origin" missing. A
 // document that is not an object is a *[JSONError], since it has no fields to
 // point at.
-func ParseRide(canonical []byte, maxFare int64) (RideParams, []web.ParamFault, error) {
+func ParseRide(canonical []byte, maxFare int64) (Params, []web.ParamFault, error) {
 	decoder := json.NewDecoder(bytes.NewReader(canonical))
 	decoder.UseNumber() // A float64 would lose the number that overflows.
 	var document any
 	if err := decoder.Decode(&document); err != nil {
-		return RideParams{}, nil, fmt.Errorf("decoding the parameters of a ride: %w", err)
+		return Params{}, nil, fmt.Errorf("decoding the parameters of a ride: %w", err)
 	}
 	members, ok := document.(map[string]any)
 	if !ok {
-		return RideParams{}, nil, &web.JSONError{Reason: "The body is not a JSON object"}
+		return Params{}, nil, &web.JSONError{Reason: "The body is not a JSON object"}
 	}
 	var faults faultList
 	params := faults.ride(members, maxFare)
@@ -68,14 +68,14 @@ func (f *faultList) add(at jsontext.Pointer, detail string) {
 
 // ride prices only a ride whose two ends are known: a fare computed from half a
 // request would be a false fault.
-func (f *faultList) ride(members map[string]any, maxFare int64) RideParams {
+func (f *faultList) ride(members map[string]any, maxFare int64) Params {
 	f.unknown("", members, "origin", "target", "callback_url")
 	origin, originOK := f.point(members, "origin")
 	target, targetOK := f.point(members, "target")
 	if originOK && targetOK && Fare(origin, target) > maxFare {
 		f.add("/target", fmt.Sprintf("Must be nearer to the origin: a ride may cost at most %d cents.", maxFare))
 	}
-	return RideParams{Origin: origin, Target: target, CallbackURL: f.callbackURL(members)}
+	return Params{Origin: origin, Target: target, CallbackURL: f.callbackURL(members)}
 }
 
 func (f *faultList) unknown(at jsontext.Pointer, members map[string]any, known ...string) {

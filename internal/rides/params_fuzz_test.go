@@ -176,24 +176,24 @@ func FuzzParseRide(f *testing.F) {
 		}
 		// What was stored is read once more when the ride is made.
 		ride, err := newRide(phases.Key{Account: "acct_1", Key: "k", Params: string(canonical)}, false)
-		stored := RideParams{Origin: ride.Origin, Target: ride.Target, CallbackURL: ride.CallbackURL}
+		stored := Params{Origin: ride.Origin, Target: ride.Target, CallbackURL: ride.CallbackURL}
 		if diff := cmp.Diff(params, stored); err != nil || diff != "" || ride.Fare.Amount < minimumFare || ride.Fare.Amount > maxFare {
 			t.Fatalf("%s makes the ride %+v, %v:\n%s", canonical, ride, err, diff)
 		}
 	})
 }
 
-func strictly(doc []byte, maxFare int64) (RideParams, bool) {
+func strictly(doc []byte, maxFare int64) (Params, bool) {
 	var ride strictRide
 	err := json.Unmarshal(doc, &ride, json.RejectUnknownMembers(true))
 	if err != nil || ride.Origin == nil || ride.Target == nil || ride.CallbackURL != nil && callbackFault(*ride.CallbackURL) != "" {
-		return RideParams{}, false
+		return Params{}, false
 	}
 	for _, point := range []struct{ lat, lon *float64 }{{ride.Origin.Lat, ride.Origin.Lon}, {ride.Target.Lat, ride.Target.Lon}} {
 		if point.lat == nil || point.lon == nil || !(math.Abs(*point.lat) <= 90 && math.Abs(*point.lon) <= 180) {
-			return RideParams{}, false
+			return Params{}, false
 		}
 	}
 	origin, target := Point{*ride.Origin.Lat, *ride.Origin.Lon}, Point{*ride.Target.Lat, *ride.Target.Lon}
-	return RideParams{origin, target, ride.CallbackURL}, Fare(origin, target) <= maxFare
+	return Params{origin, target, ride.CallbackURL}, Fare(origin, target) <= maxFare
 }

@@ -35,22 +35,22 @@ const (
 func TestParseRideReadsAValidRide(t *testing.T) {
 	t.Parallel()
 	hook := "https://example.com/hook"
-	want := RideParams{Origin: Point{37.7749, -122.4194}, Target: Point{37.8044, -122.2712}}
+	want := Params{Origin: Point{37.7749, -122.4194}, Target: Point{37.8044, -122.2712}}
 	wantHook := want
 	wantHook.CallbackURL = &hook
 	for name, c := range map[string]struct {
 		doc  string
-		want RideParams
+		want Params
 	}{
 		"without a callback":    {oakland + `}`, want},
 		"with null as callback": {oakland + `,"callback_url":null}`, want},
 		"with a callback":       {oakland + `,"callback_url":"https://example.com/hook"}`, wantHook},
 		"with the corners of the world": {
 			`{"origin":{"lat":90,"lon":180},"target":{"lat":9e1,"lon":-180.0}}`,
-			RideParams{Origin: Point{90, 180}, Target: Point{90, -180}},
+			Params{Origin: Point{90, 180}, Target: Point{90, -180}},
 		},
 		"with minus zero": {
-			`{"origin":{"lat":-0,"lon":-0.0},"target":{"lat":0,"lon":1e-400}}`, RideParams{},
+			`{"origin":{"lat":-0,"lon":-0.0},"target":{"lat":0,"lon":1e-400}}`, Params{},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -258,7 +258,7 @@ func TestParseRideIsStableAndSilentAboutValues(t *testing.T) {
 // fault is a web.ParamFault that tests write without the names of its fields.
 type fault struct{ Pointer, Detail string }
 
-func parseRide(t *testing.T, doc string) (RideParams, []fault) {
+func parseRide(t *testing.T, doc string) (Params, []fault) {
 	t.Helper()
 	params, faults, err := ParseRide([]byte(canonical(t, doc)), 50_000)
 	if err != nil {

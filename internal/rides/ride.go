@@ -20,7 +20,7 @@ type Ride struct {
 	Object         string     `json:"object"`
 	CreatedAt      time.Time  `json:"created_at"`
 	Livemode       bool       `json:"livemode"`
-	Status         RideStatus `json:"status"`
+	Status         Status     `json:"status"`
 	Origin         Point      `json:"origin"`
 	Target         Point      `json:"target"`
 	Fare           Money      `json:"fare"`
@@ -41,17 +41,17 @@ type ChargeRef struct {
 	PaymentIntent string `json:"payment_intent"`
 }
 
-// RideStatus is how a ride stands.
-type RideStatus string
+// Status is how a ride stands.
+type Status string
 
-// The statuses of a ride. RideUnderReview is never stored: it is what a ride
+// The statuses of a ride. StatusUnderReview is never stored: it is what a ride
 // shows whose key is parked.
 const (
-	RidePending     RideStatus = "pending"
-	RideCharged     RideStatus = "charged"
-	RideDeclined    RideStatus = "declined"
-	RideUnderReview RideStatus = "under_review"
-	RideCanceled    RideStatus = "canceled"
+	StatusPending     Status = "pending"
+	StatusCharged     Status = "charged"
+	StatusDeclined    Status = "declined"
+	StatusUnderReview Status = "under_review"
+	StatusCanceled    Status = "canceled"
 )
 
 // newRide is the ride that a key asks for, before anything was done. It is a
@@ -61,7 +61,7 @@ func newRide(key phases.Key, live bool) (Ride, error) {
 	// The parameters were validated when the key was new. They are decoded and
 	// never judged again: a stricter rule of a later version must not strand a
 	// ride that was accepted.
-	var params RideParams
+	var params Params
 	if err := json.Unmarshal([]byte(key.Params), &params); err != nil {
 		return Ride{}, fmt.Errorf("decoding stored parameters: %w", err)
 	}
@@ -70,7 +70,7 @@ func newRide(key phases.Key, live bool) (Ride, error) {
 		Object:         "ride",
 		CreatedAt:      key.CreatedAt.UTC(),
 		Livemode:       live,
-		Status:         RidePending,
+		Status:         StatusPending,
 		Origin:         params.Origin,
 		Target:         params.Target,
 		Fare:           Money{Amount: Fare(params.Origin, params.Target), Currency: Currency},

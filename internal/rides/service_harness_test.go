@@ -76,7 +76,7 @@ func newTown(t *testing.T, settings ...setting) *town {
 	if err := tripwire.Install(t.Context(), w.pool, hail(nil).RecoveryPoints()...); err != nil {
 		t.Fatal(err)
 	}
-	store := accounts.Accounts{Pool: w.pool}
+	store := accounts.Store{Pool: w.pool}
 	for customer, credentials := range map[string]*accounts.Credentials{"cus_visa": &w.visa, "cus_declined": &w.declined, "cus_second": &w.second} {
 		method := "pm_card_visa"
 		if customer == "cus_declined" {
@@ -275,7 +275,7 @@ func (w *town) key(t *testing.T, who accounts.Credentials, key string) phases.Re
 func (w *town) checkCharged(t *testing.T, who accounts.Credentials, key string) {
 	t.Helper()
 	ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(who.AccountID, key), as: who}).must(t, 200, "").ride
-	if ride.Status != RideCharged || ride.Charge == nil {
+	if ride.Status != StatusCharged || ride.Charge == nil {
 		t.Fatalf("the ride is %s with charge %v", ride.Status, ride.Charge)
 	}
 	var intents []fakestripe.PaymentIntent

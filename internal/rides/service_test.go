@@ -33,7 +33,7 @@ func TestHailing(t *testing.T) {
 				t.Errorf("headers of a first answer: %v", first.header)
 			}
 			want := Ride{
-				ID: first.ride.ID, Object: "ride", CreatedAt: first.ride.CreatedAt, Status: RideCharged,
+				ID: first.ride.ID, Object: "ride", CreatedAt: first.ride.CreatedAt, Status: StatusCharged,
 				Origin: Point{37.7749, -122.4194}, Target: Point{37.8044, -122.2712}, Fare: Money{2350, "usd"},
 				Charge: first.ride.Charge, IdempotencyKey: "k",
 			}
@@ -209,7 +209,7 @@ func TestStoredRefusals(t *testing.T) {
 			t.Error("a replayed problem must keep the first request's id in its body, and have an id of its own in its header")
 		}
 		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.declined.AccountID, "k"), as: w.declined}).must(t, 200, "").ride
-		if ride.Status != RideDeclined || ride.Charge != nil {
+		if ride.Status != StatusDeclined || ride.Charge != nil {
 			t.Errorf("the ride is %s with charge %v", ride.Status, ride.Charge)
 		}
 	})
@@ -240,7 +240,7 @@ func TestUnclearAnswersAreNotStored(t *testing.T) {
 					t.Error("it says that it is not retryable")
 				}
 				ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
-				if ride.Status != RidePending || ride.Charge != nil {
+				if ride.Status != StatusPending || ride.Charge != nil {
 					t.Errorf("the ride is %s with charge %v", ride.Status, ride.Charge)
 				}
 				waitFor(t, func() bool { return w.hailAs(t, w.visa, "k").status == 201 })
@@ -277,7 +277,7 @@ func TestASaved500(t *testing.T) {
 			t.Errorf("parked for %q", got)
 		}
 		ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(w.visa.AccountID, "k"), as: w.visa}).must(t, 200, "").ride
-		if ride.Status != RideUnderReview {
+		if ride.Status != StatusUnderReview {
 			t.Errorf("the ride is %s", ride.Status)
 		}
 	})
@@ -407,7 +407,7 @@ func TestAsync(t *testing.T) {
 			reached, leave := w.held(t)
 			async := call{method: "POST", path: "/v1/rides", body: aRide, key: "k", as: w.visa, header: http.Header{"Prefer": {"wait=5, Respond-Async"}}}
 			first := w.send(t, async).must(t, 202, "")
-			if first.ride.Status != RidePending || first.ride.Charge != nil || first.header.Get("Preference-Applied") != "respond-async" ||
+			if first.ride.Status != StatusPending || first.ride.Charge != nil || first.header.Get("Preference-Applied") != "respond-async" ||
 				first.header.Get("Location") != "/v1/rides/"+first.ride.ID || first.header.Get("Vary") != "Prefer" {
 				t.Errorf("202 is %s with %v", first.body, first.header)
 			}

@@ -47,12 +47,12 @@ func (s *sandbox) prepare(ctx context.Context, databaseURL string) ([]account, e
 		return nil, err
 	}
 	defer pool.Close()
-	return seed(ctx, accounts.Accounts{Pool: pool}, filepath.Join(s.flags.Data, "accounts.json"))
+	return seed(ctx, accounts.Store{Pool: pool}, filepath.Join(s.flags.Data, "accounts.json"))
 }
 
 // seed makes the accounts that the database lacks. The file remembers the
 // secrets of all that were ever made, also in other databases.
-func seed(ctx context.Context, store accounts.Accounts, path string) ([]account, error) {
+func seed(ctx context.Context, store accounts.Store, path string) ([]account, error) {
 	known, err := readAccounts(path)
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func readAccounts(path string) ([]account, error) {
 	return known, nil
 }
 
-func create(ctx context.Context, store accounts.Accounts, name, card string) (account, error) {
+func create(ctx context.Context, store accounts.Store, name, card string) (account, error) {
 	email := name + "@example.com"
 	made, err := store.Create(ctx, accounts.NewAccount{Email: email, StripeCustomer: "cus_" + name, PaymentMethod: card})
 	if err != nil {

@@ -111,7 +111,7 @@ func sums(f *facts) check {
 		c.looked++
 	}
 	for id, ride := range f.rides {
-		if ride.Status == string(rides.RideCharged) {
+		if ride.Status == string(rides.StatusCharged) {
 			here += ride.Fare
 		} else if f.keys[id].Parked != nil {
 			for _, i := range intents[ride.ID] {

@@ -145,7 +145,7 @@ func (w *world) makeAccounts(ctx context.Context) error {
 		if refused {
 			card = "pm_card_chargeCustomerFail"
 		}
-		made, err := accounts.Accounts{Pool: w.database.pool}.Create(ctx, accounts.NewAccount{Email: email, StripeCustomer: customer, PaymentMethod: card})
+		made, err := accounts.Store{Pool: w.database.pool}.Create(ctx, accounts.NewAccount{Email: email, StripeCustomer: customer, PaymentMethod: card})
 		if err != nil {
 			return err
 		}

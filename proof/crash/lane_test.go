@@ -60,7 +60,7 @@ func (l *lane) account(ctx context.Context, s script) (accounts.Credentials, err
 	if s.card == "" {
 		account.PaymentMethod = "pm_card_visa"
 	}
-	return accounts.Accounts{Pool: l.pool}.Create(ctx, account)
+	return accounts.Store{Pool: l.pool}.Create(ctx, account)
 }
 
 func (l *lane) processes() []*process { return []*process{l.api[0], l.api[1], l.worker, l.calm} }

@@ -213,15 +213,15 @@ func (r *run) replay(ctx context.Context) {
 // it, and else not.
 func (r *run) decide(ctx context.Context) {
 	r.checkUnderReview(ctx)
-	desk := rides.Desk{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe}
+	resolver := rides.Resolver{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe}
 	found, err := phases.Keys{Pool: r.lane.pool}.Show(ctx, r.who.AccountID, idempotencyKey)
 	if err != nil || len(found) != 1 {
 		r.note("I16", fmt.Sprintf("%d parked keys, %v", len(found), err))
 		return
 	}
-	_, err = desk.ResolveNotCharged(ctx, found[0], "ann")
+	_, err = resolver.ResolveNotCharged(ctx, found[0], "ann")
 	if possible, ok := errors.AsType[*payments.ChargePossibleError](err); ok {
-		_, err = desk.ResolveCharged(ctx, found[0], "ann", possible.IntentID)
+		_, err = resolver.ResolveCharged(ctx, found[0], "ann", possible.IntentID)
 	}
 	if err != nil {
 		r.note("I16", fmt.Sprintf("a person could not resolve the key: %v", err))
