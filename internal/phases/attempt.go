@@ -99,9 +99,10 @@ func (a *attempt) compose(tx *Tx, phase Phase, run AtomicFunc) (ending, error) {
 
 // freeze prepares the foreign call that follows point.
 func (a *attempt) freeze(tx *Tx, point string, next Phase) (ending, error) {
+	key := ForeignKey(a.flow.name, next.point, a.key.Account, a.key.Key)
 	var form string
 	outcome, err := guarded(func() (outcome Outcome, err error) {
-		form, outcome, err = next.foreign.prepare(tx, a.key)
+		form, outcome, err = next.foreign.prepare(tx, a.key, key)
 		return outcome, err
 	})
 	if err != nil {
@@ -110,7 +111,6 @@ func (a *attempt) freeze(tx *Tx, point string, next Phase) (ending, error) {
 	if outcome.kind != outcomeAdvance {
 		return a.conclude(tx, outcome, point)
 	}
-	key := ForeignKey(a.flow.name, next.point, a.key.Account, a.key.Key)
 	return ending{kind: endAdvanced, point: point, foreignKey: &key, form: &form}, nil
 }
 

@@ -17,9 +17,10 @@ import (
 type Call[In ~string, Out any] struct {
 	// Prepare returns the form, in the transaction that reaches the point
 	// before this phase, so that the intent commits with what led to it. It
-	// runs only while nothing is frozen. Besides Advance it may return
+	// runs only while nothing is frozen. foreignKey is the key under which the
+	// form will be sent; see ForeignKey. Besides Advance, Prepare may return
 	// Finish or Park, which end the key before anything is sent.
-	Prepare func(tx *Tx, key Key) (In, Outcome, error)
+	Prepare func(tx *Tx, key Key, foreignKey string) (In, Outcome, error)
 
 	// Do sends what is frozen, with no transaction in reach. A nil error means
 	// that the other side gave a definitive result, good or bad. An error is a

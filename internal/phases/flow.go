@@ -104,8 +104,8 @@ func (f Flow) after(point string) (Phase, error) {
 // call and the result after it.
 func Foreign[In ~string, Out any](point string, call Call[In, Out]) Phase {
 	return Phase{point: point, foreign: &foreign{
-		prepare: func(tx *Tx, key Key) (string, Outcome, error) {
-			form, outcome, err := call.Prepare(tx, key)
+		prepare: func(tx *Tx, key Key, foreignKey string) (string, Outcome, error) {
+			form, outcome, err := call.Prepare(tx, key, foreignKey)
 			return string(form), outcome, err
 		},
 		do: func(ctx context.Context, sent Sent[string]) (any, error) {
@@ -126,7 +126,7 @@ func Foreign[In ~string, Out any](point string, call Call[In, Out]) Phase {
 
 // foreign is a Call without its type parameters, so that a flow can be a list.
 type foreign struct {
-	prepare func(tx *Tx, key Key) (string, Outcome, error)
+	prepare func(tx *Tx, key Key, foreignKey string) (string, Outcome, error)
 	do      func(ctx context.Context, sent Sent[string]) (any, error)
 	find    func(ctx context.Context, sent Sent[string]) (any, error)
 	record  func(tx *Tx, key Key, form string, out any) (Outcome, error)

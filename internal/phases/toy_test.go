@@ -57,7 +57,7 @@ func decided(outcome *phases.Outcome) phases.Outcome {
 	return *outcome
 }
 
-func (c *carrier) prepare(_ *phases.Tx, key phases.Key) (bookingForm, phases.Outcome, error) {
+func (c *carrier) prepare(_ *phases.Tx, key phases.Key, _ string) (bookingForm, phases.Outcome, error) {
 	form := "parcel=" + key.Key
 	if tariff := c.hooks().tariff; tariff != "" {
 		form += "&tariff=" + tariff

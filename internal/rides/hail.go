@@ -80,7 +80,7 @@ func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 
 // freezeCharge is what will be asked of Stripe. It is a pure function of the
 // account, the client's key and the canonical parameters.
-func freezeCharge(tx *phases.Tx, key phases.Key) (payments.ChargeForm, phases.Outcome, error) {
+func freezeCharge(tx *phases.Tx, key phases.Key, foreignKey string) (payments.ChargeForm, phases.Outcome, error) {
 	who, err := payerOf(tx, key)
 	if err != nil {
 		return "", phases.Outcome{}, err
@@ -97,7 +97,7 @@ func freezeCharge(tx *phases.Tx, key phases.Key) (payments.ChargeForm, phases.Ou
 		Description:   "Ride " + ride.ID,
 		RideID:        ride.ID,
 		AccountID:     key.Account,
-		Operation:     phases.ForeignKey(hailFlow, pointCharge, key.Account, key.Key),
+		Operation:     foreignKey,
 	}), phases.Advance(), nil
 }
 
