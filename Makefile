@@ -1,13 +1,13 @@
-# `make` alone shows what there is. Programs are built without cgo, so that they run anywhere; the race detector of the
-# tests needs it.
+# `make` alone lists the targets. Programs are built without cgo, so that they run anywhere. Tests are built with it,
+# because the race detector needs it.
 
 GO   ?= go
 ARGS ?=
 
-# Nothing shows a commit's id, and asking git for it fails in a clone of somebody else's.
+# No program shows its commit, and git refuses to tell it in a clone that another user owns.
 build := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/
 
-# Tools have module files of their own, so that what they need is no dependency of ours.
+# Each tool has a module file of its own, so that what it needs is no dependency of ours.
 lint := $(GO) tool -modfile=.ci/lint.mod golangci-lint
 vuln := $(GO) tool -modfile=.ci/vuln.mod govulncheck
 actions := $(GO) tool -modfile=.ci/actions.mod actionlint
@@ -19,7 +19,7 @@ stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The sandbox takes make's place in the recipe's shell: it gets the signals, and its exit code is the recipe's.
+# exec: the sandbox replaces the shell, so that it gets the signals and its exit code is the recipe's.
 run: ## Run everything on this machine: make run ARGS='--listen 127.0.0.1:8081'.
 	$(build) ./cmd/...
 	@exec bin/sandbox $(ARGS)
@@ -40,8 +40,8 @@ check: ## Check format, lint, modules, workflows and known vulnerabilities.
 	$(actions) .github/workflows/*.yml
 	@$(check_vulnerabilities)
 
-# Exit code 3 means that there are some. Without a network there is nothing to compare with, which is no fault of the
-# code's; any other trouble is one.
+# govulncheck exits with 3 if it finds vulnerabilities. Without a network it has no list to compare with, and that does
+# not fail the check; anything else does.
 define check_vulnerabilities
 echo 'govulncheck ./...'; said=$$($(vuln) ./... 2>&1); code=$$?; echo "$$said"; \
 case "$$code $$said" in \
@@ -51,7 +51,7 @@ case "$$code $$said" in \
 esac
 endef
 
-crash: ## Break everything there is to break between the service, Postgres and Stripe, one message after the other.
+crash: ## Cut, tear and hold every message between the service, Postgres and Stripe.
 	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 150m -args -full $(ARGS)
 
 chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2m'.
@@ -61,7 +61,7 @@ chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2
 model: ## Check a model of the protocol in every possible order of events: make model ARGS='--trace new_key'.
 	@proof/model/check.sh $(ARGS)
 
-mutants: ## Break one rule after the other and see a test notice: make mutants ARGS='-run fence'.
+mutants: ## Break one rule after the other; a test must notice each: make mutants ARGS='-run fence'.
 	$(GO) run ./proof/mutants $(ARGS)
 
 fuzz: ## Run every fuzz target, one after the other: make fuzz FUZZTIME=1m FUZZ=Stripe.
@@ -70,7 +70,7 @@ fuzz: ## Run every fuzz target, one after the other: make fuzz FUZZTIME=1m FUZZ=
 stripe-mock: ## Check every request to Stripe against Stripe's published specification.
 	@$(check_requests)
 
-# It listens on ports that the system chooses, and says which.
+# stripe-mock listens on ports that the system chooses, and logs them.
 define check_requests
 set -e; dir=$$(mktemp -d); : >"$$dir/log"; \
 echo 'building $(stripe_mock)'; (cd "$$dir" && GOBIN="$$dir" $(GO) install $(stripe_mock)); \
