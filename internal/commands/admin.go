@@ -13,25 +13,36 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 )
 
-// adminFlags say where operators look.
-type adminFlags struct {
-	Pprof           bool          `help:"Serve profiles at /debug/pprof/ of the admin address." env:"PPROF"`
-	ShutdownTimeout time.Duration `help:"How long SIGTERM waits for what runs; the rest is given back to another process." default:"25s" env:"SHUTDOWN_TIMEOUT"`
+// adminAddressFlags say where the admin listener is. The completer sets another
+// default, so that both programs run on one machine.
+type adminAddressFlags struct {
+	AdminListen string `help:"Address for operators: /healthz, /readyz, /metrics." default:"${admin_listen=127.0.0.1:9090}" env:"ADMIN_LISTEN"`
 }
 
-// newRegistry returns a registry with what every program measures.
+func (f adminAddressFlags) checkAdmin() error {
+	return cli.CheckAddress("admin-listen", f.AdminListen)
+}
+
+// adminFlags are the flags of the admin listener.
+type adminFlags struct {
+	adminAddressFlags
+	Pprof bool `help:"Serve profiles at /debug/pprof/ of the admin address." env:"PPROF"`
+}
+
+// newRegistry returns a registry with the metrics that every program has.
 func newRegistry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
 
-// adminHandler serves what operators look at. ready returns nil when the
-// process can serve.
-func adminHandler(registry *prometheus.Registry, ready func(context.Context) error, profiles bool) http.Handler {
+// adminHandler serves the admin listener. ready returns nil when the process
+// can serve.
+func (f adminFlags) adminHandler(registry *prometheus.Registry, ready func(context.Context) error) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "alive")
@@ -46,7 +57,7 @@ func adminHandler(registry *prometheus.Registry, ready func(context.Context) err
 		fmt.Fprintln(w, "ready")
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Timeout: 5 * time.Second}))
-	if profiles {
+	if f.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -59,9 +70,9 @@ func adminHandler(registry *prometheus.Registry, ready func(context.Context) err
 // errDraining fails /readyz during a shutdown.
 var errDraining = errors.New("shutting down")
 
-// ready tells whether a process can serve: its database is there and migrated,
-// and it isn't shutting down. Trouble at Stripe is no reason: another instance
-// would have the same.
+// ready returns a check of whether a process can serve: its database is
+// reachable and migrated, and it isn't shutting down. Trouble at Stripe doesn't
+// count, because another instance would have the same.
 func ready(pool *pgxpool.Pool, draining func() bool) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if draining() {

@@ -8,12 +8,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/rocketrides/rocketrides/internal/audit"
 	"github.com/rocketrides/rocketrides/internal/cli"
 )
 
-// auditFlags are those of completer audit.
-type auditFlags struct {
+type completerAudit struct {
 	databaseFlags
 	stripeCallFlags
 	jsonFlags
@@ -22,56 +23,55 @@ type auditFlags struct {
 	Stripe  bool          `help:"Compare with Stripe's list of payment intents; on unless --no-stripe is given." default:"true" negatable:""`
 	Since   time.Duration `help:"How far back Stripe's list is read." default:"48h"`
 	Overdue time.Duration `help:"How long after its time an unfinished key may still be waited for." default:"10m"`
-	Limit   int           `help:"Most findings of one check to list." default:"100"`
+	Limit   int           `help:"Maximum number of findings to list for one check." default:"100"`
 }
 
-// Validate refuses nonsense as wrong usage.
-func (f *auditFlags) Validate() error {
-	if f.Since <= 0 || f.Overdue <= 0 || f.Limit < 1 {
+// Validate refuses settings that make no sense.
+func (c *completerAudit) Validate() error {
+	if c.Since <= 0 || c.Overdue <= 0 || c.Limit < 1 {
 		return errors.New("--since, --overdue and --limit must be positive")
 	}
-	if f.Stripe && f.StripeAPIKey == "" {
+	if c.Stripe && c.StripeAPIKey == "" {
 		return errors.New("missing --stripe-api-key (STRIPE_API_KEY); without one, --no-stripe looks at the database only")
 	}
-	if f.Stripe {
-		return f.checkAs(f.StripeAPIKey)
+	if c.Stripe {
+		return c.checkStripeWith(c.StripeAPIKey)
 	}
 	return nil
 }
 
-// run makes one audit. The findings go to stdout, one line each; how it goes on
-// goes to stderr.
-func (f *auditFlags) run(ctx context.Context, o cli.Output, log *slog.Logger) error {
-	pool, err := f.open(ctx, "audit", adminConnections, log)
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
-	auditor := audit.Auditor{
-		Pool: pool, StripeSince: f.Since, Overdue: f.Overdue, Limit: f.Limit,
-		Progress: func(c audit.Check) {
-			fmt.Fprintf(o.Stderr, "%-28s %4d findings %7.1f s\n", c.Name, c.Findings, c.Seconds)
-		},
-	}
-	if f.Stripe {
-		if auditor.Stripe, err = f.openAs(f.StripeAPIKey, log, nil); err != nil {
+// Run makes one audit, and fails when it finds anything. The findings go to
+// stdout, one line each; progress goes to stderr.
+func (c *completerAudit) Run(ctx context.Context, o cli.Output, log *slog.Logger) error {
+	return c.withPool(ctx, "audit", func(pool *pgxpool.Pool) error {
+		auditor := audit.Auditor{
+			Pool: pool, StripeSince: c.Since, Overdue: c.Overdue, Limit: c.Limit,
+			Progress: func(check audit.Check) {
+				fmt.Fprintf(o.Stderr, "%-28s %4d findings %7.1f s\n", check.Name, check.Findings, check.Seconds)
+			},
+		}
+		if c.Stripe {
+			stripe, err := c.openStripeWith(c.StripeAPIKey, log, nil)
+			if err != nil {
+				return err
+			}
+			auditor.Stripe = stripe
+		}
+		report, err := auditor.Run(ctx)
+		if err != nil {
 			return err
 		}
-	}
-	report, err := auditor.Run(ctx)
-	if err != nil {
-		return err
-	}
-	if err := o.Print(f.JSON, report, listing(report, f.Limit)); err != nil {
-		return err
-	}
-	return verdict(report, o)
+		if err := o.Print(c.JSON, report, findingLines(report, c.Limit)); err != nil {
+			return err
+		}
+		return summarize(report, o)
+	})
 }
 
-// listing is the findings of a report, one line each. Where a check has more
-// than limit it says so, for a list that is cut in silence reads as if it were
-// whole.
-func listing(report audit.Report, limit int) string {
+// findingLines returns the findings of a report, one line each, and at most
+// limit of one check. A line says how many more there are: a list that is cut
+// silently reads as if it were complete.
+func findingLines(report audit.Report, limit int) string {
 	var lines strings.Builder
 	left := report.Findings
 	for _, check := range report.Checks {
@@ -87,8 +87,9 @@ func listing(report audit.Report, limit int) string {
 	return lines.String()
 }
 
-// verdict sums an audit up.
-func verdict(report audit.Report, o cli.Output) error {
+// summarize prints the totals of a report, and returns an error when it has
+// findings.
+func summarize(report audit.Report, o cli.Output) error {
 	total := 0
 	for _, check := range report.Checks {
 		total += check.Findings

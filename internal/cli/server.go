@@ -7,22 +7,22 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os/signal"
 	"syscall"
 	"time"
 )
 
-// UntilSignaled returns a context that ends with SIGINT or SIGTERM. Ctrl-C
-// after that ends the process at once: whoever asks twice won't wait for what
-// runs, and its keys are found when their leases end. A second SIGTERM changes
-// nothing, for timeout and others pass one on twice.
-func UntilSignaled(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() { signal.Reset(syscall.SIGINT) })
-	return ctx, stop
+// CheckAddress returns an error for an address without a port. flag is the name
+// of the flag that gave the address. A command calls it in Validate, so that
+// such an address is wrong usage and not a failure to listen.
+func CheckAddress(flag, address string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return fmt.Errorf("--%s needs HOST:PORT: %w", flag, err)
+	}
+	return nil
 }
 
-// Listen listens on an address, and says in one sentence when it is taken.
+// Listen listens on a TCP address. flag is the name of the flag that gave the
+// address: the error for an address in use suggests to change it.
 func Listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -34,23 +34,24 @@ func Listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// NewServer returns an HTTP server with every limit set. How long a request may
-// be worked on, and its answer written, is its handler's affair: a payment may
-// take longer than a body.
+// NewServer returns an HTTP server that limits the time to read a request and
+// the size of its headers. It sets no WriteTimeout: how long a request may take
+// is up to its handler, because a payment may take longer than reading a body.
 func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10, // beyond it net/http answers by itself, and not with a problem
+		MaxHeaderBytes:    64 << 10, // beyond it net/http itself answers, in plain text
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }
 
-// Health asks the admin address of this program whether it is ready, for
-// container checks in an image without a shell. An address that stands for all
-// is asked on the loopback one.
+// Health requests path from a program that serves on address, HOST:PORT, and
+// returns nil when it answers 200 within 3 seconds. It is for container checks
+// in an image without a shell. An address without a host, or with an
+// unspecified one such as 0.0.0.0, is replaced by 127.0.0.1.
 func Health(ctx context.Context, address, path string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -63,16 +64,16 @@ func Health(ctx context.Context, address, path string) error {
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, http.NoBody)
 	if err != nil {
-		return fmt.Errorf("asking for its health: %w", err)
+		return fmt.Errorf("checking health: %w", err)
 	}
-	// A transport of its own asks no proxy.
+	// Not http.DefaultTransport, which would use a proxy from the environment.
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
-		return fmt.Errorf("asking for its health: %w", err)
+		return fmt.Errorf("checking health: %w", err)
 	}
 	defer response.Body.Close() //nolint:errcheck // it was only read
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers %s", response.Status)
+		return fmt.Errorf("checking health: the answer is %s", response.Status)
 	}
 	return nil
 }

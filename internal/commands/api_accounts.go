@@ -1,0 +1,83 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/mail"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/payments"
+)
+
+type apiAccountsCreate struct {
+	databaseFlags
+	jsonFlags
+	StripeAPIKey   string `help:"Stripe's secret key. Only its mode is used, and becomes the account's: sk_test_… or sk_live_…." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" placeholder:"sk_test_…"`
+	Email          string `help:"Where receipts go." required:""`
+	StripeCustomer string `help:"The customer at Stripe who is charged." required:"" placeholder:"cus_…"`
+	PaymentMethod  string `help:"The customer's payment method." required:"" placeholder:"pm_…"`
+}
+
+// Validate refuses values that can't belong to an account.
+func (c *apiAccountsCreate) Validate() error {
+	if address, err := mail.ParseAddress(c.Email); err != nil || address.Address != c.Email {
+		return errors.New("--email must be a plain address such as ann@example.com")
+	}
+	if !isStripeID("cus_", c.StripeCustomer) {
+		return errors.New("--stripe-customer must be the id of a customer at Stripe: cus_…")
+	}
+	if !isStripeID("pm_", c.PaymentMethod) && !isStripeID("card_", c.PaymentMethod) {
+		return errors.New("--payment-method must be the id of a payment method at Stripe: pm_…")
+	}
+	return nil
+}
+
+// Run makes an account and prints its secrets.
+func (c *apiAccountsCreate) Run(ctx context.Context, o cli.Output) error {
+	live, err := payments.LiveKey(c.StripeAPIKey)
+	if err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrUsage, err)
+	}
+	return c.withPool(ctx, "accounts", func(pool *pgxpool.Pool) error {
+		made, err := accounts.Store{Pool: pool}.Create(ctx, accounts.NewAccount{
+			Email: c.Email, StripeCustomer: c.StripeCustomer, PaymentMethod: c.PaymentMethod, Livemode: live,
+		})
+		if err != nil {
+			return err
+		}
+		shown := map[string]string{
+			"account_id": made.AccountID, "api_key": made.APIKey.Reveal(), "callback_secret": made.CallbackSecret,
+		}
+		return o.Print(c.JSON, shown, fmt.Sprintf(
+			"account_id       %s\napi_key          %s\ncallback_secret  %s\nKeep the key and the secret: they are shown only now.\n",
+			made.AccountID, made.APIKey.Reveal(), made.CallbackSecret))
+	})
+}
+
+type apiAccountsList struct {
+	databaseFlags
+	jsonFlags
+}
+
+// Run prints all accounts.
+func (c *apiAccountsList) Run(ctx context.Context, o cli.Output) error {
+	return c.withPool(ctx, "accounts", func(pool *pgxpool.Pool) error {
+		found, err := accounts.Store{Pool: pool}.List(ctx)
+		if err != nil {
+			return err
+		}
+		return o.Print(c.JSON, found, table("ACCOUNT\tEMAIL\tMODE\tCUSTOMER\tPAYMENT METHOD\tCREATED", found, accountRow))
+	})
+}
+
+func accountRow(a accounts.Account) string {
+	mode := "test"
+	if a.Livemode {
+		mode = "live"
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", a.ID, a.Email, mode, a.StripeCustomer, a.PaymentMethod, timestamp(a.CreatedAt))
+}

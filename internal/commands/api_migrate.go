@@ -1,0 +1,17 @@
+package commands
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/rocketrides/rocketrides/internal/postgres"
+)
+
+type apiMigrate struct {
+	databaseFlags
+}
+
+// Run brings the schema up to date.
+func (c *apiMigrate) Run(ctx context.Context, log *slog.Logger) error {
+	return postgres.Migrate(ctx, c.DatabaseURL, log)
+}

@@ -1,0 +1,61 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/rides"
+)
+
+type apiServe struct {
+	engineFlags
+	Listen string `help:"Address of the public API." default:"127.0.0.1:8080" env:"LISTEN"`
+	daemonFlags
+	MaxFare int64 `help:"Largest fare of one ride, in cents." default:"50000" env:"MAX_FARE"`
+	Migrate bool  `help:"Bring the database's schema up to date first." env:"MIGRATE"`
+}
+
+// Validate refuses settings that make no sense.
+func (c *apiServe) Validate() error {
+	err := errors.Join(cli.CheckAddress("listen", c.Listen), c.checkAdmin(), c.checkEngine())
+	if c.MaxFare < 1 || c.ShutdownTimeout <= 0 {
+		err = errors.Join(err, errors.New("--max-fare and --shutdown-timeout must be positive"))
+	}
+	return err
+}
+
+// Run serves the API until a signal. It listens last, so that a mistake in the
+// settings shows before anything is served.
+func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
+	ctx, stop := cli.UntilSignaled(ctx)
+	defer stop()
+	if c.Migrate {
+		if err := postgres.Migrate(ctx, c.DatabaseURL, log); err != nil {
+			return err
+		}
+	}
+	metrics := newRegistry()
+	parts, err := c.open(ctx, "api", log, metrics)
+	if err != nil {
+		return err
+	}
+	defer parts.pool.Close()
+	service := rides.NewService(rides.Config{
+		Pool: parts.pool, Engine: parts.engine, Stripe: parts.stripe, MaxFare: c.MaxFare, Logger: log, Metrics: metrics,
+	})
+	d := daemon{engine: parts.engine, log: log, shutdownTimeout: c.ShutdownTimeout, drain: service.Drain}
+	defer d.close()
+	public, err := d.listen(ctx, "listen", c.Listen, service.Handler())
+	if err != nil {
+		return err
+	}
+	admin, err := d.listen(ctx, "admin-listen", c.AdminListen, c.adminHandler(metrics, ready(parts.pool, service.Draining)))
+	if err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "serving", slog.String("api", public), slog.String("admin", admin))
+	return d.serve(ctx)
+}

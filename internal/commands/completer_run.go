@@ -1,0 +1,104 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// roundFlags are the flags of a completer's rounds.
+type roundFlags struct {
+	Poll        time.Duration `help:"How long to wait when nothing was due." default:"1s" env:"POLL"`
+	Concurrency int           `help:"How many keys are worked on at once." default:"64" env:"CONCURRENCY"`
+	Retention   time.Duration `help:"How long a finished key is replayed." default:"72h" env:"RETENTION"`
+	Tombstones  time.Duration `help:"How long after that a key is still known as expired." default:"720h" env:"TOMBSTONES"`
+}
+
+// checkRounds refuses settings that make no sense.
+func (f roundFlags) checkRounds() error {
+	if f.Poll <= 0 || f.Concurrency < 1 || f.Retention <= 0 || f.Tombstones <= 0 {
+		return errors.New("--poll, --concurrency, --retention and --tombstones must be positive")
+	}
+	return nil
+}
+
+func (f roundFlags) completer(engine *phases.Engine) *phases.Completer {
+	return &phases.Completer{
+		Engine: engine, Poll: f.Poll, Concurrency: f.Concurrency, Retention: f.Retention, Tombstones: f.Tombstones,
+	}
+}
+
+type completerRun struct {
+	engineFlags
+	roundFlags
+	daemonFlags
+}
+
+// Validate refuses settings that make no sense.
+func (c *completerRun) Validate() error {
+	return errors.Join(c.checkEngine(), c.checkRounds(), c.checkAdmin())
+}
+
+// Run completes keys until a signal.
+func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
+	ctx, stop := cli.UntilSignaled(ctx)
+	defer stop()
+	metrics := newRegistry()
+	parts, err := c.open(ctx, "completer", log, metrics)
+	if err != nil {
+		return err
+	}
+	defer parts.pool.Close()
+	var draining atomic.Bool
+	d := daemon{
+		engine: parts.engine, log: log, shutdownTimeout: c.ShutdownTimeout,
+		drain: func() { draining.Store(true) },
+	}
+	defer d.close()
+	admin, err := d.listen(ctx, "admin-listen", c.AdminListen, c.adminHandler(metrics, ready(parts.pool, draining.Load)))
+	if err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "completing", slog.String("admin", admin))
+
+	completed := make(chan struct{})
+	go func() { defer close(completed); c.completer(parts.engine).Run(ctx) }()
+	err = d.serve(ctx)
+	stop() // also when a listener failed
+	<-completed
+	return err
+}
+
+type completerOnce struct {
+	engineFlags
+	roundFlags
+	jsonFlags
+}
+
+// Validate refuses settings that make no sense.
+func (c *completerOnce) Validate() error {
+	return errors.Join(c.checkEngine(), c.checkRounds())
+}
+
+// Run does one round and prints its counts.
+func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger) error {
+	ctx, stop := cli.UntilSignaled(ctx)
+	defer stop()
+	parts, err := c.open(ctx, "completer-once", log, nil)
+	if err != nil {
+		return err
+	}
+	defer parts.pool.Close()
+	counts, err := c.completer(parts.engine).Once(ctx)
+	if err != nil {
+		return err
+	}
+	return o.Print(c.JSON, counts, fmt.Sprintf("finished %d, released %d, parked %d, lost %d, reaped %d, deleted %d\n",
+		counts.Finished, counts.Released, counts.Parked, counts.Lost, counts.Reaped, counts.Deleted))
+}

@@ -1,0 +1,45 @@
+package commands
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/postgres"
+)
+
+// databaseFlags are the flags of every command that uses the database.
+type databaseFlags struct {
+	DatabaseURL string `help:"Postgres, as a URL or a libpq keyword string." required:"" env:"DATABASE_URL" placeholder:"URL"`
+}
+
+// openPool opens the database, and returns an error when its schema is too old.
+// Postgres shows name in pg_stat_activity.
+func (f databaseFlags) openPool(ctx context.Context, name string, connections int32, log *slog.Logger) (*pgxpool.Pool, error) {
+	pool, err := postgres.Open(ctx, postgres.Options{
+		URL: f.DatabaseURL, ApplicationName: "rocketrides-" + name, MaxConns: connections, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := postgres.CheckSchema(ctx, pool); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+// operatorConnections are enough for a command that does one thing.
+const operatorConnections = 2
+
+// withPool opens the database for a command that does one thing, calls use, and
+// closes it.
+func (f databaseFlags) withPool(ctx context.Context, name string, use func(pool *pgxpool.Pool) error) error {
+	pool, err := f.openPool(ctx, name, operatorConnections, nil)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return use(pool)
+}

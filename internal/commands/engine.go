@@ -1,0 +1,88 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/rides"
+)
+
+// engineFlags are the flags of every command that runs flows: where Postgres
+// and Stripe are, and how keys are worked on. The tree of commands may set
+// another default for the connections.
+type engineFlags struct {
+	databaseFlags
+	stripeFlags
+	Lease          time.Duration `help:"How long a worker may be silent before another may take over." default:"30s" env:"LEASE"`
+	Phases         string        `help:"fused: a key's first attempt commits twice; stepwise: every attempt commits at each recovery point." enum:"fused,stepwise" default:"fused" env:"PHASES"`
+	Charges        string        `help:"off stops every charge: new rides are refused, unfinished ones wait." enum:"on,off" default:"on" env:"CHARGES"`
+	BackoffInitial time.Duration `help:"How long the completer leaves a key alone after its first failure." default:"1s" env:"BACKOFF_INITIAL"`
+	BackoffMax     time.Duration `help:"Longest time that the completer leaves a failing key alone." default:"60s" env:"BACKOFF_MAX"`
+	MaxAttempts    int           `help:"How many failures park a key for a person. Only failures count that the completer meets and that would happen again." default:"10" env:"MAX_ATTEMPTS"`
+	MaxInFlight    int           `help:"How many rides one process works on at once; more are refused." default:"10000" env:"MAX_IN_FLIGHT"`
+	Connections    int32         `help:"Maximum number of connections to the database. None is held during a call to Stripe." name:"database-connections" default:"${connections=6}" env:"DATABASE_CONNECTIONS"`
+}
+
+// checkEngine refuses settings that make no sense.
+func (f engineFlags) checkEngine() error { return errors.Join(f.checkStripe(), f.checkWork()) }
+
+func (f engineFlags) checkWork() error {
+	switch {
+	case f.Lease <= f.StripeTimeout:
+		return fmt.Errorf("--lease (%s) must be longer than --stripe-timeout (%s): a call to Stripe must end before its lease does", f.Lease, f.StripeTimeout)
+	case f.BackoffInitial <= 0 || f.BackoffMax < f.BackoffInitial:
+		return errors.New("--backoff-initial must be positive, and --backoff-max at least as long")
+	case f.MaxAttempts < 1 || f.MaxInFlight < 1 || f.Connections < 1:
+		return errors.New("--max-attempts, --max-in-flight and --database-connections must be positive")
+	}
+	return nil
+}
+
+// engineParts are what a command needs to run flows. Its pool is to be closed.
+type engineParts struct {
+	pool   *pgxpool.Pool
+	stripe *payments.Stripe
+	engine *phases.Engine
+}
+
+// open opens Stripe and the database, and makes an engine on them. Postgres
+// shows name in pg_stat_activity. metrics may be nil.
+func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, metrics prometheus.Registerer) (engineParts, error) {
+	stripe, err := f.openStripe(log, metrics)
+	if err != nil {
+		return engineParts{}, err
+	}
+	pool, err := f.openPool(ctx, name, f.Connections, log)
+	if err != nil {
+		return engineParts{}, err
+	}
+	engine, err := phases.NewEngine(ctx, phases.Config{
+		Pool:        pool,
+		Flows:       rides.Flows(stripe),
+		Realm:       stripe.Realm(),
+		Lease:       f.Lease,
+		CallTimeout: f.StripeTimeout,
+		Backoff:     phases.Backoff{Initial: f.BackoffInitial, Max: f.BackoffMax},
+		MaxAttempts: f.MaxAttempts,
+		Stepwise:    f.Phases == "stepwise",
+		Paused:      f.Charges == "off",
+		MaxInFlight: f.MaxInFlight,
+		Unconfirmed: postgres.TookDoubtfulCommit,
+		Logger:      log,
+		Metrics:     metrics,
+	})
+	if err != nil {
+		pool.Close()
+		return engineParts{}, err
+	}
+	return engineParts{pool: pool, stripe: stripe, engine: engine}, nil
+}
