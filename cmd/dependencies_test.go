@@ -1,4 +1,4 @@
-// Package cmd_test looks at what the programs are made of.
+// Package cmd_test checks what the programs consist of.
 package cmd_test
 
 import (
@@ -8,10 +8,9 @@ import (
 	"testing"
 )
 
-// What runs in production holds no fake, no server for tests and no test
-// library: each would be code that nobody needs there and that a mistake could
-// reach.
-func TestProgramsHoldNothingOfTheTests(t *testing.T) {
+// Programs for production contain no fake, no Postgres server for tests and no
+// test library: nobody needs that code there, and a mistake could reach it.
+func TestProgramsContainNoTestCode(t *testing.T) {
 	t.Parallel()
 	list, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./api", "./completer").Output()
 	if err != nil {
@@ -19,7 +18,7 @@ func TestProgramsHoldNothingOfTheTests(t *testing.T) {
 	}
 	packages := strings.Fields(string(list))
 	if len(packages) < 100 {
-		t.Fatalf("the list has %d packages, and cannot be all", len(packages))
+		t.Fatalf("the list has only %d packages", len(packages))
 	}
 	unwanted := regexp.MustCompile(`fakestripe|pgserver|pgtest|webtest|rocketrides/proof|embedded-postgres|lib/pq|testcontainers|^testing$|httptest|go-cmp|rapid`)
 	for _, name := range packages {

@@ -1,5 +1,5 @@
-// Completer brings abandoned rides to their end, as a daemon or from cron, and
-// is the operator's tool over them.
+// Completer brings abandoned rides to their end, as a daemon or from cron. It is
+// also the tool with which operators look at rides and decide about them.
 package main
 
 import (

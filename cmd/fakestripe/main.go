@@ -1,4 +1,4 @@
-// Command fakestripe is a stateful fake of Stripe's API as a process.
+// Fakestripe serves a stateful fake of Stripe's API.
 package main
 
 import (

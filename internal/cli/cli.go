@@ -20,20 +20,20 @@ import (
 // ErrUsage marks an error in how a program was called.
 var ErrUsage = errors.New("wrong usage")
 
-// Run runs one program and returns its exit code. It parses args, the arguments
-// without the program's name, into commands, a pointer to a struct that kong
-// understands, and adds --log-format to its flags. Then it calls the method
-// Run of the command that args choose. That method returns an error, or
-// nothing but nil, and takes any of these as parameters, in any order:
+// Run runs a program and returns its exit code. It parses args, the arguments
+// without the program's name, into commands, which is a pointer to a struct as
+// kong expects it, and adds the flag --log-format. Then it calls the method Run
+// of the command that args choose. That method returns an error, and takes any
+// of these parameters, in any order:
 //
 //   - the context.Context ctx
 //   - the [Output] o
-//   - the program's *slog.Logger, which writes to o.Stderr
-//   - pointers to the structs that the command is a field of
+//   - a *slog.Logger that writes to o.Stderr in the chosen format
+//   - pointers to the structs around the command, such as commands
 //
-// A command whose flags don't fit together says so in a method
-// Validate() error, which is called first. Its error counts as wrong usage, as
-// does any that wraps [ErrUsage].
+// A command whose flags don't fit together returns an error from its method
+// Validate, which is called before Run. That is wrong usage, and so is every
+// error of Run that wraps [ErrUsage].
 func Run(ctx context.Context, name, description string, commands any, args []string, o Output) int {
 	var log logFlags
 	exited := -1

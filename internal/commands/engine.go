@@ -47,7 +47,7 @@ func (f engineFlags) checkWork() error {
 	return nil
 }
 
-// engineParts are what a command needs to run flows. Its pool is to be closed.
+// engineParts is what a command needs to run flows. The caller closes the pool.
 type engineParts struct {
 	pool   *pgxpool.Pool
 	stripe *payments.Stripe

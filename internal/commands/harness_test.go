@@ -24,8 +24,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
-// programVariable makes the test binary run as one of the programs, so that
-// tests can kill and stop real processes.
+// programVariable names the environment variable that makes this test binary
+// run as one of the programs, so that tests can kill and stop real processes.
 const programVariable = "ROCKETRIDES_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -38,20 +38,17 @@ func TestMain(m *testing.M) {
 	pgtest.Main(m)
 }
 
-const (
-	sanFranciscoToOakland = `{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}`
-	// lease is short, so that a test can wait for its end.
-	lease = 1500 * time.Millisecond
-)
+// lease is short, so that a test can wait for its end.
+const lease = 1500 * time.Millisecond
 
-// scene is a database and a fake Stripe, on which a test starts processes.
+// scene is a database and a fake Stripe, on which a test runs programs.
 type scene struct {
-	url    string
-	pool   *pgxpool.Pool
-	fake   *fakestripe.Server
-	stripe string
-	// account and key are those of an account whose card works.
-	account, key string
+	databaseURL string
+	pool        *pgxpool.Pool
+	fake        *fakestripe.Server
+	stripeURL   string
+	// account and apiKey are those of an account whose card works.
+	account, apiKey string
 }
 
 func newScene(t *testing.T) *scene {
@@ -62,8 +59,8 @@ func newScene(t *testing.T) *scene {
 	}
 	server := httptest.NewServer(fake)
 	t.Cleanup(func() { _ = fake.Close(); server.Close() })
-	s := &scene{url: pgtest.URL(t), fake: fake, stripe: server.URL}
-	s.pool = pgtest.Open(t, postgres.Options{URL: s.url})
+	s := &scene{databaseURL: pgtest.URL(t), fake: fake, stripeURL: server.URL}
+	s.pool = pgtest.Open(t, postgres.Options{URL: s.databaseURL})
 	made := struct {
 		AccountID string `json:"account_id"`
 		APIKey    string `json:"api_key"`
@@ -72,21 +69,21 @@ func newScene(t *testing.T) *scene {
 	if err := json.Unmarshal([]byte(out), &made); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
-	s.account, s.key = made.AccountID, made.APIKey
+	s.account, s.apiKey = made.AccountID, made.APIKey
 	return s
 }
 
-// environment is what every process gets: nothing of this machine's own
-// settings.
+// environment returns a program's environment, without any setting of this
+// machine's.
 func (s *scene) environment(program string) []string {
 	return []string{
-		programVariable + "=" + program, "DATABASE_URL=" + s.url, "STRIPE_URL=" + s.stripe, "STRIPE_API_KEY=sk_test_scene",
+		programVariable + "=" + program, "DATABASE_URL=" + s.databaseURL, "STRIPE_URL=" + s.stripeURL, "STRIPE_API_KEY=sk_test_scene",
 		"LEASE=" + lease.String(), "STRIPE_TIMEOUT=1s", "POLL=50ms", "LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0",
 		"LOG_FORMAT=json", "PATH=" + os.Getenv("PATH"), "USER=ann",
 	}
 }
 
-// run runs a program to its end.
+// run runs a program until it ends.
 func (s *scene) run(t *testing.T, program string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -102,7 +99,7 @@ func (s *scene) run(t *testing.T, program string, args ...string) (code int, std
 	return command.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// must runs a program that has to succeed, and returns what it printed.
+// must runs a program that must succeed, and returns its stdout.
 func (s *scene) must(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	code, stdout, stderr := s.run(t, program, args...)
@@ -112,18 +109,21 @@ func (s *scene) must(t *testing.T, program string, args ...string) string {
 	return stdout
 }
 
-// process is a running program.
+// process is a program that was started. Its URLs are taken from its log.
 type process struct {
 	command *exec.Cmd
 	api     string
 	admin   string
-	done    chan struct{}
+
+	// done is closed when the process has ended.
+	done chan struct{}
 
 	mu  sync.Mutex
 	log strings.Builder
 }
 
-// start starts a program and waits until it serves.
+// start starts a program with settings, such as LEASE=1s, and waits until it
+// serves.
 func (s *scene) start(t *testing.T, program string, settings ...string) *process {
 	t.Helper()
 	p := &process{command: exec.Command(os.Args[0]), done: make(chan struct{})} //nolint:noctx // it ends by its own means, or in Cleanup
@@ -141,7 +141,7 @@ func (s *scene) start(t *testing.T, program string, settings ...string) *process
 		p.signal(t, syscall.SIGKILL)
 		<-p.done
 		if t.Failed() {
-			t.Logf("%s said:\n%s", program, p.said())
+			t.Logf("log of %s:\n%s", program, p.said())
 		}
 	})
 	select {
@@ -149,12 +149,13 @@ func (s *scene) start(t *testing.T, program string, settings ...string) *process
 	case <-p.done:
 		t.Fatalf("%s ended before it served: %s", program, p.said())
 	case <-time.After(20 * time.Second):
-		t.Fatalf("%s doesn't serve: %s", program, p.said())
+		t.Fatalf("%s does not serve: %s", program, p.said())
 	}
 	return p
 }
 
-// read follows a process's log, and finds its addresses there.
+// read reads a process's log until it ends, and closes serving at the line that
+// has its addresses.
 func (p *process) read(stderr io.Reader, serving chan struct{}) {
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
@@ -171,13 +172,14 @@ func (p *process) read(stderr io.Reader, serving chan struct{}) {
 	close(p.done)
 }
 
+// said returns the log so far.
 func (p *process) said() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.log.String()
 }
 
-// signal signals a process that may have ended.
+// signal sends a signal to a process, which may have ended.
 func (p *process) signal(t *testing.T, signal syscall.Signal) {
 	t.Helper()
 	if err := p.command.Process.Signal(signal); err != nil && !strings.Contains(err.Error(), "already finished") {
@@ -185,56 +187,21 @@ func (p *process) signal(t *testing.T, signal syscall.Signal) {
 	}
 }
 
-// kill kills a process as an accident would.
+// kill kills a process and waits for its end.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	p.signal(t, syscall.SIGKILL)
 	<-p.done
 }
 
-// answer is what a client got.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-	err    error
-}
-
-// hail asks a process for the usual ride.
-func (s *scene) hail(p *process, key string) answer {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.api+"/v1/rides", strings.NewReader(sanFranciscoToOakland))
-	if err != nil {
-		return answer{err: err}
-	}
-	request.Header.Set("Authorization", "Bearer "+s.key)
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Idempotency-Key", key)
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
-	if err != nil {
-		return answer{err: err}
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	return answer{status: response.StatusCode, header: response.Header, body: string(body), err: err}
-}
-
-// hailing hails in the background.
-func (s *scene) hailing(p *process, key string) <-chan answer {
-	answers := make(chan answer, 1)
-	go func() { answers <- s.hail(p, key) }()
-	return answers
-}
-
-// reached waits until Stripe was asked n times.
-func (s *scene) reached(t *testing.T, n int) {
+// waitForStripe waits until Stripe has received n POST requests.
+func (s *scene) waitForStripe(t *testing.T, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	post := func(send fakestripe.Send) bool { return send.Method == http.MethodPost }
 	if err := s.fake.WaitSends(ctx, n, post); err != nil {
-		t.Fatalf("waiting for Stripe to be asked: %v", err)
+		t.Fatalf("waiting for %d requests to Stripe: %v", n, err)
 	}
 }
 
@@ -247,7 +214,7 @@ func number(t *testing.T, s *scene, sql string, args ...any) int {
 	return n
 }
 
-// waitFor polls a condition that another process brings about.
+// waitFor polls a condition that depends on another process.
 func waitFor(t *testing.T, what string, limit time.Duration, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
@@ -259,18 +226,20 @@ func waitFor(t *testing.T, what string, limit time.Duration, done func() bool) {
 	}
 }
 
-// charged waits until a key's ride is charged, and checks that it is so once.
-func (s *scene) charged(t *testing.T, key string, limit time.Duration) {
+// waitForCharge waits until a key has finished with a charged ride, and checks
+// all charges.
+func (s *scene) waitForCharge(t *testing.T, key string, limit time.Duration) {
 	t.Helper()
 	waitFor(t, "the ride of "+key+" is charged", limit, func() bool {
 		return number(t, s, `SELECT count(*) FROM rides r JOIN idempotency_keys k USING (account_id, key)
 			WHERE key = $1 AND r.status = 'charged' AND k.finished_at IS NOT NULL`, key) == 1
 	})
-	s.once(t)
+	s.checkCharges(t)
 }
 
-// once checks that no ride was charged twice, and each that is charged, once.
-func (s *scene) once(t *testing.T) {
+// checkCharges checks that no ride was charged twice, and that every charged
+// ride has a charge and a receipt.
+func (s *scene) checkCharges(t *testing.T) {
 	t.Helper()
 	for ride, n := range s.fake.Charges() {
 		if n != 1 {

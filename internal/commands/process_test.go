@@ -12,9 +12,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// TestAKilledAPI: kill -9 in the middle of a charge; the completer brings the
-// ride to its end when the lease is over.
-func TestAKilledAPI(t *testing.T) {
+// When an API is killed in the middle of a charge, the completer finishes the
+// ride after the lease has ended.
+func TestCompleterFinishesTheRideOfAKilledAPI(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"fused", "stepwise"} {
 		for name, fault := range map[string]fakestripe.Fault{
@@ -33,89 +33,89 @@ func TestAKilledAPI(t *testing.T) {
 				s.fake.Script(fault)
 				api := s.start(t, "api", "PHASES="+mode)
 				s.start(t, "completer", "PHASES="+mode)
-				answers := s.hailing(api, "k")
-				s.reached(t, 1)
+				answers := s.hailInBackground(api, "k")
+				s.waitForStripe(t, 1)
 				api.kill(t)
 				killed := time.Now()
 				if a := <-answers; a.err == nil {
 					t.Errorf("a killed process answered %d", a.status)
 				}
 				close(gate)
-				s.charged(t, "k", lease+10*time.Second)
+				s.waitForCharge(t, "k", lease+10*time.Second)
 				t.Logf("charged %s after the kill, with a lease of %s", time.Since(killed).Round(time.Millisecond), lease)
 				again := s.hail(s.start(t, "api"), "k")
 				if again.status != http.StatusCreated || again.header.Get("Idempotent-Replayed") != "true" {
 					t.Errorf("the retry got %d: %s %v", again.status, again.body, again.err)
 				}
-				s.once(t)
+				s.checkCharges(t)
 			})
 		}
 	}
 }
 
-// TestAStoppedAPI: a process that sleeps through its lease and wakes up changes
-// nothing, and answers with what was stored in the meantime.
-func TestAStoppedAPI(t *testing.T) {
+// An API that was suspended until after its lease changes nothing when it
+// continues, and answers with what was stored in the meantime.
+func TestSuspendedAPIChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	gate := make(chan struct{})
 	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldAfter: gate})
 	api := s.start(t, "api", "STRIPE_TIMEOUT=20s", "LEASE=21s")
-	answers := s.hailing(api, "k")
-	s.reached(t, 1)
+	answers := s.hailInBackground(api, "k")
+	s.waitForStripe(t, 1)
 	api.signal(t, syscall.SIGSTOP)
 	if _, err := s.pool.Exec(t.Context(), `UPDATE idempotency_keys SET leased_until = now()`); err != nil {
 		t.Fatal(err)
 	}
 	close(gate)
 	s.start(t, "completer")
-	s.charged(t, "k", 20*time.Second)
+	s.waitForCharge(t, "k", 20*time.Second)
 	rows := `SELECT md5(string_agg(k::text || r::text, '')) = $1 FROM idempotency_keys k JOIN rides r USING (account_id, key)`
 	var before string
 	if err := s.pool.QueryRow(t.Context(), strings.Replace(rows, " = $1", "", 1)).Scan(&before); err != nil {
 		t.Fatal(err)
 	}
 	api.signal(t, syscall.SIGCONT)
-	woken := <-answers
+	continued := <-answers
 	var same bool
 	if err := s.pool.QueryRow(t.Context(), rows, before).Scan(&same); err != nil || !same {
-		t.Errorf("the woken process changed rows (%v)", err)
+		t.Errorf("the process changed rows when it continued (%v)", err)
 	}
 	stored := s.hail(s.start(t, "api"), "k")
-	if woken.status != http.StatusCreated || woken.body != stored.body {
-		t.Errorf("the woken process answered %d %s (%v), stored is %s", woken.status, woken.body, woken.err, stored.body)
+	if continued.status != http.StatusCreated || continued.body != stored.body {
+		t.Errorf("the process answered %d %s (%v) when it continued, stored is %s", continued.status, continued.body, continued.err, stored.body)
 	}
-	s.once(t)
+	s.checkCharges(t)
 }
 
-// TestAClosedSocket: a client that goes away in the middle finds its ride
-// charged, and no completer is running.
-func TestAClosedSocket(t *testing.T) {
+// The ride of a client that closed its connection is finished by the API
+// itself: no completer runs here.
+func TestRideGoesOnWithoutItsClient(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	gate := make(chan struct{})
 	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
 	api := s.start(t, "api", "STRIPE_TIMEOUT=20s", "LEASE=21s")
-	closed := s.hailAndLeave(t, api, "k")
-	s.reached(t, 1)
-	closed()
+	closeConnection := s.hailAndLeave(t, api, "k")
+	s.waitForStripe(t, 1)
+	closeConnection()
 	close(gate)
-	s.charged(t, "k", 20*time.Second)
+	s.waitForCharge(t, "k", 20*time.Second)
 }
 
-// TestTerminating: SIGTERM lets what runs come to its end, and gives back what
-// doesn't, so that another process goes on before any lease has ended.
-func TestTerminating(t *testing.T) {
+// SIGTERM waits for running rides, and releases those that take too long, so
+// that another process continues them without waiting for a lease to end.
+func TestSIGTERM(t *testing.T) {
 	t.Parallel()
 
-	t.Run("a ride that ends in time is answered", func(t *testing.T) {
+	t.Run("a ride that finishes in time is answered", func(t *testing.T) {
 		t.Parallel()
 		s := newScene(t)
 		gate := make(chan struct{})
 		s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
 		api := s.start(t, "api", "STRIPE_TIMEOUT=20s", "LEASE=21s")
-		answers := s.hailing(api, "k")
-		s.reached(t, 1)
+		answers := s.hailInBackground(api, "k")
+		s.waitForStripe(t, 1)
 		api.signal(t, syscall.SIGTERM)
 		waitFor(t, "it isn't ready any more", 10*time.Second, func() bool { return get(t, api.admin+"/readyz") == 503 })
 		if a := s.hail(api, "late"); a.status != 503 || a.header.Get("Retry-After") == "" {
@@ -134,14 +134,14 @@ func TestTerminating(t *testing.T) {
 		}
 	})
 
-	t.Run("a ride that doesn't is given back, due at once", func(t *testing.T) {
+	t.Run("a ride that does not is released, due at once", func(t *testing.T) {
 		t.Parallel()
 		s := newScene(t)
 		gate := make(chan struct{})
 		s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
 		api := s.start(t, "api", "STRIPE_TIMEOUT=30s", "LEASE=10m", "SHUTDOWN_TIMEOUT=1s")
-		answers := s.hailing(api, "k")
-		s.reached(t, 1)
+		answers := s.hailInBackground(api, "k")
+		s.waitForStripe(t, 1)
 		api.signal(t, syscall.SIGTERM)
 		if a := <-answers; a.status != 503 || a.header.Get("Retry-After") == "" {
 			t.Errorf("it was answered with %d %s %v", a.status, a.body, a.err)
@@ -152,28 +152,28 @@ func TestTerminating(t *testing.T) {
 		}
 		close(gate)
 		s.start(t, "completer", "STRIPE_TIMEOUT=30s", "LEASE=10m")
-		s.charged(t, "k", 10*time.Second)
+		s.waitForCharge(t, "k", 10*time.Second)
 	})
 }
 
-// TestAskingTwice: Ctrl-C doesn't wait for what an earlier signal lets end. A
-// second SIGTERM waits.
-func TestAskingTwice(t *testing.T) {
+// Ctrl-C after an earlier signal ends the process at once; a second SIGTERM
+// doesn't.
+func TestCtrlCAfterASignalDoesNotWait(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	gate := make(chan struct{})
 	defer close(gate)
 	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
 	api := s.start(t, "api", "STRIPE_TIMEOUT=5m", "LEASE=10m", "SHUTDOWN_TIMEOUT=5m")
-	answers := s.hailing(api, "k")
-	s.reached(t, 1)
+	answers := s.hailInBackground(api, "k")
+	s.waitForStripe(t, 1)
 	for range 2 {
 		api.signal(t, syscall.SIGTERM)
 		waitFor(t, "it isn't ready any more", 10*time.Second, func() bool { return get(t, api.admin+"/readyz") == 503 })
 	}
 	api.signal(t, syscall.SIGINT)
 	if a := <-answers; a.err == nil {
-		t.Errorf("it was answered with %d", a.status)
+		t.Errorf("the ride was answered with %d", a.status)
 	}
 	<-api.done
 	if status, ok := api.command.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGINT {
@@ -181,8 +181,8 @@ func TestAskingTwice(t *testing.T) {
 	}
 }
 
-// TestTwoOfEach: two of each program on one database, all under one load.
-func TestTwoOfEach(t *testing.T) {
+// Two of each program work on one database, under faults of Stripe's.
+func TestTwoAPIsAndTwoCompleters(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.fake.Script(
@@ -196,7 +196,7 @@ func TestTwoOfEach(t *testing.T) {
 	const rides = 40
 	var group sync.WaitGroup
 	for i := range rides {
-		for _, api := range apis { // each ride is asked for twice at once, at both
+		for _, api := range apis { // each ride is requested from both at once
 			group.Go(func() {
 				if a := s.hail(api, fmt.Sprint("k", i)); a.err != nil || a.status != 201 && a.status != 409 && a.status != 503 {
 					t.Errorf("ride %d got %d %s %v", i, a.status, a.body, a.err)
@@ -208,7 +208,7 @@ func TestTwoOfEach(t *testing.T) {
 	waitFor(t, "all rides are charged", 30*time.Second, func() bool {
 		return number(t, s, `SELECT count(*) FROM idempotency_keys WHERE finished_at IS NOT NULL AND response_status = 201`) == rides
 	})
-	s.once(t)
+	s.checkCharges(t)
 	var first answer
 	for i, api := range append(apis, apis...) {
 		a := s.hail(api, "k0")
@@ -219,8 +219,7 @@ func TestTwoOfEach(t *testing.T) {
 	}
 }
 
-// TestOnce: the completer as a cron job.
-func TestOnce(t *testing.T) {
+func TestCompleterOnce(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter, Times: 20})
@@ -239,7 +238,7 @@ func TestOnce(t *testing.T) {
 	if got, want := s.must(t, "completer", "once", "--json"), `{"finished":0,"released":0,"parked":0,"lost":0,"reaped":0,"deleted":0}`+"\n"; got != want {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
-	s.once(t)
+	s.checkCharges(t)
 	if got := s.must(t, "completer", "once", "--retention=1ms"); !strings.HasPrefix(got, "finished 0, released 0, parked 0, lost 0, reaped 20") {
 		t.Errorf("it printed %q", got)
 	}
@@ -248,9 +247,9 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// TestPostgresRestarts: the pool is full of dead connections, and nobody
-// notices.
-func TestPostgresRestarts(t *testing.T) {
+// No client notices when every connection of the pool was closed by Postgres,
+// as in a restart.
+func TestClosedConnectionsGoUnnoticed(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	api := s.start(t, "api")
@@ -264,8 +263,8 @@ func TestPostgresRestarts(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a := s.hail(api, fmt.Sprint("after", i)); a.status != 201 {
-			t.Errorf("after all its connections were lost a ride got %d %s %v", a.status, a.body, a.err)
+			t.Errorf("after all connections were closed a ride got %d %s %v", a.status, a.body, a.err)
 		}
 	}
-	s.once(t)
+	s.checkCharges(t)
 }

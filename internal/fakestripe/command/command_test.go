@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// asMain names the environment variable that makes this test binary the command
-// itself.
+// asMain names the environment variable that makes this test binary run as the
+// program.
 const asMain = "FAKESTRIPE_AS_MAIN"
 
 func TestMain(m *testing.M) {
@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command returns the program with arguments, not started yet. A program that
-// runs away ends with the test.
+// command returns the program with arguments, not yet started. It is killed at
+// the end of the test, or after 30 seconds.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -37,7 +37,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	return c
 }
 
-// run runs the program to its end.
+// run runs the program until it ends.
 func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	c := command(t, args...)
@@ -50,7 +50,7 @@ func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return c.ProcessState.ExitCode(), out.String(), problems.String()
 }
 
-// start starts the program on a free port and returns it and its address.
+// start starts the program on a free port and returns it and its URL.
 func start(t *testing.T, args ...string) (c *exec.Cmd, url string) {
 	t.Helper()
 	c = command(t, append(args, "--listen", "127.0.0.1:0")...)
@@ -64,13 +64,14 @@ func start(t *testing.T, args ...string) (c *exec.Cmd, url string) {
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("it did not start: %v", err)
+		t.Fatalf("fakestripe did not start: %v", err)
 	}
 	_, rest, _ := strings.Cut(line, "http://")
 	address, _, _ := strings.Cut(rest, ";")
 	return c, "http://" + address
 }
 
+// post returns the status of the answer, or 0 when there is none.
 func post(t *testing.T, url, body string) int {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
@@ -87,27 +88,28 @@ func post(t *testing.T, url, body string) int {
 	return response.StatusCode
 }
 
-func TestItStopsOnASignalWithExitCode0(t *testing.T) {
+func TestSignalsEndItWithExitCode0(t *testing.T) {
 	t.Parallel()
-	for name, signal := range map[string]syscall.Signal{"SIGTERM stops it.": syscall.SIGTERM, "SIGINT stops it.": syscall.SIGINT} {
+	for name, signal := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": syscall.SIGINT} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c, url := start(t)
 			if code := post(t, url+"/_fake/reset", ""); code != http.StatusOK {
-				t.Errorf("it answers %d", code)
+				t.Errorf("fakestripe answers %d", code)
 			}
 			if err := c.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.Wait(); err != nil {
-				t.Errorf("it ended with %v", err)
+				t.Errorf("fakestripe ended with %v", err)
 			}
 		})
 	}
 }
 
-// A request that a fault holds for an hour does not hold the stop.
-func TestAHeldRequestDoesNotStopTheStop(t *testing.T) {
+// A request that a fault holds for an hour does not delay the shutdown for
+// long.
+func TestHeldRequestDoesNotPreventShutdown(t *testing.T) {
 	t.Parallel()
 	c, url := start(t)
 	post(t, url+"/_fake/faults", `{"kind":"latency","latency":"1h"}`)
@@ -115,20 +117,21 @@ func TestAHeldRequestDoesNotStopTheStop(t *testing.T) {
 	go func() { held <- post(t, url+"/v1/customers", "") }()
 	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(read(t, url+"/_fake/ledger"), `"in_flight":true`); {
 		if time.Now().After(deadline) {
-			t.Fatal("the request has not arrived")
+			t.Fatal("the request did not arrive")
 		}
 	}
 	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Wait(); err != nil {
-		t.Errorf("it ended with %v", err)
+		t.Errorf("fakestripe ended with %v", err)
 	}
 	if code := <-held; code != 0 {
 		t.Errorf("the held request was answered with %d", code)
 	}
 }
 
+// read returns the body of a page.
 func read(t *testing.T, url string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
@@ -146,7 +149,7 @@ func read(t *testing.T, url string) string {
 	return string(body)
 }
 
-func TestATakenPortAndATakenDirectoryAreOneSentence(t *testing.T) {
+func TestPortOrDirectoryInUseIsExplainedInOneSentence(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	_, url := start(t, "--data", dir)
@@ -189,7 +192,7 @@ func TestHelpShowsEveryFlag(t *testing.T) {
 	}
 }
 
-func TestHealthAsksTheOneThatRuns(t *testing.T) {
+func TestHealthChecksTheRunningProgram(t *testing.T) {
 	t.Parallel()
 	c, url := start(t)
 	_, port, _ := strings.Cut(strings.TrimPrefix(url, "http://"), ":")

@@ -29,8 +29,8 @@ func ride(key, method string) *stripe.PaymentIntentParams {
 	return p
 }
 
-// Stripe's own client reads every object of the fake's, with its state kept
-// over a kill -9.
+// Stripe's own client reads every object of the fake, whose state survives a
+// kill -9.
 func TestStripesClientUnderstandsTheFake(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -12,9 +12,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/audit"
 )
 
-// corruptions are what somebody with a psql and bad luck could do to a finished
-// key: each is done to a key of its own, and must be found by the check whose
-// name it begins with.
+// corruptions are statements that break an invariant of a finished key, given
+// as $1. Each is applied to a key of its own, and the check that its name
+// begins with must find it.
 var corruptions = map[string]string{
 	"answer-has-its-ride/other-charge":          `UPDATE rides SET charge_id = 'ch_other' WHERE key = $1`,
 	"answer-has-its-ride/other-fare":            `UPDATE rides SET fare_amount = fare_amount + 1 WHERE key = $1`,
@@ -78,11 +78,11 @@ func TestAuditFindsEveryCorruption(t *testing.T) {
 	}
 }
 
-func TestAuditFindsWhatHoldsForAllKeys(t *testing.T) {
+func TestAuditFindsAMissingConstraint(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	if code, _, stderr := s.run(t, "completer", "audit", "--overdue=0s"); code != 2 {
-		t.Errorf("nonsense exits with %d: %s", code, stderr)
+		t.Errorf("--overdue=0s exits with %d: %s", code, stderr)
 	}
 	if code, _, stderr := s.run(t, "completer", "audit", "--stripe-api-key="); code != 2 || !strings.Contains(stderr, "--no-stripe") {
 		t.Errorf("without Stripe's key it exits with %d: %s", code, stderr)
@@ -94,9 +94,9 @@ func TestAuditFindsWhatHoldsForAllKeys(t *testing.T) {
 	}
 }
 
-// TestAuditOfWhatIsUnderWay: what is unfinished, parked with a record, declined
-// or reaped is as it should be.
-func TestAuditOfWhatIsUnderWay(t *testing.T) {
+// Keys that are unfinished, parked with a record, declined or reaped violate
+// nothing.
+func TestAuditAcceptsKeysInEveryState(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	api := s.start(t, "api")
@@ -116,18 +116,18 @@ func TestAuditOfWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-// TestAuditLooksAtItsOwnMode: a charge of the other mode is in no list that our
-// key of Stripe's shows.
-func TestAuditLooksAtItsOwnMode(t *testing.T) {
+// A test key doesn't list live charges, so their absence from Stripe's list is
+// no finding.
+func TestAuditComparesOnlyItsOwnMode(t *testing.T) {
 	t.Parallel()
-	s, elsewhere := newScene(t), newScene(t)
+	s, other := newScene(t), newScene(t)
 	api := s.start(t, "api")
 	if got := s.hail(api, "k"); got.status != http.StatusCreated {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
-	s.stripe = elsewhere.stripe // a Stripe that has none of this database's intents
+	s.stripeURL = other.stripeURL // it has none of this database's intents
 	if report := s.audit(t, 1); len(report.Findings) != 1 || !strings.Contains(report.Findings[0].Detail, "no succeeded intent") {
-		t.Errorf("in its own mode the findings are %v", report.Findings)
+		t.Errorf("the findings in its own mode are %v", report.Findings)
 	}
 	s.exec(t, `UPDATE accounts SET livemode = true`)
 	s.exec(t, `UPDATE idempotency_keys SET realm = 'live'`)
@@ -136,8 +136,7 @@ func TestAuditLooksAtItsOwnMode(t *testing.T) {
 	}
 }
 
-// TestAuditSaysWhatItLeavesOut: a list that is cut says so.
-func TestAuditSaysWhatItLeavesOut(t *testing.T) {
+func TestAuditSaysHowManyFindingsItLeavesOut(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	api := s.start(t, "api")
@@ -159,11 +158,11 @@ func TestAuditSaysWhatItLeavesOut(t *testing.T) {
 		}
 	}
 	if _, stdout, _ = s.run(t, "completer", "audit", "--no-stripe", "--limit=3"); strings.Contains(stdout, "more of") || strings.Count(stdout, "\n") != 6 {
-		t.Errorf("a list that is whole is %q", stdout)
+		t.Errorf("a complete list is %q", stdout)
 	}
 }
 
-// audit runs an audit that must end with code.
+// audit runs an audit that must exit with code, and returns its report.
 func (s *scene) audit(t *testing.T, code int) audit.Report {
 	t.Helper()
 	got, stdout, stderr := s.run(t, "completer", "audit", "--json")
@@ -184,18 +183,18 @@ func (s *scene) exec(t *testing.T, sql string, args ...any) {
 	}
 }
 
-// chargeAgain makes a second charge of a key's ride, under another key of
-// Stripe's.
+// chargeAgain charges a key's ride a second time, under another idempotency key
+// at Stripe.
 func (s *scene) chargeAgain(t *testing.T, key string) {
 	t.Helper()
-	s.post(t, "/v1/payment_intents", word(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key))
+	s.post(t, "/v1/payment_intents", text(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key))
 }
 
-// payLater makes a key's ride name another payment intent of its own, which
-// exists and has not succeeded.
+// payLater points a key's ride to another payment intent, which is of the same
+// ride but has not succeeded.
 func (s *scene) payLater(t *testing.T, key string) {
 	t.Helper()
-	form := word(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key)
+	form := text(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key)
 	s.post(t, "/v1/payment_intents", strings.Replace(form, "pm_card_visa", "pm_fake_processing", 1))
 	for _, intent := range s.fake.PaymentIntents() {
 		if intent.Status == "processing" {
@@ -206,23 +205,24 @@ func (s *scene) payLater(t *testing.T, key string) {
 	t.Fatal("no payment intent is processing")
 }
 
-// refund gives an amount of a ride's charge back; the empty one is all of it.
+// refund refunds an amount of a ride's charge, or all of it when amount is
+// empty.
 func (s *scene) refund(t *testing.T, key, amount string) {
 	t.Helper()
-	form := url.Values{"payment_intent": {word(t, s, `SELECT payment_intent_id FROM rides WHERE key = $1`, key)}}
+	form := url.Values{"payment_intent": {text(t, s, `SELECT payment_intent_id FROM rides WHERE key = $1`, key)}}
 	if amount != "" {
 		form.Set("amount", amount)
 	}
 	s.post(t, "/v1/refunds", form.Encode())
 }
 
-func word(t *testing.T, s *scene, sql string, args ...any) string {
+func text(t *testing.T, s *scene, sql string, args ...any) string {
 	t.Helper()
-	var text string
-	if err := s.pool.QueryRow(t.Context(), sql, args...).Scan(&text); err != nil {
+	var value string
+	if err := s.pool.QueryRow(t.Context(), sql, args...).Scan(&value); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
-	return text
+	return value
 }
 
 func (s *scene) script(t *testing.T, faults string) {
@@ -230,10 +230,10 @@ func (s *scene) script(t *testing.T, faults string) {
 	s.post(t, "/_fake/faults", faults)
 }
 
-// post asks the fake for something, as somebody at Stripe's dashboard would.
+// post sends a request to the fake, as a person at Stripe's dashboard would.
 func (s *scene) post(t *testing.T, path, body string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.stripe+path, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.stripeURL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// TestTheOperatorsTool takes a parked key through what an operator can do with it.
-func TestTheOperatorsTool(t *testing.T) {
+// A charge whose answer was lost is parked, looked at and resolved.
+func TestOperatorResolvesAKey(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
@@ -40,7 +40,7 @@ func TestTheOperatorsTool(t *testing.T) {
 		t.Errorf("resolving a charged key as not charged: exit %d: %s", code, stderr)
 	}
 	if code, _, stderr := s.run(t, "completer", "keys", "resolve", "k", "--charged=pi_nobodys"); code != 1 || !strings.Contains(stderr, "Stripe knows no payment intent pi_nobodys") {
-		t.Errorf("resolving with an intent that Stripe doesn't know: exit %d: %s", code, stderr)
+		t.Errorf("resolving with an intent that Stripe doesn't have: exit %d: %s", code, stderr)
 	}
 	intent := s.fake.PaymentIntents()[0].ID
 	if out := s.must(t, "completer", "keys", "resolve", "k", "--charged="+intent); !strings.Contains(out, "finished with 201") {
@@ -57,11 +57,11 @@ func TestTheOperatorsTool(t *testing.T) {
 			t.Errorf("keys %s of a finished key: exit %d: %s", verb, code, stderr)
 		}
 	}
-	s.once(t)
+	s.checkCharges(t)
 }
 
-// TestRetrySaysWhen: a key whose lease still stands is not due before its end.
-func TestRetrySaysWhen(t *testing.T) {
+// A key is due when its lease has ended, and not before.
+func TestRetryTellsWhenAKeyIsDue(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
@@ -72,17 +72,17 @@ func TestRetrySaysWhen(t *testing.T) {
 	s.must(t, "completer", "keys", "park", "k")
 	s.exec(t, `UPDATE idempotency_keys SET leased_until = '2100-01-02T03:04:05Z'`)
 	if out := s.must(t, "completer", "keys", "retry", "k"); !strings.Contains(out, "due at 2100-01-02T03:04:05Z") {
-		t.Errorf("a key under a lease: %s", out)
+		t.Errorf("a key with a lease: %s", out)
 	}
 	s.exec(t, `UPDATE idempotency_keys SET leased_until = now()`)
 	if out := s.must(t, "completer", "keys", "retry", "k"); !strings.Contains(out, "is due now") {
-		t.Errorf("a key without one: %s", out)
+		t.Errorf("a key without a lease: %s", out)
 	}
 }
 
-// TestUnresolved: when the database was lost during a decision, nobody is told
-// that nothing was changed.
-func TestUnresolved(t *testing.T) {
+// When the database was lost during a decision, the error doesn't claim that
+// nothing was changed.
+func TestUnresolvedKnowsWhatIsUnclear(t *testing.T) {
 	t.Parallel()
 	for text, cause := range map[string]error{
 		"unclear whether":     fmt.Errorf("committing: %w", phases.ErrUnavailable),

@@ -1,0 +1,193 @@
+package commands
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+)
+
+func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() })
+	unmigrated := pgtest.Server(t, nil)
+	for name, test := range map[string]struct {
+		program string
+		args    []string
+		code    int
+		says    string
+	}{
+		"lease shorter than a call":             {"api", []string{"--lease=1s"}, 2, "--lease (1s) must be longer than --stripe-timeout (1s)"},
+		"unknown flag":                          {"api", []string{"--leese=1s"}, 2, "--leese"},
+		"unknown command":                       {"api", []string{"sevre"}, 2, "sevre"},
+		"live key for a fake":                   {"api", []string{"--stripe-api-key=sk_live_x"}, 2, "only ever sent to https://api.stripe.com"},
+		"public Stripe key":                     {"api", []string{"--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"public Stripe key for completer":       {"completer", []string{"--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"public Stripe key for completer once":  {"completer", []string{"once", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"public Stripe key for keys resolve":    {"completer", []string{"keys", "resolve", "k", "--not-charged", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"public Stripe key for audit":           {"completer", []string{"audit", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"Stripe time-out of zero":               {"completer", []string{"audit", "--stripe-timeout=0s"}, 2, "--stripe-timeout must be"},
+		"empty Stripe key":                      {"completer", []string{"once", "--stripe-api-key="}, 2, "--stripe-api-key (STRIPE_API_KEY) is empty"},
+		"Stripe URL that is none":               {"api", []string{"--stripe-url=nonsense"}, 2, "the Stripe URL must be"},
+		"Stripe URL that is none for completer": {"completer", []string{"--stripe-url=nonsense"}, 2, "the Stripe URL must be"},
+		"Stripe URL that is none for audit":     {"completer", []string{"audit", "--stripe-url=nonsense"}, 2, "the Stripe URL must be"},
+		"negative duration":                     {"api", []string{"--saved-500-after=-1s"}, 2, "--saved-500-after must not be negative"},
+		"address without a port":                {"api", []string{"--listen=localhost"}, 2, "--listen needs HOST:PORT"},
+		"address in use":                        {"api", []string{"--listen=" + taken.Addr().String()}, 1, "another program listens on " + taken.Addr().String()},
+		"admin address in use":                  {"completer", []string{"--admin-listen=" + taken.Addr().String()}, 1, "choose another address with --admin-listen"},
+		"no database at the URL":                {"api", []string{"--database-url=postgres://nobody:secret@127.0.0.1:1/x"}, 1, "127.0.0.1"},
+		"unknown value of --phases":             {"api", []string{"--phases=both"}, 2, "--phases"},
+		"retention of zero":                     {"completer", []string{"once", "--retention=0s"}, 2, "--retention"},
+		"no decision":                           {"completer", []string{"keys", "resolve", "k"}, 2, "--charged pi_… or --not-charged"},
+		"two decisions":                         {"completer", []string{"keys", "resolve", "k", "--charged=pi_1", "--not-charged"}, 2, "can't be used together"},
+		"malformed payment intent":              {"completer", []string{"keys", "resolve", "k", "--charged=nonsense", "--database-url=postgres://127.0.0.1:1/none"}, 2, "--charged must be"},
+		"unknown key":                           {"completer", []string{"keys", "show", "nobody's"}, 1, `there is no key "nobody's"`},
+		"malformed e-mail address":              {"api", []string{"accounts", "create", "--email=x", "--stripe-customer=cus_x", "--payment-method=pm_x"}, 2, "--email"},
+		"malformed customer":                    {"api", []string{"accounts", "create", "--email=a@b.c", "--stripe-customer=x", "--payment-method=pm_x"}, 2, "--stripe-customer"},
+		"API key for an unknown account":        {"api", []string{"keys", "create", "--account=acct_none"}, 1, "there is no such account"},
+		"API keys of an unknown account":        {"api", []string{"keys", "list", "--account=acct_none"}, 1, "there is no such account"},
+		"revoking an unknown API key":           {"api", []string{"keys", "revoke", "key_none"}, 1, "there is no such active API key"},
+		"database without our tables":           {"api", []string{"--database-url=" + strings.Replace(unmigrated.URL(), "/postgres?", "/template1?", 1)}, 1, "api migrate"},
+		"api health without a port":             {"api", []string{"health", "--admin-listen=foo"}, 2, "--admin-listen needs HOST:PORT"},
+		"completer health without a port":       {"completer", []string{"health", "--admin-listen=foo"}, 2, "--admin-listen needs HOST:PORT"},
+		"health of a program that does not run": {"api", []string{"health", "--admin-listen=127.0.0.1:1"}, 1, "refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := s.run(t, test.program, test.args...)
+			if code != test.code || !strings.Contains(stderr, test.says) || stdout != "" {
+				t.Errorf("exit %d, want %d; stderr %q, stdout %q", code, test.code, stderr, stdout)
+			}
+			if strings.Contains(stderr, "secret@") || strings.Contains(stderr, "_x") {
+				t.Errorf("stderr has a secret: %q", stderr)
+			}
+		})
+	}
+}
+
+func TestUnsafeDatabasesAreRefused(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	for _, setting := range []string{"fsync", "full_page_writes", "synchronous_commit"} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			unsafe := pgtest.Server(t, map[string]string{setting: "off"})
+			for _, args := range [][]string{{"api", "serve"}, {"completer", "run"}, {"completer", "once"}} {
+				code, _, stderr := s.run(t, args[0], args[1], "--database-url="+unsafe.URL())
+				if code != 1 || !strings.Contains(stderr, setting) || strings.Count(stderr, "\n") != 1 {
+					t.Errorf("%v: exit %d: %q", args, code, stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestHelpNamesCommandsSettingsAndDefaults(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	settings := []string{"$DATABASE_URL", "$LISTEN", "$ADMIN_LISTEN", "$STRIPE_API_KEY", "$STRIPE_URL", "$STRIPE_TIMEOUT", "$LEASE", "$PHASES", "$CHARGES", "$MAX_FARE", "$BACKOFF_INITIAL", "$BACKOFF_MAX", "$MAX_ATTEMPTS", "$SAVED_500_AFTER", "30s", "20s", "127.0.0.1:8080"}
+	rounds := []string{"$POLL", "$RETENTION", "72h", "127.0.0.1:9091"}
+	for command, words := range map[string][]string{
+		"api":                    append([]string{"serve", "migrate", "accounts create", "keys revoke", "health"}, settings...),
+		"api serve":              settings,
+		"completer":              append([]string{"run", "once", "keys list", "keys show", "keys retry", "keys park", "keys resolve", "health"}, rounds...),
+		"completer run":          rounds,
+		"completer keys resolve": {"--charged", "--not-charged", "--account"},
+		"completer audit":        {"48h", "10m", "100", "on unless --no-stripe"},
+		"fakestripe":             {"127.0.0.1:12111", "10s", "$FAKESTRIPE_DATA"},
+	} {
+		parts := strings.Fields(command)
+		out := s.must(t, parts[0], append(parts[1:], "--help")...)
+		for _, word := range words {
+			if !strings.Contains(out, word) {
+				t.Errorf("%s --help lacks %s", command, word)
+			}
+		}
+	}
+}
+
+func TestAccountsAndAPIKeys(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	if out := s.must(t, "api", "accounts", "list"); !strings.Contains(out, s.account) || strings.Contains(out, s.apiKey) {
+		t.Errorf("accounts list: %s", out)
+	}
+	var made struct {
+		KeyID  string `json:"key_id"`
+		APIKey string `json:"api_key"`
+	}
+	out := s.must(t, "api", "keys", "create", "--account="+s.account, "--json")
+	if err := json.Unmarshal([]byte(out), &made); err != nil || !strings.HasPrefix(made.APIKey, "rr_test_") {
+		t.Fatalf("keys create: %s %v", out, err)
+	}
+	if out := s.must(t, "api", "keys", "list", "--account="+s.account); strings.Count(out, "\n") != 3 || strings.Contains(out, made.APIKey) {
+		t.Errorf("keys list: %s", out)
+	}
+	s.must(t, "api", "keys", "revoke", made.KeyID)
+	if out := s.must(t, "api", "keys", "list", "--account="+s.account, "--json"); strings.Count(out, `"revoked_at":null`) != 1 {
+		t.Errorf("keys list: %s", out)
+	}
+}
+
+func TestAdminListeners(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	api, completer := s.start(t, "api", "PPROF=true"), s.start(t, "completer")
+	if a := s.hail(api, "k"); a.status != 201 {
+		t.Fatalf("got %d %v", a.status, a.err)
+	}
+	for _, p := range []*process{api, completer} {
+		for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/v1/rides": 404} {
+			if got := get(t, p.admin+path); got != want {
+				t.Errorf("%s%s: %d, want %d", p.admin, path, got, want)
+			}
+		}
+	}
+	if _, page := fetch(t, api.admin+"/metrics"); !strings.Contains(page, `phases_recovery_points_total{flow="hail",recovery_point="ride_created"} 1`) || !strings.Contains(page, "rides_http_requests_total") {
+		t.Errorf("the metrics lack the ride")
+	} else if strings.Contains(page, "phases_parked_keys") {
+		t.Error("api has a gauge of parked keys, which it never counts")
+	}
+	waitFor(t, "the completer has counted parked keys", 20*time.Second, func() bool {
+		_, page := fetch(t, completer.admin+"/metrics")
+		return strings.Contains(page, "\nphases_parked_keys 0\n")
+	})
+	if got := get(t, api.admin+"/debug/pprof/"); got != 200 {
+		t.Errorf("with PPROF=true, pprof answers %d", got)
+	}
+	if got := get(t, completer.admin+"/debug/pprof/"); got != 404 {
+		t.Errorf("without PPROF, pprof answers %d", got)
+	}
+	if got := get(t, api.api+"/metrics"); got != 404 {
+		t.Errorf("metrics at the public address answer %d", got)
+	}
+	s.must(t, "api", "health", "--admin-listen="+strings.TrimPrefix(api.admin, "http://"))
+	s.must(t, "completer", "health", "--admin-listen="+strings.TrimPrefix(completer.admin, "http://"))
+	if said := api.said() + completer.said(); strings.Contains(said, s.apiKey) || strings.Contains(said, "sk_test_scene") {
+		t.Error("a secret was logged")
+	}
+}
+
+// net/http refuses long headers in plain text. Its limit is high enough that a
+// key far beyond ours is still refused by a problem.
+func TestVeryLongKeyIsRefusedByAProblem(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	got := s.hail(s.start(t, "api"), strings.Repeat("k", 20<<10))
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	if got.status != http.StatusBadRequest || got.header.Get("Content-Type") != "application/problem+json" ||
+		!strings.Contains(got.body, `"code":"idempotency_key_invalid"`) {
+		t.Errorf("got %d %s: %s", got.status, got.header.Get("Content-Type"), got.body)
+	}
+}
