@@ -154,6 +154,27 @@ func TestSIGTERM(t *testing.T) {
 		s.start(t, "completer", "STRIPE_TIMEOUT=30s", "LEASE=10m")
 		s.waitForCharge(t, "k", 10*time.Second)
 	})
+
+	t.Run("a completer releases the key that it works on", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t)
+		gate := make(chan struct{})
+		s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore}, fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
+		settings := []string{"STRIPE_TIMEOUT=30s", "LEASE=10m", "SHUTDOWN_TIMEOUT=1s"}
+		if a := s.hail(s.start(t, "api", settings...), "k"); a.status != 503 {
+			t.Fatalf("got %d %v", a.status, a.err)
+		}
+		completer := s.start(t, "completer", settings...)
+		s.waitForStripe(t, 2)
+		completer.signal(t, syscall.SIGTERM)
+		<-completer.done
+		if code := completer.command.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		close(gate)
+		s.start(t, "completer", settings...)
+		s.waitForCharge(t, "k", 10*time.Second)
+	})
 }
 
 // Ctrl-C after an earlier signal ends the process at once; a second SIGTERM
