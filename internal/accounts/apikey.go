@@ -4,16 +4,16 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"strings"
 )
 
-// An API key is prefix, account, random part and checksum: rr_test_ + 16 + 32 +
-// 6 base62 characters. The account comes first because every table is keyed by
-// account: the key alone must say in which one to look for its hash.
+// An API key consists of a prefix, the account's id, a random part and a
+// checksum: rr_test_ and then 16, 32 and 6 base62 characters. The account's id
+// is in it because every table is keyed by account: without it, the hash could
+// not be looked up.
 const (
 	testPrefix     = "rr_test_"
 	livePrefix     = "rr_live_"
@@ -28,30 +28,30 @@ const (
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 var (
-	// ErrAPIKeyMissing says that a request names no API key.
-	ErrAPIKeyMissing = errors.New("the Authorization header carries no API key")
-	// ErrAPIKeyInvalid says that a text is not an API key of ours: it was never
+	// errAPIKeyMissing means that a request has no API key.
+	errAPIKeyMissing = fmt.Errorf("%w: missing", ErrUnauthenticated)
+	// errAPIKeyInvalid means that a text is not an API key, so it was never
 	// issued.
-	ErrAPIKeyInvalid = errors.New("the API key is malformed")
+	errAPIKeyInvalid = fmt.Errorf("%w: malformed", ErrUnauthenticated)
 )
 
-// APIKey is a client's secret. It prints, logs and encodes as its
-// [APIKey.Hint]; only [APIKey.Reveal] gives it away. It is stored as its hash
-// alone. Two keys are compared by hash, not with ==. The zero value is no key.
+// An APIKey is a client's secret. Printed, logged or encoded it shows its
+// [APIKey.Hint] only; [APIKey.Reveal] returns the secret. The database holds
+// nothing but its hash. Compare two keys by their hashes, not with ==. The zero
+// value is not a key.
 type APIKey struct {
-	// text is behind a pointer because fmt cannot call methods on the
-	// unexported fields of a struct: it would print a plain string there, and
-	// prints an address instead.
+	// text is a pointer because fmt doesn't call methods on unexported fields of
+	// a struct: there it would print a string, but prints a pointer's address.
 	text *string
 }
 
-// NewAPIKey makes a new key for an account. It panics unless accountID has the
-// form that [NewAccountID] gives: read the account from the database before
-// making a key for it.
+// NewAPIKey makes a new key for an account, for real money if live is true. It
+// panics unless accountID has the form that [NewAccountID] returns, so read the
+// account from the database first.
 func NewAPIKey(accountID string, live bool) APIKey {
 	account, ok := strings.CutPrefix(accountID, accountPrefix)
 	if !ok || len(account) != accountLength || !isBase62(account) {
-		panic("rides: an API key needs an account id as NewAccountID makes it")
+		panic("accounts: an API key needs an account id as NewAccountID makes it")
 	}
 	prefix := testPrefix
 	if live {
@@ -63,35 +63,34 @@ func NewAPIKey(accountID string, live bool) APIKey {
 }
 
 // ParseAPIKey reads a key and checks its prefix, length, alphabet and checksum,
-// so that a typing error or a guess costs no question to the database. That the
-// key was issued and is not revoked, only the database can tell. Every refusal
-// is [ErrAPIKeyInvalid]; the text is in no error.
+// so that a mistyped or guessed key costs no query. Only the database knows
+// whether the key was issued and not revoked. The error is always
+// [ErrUnauthenticated] and doesn't contain the text.
 func ParseAPIKey(text string) (APIKey, error) {
 	if len(text) != apiKeyLength {
-		return APIKey{}, ErrAPIKeyInvalid
+		return APIKey{}, errAPIKeyInvalid
 	}
 	prefix, rest := text[:prefixLength], text[prefixLength:]
 	body, sum := text[:apiKeyLength-checksumLength], text[apiKeyLength-checksumLength:]
 	known := prefix == testPrefix || prefix == livePrefix
 	if !known || !isBase62(rest) || sum != checksum(body) {
-		return APIKey{}, ErrAPIKeyInvalid
+		return APIKey{}, errAPIKeyInvalid
 	}
 	return APIKey{text: &text}, nil
 }
 
 // BearerKey reads the key from the value of an Authorization header (RFC 6750;
-// the scheme's case does not matter). It returns [ErrAPIKeyMissing] when the
-// value is empty or of another scheme, else what [ParseAPIKey] returns.
+// the case of the scheme does not matter). The error is always
+// [ErrUnauthenticated].
 func BearerKey(header string) (APIKey, error) {
 	scheme, token, _ := strings.Cut(strings.Trim(header, " \t"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return APIKey{}, ErrAPIKeyMissing
+		return APIKey{}, errAPIKeyMissing
 	}
 	return ParseAPIKey(strings.TrimLeft(token, " "))
 }
 
-// Reveal returns the whole key. It is for the one moment when a new key is
-// shown to its owner.
+// Reveal returns the whole key. Call it only to show a new key to its owner.
 func (k APIKey) Reveal() string {
 	if k.text == nil {
 		return ""
@@ -111,14 +110,14 @@ func (k APIKey) AccountID() string {
 // Live reports whether the key moves real money.
 func (k APIKey) Live() bool { return strings.HasPrefix(k.Reveal(), livePrefix) }
 
-// Hash returns the SHA-256 of the whole key, the only form in which it is
-// stored. A slow hash would add nothing: the random part has 190 bits, so
-// nobody can guess it from its hash.
+// Hash returns the SHA-256 of the whole key, which is all that is stored of it.
+// A slow hash would add nothing: the random part has 190 bits, too many to guess
+// it from its hash.
 func (k APIKey) Hash() [32]byte { return sha256.Sum256([]byte(k.Reveal())) }
 
-// Hint returns what an owner may see later to tell keys apart: the prefix and
-// the last four characters. Those belong to the checksum, so a hint shows no
-// character of the random part.
+// Hint returns what its owner may see later to tell keys apart: the prefix and
+// the last four characters. Those belong to the checksum, so a hint shows
+// nothing of the random part.
 func (k APIKey) Hint() string {
 	if k.text == nil {
 		return ""
@@ -142,20 +141,20 @@ func (k APIKey) MarshalText() ([]byte, error) { return []byte(k.Hint()), nil }
 // NewAccountID makes a new account's id: acct_ and 16 random base62 characters.
 func NewAccountID() string { return accountPrefix + randomBase62(accountLength) }
 
-// NewAPIKeyID makes the id under which a key is listed and revoked: key_ and 16
-// random base62 characters. It says nothing about the key itself.
-func NewAPIKeyID() string { return "key_" + randomBase62(16) }
+// newAPIKeyID makes the id under which a key is listed and revoked: key_ and 16
+// random base62 characters. It is not part of the key.
+func newAPIKeyID() string { return "key_" + randomBase62(16) }
 
-// NewCallbackSecret makes the secret that signs an account's callbacks: whsec_
-// and the base64 of 32 random bytes, as Standard Webhooks 1.0.0 has it.
-func NewCallbackSecret() string {
+// newCallbackSecret makes the secret that signs an account's callbacks: whsec_
+// and the base64 of 32 random bytes, as in Standard Webhooks 1.0.0.
+func newCallbackSecret() string {
 	secret := make([]byte, 32)
 	rand.Read(secret) // Never fails: crypto/rand ends the process instead.
 	return "whsec_" + base64.StdEncoding.EncodeToString(secret)
 }
 
-// checksum is the CRC-32 (IEEE) of a text in base62, padded to six characters.
-// It finds typing errors; it proves nothing, since anybody can compute it.
+// checksum returns the CRC-32 (IEEE) of a text in base62, padded to six
+// characters. It finds typing errors. It proves nothing: anybody can compute it.
 func checksum(text string) string {
 	sum := crc32.ChecksumIEEE([]byte(text))
 	var digits [checksumLength]byte
@@ -166,15 +165,15 @@ func checksum(text string) string {
 	return string(digits[:])
 }
 
-// isBase62 relies on Trim stopping at the first character that is not in the
-// set.
+// isBase62 reports whether a text has base62 characters only. Trim stops at the
+// first character that is not in its set.
 func isBase62(text string) bool {
 	return strings.Trim(text, base62) == ""
 }
 
-// randomBase62 returns n characters, each equally likely. Bytes from 248 on are
-// thrown away: 248 is the largest multiple of 62 in a byte, and a remainder
-// over all 256 would prefer the first eight characters.
+// randomBase62 returns n characters, each equally likely. It discards bytes from
+// 248 on, because 248 is the largest multiple of 62 in a byte: the remainders of
+// all 256 values would prefer the first eight characters.
 func randomBase62(n int) string {
 	text := make([]byte, 0, n)
 	random := make([]byte, 2*n)

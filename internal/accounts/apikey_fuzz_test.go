@@ -25,7 +25,7 @@ func FuzzAPIKeyTypo(f *testing.F) {
 				wrong = append(wrong, text[:i-1]+text[i:i+1]+text[i-1:i]+text[i+1:])
 			}
 			for _, text := range wrong {
-				if _, err := ParseAPIKey(text); !errors.Is(err, ErrAPIKeyInvalid) {
+				if _, err := ParseAPIKey(text); !errors.Is(err, errAPIKeyInvalid) {
 					t.Fatalf("%q is taken", text)
 				}
 			}

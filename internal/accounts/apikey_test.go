@@ -88,7 +88,7 @@ func TestParseAPIKeyRefusesEveryOtherText(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			key, err := ParseAPIKey(wrong)
-			if !errors.Is(err, ErrAPIKeyInvalid) || key.Reveal() != "" {
+			if !errors.Is(err, errAPIKeyInvalid) || key.Reveal() != "" {
 				t.Errorf("%q: error %v", wrong, err)
 			}
 		})
@@ -124,16 +124,16 @@ func TestBearerKey(t *testing.T) {
 		"Bearer " + text:              nil,
 		"bearer " + text:              nil,
 		"BEARER   " + text + " ":      nil,
-		"":                            ErrAPIKeyMissing,
-		"Basic " + text:               ErrAPIKeyMissing,
-		text:                          ErrAPIKeyMissing,
-		"Bearer" + text:               ErrAPIKeyMissing,
-		"Bearer":                      ErrAPIKeyInvalid,
-		"Bearer ":                     ErrAPIKeyInvalid,
-		"Bearer\t" + text:             ErrAPIKeyMissing,
-		"Bearer " + text + " " + text: ErrAPIKeyInvalid,
-		"Bearer " + text + "," + text: ErrAPIKeyInvalid,
-		"Bearer nonsense":             ErrAPIKeyInvalid,
+		"":                            errAPIKeyMissing,
+		"Basic " + text:               errAPIKeyMissing,
+		text:                          errAPIKeyMissing,
+		"Bearer" + text:               errAPIKeyMissing,
+		"Bearer":                      errAPIKeyInvalid,
+		"Bearer ":                     errAPIKeyInvalid,
+		"Bearer\t" + text:             errAPIKeyMissing,
+		"Bearer " + text + " " + text: errAPIKeyInvalid,
+		"Bearer " + text + "," + text: errAPIKeyInvalid,
+		"Bearer nonsense":             errAPIKeyInvalid,
 	} {
 		key, err := BearerKey(header)
 		if !errors.Is(err, want) {
@@ -209,8 +209,8 @@ func TestNewIDsAndSecrets(t *testing.T) {
 	t.Parallel()
 	for form, draw := range map[string]func() string{
 		`^acct_[0-9A-Za-z]{16}$`:       NewAccountID,
-		`^key_[0-9A-Za-z]{16}$`:        NewAPIKeyID,
-		`^whsec_[0-9A-Za-z+/]{43}=$`:   NewCallbackSecret,
+		`^key_[0-9A-Za-z]{16}$`:        newAPIKeyID,
+		`^whsec_[0-9A-Za-z+/]{43}=$`:   newCallbackSecret,
 		`^rr_test_[0-9A-Za-z]{16}\w+$`: func() string { return NewAPIKey("acct_0123456789ABCDEF", false).Reveal() },
 	} {
 		seen := map[string]bool{}
@@ -222,7 +222,7 @@ func TestNewIDsAndSecrets(t *testing.T) {
 			seen[text] = true
 		}
 	}
-	secret, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(NewCallbackSecret(), "whsec_"))
+	secret, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(newCallbackSecret(), "whsec_"))
 	if err != nil || len(secret) != 32 {
 		t.Errorf("a callback secret has %d bytes, error %v", len(secret), err)
 	}
@@ -253,7 +253,7 @@ func FuzzParseAPIKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		key, err := ParseAPIKey(text)
 		if err != nil {
-			if !errors.Is(err, ErrAPIKeyInvalid) || key.Reveal() != "" {
+			if !errors.Is(err, errAPIKeyInvalid) || key.Reveal() != "" {
 				t.Fatalf("%q: error %v", text, err)
 			}
 			return

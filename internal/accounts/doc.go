@@ -1,3 +1,11 @@
-// Package accounts knows who asks: the accounts, and the API keys that
-// authenticate them.
+// Package accounts keeps the accounts and their API keys, and finds out which
+// account a request acts for.
+//
+//   - store.go: the accounts and API keys in the database, as the operator
+//     manages them
+//   - apikey.go: what an API key looks like, and how one is made and read
+//   - authenticator.go: from an Authorization header to the account
+//
+// It knows nothing of answers: a request without a valid API key is
+// [ErrUnauthenticated], and the HTTP side decides what the client sees.
 package accounts

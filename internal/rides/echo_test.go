@@ -11,40 +11,39 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// TestTheKeyIsEchoedOnEveryAnswer: also on those that are given before anybody
-// looks at the key. The key comes back unquoted, and only where its form is
-// right.
+// TestTheKeyIsEchoedOnEveryAnswer: also on those that are given before the key's
+// form is checked. The key comes back unquoted, and only if its form is right.
 func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 	t.Parallel()
-	w := newTown(t)
+	h := newHarness(t)
 	line := wire.NewPostgres()
-	lame := w.openOffice(t, line)
+	cut := h.startProcess(t, line)
 	line.Plan(func(int, []byte) wire.Fault { return wire.Fault{Kind: wire.CutBefore} })
 	hail := func(key string, as accounts.Credentials, body string) call {
 		return call{method: "POST", path: "/v1/rides", key: key, as: as, body: body}
 	}
 	for name, test := range map[string]struct {
-		office *office
-		call   call
-		status int
-		code   web.Code
-		echo   string
+		process *process
+		call    call
+		status  int
+		code    web.Code
+		echo    string
 	}{
-		"401 without an API key":        {w.office, hail("k", accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, "k"},
-		"401 with a quoted key":         {w.office, hail(`"k k"`, accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, "k k"},
-		"401 with a malformed key":      {w.office, hail(`"k`, accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, ""},
-		"401 with a key of 256":         {w.office, hail(strings.Repeat("k", 256), accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, ""},
-		"503 of the API key's look-up":  {lame, hail("k", w.visa, aRide), 503, web.CodeUnavailable, "k"},
-		"400 of the body":               {w.office, hail("k", w.visa, `{`), 400, web.CodeInvalidJSON, "k"},
-		"422 of the parameters":         {w.office, hail("k", w.visa, `{}`), 422, web.CodeInvalidParameters, "k"},
-		"400 of the key":                {w.office, hail("k,k", w.visa, aRide), 400, web.CodeIdempotencyKeyInvalid, ""},
-		"not on a route without a key":  {w.office, call{method: "GET", path: "/v1/rides", key: "k", as: w.visa}, 200, "", ""},
-		"nor where there is no route":   {w.office, call{method: "POST", path: "/v1/boats", key: "k", as: w.visa}, 404, web.CodeNotFound, ""},
-		"nor for a method that is none": {w.office, call{method: "DELETE", path: "/v1/rides", key: "k", as: w.visa}, 405, web.CodeMethodNotAllowed, ""},
+		"401 without an API key":        {h.process, hail("k", accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, "k"},
+		"401 with a quoted key":         {h.process, hail(`"k k"`, accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, "k k"},
+		"401 with a malformed key":      {h.process, hail(`"k`, accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, ""},
+		"401 with a key of 256":         {h.process, hail(strings.Repeat("k", 256), accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, ""},
+		"503 of the API key's look-up":  {cut, hail("k", h.visa, aRide), 503, web.CodeUnavailable, "k"},
+		"400 of the body":               {h.process, hail("k", h.visa, `{`), 400, web.CodeInvalidJSON, "k"},
+		"422 of the parameters":         {h.process, hail("k", h.visa, `{}`), 422, web.CodeInvalidParameters, "k"},
+		"400 of the key":                {h.process, hail("k,k", h.visa, aRide), 400, web.CodeIdempotencyKeyInvalid, ""},
+		"not on a route without a key":  {h.process, call{method: "GET", path: "/v1/rides", key: "k", as: h.visa}, 200, "", ""},
+		"nor where there is no route":   {h.process, call{method: "POST", path: "/v1/boats", key: "k", as: h.visa}, 404, web.CodeNotFound, ""},
+		"nor for a method that is none": {h.process, call{method: "DELETE", path: "/v1/rides", key: "k", as: h.visa}, 405, web.CodeMethodNotAllowed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := test.office.send(t, test.call).must(t, test.status, test.code)
+			r := test.process.send(t, test.call).must(t, test.status, test.code)
 			if got := r.header.Get("Idempotency-Key"); got != test.echo {
 				t.Errorf("the key is echoed as %q, want %q", got, test.echo)
 			}
@@ -52,16 +51,15 @@ func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 	}
 }
 
-// TestNothingIsInjectedByAKey: what no HTTP client sends, a handler may still
-// be given.
+// TestNothingIsInjectedByAKey gives the handler keys that no HTTP client can send.
 func TestNothingIsInjectedByAKey(t *testing.T) {
 	t.Parallel()
-	w := newTown(t)
+	h := newHarness(t)
 	for _, key := range []string{"k\r\nSet-Cookie: a=b", "\"k\r\nSet-Cookie: a=b\"", "k\x00", "k\x7f", "é"} {
-		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, ridesRoute, http.NoBody)
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/rides", http.NoBody)
 		request.Header.Set("Idempotency-Key", key)
 		recorder := httptest.NewRecorder()
-		w.service.Handler().ServeHTTP(recorder, request)
+		h.service.Handler().ServeHTTP(recorder, request)
 		if got, ok := recorder.Header()["Idempotency-Key"]; ok || recorder.Code != http.StatusUnauthorized {
 			t.Errorf("%q: got %d and the echo %q", key, recorder.Code, got)
 		}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -19,12 +20,13 @@ const (
 	pointCharge = "charge_created"
 )
 
-// processingPause is how long a payment that Stripe is still working on is left
-// alone. Card payments settle within seconds where they don't settle at once.
+// processingPause is how long to wait before asking again about a payment that
+// Stripe is still working on. Most card payments settle at once, and the others
+// within seconds.
 const processingPause = 5 * time.Second
 
-// hail is what POST /v1/rides does: each line is named for the recovery point
-// that it reaches.
+// hail returns what POST /v1/rides does. Each phase is named for the recovery
+// point that it reaches.
 func hail(pay *payments.Stripe) phases.Flow {
 	return phases.NewFlow(hailFlow, hailVersion,
 		phases.Atomic(pointRide, createRide),
@@ -38,23 +40,15 @@ func hail(pay *payments.Stripe) phases.Flow {
 	)
 }
 
-// payer is what is known of an account from its authentication: who is charged,
-// and with what.
-type payer struct {
-	customer      string
-	paymentMethod string
-	live          bool
-}
-
-// createRide inserts the ride and its audit record. The ride is as old as its
-// key: both times are one time, so an answer can be built from the key alone. A
-// ride that exists already means that the key lived before.
+// createRide inserts the ride and its audit record. The ride takes created_at
+// from its key, so that an answer can be made from the key alone. If the ride
+// exists already, the key had an earlier life and is refused.
 func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
-	who, err := payerOf(tx, key)
+	who, err := principalOf(tx, key)
 	if err != nil {
 		return phases.Outcome{}, err
 	}
-	ride, err := newRide(key, who.live)
+	ride, err := newRide(key, who.Live)
 	if err != nil {
 		return phases.Outcome{}, err
 	}
@@ -78,10 +72,11 @@ func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	return phases.Advance(), nil
 }
 
-// freezeCharge is what will be asked of Stripe. It is a pure function of the
-// account, the client's key and the canonical parameters.
+// freezeCharge returns what will be sent to Stripe. It depends on the account,
+// the client's key and the canonical parameters only, so that it is the same if
+// it has to be made again.
 func freezeCharge(tx *phases.Tx, key phases.Key, foreignKey string) (payments.ChargeForm, phases.Outcome, error) {
-	who, err := payerOf(tx, key)
+	who, err := principalOf(tx, key)
 	if err != nil {
 		return "", phases.Outcome{}, err
 	}
@@ -92,8 +87,8 @@ func freezeCharge(tx *phases.Tx, key phases.Key, foreignKey string) (payments.Ch
 	return payments.NewChargeForm(payments.ChargeTerms{
 		Amount:        ride.Fare.Amount,
 		Currency:      ride.Fare.Currency,
-		Customer:      who.customer,
-		PaymentMethod: who.paymentMethod,
+		Customer:      who.Customer,
+		PaymentMethod: who.PaymentMethod,
 		Description:   "Ride " + ride.ID,
 		RideID:        ride.ID,
 		AccountID:     key.Account,
@@ -101,7 +96,7 @@ func freezeCharge(tx *phases.Tx, key phases.Key, foreignKey string) (payments.Ch
 	}), phases.Advance(), nil
 }
 
-// recordCharge puts what Stripe said into the ride.
+// recordCharge stores the result of the charge in the ride.
 func recordCharge(tx *phases.Tx, key phases.Key, _ payments.ChargeForm, charge payments.Charge) (phases.Outcome, error) {
 	ride, err := rideOf(tx, key)
 	if err != nil {
@@ -114,7 +109,7 @@ func recordCharge(tx *phases.Tx, key phases.Key, _ payments.ChargeForm, charge p
 			SET status = 'charged', charge_id = $3, payment_intent_id = $4
 			WHERE account_id = $1 AND id = $2`,
 			key.Account, ride.ID, charge.ChargeID, charge.IntentID)
-		ride.Status, ride.Charge = StatusCharged, &ChargeRef{ID: charge.ChargeID, PaymentIntent: charge.IntentID}
+		ride.Status, ride.Charge = StatusCharged, &Charge{ID: charge.ChargeID, PaymentIntent: charge.IntentID}
 		phases.Know(tx, ride)
 		return phases.Advance(), nil
 	case payments.ChargeDeclined:
@@ -132,7 +127,7 @@ func recordCharge(tx *phases.Tx, key phases.Key, _ payments.ChargeForm, charge p
 	}
 }
 
-// stageReceipt stages the receipt and gives the answer.
+// stageReceipt stages the receipt and finishes the key with 201.
 func stageReceipt(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	ride, err := rideOf(tx, key)
 	if err != nil {
@@ -151,7 +146,7 @@ func stageReceipt(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 		INSERT INTO staged_jobs (account_id, id, key, kind, args)
 		VALUES ($1, $2, $3, 'receipt', $4)`,
 		key.Account, derivedID("job_", "receipt", key.Account, key.Key), key.Key, string(args))
-	body, err := ride.Encode()
+	body, err := web.EncodeJSON(ride)
 	if err != nil {
 		return phases.Outcome{}, err
 	}
@@ -160,32 +155,23 @@ func stageReceipt(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	}, body), nil
 }
 
-// decline ends a ride for which no money was taken. The intent, where there is
-// one, could still be confirmed by somebody with access to Stripe: its id is
-// kept.
+// decline ends a ride for which no money was taken. Its payment intent, if there
+// is one, stays with it, because somebody with access to Stripe could still
+// confirm it.
+//
+// The UPDATE has no condition on the ride's status. A ride that is charged makes
+// it fail on the constraint rides_charge_agrees, which says that the key's
+// recovery point and the ride contradict each other; with a condition it would
+// change nothing and the client would be told that nothing was charged.
 func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string) {
 	tx.Queue(`
 		UPDATE rides
 		SET status = 'declined', payment_intent_id = coalesce(nullif($3, ''), payment_intent_id)
-		WHERE account_id = $1 AND id = $2 AND status = 'pending'`,
+		WHERE account_id = $1 AND id = $2`,
 		key.Account, ride.ID, intent)
 }
 
-// notCharged is the phase that carries out a person's decision that a parked
-// key was not charged. A key that had no ride yet gets one: the ride is what
-// refuses a second life of the key when its tombstone has gone, and what finds
-// out that this is one.
-func notCharged(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
-	if key.RecoveryPoint == phases.Started {
-		if _, err := createRide(tx, key); err != nil {
-			return phases.Outcome{}, err
-		}
-	}
-	decline(tx, key, Ride{ID: rideID(key.Account, key.Key)}, "")
-	return refuse(key, web.NewProblem(web.CodePaymentFailed)), nil
-}
-
-// declined is the answer to a request whose card was declined.
+// declined returns the answer to a request whose card was declined.
 func declined(charge payments.Charge) web.Problem {
 	problem := web.NewProblem(web.Code(charge.DeclineKind))
 	problem.DeclineCode = charge.DeclineCode
@@ -193,40 +179,40 @@ func declined(charge payments.Charge) web.Problem {
 	return problem
 }
 
-// refuse finishes a key with a problem, which keeps for ever the id of the
-// request that got it first.
+// refuse finishes a key with a problem. A replay shows the id of the request
+// that got the problem first.
 func refuse(key phases.Key, problem web.Problem) phases.Outcome {
 	problem.RequestID = key.RequestID
 	return phases.Finish(problem.Status, map[string]string{"Content-Type": web.ProblemType}, problem.Encode())
 }
 
-// payerOf is the key's account: known from the request, or read by an attempt
-// that has none.
-func payerOf(tx *phases.Tx, key phases.Key) (payer, error) {
-	if who, ok := phases.Known[payer](tx); ok {
+// principalOf returns the account of a key. It is known from the request; an
+// attempt without one reads it.
+func principalOf(tx *phases.Tx, key phases.Key) (accounts.Principal, error) {
+	if who, ok := phases.Known[accounts.Principal](tx); ok {
 		return who, nil
 	}
-	var who payer
+	who := accounts.Principal{AccountID: key.Account}
 	err := tx.QueryRow(`
 		SELECT stripe_customer, payment_method, livemode
 		FROM accounts
 		WHERE id = $1`,
-		key.Account).Scan(&who.customer, &who.paymentMethod, &who.live)
+		key.Account).Scan(&who.Customer, &who.PaymentMethod, &who.Live)
 	if err != nil {
-		return payer{}, fmt.Errorf("reading account: %w", err)
+		return accounts.Principal{}, fmt.Errorf("reading account: %w", err)
 	}
 	phases.Know(tx, who)
 	return who, nil
 }
 
-// rideOf is the key's ride: known from a phase of this attempt, or read by an
-// attempt that goes on for another.
+// rideOf returns the ride of a key. It is known if a phase of this attempt wrote
+// it; an attempt that resumes reads it.
 func rideOf(tx *phases.Tx, key phases.Key) (Ride, error) {
 	if ride, ok := phases.Known[Ride](tx); ok {
 		ride.CreatedAt = key.CreatedAt.UTC()
 		return ride, nil
 	}
-	who, err := payerOf(tx, key)
+	who, err := principalOf(tx, key)
 	if err != nil {
 		return Ride{}, err
 	}
@@ -234,11 +220,9 @@ func rideOf(tx *phases.Tx, key phases.Key) (Ride, error) {
 		SELECT `+rideColumns+`
 		FROM `+rideTables+`
 		WHERE r.account_id = $1 AND r.key = $2`,
-		key.Account, key.Key), who.live)
+		key.Account, key.Key), who.Live)
 	if err != nil {
 		return Ride{}, fmt.Errorf("reading ride: %w", err)
 	}
 	return ride, nil
 }
-
-func ridePath(id string) string { return "/v1/rides/" + id }

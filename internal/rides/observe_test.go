@@ -3,6 +3,7 @@ package rides
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -18,27 +19,27 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-// A counter is a town whose requests are asked for at the handler itself: when
-// an answer is there, so are its line in the log and its count.
-type counter struct {
-	*town
+// An observed service is a harness with a handler of its own, which is called
+// directly and not over the network: once it returned, the request is in the log
+// and in the metrics.
+type observed struct {
+	*harness
 	handler  http.Handler
 	log      *bytes.Buffer
 	registry *prometheus.Registry
 }
 
-func newCounter(t *testing.T) *counter {
+func newObserved(t *testing.T) *observed {
 	t.Helper()
-	c := &counter{town: newTown(t), log: &bytes.Buffer{}, registry: prometheus.NewRegistry()}
-	c.handler = NewService(Config{
-		Pool: c.pool, Engine: c.engine, Stripe: c.office.stripe, MaxFare: 50_000,
-		Logger: slog.New(slog.NewJSONHandler(c.log, nil)), Metrics: c.registry,
-	}).Handler()
-	return c
+	o := &observed{harness: newHarness(t), log: &bytes.Buffer{}, registry: prometheus.NewRegistry()}
+	config := o.config
+	config.Logger, config.Metrics = slog.New(slog.NewJSONHandler(o.log, nil)), o.registry
+	o.handler = NewService(config).Handler()
+	return o
 }
 
 // ask makes one request and returns its answer and its line in the log.
-func (c *counter) ask(t *testing.T, asked call) (reply, map[string]any) {
+func (o *observed) ask(t *testing.T, asked call) (reply, map[string]any) {
 	t.Helper()
 	request := httptest.NewRequestWithContext(t.Context(), asked.method, asked.path, strings.NewReader(asked.body))
 	request.Header.Set("Authorization", "Bearer "+asked.as.APIKey.Reveal())
@@ -48,22 +49,22 @@ func (c *counter) ask(t *testing.T, asked call) (reply, map[string]any) {
 	}
 	maps.Copy(request.Header, asked.header)
 	recorder := httptest.NewRecorder()
-	c.log.Reset()
-	c.handler.ServeHTTP(recorder, request)
+	o.log.Reset()
+	o.handler.ServeHTTP(recorder, request)
 	r := reply{status: recorder.Code, header: recorder.Header(), body: recorder.Body.String()}
 	r.check(t)
 	var line map[string]any
-	if err := json.Unmarshal(c.log.Bytes(), &line); err != nil {
-		t.Fatalf("the log has %q: %v", c.log, err)
+	if err := json.Unmarshal(o.log.Bytes(), &line); err != nil {
+		t.Fatalf("the log has %q: %v", o.log, err)
 	}
 	return r, line
 }
 
-// counted is how many answers of POST /v1/rides were counted with a status and
-// a code.
-func (c *counter) counted(t *testing.T, status string, code web.Code) int {
+// counted returns how many answers of POST /v1/rides were counted with a status
+// and a code.
+func (o *observed) counted(t *testing.T, status string, code web.Code) int {
 	t.Helper()
-	families, err := c.registry.Gather()
+	families, err := o.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,52 +83,52 @@ func (c *counter) counted(t *testing.T, status string, code web.Code) int {
 	return 0
 }
 
-// TestStoredRefusalsAreToldApart: which 402 an answer was shows in the metrics
-// and in the log, for the first answer and for its replay.
+// TestStoredRefusalsAreToldApart: log and metrics say which 402 an answer was, for
+// the first answer and for its replay.
 func TestStoredRefusalsAreToldApart(t *testing.T) {
 	t.Parallel()
-	c := newCounter(t)
-	c.exec(t, `UPDATE accounts SET payment_method = 'pm_card_authenticationRequired' WHERE id = $1`, c.second.AccountID)
+	o := newObserved(t)
+	o.exec(t, `UPDATE accounts SET payment_method = 'pm_card_authenticationRequired' WHERE id = $1`, o.second.AccountID)
 	hail := func(as accounts.Credentials, key string) call {
 		return call{method: "POST", path: "/v1/rides", body: aRide, key: key, as: as}
 	}
-	c.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
-	c.ask(t, hail(c.visa, "resolved"))
-	if err := (phases.Keys{Pool: c.pool}).Park(t.Context(), c.key(t, c.visa, "resolved"), "ann"); err != nil {
+	o.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
+	o.ask(t, hail(o.visa, "resolved"))
+	if err := (phases.Keys{Pool: o.pool}).Park(t.Context(), o.key(t, o.visa, "resolved"), "ann"); err != nil {
 		t.Fatal(err)
 	}
-	resolver := Resolver{Engine: c.engine, Stripe: c.office.stripe}
-	if _, err := resolver.ResolveNotCharged(t.Context(), c.key(t, c.visa, "resolved"), "ann"); err != nil {
+	resolver := Resolver{Engine: o.engine, Stripe: o.process.stripe}
+	if _, err := resolver.ResolveNotCharged(t.Context(), o.key(t, o.visa, "resolved"), "ann"); err != nil {
 		t.Fatal(err)
 	}
 	for code, asked := range map[web.Code]call{
-		web.CodeCardDeclined:           hail(c.declined, "k"),
-		web.CodeAuthenticationRequired: hail(c.second, "k"),
-		web.CodePaymentFailed:          hail(c.visa, "resolved"),
+		web.CodeCardDeclined:           hail(o.declined, "k"),
+		web.CodeAuthenticationRequired: hail(o.second, "k"),
+		web.CodePaymentFailed:          hail(o.visa, "resolved"),
 	} {
 		for n := 1; n <= 2; n++ {
-			r, line := c.ask(t, asked)
+			r, line := o.ask(t, asked)
 			r.must(t, 402, code)
 			if line["code"] != string(code) {
 				t.Errorf("answer %d with %s is logged as %v", n, code, line)
 			}
-			if got := c.counted(t, "402", code); got != n {
+			if got := o.counted(t, "402", code); got != n {
 				t.Errorf("%d answers with %s are counted as %d", n, code, got)
 			}
 		}
 	}
 	for n := 1; n <= 2; n++ {
-		r, line := c.ask(t, hail(c.visa, "charged"))
+		r, line := o.ask(t, hail(o.visa, "charged"))
 		r.must(t, 201, "")
-		if code, ok := line["code"]; ok || c.counted(t, "201", "") != n {
-			t.Errorf("a ride has the code %v and is counted %d times", code, c.counted(t, "201", ""))
+		if code, ok := line["code"]; ok || o.counted(t, "201", "") != n {
+			t.Errorf("a ride has the code %v and is counted %d times", code, o.counted(t, "201", ""))
 		}
 	}
 }
 
 func TestTraceHeaders(t *testing.T) {
 	t.Parallel()
-	c := newCounter(t)
+	o := newObserved(t)
 	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
 	parent := func(version, trace, span, flags string) http.Header {
 		return http.Header{"Traceparent": {version + "-" + trace + "-" + span + "-" + flags}}
@@ -164,7 +165,7 @@ func TestTraceHeaders(t *testing.T) {
 		"two traces":                   {header: http.Header{"Traceparent": {"00-" + trace + "-" + span + "-01", "00-" + trace + "-" + span + "-01"}}},
 	} {
 		// Not in sub-tests of their own: they share one log.
-		r, line := c.ask(t, call{method: "GET", path: "/v1/rides", as: c.visa, header: test.header})
+		r, line := o.ask(t, call{method: "GET", path: "/v1/rides", as: o.visa, header: test.header})
 		r.must(t, 200, "")
 		if got := r.header.Values("X-Traceability-Id"); strings.Join(got, "|") != test.traceabilityID {
 			t.Errorf("%s: the id is echoed as %q, want %q", name, got, test.traceabilityID)
@@ -176,7 +177,36 @@ func TestTraceHeaders(t *testing.T) {
 		}
 	}
 	refused := call{method: "POST", path: "/v1/rides", header: own("order 7")}
-	if r := c.send(t, refused).must(t, 401, web.CodeUnauthenticated); r.header.Get("X-Traceability-Id") != "order 7" {
+	if r := o.send(t, refused).must(t, 401, web.CodeUnauthenticated); r.header.Get("X-Traceability-Id") != "order 7" {
 		t.Errorf("a refusal echoes %q", r.header.Get("X-Traceability-Id"))
+	}
+}
+
+// TestMetricsDoNotGrowWithWhatClientsSend: clients can invent methods and paths.
+func TestMetricsDoNotGrowWithWhatClientsSend(t *testing.T) {
+	t.Parallel()
+	o := newObserved(t)
+	series := func() (n int) {
+		families, err := o.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			n += len(family.GetMetric())
+		}
+		return n
+	}
+	send := func(i int) {
+		for _, path := range []string{"/v1/rides", fmt.Sprint("/x", i)} {
+			o.ask(t, call{method: fmt.Sprint("EVIL", i), path: path})
+		}
+	}
+	send(0)
+	before := series()
+	for i := range 20 {
+		send(i)
+	}
+	if after := series(); before == 0 || after != before {
+		t.Errorf("%d series became %d", before, after)
 	}
 }

@@ -20,31 +20,42 @@ import (
 // maxCallbackURL is how many characters a callback_url may have.
 const maxCallbackURL = 2048
 
-// Point is a place on earth in degrees (WGS 84).
+// A Point is a place on earth, in degrees (WGS 84).
 type Point struct {
 	Lat float64 `json:"lat"` // −90 (south) to 90
 	Lon float64 `json:"lon"` // −180 (west) to 180
 }
 
-// Params is what a client asks for when it hails a ride.
+// Params are what a client sends to hail a ride.
 type Params struct {
 	Origin      Point   `json:"origin"`
 	Target      Point   `json:"target"`
 	CallbackURL *string `json:"callback_url"` // nil: no callback
 }
 
-// ParseRide validates the parameters of a new ride. It takes a document as
-// [Canonical] returned it, and maxFare, the most that one ride may cost in
-// cents.
+// checkParams validates the body of a new ride.
+func (s *Service) checkParams(body []byte) error {
+	_, faults, err := parseParams(body, s.maxFare)
+	if err != nil {
+		return err
+	}
+	if len(faults) > 0 {
+		return web.InvalidParameters(faults)
+	}
+	return nil
+}
+
+// parseParams validates the parameters of a new ride. It takes a document as
+// [web.Canonical] returned it, and the most that a ride may cost, in cents.
 //
-// It returns every fault that it finds, at most one per field, sorted by
-// pointer; the parameters are usable only when there is none. Names are
-// compared exactly: "Origin" is an unknown field and leaves "origin" missing. A
-// document that is not an object is a *[JSONError], since it has no fields to
-// point at.
-func ParseRide(canonical []byte, maxFare int64) (Params, []web.ParamFault, error) {
+// It returns every fault that it finds, at most one for each field, sorted by
+// pointer. The parameters are usable only if there is none. Names are compared
+// exactly: "Origin" is an unknown field, and "origin" is then missing. A
+// document that is not an object is a [*web.JSONError], because it has no fields
+// to point at.
+func parseParams(canonical []byte, maxFare int64) (Params, []web.ParamFault, error) {
 	decoder := json.NewDecoder(bytes.NewReader(canonical))
-	decoder.UseNumber() // A float64 would lose the number that overflows.
+	decoder.UseNumber() // A float64 cannot hold every number that JSON can.
 	var document any
 	if err := decoder.Decode(&document); err != nil {
 		return Params{}, nil, fmt.Errorf("decoding the parameters of a ride: %w", err)
@@ -54,21 +65,21 @@ func ParseRide(canonical []byte, maxFare int64) (Params, []web.ParamFault, error
 		return Params{}, nil, &web.JSONError{Reason: "The body is not a JSON object"}
 	}
 	var faults faultList
-	params := faults.ride(members, maxFare)
+	params := faults.params(members, maxFare)
 	slices.SortFunc(faults, func(a, b web.ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
 	return params, faults, nil
 }
 
-// faultList gathers faults while a document is read.
+// A faultList collects the faults of a document. Its methods read a part of the
+// document each.
 type faultList []web.ParamFault
 
 func (f *faultList) add(at jsontext.Pointer, detail string) {
 	*f = append(*f, web.ParamFault{Pointer: string(at), Detail: detail})
 }
 
-// ride prices only a ride whose two ends are known: a fare computed from half a
-// request would be a false fault.
-func (f *faultList) ride(members map[string]any, maxFare int64) Params {
+// params checks the fare only if both points are valid.
+func (f *faultList) params(members map[string]any, maxFare int64) Params {
 	f.unknown("", members, "origin", "target", "callback_url")
 	origin, originOK := f.point(members, "origin")
 	target, targetOK := f.point(members, "target")
@@ -128,8 +139,8 @@ func (f *faultList) degrees(at jsontext.Pointer, members map[string]any, name st
 	return degrees, true
 }
 
-// callbackURL returns nil where there is no callback: null and a missing member
-// mean the same here, although they are different requests.
+// callbackURL returns nil if there is no callback. null and a missing member mean
+// the same, although they are different requests.
 func (f *faultList) callbackURL(members map[string]any) *string {
 	value := members["callback_url"]
 	if value == nil {
@@ -147,9 +158,9 @@ func (f *faultList) callbackURL(members map[string]any) *string {
 	return &text
 }
 
-// callbackFault says what is wrong with a callback's URL, or nothing. Whether
-// its host may be called at all is checked on the address that is dialled, at
-// every attempt: a name can resolve differently by then.
+// callbackFault returns what is wrong with a callback's URL as a sentence, or "".
+// Whether its host may be called is not checked here but at each call, on the
+// address that is dialled: until then the name may resolve to another one.
 func callbackFault(text string) string {
 	if utf8.RuneCountInString(text) > maxCallbackURL {
 		return "Must have at most 2,048 characters."
@@ -165,17 +176,17 @@ func callbackFault(text string) string {
 		return "Must name a host and a port that a request can be sent to."
 	case target.User != nil:
 		return "Must not contain a user name or password."
-	case strings.ContainsFunc(text, unicode.IsSpace): // In a query it stays one, and breaks the request line in two.
+	case strings.ContainsFunc(text, unicode.IsSpace): // url.Parse leaves one in a query, where it breaks the request line.
 		return "Must not contain blanks."
-	case strings.Contains(text, "#"): // url.Parse drops an empty fragment without a trace.
+	case strings.Contains(text, "#"): // url.Parse drops an empty fragment.
 		return "Must not contain a fragment."
 	}
 	return ""
 }
 
-// reachable tells whether a request can be sent to the host and the port of a
-// URL at all. url.Parse takes nearly any character in a host and any number as
-// a port; net/http would send no Host, or nothing.
+// reachable reports whether a request can be sent to the host and port of a URL.
+// url.Parse accepts nearly any character in a host and any number as a port, and
+// net/http would then send no Host, or no request.
 func reachable(target *url.URL) bool {
 	if port := target.Port(); port != "" {
 		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {

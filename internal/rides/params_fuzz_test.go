@@ -141,9 +141,9 @@ type strictPoint struct {
 	Lon *float64 `json:"lon"`
 }
 
-// FuzzParseRide accepts exactly what a strict parser with the contract's bounds
+// FuzzParseParams accepts exactly what a strict parser with the contract's bounds
 // does, and reads the same in it.
-func FuzzParseRide(f *testing.F) {
+func FuzzParseParams(f *testing.F) {
 	for _, seed := range []string{
 		aRide, oakland + `,"callback_url":null}`, oakland + `,"callback_url":"https://example.com/hook?a=b"}`, oakland + `,"Origin":1}`,
 		`{"origin":{"lat":90,"lon":180},"target":{"lat":90.00000000000001,"lon":-180}}`, `{"origin":{"lat":"1","lon":1e999},"target":null}`,
@@ -157,7 +157,7 @@ func FuzzParseRide(f *testing.F) {
 		if err != nil {
 			return
 		}
-		params, faults, err := ParseRide(canonical, maxFare)
+		params, faults, err := parseParams(canonical, maxFare)
 		if object := canonical[0] == '{'; object != (err == nil) {
 			t.Fatalf("%s: error %v", canonical, err)
 		}

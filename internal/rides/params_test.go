@@ -32,7 +32,7 @@ const (
 	tooLong    = "Must have at most 2,048 characters."
 )
 
-func TestParseRideReadsAValidRide(t *testing.T) {
+func TestParseParamsReadsAValidRide(t *testing.T) {
 	t.Parallel()
 	hook := "https://example.com/hook"
 	want := Params{Origin: Point{37.7749, -122.4194}, Target: Point{37.8044, -122.2712}}
@@ -63,7 +63,7 @@ func TestParseRideReadsAValidRide(t *testing.T) {
 	}
 }
 
-func TestParseRideFindsEveryFault(t *testing.T) {
+func TestParseParamsFindsEveryFault(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		doc  string
@@ -144,7 +144,7 @@ func TestParseRideFindsEveryFault(t *testing.T) {
 	}
 }
 
-func TestParseRideChecksTheCallbackURL(t *testing.T) {
+func TestParseParamsChecksTheCallbackURL(t *testing.T) {
 	t.Parallel()
 	long := "https://example.com/" + strings.Repeat("é", 2048-len("https://example.com/"))
 	for url, want := range map[string]string{
@@ -205,31 +205,31 @@ func TestParseRideChecksTheCallbackURL(t *testing.T) {
 	}
 }
 
-func TestParseRideTakesARideAtTheMostItMayCost(t *testing.T) {
+func TestParseParamsTakesARideAtTheMostItMayCost(t *testing.T) {
 	t.Parallel()
 	doc := []byte(canonical(t, oakland+"}"))
-	if _, faults, err := ParseRide(doc, 2350); err != nil || len(faults) > 0 {
+	if _, faults, err := parseParams(doc, 2350); err != nil || len(faults) > 0 {
 		t.Errorf("at the maximum: faults %v, error %v", faults, err)
 	}
-	if _, faults, err := ParseRide(doc, 2349); err != nil || len(faults) != 1 || faults[0].Pointer != "/target" {
+	if _, faults, err := parseParams(doc, 2349); err != nil || len(faults) != 1 || faults[0].Pointer != "/target" {
 		t.Errorf("a cent beyond the maximum: faults %v, error %v", faults, err)
 	}
 }
 
-func TestParseRideRefusesWhatIsNotAnObject(t *testing.T) {
+func TestParseParamsRefusesWhatIsNotAnObject(t *testing.T) {
 	t.Parallel()
 	for _, doc := range []string{`null`, `true`, `1`, `1e999`, `"secret"`, `[]`, `[{"origin":1}]`} {
-		_, faults, err := ParseRide([]byte(canonical(t, doc)), 50_000)
+		_, faults, err := parseParams([]byte(canonical(t, doc)), 50_000)
 		if refusal, ok := errors.AsType[*web.JSONError](err); !ok || refusal.Reason != "The body is not a JSON object" || faults != nil {
 			t.Errorf("%s: faults %v, error %v", doc, faults, err)
 		}
 	}
-	if _, _, err := ParseRide(nil, 50_000); err == nil {
+	if _, _, err := parseParams(nil, 50_000); err == nil {
 		t.Error("no document at all was taken")
 	}
 }
 
-func TestParseRideIsStableAndSilentAboutValues(t *testing.T) {
+func TestParseParamsIsStableAndSilentAboutValues(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		names := rapid.SampledFrom([]string{"origin", "target", "callback_url", "lat", "lon", "Lat", "x/y", ""})
@@ -237,11 +237,11 @@ func TestParseRideIsStableAndSilentAboutValues(t *testing.T) {
 		inner := rapid.Map(rapid.MapOfN(names, values, 0, 5), func(object map[string]any) any { return object })
 		object := rapid.MapOfN(names, rapid.OneOf(values, inner), 0, 8).Draw(t, "object")
 		doc := []byte(canonical(t, webtest.Spell(t, object)))
-		_, faults, err := ParseRide(doc, 50_000)
+		_, faults, err := parseParams(doc, 50_000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, again, _ := ParseRide(doc, 50_000); !cmp.Equal(faults, again) {
+		if _, again, _ := parseParams(doc, 50_000); !cmp.Equal(faults, again) {
 			t.Fatalf("first %v, then %v", faults, again)
 		}
 		for i, fault := range faults {
@@ -260,7 +260,7 @@ type fault struct{ Pointer, Detail string }
 
 func parseRide(t *testing.T, doc string) (Params, []fault) {
 	t.Helper()
-	params, faults, err := ParseRide([]byte(canonical(t, doc)), 50_000)
+	params, faults, err := parseParams([]byte(canonical(t, doc)), 50_000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +271,7 @@ func parseRide(t *testing.T, doc string) (Params, []fault) {
 	return params, plain
 }
 
-// canonical is the document in the form that ParseRide takes.
+// canonical is the document in the form that parseParams takes.
 func canonical(t interface {
 	Helper()
 	Fatal(args ...any)

@@ -12,10 +12,11 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -24,10 +25,9 @@ const (
 	maxLimit     = 100
 )
 
-// getRide answers GET /v1/rides/{id}. Another account's ride is as absent as
-// one that never was.
-func (s *Service) getRide(w http.ResponseWriter, r *http.Request) error {
-	id := chi.URLParam(r, "id")
+// getRide answers GET /v1/rides/{id}. A ride of another account is not found.
+func (s *Service) getRide(w http.ResponseWriter, r *web.Request, who accounts.Principal) error {
+	id := r.PathValue("id")
 	if !isText(id) {
 		return web.NewProblemError(web.CodeNotFound, nil)
 	}
@@ -37,7 +37,7 @@ func (s *Service) getRide(w http.ResponseWriter, r *http.Request) error {
 			SELECT `+rideColumns+`
 			FROM `+rideTables+`
 			WHERE r.account_id = $1 AND r.id = $2`,
-			principalOf(ctx).account, id), s.live)
+			who.AccountID, id), s.live)
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -46,7 +46,29 @@ func (s *Service) getRide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("reading ride: %w", err)
 	}
-	return ok(w, r, ride)
+	return web.AnswerJSON(w, r, http.StatusOK, ride)
+}
+
+// pendingRide returns the ride of a key that is not finished. Between two phases
+// the key may exist without its ride: then it returns the ride to be.
+func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error) {
+	var ride Ride
+	err := s.read(ctx, func(ctx context.Context) (err error) {
+		ride, err = scanRide(s.pool.QueryRow(ctx, `
+			SELECT `+rideColumns+`
+			FROM `+rideTables+`
+			WHERE r.account_id = $1 AND r.key = $2`,
+			key.Account, key.Key), s.live)
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return newRide(key, s.live)
+	}
+	if err != nil {
+		return Ride{}, fmt.Errorf("reading ride: %w", err)
+	}
+	ride.Status, ride.Charge = StatusPending, nil
+	return ride, nil
 }
 
 // rideList is one page of rides.
@@ -58,40 +80,33 @@ type rideList struct {
 
 // rideQuery is what GET /v1/rides was asked for.
 type rideQuery struct {
-	limit  int
-	after  string // id of the ride before the page; empty: from the newest
-	key    string // only this key's ride; empty: all
-	cursor time.Time
+	limit     int
+	after     string    // id of the ride before the page; "" starts with the newest
+	afterTime time.Time // created_at of that ride
+	key       string    // of the one ride to list; "" lists all
 }
 
 // listRides answers GET /v1/rides: newest first by (created_at, id).
-func (s *Service) listRides(w http.ResponseWriter, r *http.Request) error {
+func (s *Service) listRides(w http.ResponseWriter, r *web.Request, who accounts.Principal) error {
 	query, faults := parseRideQuery(r.URL.RawQuery)
-	if len(faults) == 0 && query.after != "" {
-		known, err := s.findCursor(r.Context(), &query)
-		if err != nil {
+	if len(faults) > 0 {
+		return web.InvalidParameters(faults)
+	}
+	if query.after != "" {
+		if err := s.findStart(r.Context(), who.AccountID, &query); err != nil {
 			return err
 		}
-		if !known {
-			faults = append(faults, web.ParamFault{Pointer: "/starting_after", Detail: "Must be the id of a ride of this account."})
-		}
 	}
-	if len(faults) > 0 {
-		refused := web.NewProblemError(web.CodeInvalidParameters, nil)
-		refused.Problem.Errors = faults
-		return refused
-	}
-	found, err := s.rides(r.Context(), query)
+	found, err := s.rides(r.Context(), who.AccountID, query)
 	if err != nil {
 		return err
 	}
 	more := len(found) > query.limit
-	return ok(w, r, rideList{Object: "list", Data: found[:min(len(found), query.limit)], HasMore: more})
+	return web.AnswerJSON(w, r, http.StatusOK, rideList{Object: "list", Data: found[:min(len(found), query.limit)], HasMore: more})
 }
 
-// rides reads one ride more than the page has, which tells whether there are
-// more.
-func (s *Service) rides(ctx context.Context, query rideQuery) ([]Ride, error) {
+// rides reads one ride more than the page has, to see whether there are more.
+func (s *Service) rides(ctx context.Context, account string, query rideQuery) ([]Ride, error) {
 	var found []Ride
 	err := s.read(ctx, func(ctx context.Context) error {
 		rows, err := s.pool.Query(ctx, `
@@ -102,7 +117,7 @@ func (s *Service) rides(ctx context.Context, query rideQuery) ([]Ride, error) {
 			  AND ($3 = '' OR (r.created_at, r.id) < ($4, $3))
 			ORDER BY r.created_at DESC, r.id DESC
 			LIMIT $5`,
-			principalOf(ctx).account, query.key, query.after, query.cursor, query.limit+1)
+			account, query.key, query.after, query.afterTime, query.limit+1)
 		if err != nil {
 			return err
 		}
@@ -115,27 +130,30 @@ func (s *Service) rides(ctx context.Context, query rideQuery) ([]Ride, error) {
 	return found, nil
 }
 
-// findCursor finds the place of query.after in the list; false when the account
-// has no such ride.
-func (s *Service) findCursor(ctx context.Context, query *rideQuery) (bool, error) {
+// findStart reads when the ride before the page was created. It refuses an id
+// that is not one of the account's rides.
+func (s *Service) findStart(ctx context.Context, account string, query *rideQuery) error {
 	err := s.read(ctx, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `
 			SELECT created_at
 			FROM rides
 			WHERE account_id = $1 AND id = $2`,
-			principalOf(ctx).account, query.after).Scan(&query.cursor)
+			account, query.after).Scan(&query.afterTime)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return web.InvalidParameters([]web.ParamFault{
+			{Pointer: "/starting_after", Detail: "Must be the id of a ride of this account."},
+		})
 	}
 	if err != nil {
-		return false, fmt.Errorf("reading cursor: %w", err)
+		return fmt.Errorf("reading the ride before the page: %w", err)
 	}
-	return true, nil
+	return nil
 }
 
-// parseRideQuery reads the query of GET /v1/rides. An unknown parameter is a
-// fault: a misspelt filter that is silently ignored returns the wrong rides.
+// parseRideQuery reads the query of GET /v1/rides and returns all faults, sorted
+// by pointer. An unknown parameter is a fault: if a misspelt filter were
+// ignored, the answer would have the wrong rides.
 func parseRideQuery(raw string) (rideQuery, []web.ParamFault) {
 	query := rideQuery{limit: defaultLimit}
 	malformed := []web.ParamFault{{Pointer: "", Detail: "The query string is malformed."}}
@@ -145,7 +163,7 @@ func parseRideQuery(raw string) (rideQuery, []web.ParamFault) {
 	}
 	var faults []web.ParamFault
 	for name, given := range values {
-		if !utf8.ValidString(name) { // A pointer cannot tell one such name from another.
+		if !utf8.ValidString(name) { // A pointer cannot name it.
 			return query, malformed
 		}
 		if fault := query.set(name, given); fault != "" {
@@ -156,8 +174,7 @@ func parseRideQuery(raw string) (rideQuery, []web.ParamFault) {
 	return query, faults
 }
 
-// set takes one parameter and returns what is wrong with it, as a sentence, or
-// "".
+// set takes one parameter. It returns what is wrong with it as a sentence, or "".
 func (q *rideQuery) set(name string, given []string) string {
 	value := given[0]
 	switch {
@@ -181,16 +198,6 @@ func (q *rideQuery) set(name string, given []string) string {
 	return ""
 }
 
-// isText tells whether a value can be an id or a key at all; Postgres takes no
-// NUL and no broken UTF-8.
+// isText reports whether a value can be an id or a key. Postgres accepts neither
+// NUL nor invalid UTF-8.
 func isText(value string) bool { return web.IsPrintable(value, web.MaxKeyLength) }
-
-func ok(w http.ResponseWriter, r *http.Request, value any) error {
-	body, err := web.EncodeJSON(value)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	write(w, r, http.StatusOK, body)
-	return nil
-}

@@ -12,9 +12,9 @@ import (
 
 // checkReplay checks that a key's answer is replayed, with the id of the
 // request that got it first in its body and one of its own in its header.
-func (w *town) checkReplay(t *testing.T, key, first string) {
+func (h *harness) checkReplay(t *testing.T, key, first string) {
 	t.Helper()
-	r := w.hailAs(t, w.declined, key).must(t, 402, web.CodeCardDeclined)
+	r := h.hailAs(t, h.declined, key).must(t, 402, web.CodeCardDeclined)
 	if r.header.Get("Idempotent-Replayed") != "true" || r.problem.RequestID != first || r.header.Get("Request-Id") == first {
 		t.Errorf("the replay has the id %s in its body and %s in its header, want %s and a new one (%v)",
 			r.problem.RequestID, r.header.Get("Request-Id"), first, r.header)
@@ -27,41 +27,41 @@ func (w *town) checkReplay(t *testing.T, key, first string) {
 func TestAFirstProblemNamesItsOwnRequest(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string][]setting{"fused": nil, "stepwise": {stepwise}} {
-		abandon := func(t *testing.T) (w *town, maker string) {
+		abandon := func(t *testing.T) (h *harness, maker string) {
 			t.Helper()
-			w = newTown(t, settings...)
-			w.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
-			return w, w.hailAs(t, w.declined, "k").must(t, 503, web.CodePaymentProcessorUnavailable).problem.RequestID
+			h = newHarness(t, settings...)
+			h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
+			return h, h.hailAs(t, h.declined, "k").must(t, 503, web.CodePaymentProcessorUnavailable).problem.RequestID
 		}
 
 		t.Run(name+", a retry", func(t *testing.T) {
 			t.Parallel()
-			w, maker := abandon(t)
-			r := w.hailAs(t, w.declined, "k").must(t, 402, web.CodeCardDeclined)
+			h, maker := abandon(t)
+			r := h.hailAs(t, h.declined, "k").must(t, 402, web.CodeCardDeclined)
 			checkID(t, r)
 			if r.header.Get("Idempotent-Replayed") != "" || r.problem.RequestID == maker {
 				t.Errorf("the first 402 has the id of the request that made the key, or is a replay: %v, %s", r.header, r.body)
 			}
-			w.checkReplay(t, "k", r.header.Get("Request-Id"))
+			h.checkReplay(t, "k", r.header.Get("Request-Id"))
 		})
 
 		t.Run(name+", an async retry", func(t *testing.T) {
 			t.Parallel()
-			w, _ := abandon(t)
-			async := call{method: "POST", path: "/v1/rides", body: aRide, key: "k", as: w.declined, header: http.Header{"Prefer": {"respond-async"}}}
-			id := w.send(t, async).must(t, 202, "").header.Get("Request-Id")
-			waitFor(t, func() bool { return w.key(t, w.declined, "k").FinishedAt != nil })
-			w.checkReplay(t, "k", id)
+			h, _ := abandon(t)
+			async := call{method: "POST", path: "/v1/rides", body: aRide, key: "k", as: h.declined, header: http.Header{"Prefer": {"respond-async"}}}
+			id := h.send(t, async).must(t, 202, "").header.Get("Request-Id")
+			waitFor(t, func() bool { return h.key(t, h.declined, "k").FinishedAt != nil })
+			h.checkReplay(t, "k", id)
 		})
 
 		t.Run(name+", the completer", func(t *testing.T) {
 			t.Parallel()
-			w, maker := abandon(t)
-			w.expire(t)
-			if counts := w.complete(t); counts.Finished != 1 {
+			h, maker := abandon(t)
+			h.expire(t)
+			if counts := h.complete(t); counts.Finished != 1 {
 				t.Fatalf("the completer did %+v", counts)
 			}
-			w.checkReplay(t, "k", maker)
+			h.checkReplay(t, "k", maker)
 		})
 	}
 }
@@ -74,22 +74,22 @@ func TestARetrysProblemSurvivesEveryCut(t *testing.T) {
 	for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter} {
 		t.Run(fmt.Sprint(kind), func(t *testing.T) {
 			t.Parallel()
-			w := newTown(t)
+			h := newHarness(t)
 			first := 0
 			for k := 1; ; k++ {
 				key := fmt.Sprint("k", k)
-				w.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
-				w.hailAs(t, w.declined, key).must(t, 503, web.CodePaymentProcessorUnavailable)
-				w.wire.Plan(wire.On(k, wire.Fault{Kind: kind}))
-				cut := w.hailAs(t, w.declined, key)
-				uncut := w.wire.Messages() < k
-				w.wire.Plan(wire.Nothing)
+				h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
+				h.hailAs(t, h.declined, key).must(t, 503, web.CodePaymentProcessorUnavailable)
+				h.wire.Plan(wire.On(k, wire.Fault{Kind: kind}))
+				cut := h.hailAs(t, h.declined, key)
+				uncut := h.wire.Messages() < k
+				h.wire.Plan(wire.Nothing)
 				if cut.status == http.StatusPaymentRequired {
 					checkID(t, cut)
 					first++
 				}
-				w.expire(t)
-				again := w.hailAs(t, w.declined, key).must(t, 402, web.CodeCardDeclined)
+				h.expire(t)
+				again := h.hailAs(t, h.declined, key).must(t, 402, web.CodeCardDeclined)
 				checkID(t, again)
 				if cut.status == http.StatusPaymentRequired && again.body != cut.body {
 					t.Errorf("message %d: two answers: %s and %s", k, cut.body, again.body)

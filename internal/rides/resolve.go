@@ -7,6 +7,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // A Resolver ends parked keys as a person decides. What a person says about
@@ -17,8 +18,9 @@ type Resolver struct {
 }
 
 // ResolveCharged ends a parked key as charged by the payment intent that a
-// person names. The intent must be the one that this very key asked for, must
-// have succeeded, and must be neither refunded nor disputed.
+// person names. The intent must be the one that this key asked for, must have
+// succeeded, and must be neither refunded nor disputed. seen is the key as the
+// person saw it, and by is who decides, for the audit record.
 func (r Resolver) ResolveCharged(ctx context.Context, seen phases.Record, by, intent string) (phases.Result, error) {
 	if err := r.resolvable(seen); err != nil {
 		return phases.Result{}, err
@@ -37,8 +39,9 @@ func (r Resolver) ResolveCharged(ctx context.Context, seen phases.Record, by, in
 }
 
 // ResolveNotCharged ends a parked key as not charged. It lists what Stripe has
-// of the key's operation first, and refuses when there is anything that charged
-// the card or may yet.
+// for the key's operation first, and refuses if anything there has charged the
+// card or still may. seen is the key as the person saw it, and by is who
+// decides, for the audit record.
 func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by string) (phases.Result, error) {
 	if err := r.resolvable(seen); err != nil {
 		return phases.Result{}, err
@@ -47,7 +50,8 @@ func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by 
 		return phases.Result{}, errors.New("this ride is charged already; retry the key instead")
 	}
 	if seen.ForeignForm != "" {
-		// Nothing was sent before the key was made.
+		// The list begins when this row was made. An earlier row of the same
+		// key, lost in a fail-over, may have sent before that.
 		if err := r.Stripe.VerifyNotCharged(ctx, payments.ChargeForm(seen.ForeignForm), seen.CreatedAt); err != nil {
 			return phases.Result{}, fmt.Errorf("looking for a charge at Stripe: %w", err)
 		}
@@ -55,7 +59,8 @@ func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by 
 	return r.Engine.Resolve(ctx, seen, by, "not charged", notCharged)
 }
 
-// resolvable refuses early what the engine would refuse after Stripe was asked.
+// resolvable refuses a key that the engine would refuse too, before Stripe is
+// asked.
 func (r Resolver) resolvable(seen phases.Record) error {
 	switch {
 	case seen.ParkedReason == "":
@@ -66,4 +71,21 @@ func (r Resolver) resolvable(seen phases.Record) error {
 		return fmt.Errorf("flow %s: %w", seen.Flow, phases.ErrUnknownVersion)
 	}
 	return nil
+}
+
+// notCharged is the phase that carries out the decision that a parked key was
+// not charged. A key without a ride gets one first: when the key's tombstone is
+// gone, only the ride refuses a second life of the key.
+func notCharged(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
+	if key.RecoveryPoint == phases.Started {
+		if _, err := createRide(tx, key); err != nil {
+			return phases.Outcome{}, err
+		}
+	}
+	ride, err := rideOf(tx, key)
+	if err != nil {
+		return phases.Outcome{}, err
+	}
+	decline(tx, key, ride, "")
+	return refuse(key, web.NewProblem(web.CodePaymentFailed)), nil
 }

@@ -10,42 +10,41 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-// Ride is a ride as clients see it. The order of the fields is the order in a
-// body.
+// A Ride is a ride as clients see it. The order of the fields is their order in
+// a body.
 type Ride struct {
-	ID             string     `json:"id"` // ride_…
-	Object         string     `json:"object"`
-	CreatedAt      time.Time  `json:"created_at"`
-	Livemode       bool       `json:"livemode"`
-	Status         Status     `json:"status"`
-	Origin         Point      `json:"origin"`
-	Target         Point      `json:"target"`
-	Fare           Money      `json:"fare"`
-	Charge         *ChargeRef `json:"charge"` // nil until there is one
-	IdempotencyKey string     `json:"idempotency_key"`
-	CallbackURL    *string    `json:"callback_url"`
+	ID             string    `json:"id"` // ride_…
+	Object         string    `json:"object"`
+	CreatedAt      time.Time `json:"created_at"`
+	Livemode       bool      `json:"livemode"`
+	Status         Status    `json:"status"`
+	Origin         Point     `json:"origin"`
+	Target         Point     `json:"target"`
+	Fare           Money     `json:"fare"`
+	Charge         *Charge   `json:"charge"` // nil until there is one
+	IdempotencyKey string    `json:"idempotency_key"`
+	CallbackURL    *string   `json:"callback_url"`
 }
 
-// Money is an amount in a currency's smallest unit.
+// Money is an amount in the smallest unit of a currency.
 type Money struct {
 	Amount   int64  `json:"amount"`
 	Currency string `json:"currency"`
 }
 
-// ChargeRef names a ride's charge at Stripe.
-type ChargeRef struct {
+// Charge names the charge of a ride at Stripe.
+type Charge struct {
 	ID            string `json:"id"`
 	PaymentIntent string `json:"payment_intent"`
 }
 
-// Status is how a ride stands.
+// Status says how far a ride has come.
 type Status string
 
-// The statuses of a ride. StatusUnderReview is never stored: it is what a ride
-// shows whose key is parked.
+// The statuses of a ride. StatusUnderReview is never stored: a ride shows it
+// while its key is parked.
 const (
 	StatusPending     Status = "pending"
 	StatusCharged     Status = "charged"
@@ -54,13 +53,13 @@ const (
 	StatusCanceled    Status = "canceled"
 )
 
-// newRide is the ride that a key asks for, before anything was done. It is a
-// pure function of the key, so that a row that was lost in a fail-over is made
-// again as it was.
+// newRide returns the ride that a key asks for, as it is before anything was
+// done. It is a pure function of the key, so that a ride that was lost in a
+// fail-over is made again as it was.
 func newRide(key phases.Key, live bool) (Ride, error) {
-	// The parameters were validated when the key was new. They are decoded and
-	// never judged again: a stricter rule of a later version must not strand a
-	// ride that was accepted.
+	// The parameters were validated when the key was new and are not validated
+	// again: a stricter rule of a later release must not stop a ride that was
+	// accepted.
 	var params Params
 	if err := json.Unmarshal([]byte(key.Params), &params); err != nil {
 		return Ride{}, fmt.Errorf("decoding stored parameters: %w", err)
@@ -73,42 +72,41 @@ func newRide(key phases.Key, live bool) (Ride, error) {
 		Status:         StatusPending,
 		Origin:         params.Origin,
 		Target:         params.Target,
-		Fare:           Money{Amount: Fare(params.Origin, params.Target), Currency: Currency},
+		Fare:           Money{Amount: Fare(params.Origin, params.Target), Currency: currency},
 		IdempotencyKey: key.Key,
 		CallbackURL:    params.CallbackURL,
 	}, nil
 }
 
-// rideID derives the ride's id from the key of its charge. An id from a
-// sequence, or a random one, would be another one after a row was lost and made
-// again, and Stripe would refuse the other metadata under the same key.
+// rideID derives the id of a ride from the key of its charge. A random id, or one
+// from a sequence, would change if the ride's row were lost and made again, and
+// Stripe would refuse to charge with other metadata under the same key.
 func rideID(account, key string) string {
 	return derivedID("ride_", phases.ForeignKey(hailFlow, pointCharge, account, key))
 }
 
-// derivedID returns an id that is a pure function of parts: prefix and 26
-// characters.
+// derivedID returns an id that is a pure function of its arguments: the prefix
+// and 26 characters.
 func derivedID(prefix string, parts ...string) string {
 	digest := phases.Digest(append([]string{prefix}, parts...)...)
 	encoded := base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(digest[:16])
 	return prefix + strings.ToLower(encoded)
 }
 
-// Encode returns the ride as the body of an answer: one line, the same bytes
-// for the same ride.
-func (r Ride) Encode() ([]byte, error) { return web.EncodeJSON(r) }
+// ridePath returns the path at which a ride can be read.
+func ridePath(id string) string { return "/v1/rides/" + id }
 
-// rideColumns are those that scanRide reads, of rides r and its key k. A ride
-// whose key is parked is under review.
+// rideColumns are what scanRide reads, from the tables rides (r) and
+// idempotency_keys (k).
 const rideColumns = `r.id, r.created_at, CASE WHEN k.parked_reason IS NOT NULL THEN 'under_review' ELSE r.status END,
 	r.origin_lat, r.origin_lon, r.target_lat, r.target_lon, r.fare_amount, r.fare_currency,
 	r.charge_id, r.payment_intent_id, r.key, r.callback_url`
 
-// rideTables are the tables of rideColumns. A ride whose key's tombstone is
-// gone has no key any more.
+// rideTables are the tables of rideColumns. The join is a left one because a ride
+// outlives its key.
 const rideTables = `rides r LEFT JOIN idempotency_keys k ON k.account_id = r.account_id AND k.key = r.key`
 
-// scanner is a row of pgx or of a phase.
+// A scanner is a row, either of pgx or of a phase.
 type scanner interface {
 	Scan(dest ...any) error
 }
@@ -125,7 +123,7 @@ func scanRide(row scanner, live bool) (Ride, error) {
 	}
 	ride.CreatedAt = ride.CreatedAt.UTC()
 	if charge != nil && intent != nil {
-		ride.Charge = &ChargeRef{ID: *charge, PaymentIntent: *intent}
+		ride.Charge = &Charge{ID: *charge, PaymentIntent: *intent}
 	}
 	return ride, nil
 }

@@ -1,22 +1,13 @@
-// Package rides is the service: what a ride is, what hailing one does, and how
-// clients ask for it over HTTP.
-//
-// The flow of a request is one list (hail); how it is carried out exactly once
-// is internal/phases' affair. Stripe is asked in one file (stripe.go).
 package rides
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"sync/atomic"
 	"time"
 
-	"github.com/go-chi/chi/v5"
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -30,11 +21,11 @@ import (
 type Config struct {
 	// Pool is the database.
 	Pool *pgxpool.Pool
-	// Engine runs the flows; it knows those of Flows.
+	// Engine runs the flows. It must know those that Flows returns.
 	Engine *phases.Engine
 	// Stripe is asked for charges.
 	Stripe *payments.Stripe
-	// MaxFare is the most that one ride may cost, in cents.
+	// MaxFare is the most that a ride may cost, in cents.
 	MaxFare int64
 	// Logger takes one line for each request. nil means slog.Default().
 	Logger *slog.Logger
@@ -44,18 +35,19 @@ type Config struct {
 
 // Service answers clients. It is safe for concurrent use.
 type Service struct {
-	pool       *pgxpool.Pool
-	engine     *phases.Engine
-	hail       phases.Flow
-	live       bool
-	maxFare    int64
-	log        *slog.Logger
-	meters     *httpMeters
-	principals *expirable.LRU[[32]byte, principal]
-	draining   atomic.Bool
+	pool     *pgxpool.Pool
+	engine   *phases.Engine
+	hail     phases.Flow
+	identify func(context.Context, http.Header) (accounts.Principal, error)
+	live     bool
+	maxFare  int64
+	log      *slog.Logger
+	metrics  prometheus.Registerer
+	draining atomic.Bool
 }
 
-// Flows are the flows of this service, as an engine must know them.
+// Flows returns the flows of the service, which every engine must know that
+// works on its keys.
 func Flows(pay *payments.Stripe) []phases.Flow { return []phases.Flow{hail(pay)} }
 
 // NewService returns the service.
@@ -63,101 +55,75 @@ func NewService(config Config) *Service {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+	live := config.Stripe.Live()
 	return &Service{
-		pool:       config.Pool,
-		engine:     config.Engine,
-		hail:       hail(config.Stripe),
-		live:       config.Stripe.Live(),
-		maxFare:    config.MaxFare,
-		log:        config.Logger,
-		meters:     newHTTPMeters(config.Metrics),
-		principals: expirable.NewLRU[[32]byte, principal](principalsKept, nil, principalTTL),
+		pool:     config.Pool,
+		engine:   config.Engine,
+		hail:     hail(config.Stripe),
+		identify: accounts.NewAuthenticator(config.Pool, live).Authenticate,
+		live:     live,
+		maxFare:  config.MaxFare,
+		log:      config.Logger,
+		metrics:  config.Metrics,
 	}
 }
 
-// Drain makes the service refuse every request that would claim a key, and
-// Draining true.
+// Drain makes the service refuse every request that would claim a key. Keys that
+// have their answer are still answered.
 func (s *Service) Drain() {
 	s.draining.Store(true)
 	s.engine.Drain()
 }
 
-// Draining tells whether Drain was called.
+// Draining reports whether Drain was called.
 func (s *Service) Draining() bool { return s.draining.Load() }
 
-// Handler returns the public API.
-func (s *Service) Handler() http.Handler {
-	router := chi.NewRouter()
-	router.NotFound(s.handle(func(http.ResponseWriter, *http.Request) error {
-		return web.NewProblemError(web.CodeNotFound, nil)
-	}))
-	router.MethodNotAllowed(s.handle(func(w http.ResponseWriter, r *http.Request) error {
-		taken := allowed(router, cmp.Or(r.URL.RawPath, r.URL.Path))
-		if taken == "" { // chi comes here with a method that it doesn't know, whatever the path.
-			return web.NewProblemError(web.CodeNotFound, nil)
+// Handler returns the public API. Call it once: it registers its metrics.
+func (s *Service) Handler() http.Handler { return s.router() }
+
+func (s *Service) router() *web.Router {
+	router := web.NewRouter(s.log, s.metrics)
+	router.Get("/v1/rides", s.authenticated(s.listRides))
+	router.Get("/v1/rides/{id}", s.authenticated(s.getRide))
+	router.Post("/v1/rides", s.keyed(keyedRoute{flow: s.hail, check: s.checkParams, pending: s.pendingRide}))
+	return router
+}
+
+// An accountHandler is a handler of a request that acts for an account.
+type accountHandler func(w http.ResponseWriter, r *web.Request, who accounts.Principal) error
+
+// authenticated calls next for requests with a valid API key only.
+func (s *Service) authenticated(next accountHandler) web.Handler {
+	return func(w http.ResponseWriter, r *web.Request) error {
+		who, err := s.authenticate(w, r)
+		if err != nil {
+			return err
 		}
-		w.Header().Set("Allow", taken)
-		return web.NewProblemError(web.CodeMethodNotAllowed, nil)
-	}))
-	// Whoever serves GET serves HEAD (RFC 9110, section 9.1); net/http leaves
-	// the body out.
-	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		router.Method(method, "/v1/rides", s.handle(s.authenticated(s.listRides)))
-		router.Method(method, "/v1/rides/{id}", s.handle(s.authenticated(s.getRide)))
-	}
-	router.Post("/v1/rides", s.handle(keyed(s.authenticated(s.createRide))))
-	return s.observe(router)
-}
-
-// problemFor translates an error into what the client may see: the one place
-// where meaning becomes a status.
-func problemFor(err error) *web.ProblemError {
-	var foreign *phases.ForeignError
-	switch {
-	case errors.As(err, &foreign):
-		refused := web.NewProblemError(web.CodePaymentProcessorUnavailable, err)
-		refused.RetryAfter = seconds(foreign.RetryAfter)
-		return refused
-	case errors.Is(err, phases.ErrKeyReused):
-		return web.NewProblemError(web.CodeIdempotencyKeyReused, err)
-	case errors.Is(err, phases.ErrKeyExpired):
-		return web.NewProblemError(web.CodeIdempotencyKeyExpired, err)
-	case errors.Is(err, phases.ErrParked):
-		return web.NewProblemError(web.CodePaymentUnderReview, err)
-	case errors.Is(err, phases.ErrInUse):
-		return later(web.NewProblemError(web.CodeIdempotencyKeyInUse, err))
-	case errors.Is(err, accounts.ErrAPIKeyMissing), errors.Is(err, accounts.ErrAPIKeyInvalid):
-		return web.NewProblemError(web.CodeUnauthenticated, err)
-	case isUnavailable(err):
-		return later(web.NewProblemError(web.CodeUnavailable, err))
-	default:
-		return web.AsProblem(err)
+		return next(w, r, who)
 	}
 }
 
-// isUnavailable tells whether err would not happen again at another time or in
-// another process.
-func isUnavailable(err error) bool {
-	for _, passing := range []error{
-		phases.ErrUnavailable, phases.ErrUnknownVersion, phases.ErrPaused, phases.ErrDraining, phases.ErrBusy,
-		phases.ErrAborted, context.DeadlineExceeded, context.Canceled,
-	} {
-		if errors.Is(err, passing) {
-			return true
-		}
+// authenticate returns the account that a request acts for, or the refusal.
+func (s *Service) authenticate(w http.ResponseWriter, r *web.Request) (accounts.Principal, error) {
+	who, err := s.identify(r.Context(), r.Header)
+	if errors.Is(err, accounts.ErrUnauthenticated) {
+		// RFC 9110, section 15.5.2, demands this header, and RFC 6750, section
+		// 3, gives its form.
+		w.Header().Set("WWW-Authenticate", `Bearer realm="rocketrides"`)
+		return accounts.Principal{}, web.NewProblemError(web.CodeUnauthenticated, err)
 	}
-	return false
+	r.RecordAccount(who.AccountID)
+	return who, err
 }
 
-// later spreads clients that were refused together.
-func later(refused *web.ProblemError) *web.ProblemError {
-	refused.RetryAfter += rand.IntN(2) //nolint:gosec // spreading load needs no secrecy
-	return refused
-}
+// readTimeout bounds one read of the database for one request.
+const readTimeout = 5 * time.Second
 
-// seconds rounds a wait up to whole seconds for Retry-After, within what is
-// kind to ask of a client.
-func seconds(wait time.Duration) int {
-	const longest = time.Minute
-	return int((min(max(wait, time.Second), longest) + time.Second - 1) / time.Second)
+// read runs a query, and runs it again if its connection turns out to be dead.
+// After a restart of Postgres all connections of the pool are, and reading twice
+// changes nothing.
+func (s *Service) read(ctx context.Context, query func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return phases.Reread(ctx, query)
 }

@@ -13,7 +13,7 @@ import (
 // Over HTTP, on a database: whatever the spelling, one key is one request.
 func TestOneKeyIsOneRequestInAnySpelling(t *testing.T) {
 	t.Parallel()
-	w := newTown(t)
+	h := newHarness(t)
 	turn := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		turn++
@@ -32,7 +32,7 @@ func TestOneKeyIsOneRequestInAnySpelling(t *testing.T) {
 		}
 		one, two := ride("one"), ride("two")
 		send := func(document any, key string) reply {
-			return w.send(t, call{method: "POST", path: "/v1/rides", body: webtest.Spell(rt, document), key: key, as: w.visa})
+			return h.send(t, call{method: "POST", path: "/v1/rides", body: webtest.Spell(rt, document), key: key, as: h.visa})
 		}
 		first := send(one, key)
 		again := send(one, `"`+key+`"`)
@@ -47,8 +47,8 @@ func TestOneKeyIsOneRequestInAnySpelling(t *testing.T) {
 			rt.Fatalf("after %v, %v is answered %d %s", one, two, other.status, other.body)
 		}
 	})
-	if n := number(t, w, `SELECT count(*) FROM rides`); n != turn || len(w.fake.PaymentIntents()) != turn {
-		t.Errorf("%d requests made %d rides and %d payment intents", turn, n, len(w.fake.PaymentIntents()))
+	if n := number(t, h, `SELECT count(*) FROM rides`); n != turn || len(h.fake.PaymentIntents()) != turn {
+		t.Errorf("%d requests made %d rides and %d payment intents", turn, n, len(h.fake.PaymentIntents()))
 	}
-	w.checkSends(t)
+	h.checkSends(t)
 }

@@ -13,43 +13,41 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// CanonVersion names the rules of [Canonical]. It is stored with each
+// CanonVersion is the version of the rules of [Canonical]. It is stored with each
 // idempotency key, and hashes are compared under the stored version only:
-// otherwise a change of these rules would make an honest retry look like a
-// different request.
+// otherwise a change of the rules would make a retry look like another request.
 const CanonVersion = 1
 
-// maxDepth is how deeply objects and arrays may nest. A ride needs 2; the limit
+// maxDepth is how deeply objects and arrays may nest. A ride needs 2. The limit
 // keeps hostile documents cheap.
 const maxDepth = 64
 
-// JSONError says why a body was refused before it could be hashed. It holds no
-// content of the body, so it may be shown and logged.
+// A JSONError says what is wrong with a body that has no canonical form. It
+// holds nothing of the body, so it may be shown and logged.
 type JSONError struct {
 	Reason string // a sentence without its full stop, such as "The body is empty"
 	Offset int64  // where the fault was noticed, in bytes from the start of the body
 }
 
-// Error returns the reason and where it was noticed.
+// Error returns the reason and the offset.
 func (e *JSONError) Error() string {
 	return e.Reason + " (at byte " + strconv.FormatInt(e.Offset, 10) + ")"
 }
 
 // Canonical returns the canonical form of one JSON document by RFC 8785: no
 // blanks, members sorted by the UTF-16 code units of their names, strings with
-// the fewest escapes, numbers as ECMAScript writes their float64, −0 as 0. Two
-// spellings of one document have one canonical form; two different documents
-// never share one.
+// the fewest escapes, numbers as ECMAScript writes their float64, −0 as 0. All
+// spellings of one document have the same canonical form, and different
+// documents have different ones.
 //
-// It departs from RFC 8785 in one point. That RFC has no form for a number
-// beyond float64, so such a number keeps its text: 1e999 and 1e9999 stay
-// different requests, although neither is a valid one. A number too small for
-// float64 is 0.
+// It differs from RFC 8785 in one point: a number beyond float64, for which the
+// RFC has no form, keeps its text. So 1e999 and 1e9999 are different requests,
+// although neither is valid. A number too small for float64 is 0.
 //
-// It runs before validation and takes any well-formed document. A *[JSONError]
-// refuses everything else: an empty body, more than one document, a member
-// named twice, NaN and Infinity, bad UTF-8, half a surrogate pair, and nesting
-// deeper than 64. The argument is not changed.
+// It runs before validation and accepts any well-formed document. The error is a
+// *[JSONError] for everything else: an empty body, more than one document, a
+// member named twice, NaN and Infinity, invalid UTF-8, half a surrogate pair,
+// and nesting deeper than 64. The argument is not changed.
 func Canonical(doc []byte) ([]byte, error) {
 	if !utf8.Valid(doc) {
 		return nil, &JSONError{"The body is not valid UTF-8", invalidUTF8(doc)}
@@ -65,15 +63,15 @@ func Canonical(doc []byte) ([]byte, error) {
 	return value, nil
 }
 
-// respell copies the document token by token, which checks all of it and leaves
-// each string and number in its canonical spelling. Members keep their order.
+// respell copies the document token by token, which checks it and gives each
+// string and number its canonical spelling. Members keep their order.
 func respell(doc []byte) ([]byte, error) {
 	var out bytes.Buffer
 	dec, enc := jsontext.NewDecoder(bytes.NewReader(doc)), jsontext.NewEncoder(&out)
 	for done := false; !done; done = dec.StackDepth() == 0 {
 		token, err := dec.ReadToken()
 		if err != nil {
-			return nil, refusal(doc, err)
+			return nil, jsonError(doc, err)
 		}
 		if dec.StackDepth() > maxDepth {
 			return nil, &JSONError{fmt.Sprintf("The body nests more than %d deep", maxDepth), dec.InputOffset()}
@@ -104,9 +102,9 @@ func canonicalNumber(token jsontext.Token) jsontext.Token {
 	}
 }
 
-// refusal translates an error of the tokenizer, whose own text quotes the
-// document, into one that does not.
-func refusal(doc []byte, err error) error {
+// jsonError translates an error of the tokenizer, whose text quotes the document,
+// into one that doesn't.
+func jsonError(doc []byte, err error) error {
 	if errors.Is(err, io.EOF) {
 		return &JSONError{"The body is empty", int64(len(doc))}
 	}
@@ -140,13 +138,22 @@ func invalidUTF8(doc []byte) int64 {
 	return int64(at)
 }
 
-// RequestHash fingerprints a request, so that a key used again is told from a
-// key used twice. The parts are the HTTP method, the route's pattern, the ids
-// in its path in their order, and the document as [Canonical] returned it
-// (empty where a route takes none). Each part is preceded by its length, so no
-// two requests can be cut differently into the same bytes. The account and the
-// key belong to the row that stores the hash, not to the hash.
-func RequestHash(method, route string, pathIDs []string, canonical []byte) [32]byte {
-	parts := append([]string{method, route}, pathIDs...)
-	return phases.Digest(append(parts, string(canonical))...)
+// Hash returns the hash of what the request asks for, by which a retry is told
+// from another request under the same key. body is its body as [Canonical]
+// returned it. Account and key are not part of the hash: it is stored in their
+// row.
+func (r *Request) Hash(body []byte) [32]byte {
+	var ids []string
+	for _, id := range r.PathIDs() {
+		ids = append(ids, id.Value)
+	}
+	return requestHash(r.Method, r.Pattern, ids, body)
+}
+
+// requestHash covers the HTTP method, the route's pattern, the ids in the path
+// in their order, and the body. Each part is preceded by its length, so that
+// parts that are divided differently never give the same bytes.
+func requestHash(method, pattern string, pathIDs []string, body []byte) [32]byte {
+	parts := append([]string{method, pattern}, pathIDs...)
+	return phases.Digest(append(parts, string(body))...)
 }

@@ -70,7 +70,7 @@ func TestMembersAreSortedByUTF16(t *testing.T) {
 
 func hashOf(t *rapid.T, doc string) [32]byte {
 	t.Helper()
-	return RequestHash("POST", "/v1/rides", nil, []byte(canonical(t, doc)))
+	return requestHash("POST", "/v1/rides", nil, []byte(canonical(t, doc)))
 }
 
 func documents(depth int) *rapid.Generator[any] {

@@ -184,12 +184,12 @@ func TestRequestHashTellsRequestsApart(t *testing.T) {
 	}
 	seen := map[[32]byte]request{}
 	for _, r := range requests {
-		hash := RequestHash(r.method, r.route, r.ids, []byte(r.body))
+		hash := requestHash(r.method, r.route, r.ids, []byte(r.body))
 		if other, ok := seen[hash]; ok {
 			t.Errorf("%v and %v have one hash", r, other)
 		}
 		seen[hash] = r
-		if again := RequestHash(r.method, r.route, r.ids, []byte(r.body)); again != hash {
+		if again := requestHash(r.method, r.route, r.ids, []byte(r.body)); again != hash {
 			t.Errorf("%v has two hashes", r)
 		}
 	}
@@ -200,7 +200,7 @@ func TestRequestHashTellsRequestsApart(t *testing.T) {
 func TestRequestHashIsStable(t *testing.T) {
 	t.Parallel()
 	doc := `{"target":{"lon":-122.2712,"lat":37.8044},"origin":{"lat":37.7749,"lon":-122.4194}}`
-	hash := RequestHash("POST", "/v1/rides", nil, []byte(canonical(t, doc)))
+	hash := requestHash("POST", "/v1/rides", nil, []byte(canonical(t, doc)))
 	const want = "2e1fed52aa036e91070412444dbae688727cdcebbb9bd05800a1cf77dc7289ca"
 	if got := hex.EncodeToString(hash[:]); got != want {
 		t.Errorf("got %s, want %s", got, want)

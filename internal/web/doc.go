@@ -1,4 +1,16 @@
-// Package web holds what any JSON API with idempotency keys needs: problems
-// (RFC 9457), the canonical form of a document (RFC 8785) and its hash, and the
-// headers Idempotency-Key, Prefer and traceparent.
+// Package web holds what any JSON API with idempotency keys needs, whatever the
+// API is about.
+//
+// A [Router] serves [Handler] functions. It gives each request its id, logs and
+// counts it once, turns a panic into an error, and writes what a handler
+// refuses.
+//
+//   - router.go: routes, 404 and 405, and what happens around a handler
+//   - record.go: what the log and the metrics say about a request
+//   - answer.go: answers, those that are stored with a key included
+//   - problem.go: the table of problems (RFC 9457)
+//   - refusal.go: which error is which problem
+//   - body.go, canonical.go: the body of a request, its canonical form
+//     (RFC 8785), and the hash of a request
+//   - idempotency_key.go, prefer.go, trace.go: request headers
 package web

@@ -12,36 +12,48 @@ import (
 // unquoting.
 const MaxKeyLength = 255
 
-// ErrKeyMissing says that a request which needs an Idempotency-Key has none.
-var ErrKeyMissing = errors.New("the Idempotency-Key header is missing")
+// errKeyMissing means that a request has no Idempotency-Key.
+var errKeyMissing = errors.New("the Idempotency-Key header is missing")
 
-// KeyError says why an Idempotency-Key header was refused. It holds nothing of
-// the key.
-type KeyError struct {
-	Reason string // a sentence without its full stop, such as "The key is empty"
+// A keyError says what is wrong with an Idempotency-Key. It doesn't contain the
+// key.
+type keyError struct {
+	reason string // a sentence without its full stop, such as "The key is empty"
 }
 
 // Error returns the reason.
-func (e *KeyError) Error() string { return "reading the Idempotency-Key header: " + e.Reason }
+func (e *keyError) Error() string { return "reading the Idempotency-Key header: " + e.reason }
 
-// ParseIdempotencyKey returns the idempotency key of a request, unquoted. It
-// returns [ErrKeyMissing] when there is no such header and a *[KeyError] when
-// its form is wrong; neither consumes a key.
+// ReadIdempotencyKey returns what [ParseIdempotencyKey] does. It echoes a valid
+// key in the answer, whatever that will be, so that the client knows which of
+// its requests was answered. The log names the key too.
+func ReadIdempotencyKey(w http.ResponseWriter, r *Request) (string, error) {
+	key, err := ParseIdempotencyKey(r.Header)
+	if err == nil {
+		w.Header().Set("Idempotency-Key", key)
+		r.record.key = key
+	}
+	return key, err
+}
+
+// ParseIdempotencyKey returns the idempotency key in a request's header,
+// unquoted. The error says that there is none, or what is wrong with it; a
+// handler that returns the error refuses the request with 400.
 //
-// A value whose first byte is a quotation mark must be a String of RFC 9651
-// without parameters, as the IETF draft of this header has it; the key is what
-// is inside, and may hold every character that such a String can (0x20 to
-// 0x7E). Any other value is the key itself, as most clients send it, and must
-// hold only 0x21 to 0x7E without quotation marks, commas and backslashes. So
-// "abc" and abc are one key, a value that a proxy joined from two lines is
-// refused, and no bare value could also be read as a quoted one.
+// A value that starts with a quotation mark must be a String of RFC 9651 without
+// parameters, as in the IETF draft of this header. The key is what is inside,
+// and may have every character that such a String can have (0x20 to 0x7E). Any
+// other value is the key itself, as most clients send it. It may have the
+// characters 0x21 to 0x7E except quotation marks, commas and backslashes. So
+// "abc" and abc are one key, and a value that a proxy joined from two header
+// lines is refused.
 func ParseIdempotencyKey(header http.Header) (string, error) {
 	lines := header.Values("Idempotency-Key")
 	if len(lines) == 0 {
-		return "", ErrKeyMissing
+		return "", errKeyMissing
 	}
 	if len(lines) > 1 {
-		return "", &KeyError{"The header was sent more than once"}
+		return "", &keyError{"The header was sent more than once"}
 	}
 	key := strings.Trim(lines[0], " \t") // The blanks that RFC 9110 section 5.5 leaves out of a field's value.
 	if strings.HasPrefix(key, `"`) {
@@ -51,13 +63,13 @@ func ParseIdempotencyKey(header http.Header) (string, error) {
 		}
 		key = unquoted
 	} else if strings.ContainsFunc(key, notBare) {
-		return "", &KeyError{"A key that is not quoted may hold only visible ASCII characters, and no quotation mark, comma or backslash"}
+		return "", &keyError{"A key that is not quoted may hold only visible ASCII characters, and no quotation mark, comma or backslash"}
 	}
 	switch {
 	case key == "":
-		return "", &KeyError{"The key is empty"}
+		return "", &keyError{"The key is empty"}
 	case len(key) > MaxKeyLength:
-		return "", &KeyError{"The key has more than 255 characters"}
+		return "", &keyError{"The key has more than 255 characters"}
 	}
 	return key, nil
 }
@@ -65,14 +77,14 @@ func ParseIdempotencyKey(header http.Header) (string, error) {
 func unquoteKey(value string) (string, error) {
 	item, err := httpsfv.UnmarshalItem([]string{value})
 	if err != nil {
-		return "", &KeyError{"The value starts with a quotation mark but is not a String of RFC 9651"}
+		return "", &keyError{"The value starts with a quotation mark but is not a String of RFC 9651"}
 	}
 	if len(item.Params.Names()) > 0 {
-		return "", &KeyError{"The key has parameters"}
+		return "", &keyError{"The key has parameters"}
 	}
 	key, ok := item.Value.(string)
 	if !ok {
-		return "", &KeyError{"The value is not a String of RFC 9651"}
+		return "", &keyError{"The value is not a String of RFC 9651"}
 	}
 	return key, nil
 }

@@ -95,8 +95,8 @@ func TestParseIdempotencyKeyRefusesOtherForms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got, err := ParseIdempotencyKey(headerWithKey(c.values...))
-			refusal, ok := errors.AsType[*KeyError](err)
-			if !ok || refusal.Reason != c.want || got != "" {
+			refusal, ok := errors.AsType[*keyError](err)
+			if !ok || refusal.reason != c.want || got != "" {
 				t.Errorf("got %q, error %v, want reason %q", got, err, c.want)
 			}
 		})
@@ -105,7 +105,7 @@ func TestParseIdempotencyKeyRefusesOtherForms(t *testing.T) {
 
 func TestParseIdempotencyKeyNeedsTheHeader(t *testing.T) {
 	t.Parallel()
-	if key, err := ParseIdempotencyKey(http.Header{"Idempotency": {"k"}}); !errors.Is(err, ErrKeyMissing) || key != "" {
+	if key, err := ParseIdempotencyKey(http.Header{"Idempotency": {"k"}}); !errors.Is(err, errKeyMissing) || key != "" {
 		t.Errorf("got %q, error %v", key, err)
 	}
 }
@@ -133,7 +133,7 @@ func FuzzParseIdempotencyKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		key, err := ParseIdempotencyKey(headerWithKey(value))
 		if err != nil {
-			if _, ok := errors.AsType[*KeyError](err); !ok || key != "" {
+			if _, ok := errors.AsType[*keyError](err); !ok || key != "" {
 				t.Fatalf("%q: key %q, error %v", value, key, err)
 			}
 			return

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// PrefersAsync tells whether the client asked for respond-async (RFC 7240).
-// Preferences that aren't known are ignored, as it says.
+// PrefersAsync reports whether the client asked for respond-async (RFC 7240). It
+// ignores all other preferences, as that RFC demands.
 func PrefersAsync(header http.Header) bool {
 	for _, line := range header.Values("Prefer") {
 		for _, preference := range elements(line) {
@@ -19,8 +19,8 @@ func PrefersAsync(header http.Header) bool {
 	return false
 }
 
-// elements cuts a field's line at the commas that stand in no quoted string
-// (RFC 9110, section 5.6.4): foo="a, respond-async" is one preference, for foo.
+// elements splits the value of a header at its commas, except those in quoted
+// strings (RFC 9110, section 5.6.4): foo="a, respond-async" is one preference.
 func elements(line string) []string {
 	var all []string
 	var quoted, escaped bool

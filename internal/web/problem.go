@@ -1,16 +1,12 @@
 package web
 
-import (
-	"errors"
-	"net/http"
-	"strings"
-)
+import "net/http"
 
-// Code names a kind of problem. A code never changes its meaning; clients
-// branch on it.
+// A Code names a kind of problem. Clients branch on it, so a code never changes
+// its meaning.
 type Code string
 
-// Every problem that the API can answer with.
+// The codes of all problems.
 const (
 	CodeIdempotencyKeyMissing       Code = "idempotency_key_missing"
 	CodeIdempotencyKeyInvalid       Code = "idempotency_key_invalid"
@@ -38,8 +34,8 @@ const (
 // ProblemType is the media type of every error answer.
 const ProblemType = "application/problem+json"
 
-// Problem is the body of an error answer: problem details by RFC 9457, with
-// members of our own. The order of the fields is the order in the body.
+// A Problem is the body of an error answer: the problem details of RFC 9457 with
+// further members. The order of the fields is their order in the body.
 type Problem struct {
 	Type      string `json:"type"` // "/problems/" and the code
 	Title     string `json:"title"`
@@ -48,23 +44,21 @@ type Problem struct {
 	Code      Code   `json:"code"`
 	RequestID string `json:"request_id"`
 	// Retryable says that the same request with the same key may have another
-	// outcome. It is false for an answer that is stored under the key, and for
-	// one that only a different request can change.
+	// outcome. It is false for an answer that is stored with the key, and for
+	// one that only a different request can avoid.
 	Retryable bool `json:"retryable"`
 	// Errors are the faults of invalid_parameters.
 	Errors []ParamFault `json:"errors,omitempty"`
 	// DeclineCode is Stripe's reason for card_declined.
 	DeclineCode string `json:"decline_code,omitempty"`
-	// RetryWithNewKey says that nothing was charged and nothing will be, so
-	// that a new key is a new, safe attempt. It is therefore absent from
-	// idempotency_key_reused and idempotency_key_expired: behind those keys
-	// there may be a charge, and a client that went on by itself could pay
-	// twice.
+	// RetryWithNewKey says that nothing was charged and nothing will be, so that
+	// a request with a new key cannot charge twice. idempotency_key_reused and
+	// idempotency_key_expired don't have it: their keys may have charged.
 	RetryWithNewKey bool `json:"retry_with_new_key,omitempty"`
 }
 
-// ParamFault is one thing that is wrong with a request's parameters. Its detail
-// never repeats what was sent.
+// A ParamFault is one thing that is wrong with a request's parameters. It never
+// repeats the value that was sent.
 type ParamFault struct {
 	Pointer string `json:"pointer"` // the faulty field as a JSON Pointer (RFC 6901)
 	Detail  string `json:"detail"`  // what the field must be, as a sentence
@@ -77,7 +71,7 @@ type kind struct {
 	detail          string
 	retryable       bool
 	retryWithNewKey bool
-	retryAfter      int
+	retryAfter      int // seconds for the Retry-After header, 0 for none
 }
 
 // kinds is the table of all problems.
@@ -178,9 +172,9 @@ var kinds = map[Code]kind{
 	},
 }
 
-// NewProblem returns the problem of a code with its standard text. It lacks the
-// id of the request. A code that is not in the table is a mistake in this
-// program and panics.
+// NewProblem returns the problem of a code with its standard text and without
+// the id of a request. It panics for a code that is not in the table, because
+// that is a mistake in this program.
 func NewProblem(code Code) Problem {
 	kind, ok := kinds[code]
 	if !ok {
@@ -192,66 +186,12 @@ func NewProblem(code Code) Problem {
 	}
 }
 
-// Encode returns the problem as the body of an answer: one line of JSON with
-// its members in a fixed order, so that a stored problem can be replayed byte
-// for byte.
+// Encode returns the problem as the body of an answer: one line of JSON. The
+// same problem always gives the same bytes.
 func (p Problem) Encode() []byte {
 	body, err := EncodeJSON(p)
 	if err != nil { // A problem has nothing that JSON cannot hold.
 		panic("web: encoding a problem: " + err.Error())
 	}
 	return body
-}
-
-// ProblemError is a refusal on its way to the one place that writes error
-// answers.
-type ProblemError struct {
-	Problem    Problem
-	RetryAfter int   // whole seconds for the Retry-After header, 0 for none
-	Cause      error // for the log, never for the client; may be nil
-}
-
-// NewProblemError returns the refusal of a code, with its standard text and
-// Retry-After, caused by cause (or nil).
-func NewProblemError(code Code, cause error) *ProblemError {
-	return &ProblemError{Problem: NewProblem(code), RetryAfter: kinds[code].retryAfter, Cause: cause}
-}
-
-// Error returns the code and the cause.
-func (e *ProblemError) Error() string {
-	if e.Cause == nil {
-		return "refused: " + string(e.Problem.Code)
-	}
-	return string(e.Problem.Code) + ": " + e.Cause.Error()
-}
-
-// Unwrap returns the cause.
-func (e *ProblemError) Unwrap() error { return e.Cause }
-
-// AsProblem translates an error into the refusal that a client may see. It
-// knows the errors of this package's parsers, whose reasons are safe to show,
-// and keeps a *[ProblemError] anywhere in the chain as it is. Every other
-// error, its text included, stays inside: the answer is "internal", with err as
-// its cause. err is not nil.
-func AsProblem(err error) *ProblemError {
-	if refusal, ok := errors.AsType[*ProblemError](err); ok {
-		return refusal
-	}
-	if json, ok := errors.AsType[*JSONError](err); ok {
-		return withReason(CodeInvalidJSON, err, json.Error())
-	}
-	if key, ok := errors.AsType[*KeyError](err); ok {
-		return withReason(CodeIdempotencyKeyInvalid, err, key.Reason)
-	}
-	if errors.Is(err, ErrKeyMissing) {
-		return NewProblemError(CodeIdempotencyKeyMissing, err)
-	}
-	return NewProblemError(CodeInternal, err)
-}
-
-// withReason puts what happened in front of what to do.
-func withReason(code Code, cause error, reason string) *ProblemError {
-	refusal := NewProblemError(code, cause)
-	refusal.Problem.Detail = strings.TrimSuffix(reason, ".") + ". " + refusal.Problem.Detail
-	return refusal
 }

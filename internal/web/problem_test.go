@@ -162,15 +162,15 @@ func TestAsProblemTranslatesErrors(t *testing.T) {
 		"a body that is not JSON": {
 			&JSONError{"The body is empty", 0}, CodeInvalidJSON, "The body is empty (at byte 0). Send one JSON object",
 		},
-		"a malformed key":        {&KeyError{"The key is empty"}, CodeIdempotencyKeyInvalid, "The key is empty. Send one "},
-		"a missing key":          {ErrKeyMissing, CodeIdempotencyKeyMissing, "This request needs"},
+		"a malformed key":        {&keyError{"The key is empty"}, CodeIdempotencyKeyInvalid, "The key is empty. Send one "},
+		"a missing key":          {errKeyMissing, CodeIdempotencyKeyMissing, "This request needs"},
 		"a refusal":              {reused, CodeIdempotencyKeyReused, "This Idempotency-Key belongs"},
 		"any other error":        {secret, CodeInternal, "Something went wrong"},
 		"a refusal with a cause": {NewProblemError(CodeUnavailable, secret), CodeUnavailable, "The service cannot"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := AsProblem(fmt.Errorf("hailing a ride: %w", c.err))
+			got := problemOf(fmt.Errorf("hailing a ride: %w", c.err))
 			if got.Problem.Code != c.code || !strings.HasPrefix(got.Problem.Detail, c.detail) {
 				t.Errorf("code %s, detail %q", got.Problem.Code, got.Problem.Detail)
 			}

@@ -7,7 +7,7 @@ import "testing"
 func TestRequestHashCoversEachPart(t *testing.T) {
 	t.Parallel()
 	hash := func(method, route string, ids []string, body string) [32]byte {
-		return RequestHash(method, route, ids, []byte(body))
+		return requestHash(method, route, ids, []byte(body))
 	}
 	first := hash("POST", "/v1/rides/{id}/cancel", []string{"ride_1"}, `{}`)
 	for part, other := range map[string][32]byte{

@@ -30,7 +30,7 @@ func requests(t *rapid.T, name string) request {
 
 func (r request) hash(t *rapid.T) [32]byte {
 	t.Helper()
-	return RequestHash(r.method, r.route, r.ids, []byte(canonical(t, webtest.Spell(t, r.document))))
+	return requestHash(r.method, r.route, r.ids, []byte(canonical(t, webtest.Spell(t, r.document))))
 }
 
 // nearly is one with a part of two, or with its own text cut elsewhere.

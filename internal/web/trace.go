@@ -12,22 +12,23 @@ const (
 	traceparentLength = 55
 )
 
-// TraceabilityID is the client's own name for what it does, by which it finds
-// this request in its log and in ours. It is "" where there is none, and where
-// it is too long or not printable: a header that is optional refuses no ride.
-func TraceabilityID(header http.Header) string {
-	id := only(header, "X-Traceability-Id")
+// traceabilityID returns the value of X-Traceability-Id: the client's own name
+// for what it does, by which it finds this request in its log and in ours. It is
+// "" if there is none, or if it is too long or not printable: an optional header
+// is no reason to refuse a request.
+func traceabilityID(header http.Header) string {
+	id := single(header, "X-Traceability-Id")
 	if !IsPrintable(id, maxTraceabilityID) {
 		return ""
 	}
 	return id
 }
 
-// TraceID is the trace that a request belongs to by its traceparent (W3C Trace
-// Context, section 3.2, version 00). It is "" where there is none, and where
-// any part of the header is malformed, which must then be ignored as a whole.
-func TraceID(header http.Header) string {
-	parent := only(header, "Traceparent")
+// traceID returns the id of the trace that a request belongs to, from its
+// traceparent (W3C Trace Context, section 3.2, version 00). It is "" if there is
+// none, or if any part of the header is malformed: then all of it is ignored.
+func traceID(header http.Header) string {
+	parent := single(header, "Traceparent")
 	if len(parent) != traceparentLength {
 		return ""
 	}
@@ -39,26 +40,26 @@ func TraceID(header http.Header) string {
 	return fields[1]
 }
 
-// isTraceField tells whether a field is an id of that many digits. One of
-// nothing but zeroes is none.
+// isTraceField reports whether a field is an id of the given number of digits.
+// An id of zeroes only is invalid.
 func isTraceField(field string, digits int) bool {
 	return len(field) == digits && isLowerHex(field) && strings.Trim(field, "0") != ""
 }
 
 func isLowerHex(field string) bool { return strings.Trim(field, "0123456789abcdef") == "" }
 
-// only is the value of a header that was sent once, else "": of two values
-// nobody knows which was meant.
-func only(header http.Header, name string) string {
+// single returns the value of a header that was sent once. It is "" if the
+// header was sent twice: nobody knows which value was meant.
+func single(header http.Header, name string) string {
 	if lines := header.Values(name); len(lines) == 1 {
 		return lines[0]
 	}
 	return ""
 }
 
-// IsPrintable tells whether a value has 1 to most characters, all of them
+// IsPrintable reports whether a value has 1 to limit characters, all of them
 // printable ASCII.
-func IsPrintable(value string, most int) bool {
+func IsPrintable(value string, limit int) bool {
 	outside := func(char rune) bool { return char < 0x20 || char > 0x7E }
-	return value != "" && len(value) <= most && !strings.ContainsFunc(value, outside)
+	return value != "" && len(value) <= limit && !strings.ContainsFunc(value, outside)
 }

@@ -32,27 +32,28 @@ const (
 	sanFranciscoJSON = `{"lat":37.7749,"lon":-122.4194}`
 	oaklandJSON      = `{"lat":37.8044,"lon":-122.2712}`
 	aRide            = `{"origin":` + sanFranciscoJSON + `,"target":` + oaklandJSON + `}`
-	// stripeKey is the key of a fake Stripe, or of none at all.
-	stripeKey = "sk_test_town"
+	// stripeKey is the API key for the fake Stripe.
+	stripeKey = "sk_test_harness"
 	// mostBytes is the most that a body may have.
 	mostBytes = 64 << 10
 )
 
-// town is a whole service: a database of its own with tripwires, a fake Stripe,
-// and the API over HTTP.
-type town struct {
+// A harness is a whole service: a database of its own with tripwires, a fake
+// Stripe, three accounts, and a process that serves the API over HTTP.
+type harness struct {
 	url    string        // of the database
-	pool   *pgxpool.Pool // the test's own, never cut
+	pool   *pgxpool.Pool // the test's own, which no fault cuts
 	wire   *wire.Postgres
 	fake   *fakestripe.Server
 	stripe string // URL of the fake
 
-	*office
+	*process
 	visa, declined, second accounts.Credentials
 }
 
-// office is one process of the service.
-type office struct {
+// A process is one process of the service.
+type process struct {
+	config  Config
 	service *Service
 	engine  *phases.Engine
 	stripe  *payments.Stripe
@@ -63,7 +64,7 @@ type setting func(*phases.Config)
 
 func stepwise(c *phases.Config) { c.Stepwise = true }
 
-func newTown(t *testing.T, settings ...setting) *town {
+func newHarness(t *testing.T, settings ...setting) *harness {
 	t.Helper()
 	fake, err := fakestripe.Open(fakestripe.Options{})
 	if err != nil {
@@ -71,13 +72,13 @@ func newTown(t *testing.T, settings ...setting) *town {
 	}
 	server := httptest.NewServer(fake)
 	t.Cleanup(func() { _ = fake.Close(); server.Close() })
-	w := &town{url: pgtest.URL(t), wire: wire.NewPostgres(), fake: fake, stripe: server.URL}
-	w.pool = pgtest.Open(t, postgres.Options{URL: w.url})
-	if err := tripwire.Install(t.Context(), w.pool, hail(nil).RecoveryPoints()...); err != nil {
+	h := &harness{url: pgtest.URL(t), wire: wire.NewPostgres(), fake: fake, stripe: server.URL}
+	h.pool = pgtest.Open(t, postgres.Options{URL: h.url})
+	if err := tripwire.Install(t.Context(), h.pool, hail(nil).RecoveryPoints()...); err != nil {
 		t.Fatal(err)
 	}
-	store := accounts.Store{Pool: w.pool}
-	for customer, credentials := range map[string]*accounts.Credentials{"cus_visa": &w.visa, "cus_declined": &w.declined, "cus_second": &w.second} {
+	store := accounts.Store{Pool: h.pool}
+	for customer, credentials := range map[string]*accounts.Credentials{"cus_visa": &h.visa, "cus_declined": &h.declined, "cus_second": &h.second} {
 		method := "pm_card_visa"
 		if customer == "cus_declined" {
 			method = "pm_card_chargeCustomerFail"
@@ -89,18 +90,19 @@ func newTown(t *testing.T, settings ...setting) *town {
 			t.Fatal(err)
 		}
 	}
-	w.office = w.openOffice(t, w.wire, settings...)
-	return w
+	h.process = h.startProcess(t, h.wire, settings...)
+	return h
 }
 
-// openOffice starts another process on the town's database.
-func (w *town) openOffice(t *testing.T, line *wire.Postgres, settings ...setting) *office {
+// startProcess starts another process on the harness's database. It connects
+// through line, if that isn't nil.
+func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...setting) *process {
 	t.Helper()
-	options := postgres.Options{URL: w.url, MaxConns: 12}
+	options := postgres.Options{URL: h.url, MaxConns: 12}
 	if line != nil {
 		options.DialFunc = line.Dial
 	}
-	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: w.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond})
+	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: h.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,20 +119,29 @@ func (w *town) openOffice(t *testing.T, line *wire.Postgres, settings ...setting
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &office{engine: engine, stripe: stripe}
-	o.service = NewService(Config{Pool: config.Pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: slog.New(slog.DiscardHandler)})
-	server := httptest.NewServer(o.service.Handler())
-	o.api = server.URL
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 		defer cancel()
 		engine.Shutdown(ctx)
-		server.Close()
 	})
-	return o
+	p := &process{engine: engine, stripe: stripe, config: Config{
+		Pool: config.Pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: slog.New(slog.DiscardHandler),
+	}}
+	p.service = NewService(p.config)
+	return p.serving(t, p.service.Handler())
 }
 
-// reply is an answer of the API.
+// serving returns the process with another handler.
+func (p *process) serving(t *testing.T, handler http.Handler) *process {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	other := *p
+	other.api = server.URL
+	return &other
+}
+
+// A reply is an answer of the API.
 type reply struct {
 	status  int
 	header  http.Header
@@ -139,7 +150,7 @@ type reply struct {
 	ride    Ride
 }
 
-// call is a request to be.
+// A call is a request to be made.
 type call struct {
 	method, path, body string
 	key                string
@@ -147,10 +158,10 @@ type call struct {
 	header             http.Header
 }
 
-// send makes one request. Answers are checked for what every answer must have.
-func (o *office) send(t *testing.T, c call) reply {
+// send makes one request, and checks what every answer must have.
+func (p *process) send(t *testing.T, c call) reply {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), c.method, o.api+c.path, strings.NewReader(c.body))
+	request, err := http.NewRequestWithContext(t.Context(), c.method, p.api+c.path, strings.NewReader(c.body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,12 +221,12 @@ func (r *reply) check(t *testing.T) {
 }
 
 // hailAs hails the usual ride.
-func (o *office) hailAs(t *testing.T, who accounts.Credentials, key string) reply {
+func (p *process) hailAs(t *testing.T, who accounts.Credentials, key string) reply {
 	t.Helper()
-	return o.send(t, call{method: "POST", path: "/v1/rides", body: aRide, key: key, as: who})
+	return p.send(t, call{method: "POST", path: "/v1/rides", body: aRide, key: key, as: who})
 }
 
-// must fails the test when the reply isn't as it has to be.
+// must stops the test unless the reply has the given status and code.
 func (r reply) must(t *testing.T, status int, code web.Code) reply {
 	t.Helper()
 	if r.status != status || r.problem.Code != code {
@@ -224,34 +235,34 @@ func (r reply) must(t *testing.T, status int, code web.Code) reply {
 	return r
 }
 
-func (w *town) exec(t *testing.T, sql string, args ...any) {
+func (h *harness) exec(t *testing.T, sql string, args ...any) {
 	t.Helper()
-	if _, err := w.pool.Exec(t.Context(), sql, args...); err != nil {
+	if _, err := h.pool.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
 
-func number(t *testing.T, w *town, sql string, args ...any) int {
+func number(t *testing.T, h *harness, sql string, args ...any) int {
 	t.Helper()
 	var n int
-	if err := w.pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+	if err := h.pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return n
 }
 
-// expire ends the leases that are left and makes everything due.
-func (w *town) expire(t *testing.T) {
+// expire ends all leases and makes every unfinished key due.
+func (h *harness) expire(t *testing.T) {
 	t.Helper()
-	w.exec(t, `UPDATE idempotency_keys SET leased_until = now() - interval '1 second' WHERE leased_until IS NOT NULL`)
-	w.exec(t, `UPDATE idempotency_keys SET run_after = now() - interval '1 second' WHERE finished_at IS NULL`)
+	h.exec(t, `UPDATE idempotency_keys SET leased_until = now() - interval '1 second' WHERE leased_until IS NOT NULL`)
+	h.exec(t, `UPDATE idempotency_keys SET run_after = now() - interval '1 second' WHERE finished_at IS NULL`)
 }
 
-// complete does one round of a completer in a process of its own.
-func (w *town) complete(t *testing.T) phases.Counts {
+// complete runs one round of a completer in another process.
+func (h *harness) complete(t *testing.T) phases.Counts {
 	t.Helper()
 	completer := phases.Completer{
-		Engine: w.openOffice(t, nil).engine, Poll: time.Millisecond, Concurrency: 8, Retention: 72 * time.Hour, Tombstones: 30 * 24 * time.Hour,
+		Engine: h.startProcess(t, nil).engine, Poll: time.Millisecond, Concurrency: 8, Retention: 72 * time.Hour, Tombstones: 30 * 24 * time.Hour,
 	}
 	counts, err := completer.Once(t.Context())
 	if err != nil {
@@ -261,31 +272,31 @@ func (w *town) complete(t *testing.T) phases.Counts {
 }
 
 // key returns an account's key as operators see it.
-func (w *town) key(t *testing.T, who accounts.Credentials, key string) phases.Record {
+func (h *harness) key(t *testing.T, who accounts.Credentials, key string) phases.Record {
 	t.Helper()
-	found, err := phases.Keys{Pool: w.pool}.Show(t.Context(), who.AccountID, key)
+	found, err := phases.Keys{Pool: h.pool}.Show(t.Context(), who.AccountID, key)
 	if err != nil || len(found) != 1 {
 		t.Fatalf("showing %s: %d keys, %v", key, len(found), err)
 	}
 	return found[0]
 }
 
-// checkCharged checks everything that must hold of a ride that was charged, in
+// checkCharged checks everything that must be true of a ride that was charged, in
 // the database and at Stripe.
-func (w *town) checkCharged(t *testing.T, who accounts.Credentials, key string) {
+func (h *harness) checkCharged(t *testing.T, who accounts.Credentials, key string) {
 	t.Helper()
-	ride := w.send(t, call{method: "GET", path: "/v1/rides/" + rideID(who.AccountID, key), as: who}).must(t, 200, "").ride
+	ride := h.send(t, call{method: "GET", path: "/v1/rides/" + rideID(who.AccountID, key), as: who}).must(t, 200, "").ride
 	if ride.Status != StatusCharged || ride.Charge == nil {
 		t.Fatalf("the ride is %s with charge %v", ride.Status, ride.Charge)
 	}
 	var intents []fakestripe.PaymentIntent
-	for _, intent := range w.fake.PaymentIntents() {
+	for _, intent := range h.fake.PaymentIntents() {
 		if intent.Metadata["ride_id"] == ride.ID {
 			intents = append(intents, intent)
 		}
 	}
-	if len(intents) != 1 || w.fake.Charges()[ride.ID] != 1 {
-		t.Fatalf("Stripe has %d intents and %d charges for the ride, want one", len(intents), w.fake.Charges()[ride.ID])
+	if len(intents) != 1 || h.fake.Charges()[ride.ID] != 1 {
+		t.Fatalf("Stripe has %d intents and %d charges for the ride, want one", len(intents), h.fake.Charges()[ride.ID])
 	}
 	if intent := intents[0]; intent.ID != ride.Charge.PaymentIntent || intent.Amount != ride.Fare.Amount || intent.Currency != ride.Fare.Currency {
 		t.Errorf("the ride has %+v for %+v, Stripe has %+v", ride.Charge, ride.Fare, intent)
@@ -297,19 +308,19 @@ func (w *town) checkCharged(t *testing.T, who accounts.Credentials, key string) 
 		 WHERE a.action = 'ride.created' AND r.account_id = $1 AND r.key = $2`,
 		`SELECT count(*) FROM idempotency_keys WHERE recovery_point = 'finished' AND account_id = $1 AND key = $2`,
 	} {
-		if n := number(t, w, sql, who.AccountID, key); n != 1 {
+		if n := number(t, h, sql, who.AccountID, key); n != 1 {
 			t.Errorf("%d rows, want 1: %s", n, sql)
 		}
 	}
-	w.checkSends(t)
+	h.checkSends(t)
 }
 
-// checkSends checks that what was sent under one key was one form, byte for
-// byte, and in one operation.
-func (w *town) checkSends(t *testing.T) {
+// checkSends checks that all sends under one key had the same bytes, and named
+// the key as their operation (I6).
+func (h *harness) checkSends(t *testing.T) {
 	t.Helper()
 	bodies := map[string]string{}
-	for _, send := range w.fake.Ledger() {
+	for _, send := range h.fake.Ledger() {
 		if send.Path != "/v1/payment_intents" {
 			continue
 		}
@@ -323,30 +334,30 @@ func (w *town) checkSends(t *testing.T) {
 	}
 }
 
-// waitFor polls a condition that something else brings about.
+// waitFor polls until done returns true.
 func waitFor(t *testing.T, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for !done() {
 		if time.Now().After(deadline) {
-			t.Fatal("it never happened")
+			t.Fatal("the condition never came true")
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 }
 
-// held scripts Stripe to hold the next charge before it executes it, and
-// returns how to wait for that and how to go on.
-func (w *town) held(t *testing.T) (reached func(), leave func()) {
+// holdCharge makes Stripe hold the next charge before it executes it. reached
+// waits until Stripe has it, and release lets it go on.
+func (h *harness) holdCharge(t *testing.T) (reached func(), release func()) {
 	t.Helper()
 	gate := make(chan struct{})
-	w.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
-	before := len(w.fake.Ledger())
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
+	before := len(h.fake.Ledger())
 	reached = func() {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		if err := w.fake.WaitSends(ctx, before+1, func(s fakestripe.Send) bool { return s.Method == http.MethodPost }); err != nil {
+		if err := h.fake.WaitSends(ctx, before+1, func(s fakestripe.Send) bool { return s.Method == http.MethodPost }); err != nil {
 			t.Fatalf("waiting for Stripe to be asked: %v", err)
 		}
 	}

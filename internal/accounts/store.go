@@ -15,7 +15,7 @@ type Store struct {
 	Pool *pgxpool.Pool
 }
 
-// Account is one account. It shows no secret.
+// An Account is one account, without its secrets.
 type Account struct {
 	ID             string    `json:"account_id"`
 	Email          string    `json:"email"`
@@ -25,7 +25,7 @@ type Account struct {
 	CreatedAt      time.Time `json:"created_at"`
 }
 
-// NewAccount is what an account is made of.
+// NewAccount says what an account to be created is.
 type NewAccount struct {
 	Email          string
 	StripeCustomer string // cus_…
@@ -33,23 +33,24 @@ type NewAccount struct {
 	Livemode       bool
 }
 
-// Credentials are what a new account may do. They are shown once and never
-// again.
+// Credentials are the secrets of a new account. They can be shown only once: of
+// the API key nothing but its hash is stored.
 type Credentials struct {
 	AccountID      string
 	APIKey         APIKey
 	CallbackSecret string
 }
 
-// ErrNoAccount means that there is no such account.
-var ErrNoAccount = errors.New("there is no such account")
+var (
+	// ErrNoAccount means that there is no such account.
+	ErrNoAccount = errors.New("there is no such account")
+	// ErrNoAPIKey means that there is no such active API key.
+	ErrNoAPIKey = errors.New("there is no such active API key")
+)
 
-// ErrNoAPIKey means that there is no such active API key.
-var ErrNoAPIKey = errors.New("there is no such active API key")
-
-// Create makes an account with its first API key.
+// Create makes an account and its first API key.
 func (s Store) Create(ctx context.Context, account NewAccount) (Credentials, error) {
-	made := Credentials{AccountID: NewAccountID(), CallbackSecret: NewCallbackSecret()}
+	made := Credentials{AccountID: NewAccountID(), CallbackSecret: newCallbackSecret()}
 	made.APIKey = NewAPIKey(made.AccountID, account.Livemode)
 	err := pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `
@@ -59,7 +60,7 @@ func (s Store) Create(ctx context.Context, account NewAccount) (Credentials, err
 		); err != nil {
 			return err
 		}
-		return insertKey(ctx, tx, NewAPIKeyID(), made.APIKey)
+		return insertKey(ctx, tx, newAPIKeyID(), made.APIKey)
 	})
 	if err != nil {
 		return Credentials{}, fmt.Errorf("creating account: %w", err)
@@ -92,7 +93,7 @@ func (s Store) List(ctx context.Context) ([]Account, error) {
 	return accounts, nil
 }
 
-// APIKeyRecord is an API key without its secret.
+// An APIKeyRecord is an API key without its secret.
 type APIKeyRecord struct {
 	ID        string     `json:"key_id"`
 	Hint      string     `json:"hint"`
@@ -100,10 +101,11 @@ type APIKeyRecord struct {
 	RevokedAt *time.Time `json:"revoked_at"`
 }
 
-// CreateKey makes another API key for an account, in the account's mode.
-// Several keys may be active at once.
+// CreateKey makes another API key for an account, in the account's mode, and
+// returns the id under which it is listed and the key. Several keys may be
+// active at once. The error is [ErrNoAccount] if there is no such account.
 func (s Store) CreateKey(ctx context.Context, account string) (string, APIKey, error) {
-	id := NewAPIKeyID()
+	id := newAPIKeyID()
 	var key APIKey
 	err := pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 		var live bool
@@ -126,7 +128,8 @@ func (s Store) CreateKey(ctx context.Context, account string) (string, APIKey, e
 	return id, key, nil
 }
 
-// ListKeys returns an account's API keys, the oldest first.
+// ListKeys returns an account's API keys, revoked ones included, the oldest
+// first.
 func (s Store) ListKeys(ctx context.Context, account string) ([]APIKeyRecord, error) {
 	rows, err := s.Pool.Query(ctx, `
 		SELECT id, hint, created_at, revoked_at
@@ -144,8 +147,9 @@ func (s Store) ListKeys(ctx context.Context, account string) ([]APIKeyRecord, er
 	return keys, nil
 }
 
-// RevokeKey ends an API key, in force everywhere within half a minute. Revoking
-// twice is an error that changes nothing.
+// RevokeKey revokes the API key with the given id. Every process refuses it
+// within 30 seconds. The error is [ErrNoAPIKey] if there is no such key, or if
+// it is revoked already.
 func (s Store) RevokeKey(ctx context.Context, id string) error {
 	var account string
 	err := s.Pool.QueryRow(ctx, `

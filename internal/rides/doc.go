@@ -1,0 +1,17 @@
+// Package rides is the service: what a ride is, what hailing one does, and how
+// clients ask for it over HTTP.
+//
+// What a route does is a flow, a list of phases; package phases carries it out
+// exactly once. Each keyed route (one that needs an Idempotency-Key) is a flow,
+// a check of its parameters, and a line in the router.
+//
+//   - ride.go: the ride as clients see it, as the database holds it, and as it
+//     follows from its key
+//   - fare.go: what a ride costs
+//   - params.go: what a client must send to hail one
+//   - hail.go: the flow of POST /v1/rides
+//   - service.go: the service, its routes, and authentication
+//   - keyed.go: the handler of every keyed route
+//   - read.go: the handlers of GET
+//   - resolve.go: how a person ends a parked key
+package rides

@@ -1,0 +1,142 @@
+package rides
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
+)
+
+// A keyedRoute is a route that needs an Idempotency-Key.
+type keyedRoute struct {
+	// flow is what the route does.
+	flow phases.Flow
+	// check validates the body of a request whose key is new.
+	check func(body []byte) error
+	// pending returns the ride that a 202 shows for a key that is not finished.
+	// nil means that the route knows no Prefer: respond-async.
+	pending func(ctx context.Context, key phases.Key) (Ride, error)
+	// bodyOptional allows requests without a body, which equals {}.
+	bodyOptional bool
+}
+
+// keyed returns the handler of a keyed route. The order of its checks is part
+// of the contract: a refused request never consumes a key, and a key that has
+// an answer gives that answer whatever stricter rule came later.
+func (s *Service) keyed(route keyedRoute) web.Handler {
+	return func(w http.ResponseWriter, r *web.Request) error {
+		// The key is read first because every answer echoes it, but an invalid
+		// one is refused further down.
+		key, keyErr := web.ReadIdempotencyKey(w, r)
+		who, err := s.authenticate(w, r)
+		if err != nil {
+			return err
+		}
+		body, err := route.readBody(w, r) // media type, size, JSON
+		if err != nil {
+			return err
+		}
+		if keyErr != nil {
+			return keyErr
+		}
+		request, err := route.request(r, who, key, body)
+		if err != nil {
+			return err
+		}
+		// Looks the key up, and validates the parameters if it is new.
+		result, err := s.engine.Run(r.Context(), route.flow, request)
+		if err != nil {
+			return err
+		}
+		if result.Pending {
+			return route.accept(w, r, result.Key)
+		}
+		web.AnswerResult(w, r, result)
+		return nil
+	}
+}
+
+func (k keyedRoute) readBody(w http.ResponseWriter, r *web.Request) ([]byte, error) {
+	if k.bodyOptional {
+		return web.ReadOptionalJSON(w, r)
+	}
+	return web.ReadJSON(w, r)
+}
+
+// request is what the engine must know of a request. It takes what it needs from
+// r now: an asynchronous attempt outlives r.
+func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, body []byte) (phases.Request, error) {
+	ids := r.PathIDs()
+	params, err := flowParams(body, ids)
+	if err != nil {
+		return phases.Request{}, err
+	}
+	hash := r.Hash(body)
+	return phases.Request{
+		Account:      who.AccountID,
+		Key:          key,
+		RequestID:    r.ID,
+		Method:       r.Method,
+		Path:         r.URL.Path,
+		Params:       params,
+		CanonVersion: web.CanonVersion,
+		Hash:         func(version int) ([]byte, bool) { return hash[:], version == web.CanonVersion },
+		Check:        func() error { return k.checkNew(ids, body) },
+		Async:        k.pending != nil && web.PrefersAsync(r.Header),
+		Known:        []any{who},
+	}, nil
+}
+
+// checkNew validates a request whose key is new. An id that no ride can have is
+// not found, like one that no ride has, and is never stored.
+func (k keyedRoute) checkNew(ids []web.PathID, body []byte) error {
+	for _, id := range ids {
+		if !isText(id.Value) {
+			return web.NewProblemError(web.CodeNotFound, nil)
+		}
+	}
+	return k.check(body)
+}
+
+// accept answers 202: the request goes on by itself (RFC 7240, section 4.1).
+func (k keyedRoute) accept(w http.ResponseWriter, r *web.Request, key phases.Key) error {
+	ride, err := k.pending(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", ridePath(ride.ID))
+	w.Header().Set("Preference-Applied", "respond-async")
+	w.Header().Set("Vary", "Prefer")
+	return web.AnswerJSON(w, r, http.StatusAccepted, ride)
+}
+
+// flowParams returns the parameters as the phases find them in their key: the
+// members of the body, and the ids in the path under their names in the route's
+// pattern. An id takes precedence over a member of the same name; check should
+// refuse such a member as unknown.
+func flowParams(body []byte, ids []web.PathID) (string, error) {
+	if len(ids) == 0 {
+		return string(body), nil
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil {
+		return "", fmt.Errorf("decoding the body of a keyed request: %w", err)
+	}
+	for _, id := range ids {
+		value, err := web.EncodeJSON(id.Value)
+		if err != nil {
+			return "", err
+		}
+		members[id.Name] = value
+	}
+	merged, err := web.EncodeJSON(members)
+	if err != nil {
+		return "", err
+	}
+	params, err := web.Canonical(merged)
+	return string(params), err
+}

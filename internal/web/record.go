@@ -1,0 +1,110 @@
+package web
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// A requestRecord is what the log and the metrics say about one request, and
+// serves nothing else. It is filled in while the request is answered and read
+// once, at the end.
+type requestRecord struct {
+	traceabilityID string
+	traceID        string
+	account        string
+	key            string // the idempotency key
+	replayed       bool
+	status         int
+	code           Code  // of the problem that was answered, if any
+	cause          error // of a refusal
+}
+
+func newRecord(r *http.Request) requestRecord {
+	return requestRecord{traceabilityID: traceabilityID(r.Header), traceID: traceID(r.Header)}
+}
+
+// report counts a request that was answered, and logs it.
+func (rt *Router) report(r *Request, took time.Duration) {
+	// The label is the route's pattern, never the path: clients invent paths
+	// and methods, and a metric must not grow with them.
+	route := "unmatched"
+	if r.Pattern != "" {
+		route = r.Method + " " + r.Pattern
+	}
+	rt.metrics.requests.WithLabelValues(route, strconv.Itoa(r.record.status), string(r.record.code)).Inc()
+	rt.metrics.seconds.WithLabelValues(route).Observe(took.Seconds())
+	rt.log.LogAttrs(r.Context(), r.record.level(), "request", r.attrs(took)...)
+}
+
+// level is higher for what people should look at.
+func (record *requestRecord) level() slog.Level {
+	switch {
+	case record.code == CodeInternal:
+		return slog.LevelError
+	case record.failed():
+		return slog.LevelWarn
+	default:
+		return slog.LevelInfo
+	}
+}
+
+// failed reports whether the request was refused because of trouble here.
+func (record *requestRecord) failed() bool {
+	return record.status >= http.StatusInternalServerError && record.cause != nil
+}
+
+// attrs returns the attributes of the request's line in the log.
+func (r *Request) attrs(took time.Duration) []slog.Attr {
+	record := &r.record
+	attrs := []slog.Attr{
+		slog.String("request_id", r.ID), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.Int("status", record.status), slog.Float64("seconds", took.Seconds()),
+	}
+	for _, attr := range []slog.Attr{
+		slog.String("account", record.account), slog.String("code", string(record.code)),
+		slog.String("traceability_id", record.traceabilityID), slog.String("trace_id", record.traceID),
+	} {
+		if attr.Value.String() != "" {
+			attrs = append(attrs, attr)
+		}
+	}
+	if record.key != "" {
+		attrs = append(attrs, slog.String("key", record.key), slog.Bool("replayed", record.replayed))
+	}
+	if record.failed() {
+		attrs = append(attrs, slog.Any("error", record.cause))
+	}
+	if panicked, ok := errors.AsType[*phases.PanicError](record.cause); ok {
+		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
+	}
+	return attrs
+}
+
+// metrics are the metrics of an API.
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+}
+
+func newMetrics(registry prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rides_http_requests_total", Help: "Answers of the public API, by route, status and problem code.",
+		}, []string{"route", "status", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "rides_http_request_seconds", Help: "Time from a request's arrival to its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"route"}),
+	}
+	if registry != nil {
+		registry.MustRegister(m.requests, m.seconds)
+	}
+	return m
+}

@@ -1,0 +1,166 @@
+package web
+
+import (
+	"cmp"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// lingerTimeout bounds how long the rest of an unread body is read after the
+// answer. If the connection were closed at once, the client could miss the
+// answer.
+const lingerTimeout = time.Second
+
+// A Handler answers one request. If it refuses the request, or fails, it writes
+// nothing and returns an error: the router writes the problem.
+type Handler func(w http.ResponseWriter, r *Request) error
+
+// A Request is an HTTP request on its way through a [Router]. Its Pattern is
+// the one that the route was registered with.
+type Request struct {
+	*http.Request
+	// ID is what the request is called in the Request-Id header, in problems and
+	// in the log: req_ and 32 hexadecimal digits.
+	ID string
+
+	record requestRecord
+}
+
+// newRequest gives a request its id. Clients can't choose it: one that could
+// would name other people's requests in the log.
+func newRequest(r *http.Request, pattern string) *Request {
+	r.Pattern = pattern
+	return &Request{
+		Request: r,
+		ID:      "req_" + strings.ReplaceAll(uuid.Must(uuid.NewV7()).String(), "-", ""),
+		record:  newRecord(r),
+	}
+}
+
+// A PathID is an id in a request's path, and its name in the route's pattern.
+type PathID struct {
+	Name, Value string
+}
+
+// PathIDs returns the ids in the request's path, in their order.
+func (r *Request) PathIDs() []PathID {
+	var ids []PathID
+	params := chi.RouteContext(r.Context()).URLParams
+	for i, name := range params.Keys {
+		ids = append(ids, PathID{Name: name, Value: params.Values[i]})
+	}
+	return ids
+}
+
+// RecordAccount makes the log name the account that the request acts for.
+func (r *Request) RecordAccount(id string) { r.record.account = id }
+
+// A Router serves handlers. Add its routes before it serves; after that it is
+// safe for concurrent use.
+type Router struct {
+	mux     *chi.Mux
+	log     *slog.Logger
+	metrics *metrics
+}
+
+// NewRouter returns a router without routes, which answers everything with 404.
+// It logs each request to logger and registers rides_http_… in registry, unless
+// that is nil.
+func NewRouter(logger *slog.Logger, registry prometheus.Registerer) *Router {
+	rt := &Router{mux: chi.NewRouter(), log: logger, metrics: newMetrics(registry)}
+	rt.mux.NotFound(rt.serve("", notFound))
+	rt.mux.MethodNotAllowed(rt.serve("", rt.methodNotAllowed))
+	return rt
+}
+
+// Get adds a route for GET and for HEAD, which every resource has that has GET
+// (RFC 9110, section 9.1). net/http leaves out the body of an answer to HEAD.
+func (rt *Router) Get(pattern string, handler Handler) {
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		rt.mux.Method(method, pattern, rt.serve(pattern, handler))
+	}
+}
+
+// Post adds a route for POST.
+func (rt *Router) Post(pattern string, handler Handler) {
+	rt.mux.Method(http.MethodPost, pattern, rt.serve(pattern, handler))
+}
+
+// ServeHTTP answers one request.
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.ServeHTTP(w, r) }
+
+// serve is everything that happens around a handler.
+func (rt *Router) serve(pattern string, handler Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, httpRequest *http.Request) {
+		start := time.Now()
+		r := newRequest(httpRequest, pattern)
+		setCommonHeaders(w, r)
+		if r.Body != http.NoBody {
+			// As long as the body is unread: net/http would wait for the rest of
+			// it before it sends an answer. ReadJSON takes this back.
+			w.Header().Set("Connection", "close")
+		}
+		if err := guarded(handler, w, r); err != nil {
+			refuse(w, r, err)
+		}
+		if w.Header().Get("Connection") == "close" {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTimeout))
+		}
+		rt.report(r, time.Since(start))
+	}
+}
+
+// setCommonHeaders sets the headers that every answer has.
+func setCommonHeaders(w http.ResponseWriter, r *Request) {
+	header := w.Header()
+	header.Set("Request-Id", r.ID)
+	if r.record.traceabilityID != "" {
+		header.Set("X-Traceability-Id", r.record.traceabilityID)
+	}
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+}
+
+// guarded turns a panic of a handler into an error, so that it costs one
+// request and not the process.
+func guarded(handler Handler, w http.ResponseWriter, r *Request) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = &phases.PanicError{Value: value, Stack: debug.Stack()}
+		}
+	}()
+	return handler(w, r)
+}
+
+func notFound(http.ResponseWriter, *Request) error { return NewProblemError(CodeNotFound, nil) }
+
+// methodNotAllowed names the methods that the path has. chi also comes here for
+// a method that it doesn't know, whatever the path.
+func (rt *Router) methodNotAllowed(w http.ResponseWriter, r *Request) error {
+	allowed := rt.methods(cmp.Or(r.URL.RawPath, r.URL.Path))
+	if len(allowed) == 0 {
+		return NewProblemError(CodeNotFound, nil)
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return NewProblemError(CodeMethodNotAllowed, nil)
+}
+
+// methods returns the methods that a path has, sorted.
+func (rt *Router) methods(path string) []string {
+	var found []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		if rt.mux.Match(chi.NewRouteContext(), method, path) {
+			found = append(found, method)
+		}
+	}
+	return found
+}
