@@ -1,88 +1,15 @@
 package payments
 
 import (
-	"net/url"
-	"strconv"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
-
-// ChargeForm is the body of the request that charges a ride, as
-// application/x-www-form-urlencoded, exactly as it is sent. It is frozen in the
-// database before the first send and stays as it is whatever a deploy or an
-// edited account changes: Stripe answers the same idempotency key with other
-// parameters by an error, at a moment when the first send may have charged the
-// card. Newly made by NewChargeForm.
-type ChargeForm string
-
-// ChargeTerms is what one ride's charge is made of. Nothing in it may differ
-// between two requests with the same idempotency key, so nothing in it comes
-// from a clock, a sequence or the headers of a request.
-type ChargeTerms struct {
-	Amount        int64  // in the currency's smallest unit
-	Currency      string // ISO 4217, lower case
-	Customer      string // cus_…
-	PaymentMethod string // pm_…
-	Description   string // shown on Stripe's dashboard and receipts
-	RideID        string
-	AccountID     string
-	Operation     string // the idempotency key that the form is sent under
-}
-
-// Amount returns how much is charged, in the currency's smallest unit; 0 where
-// the form holds no such number.
-func (f ChargeForm) Amount() int64 {
-	amount, err := strconv.ParseInt(f.value("amount"), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return amount
-}
-
-// Currency returns the currency (ISO 4217, lower case).
-func (f ChargeForm) Currency() string { return f.value("currency") }
-
-// Customer returns Stripe's id of the customer who is charged.
-func (f ChargeForm) Customer() string { return f.value("customer") }
-
-// PaymentMethod returns Stripe's id of the payment method that is charged.
-func (f ChargeForm) PaymentMethod() string { return f.value("payment_method") }
-
-// Description returns what is charged for, in words.
-func (f ChargeForm) Description() string { return f.value("description") }
-
-// RideID returns the id of the ride that is charged for.
-func (f ChargeForm) RideID() string { return f.value("metadata[ride_id]") }
-
-// AccountID returns the id of the account whose ride it is.
-func (f ChargeForm) AccountID() string { return f.value("metadata[account_id]") }
-
-// Operation returns the idempotency key that the form is sent under. It is in
-// the metadata too, so that what the form made at Stripe can be found again.
-func (f ChargeForm) Operation() string { return f.value("metadata[operation]") }
-
-func (f ChargeForm) value(name string) string {
-	values, err := url.ParseQuery(string(f))
-	if err != nil {
-		return ""
-	}
-	return values.Get(name)
-}
-
-// asked tells whether intent is what this form asks for. What Stripe sends back
-// is believed only then: an answer about another object (a proxy that mixes up
-// connections, a wrong id) must never mark a ride as paid. Ids that are no
-// words are none of Stripe's: the ride's row could not hold them (NUL,
-// megabytes), and would never be done.
-func (f ChargeForm) asked(intent paymentIntent) bool {
-	return intent.id != "" &&
-		stripeWord(intent.id) == intent.id &&
-		stripeWord(intent.chargeID) == intent.chargeID &&
-		intent.amount == f.Amount() &&
-		intent.currency == f.Currency() &&
-		intent.customer == f.Customer() &&
-		intent.rideID == f.RideID() &&
-		intent.accountID == f.AccountID() &&
-		intent.operation == f.Operation()
-}
 
 // ChargeStatus says what Stripe decided about a charge.
 type ChargeStatus string
@@ -98,48 +25,158 @@ const (
 	ChargeSuspect ChargeStatus = "suspect"
 )
 
-// The kinds of a declined charge, which are also the codes of the problems that
-// clients get.
-const (
-	DeclineCard           = "card_declined"
-	DeclineAuthentication = "authentication_required"
-)
-
-// The reasons for which a charge is parked.
-const (
-	parkMismatch         = "stripe_mismatch"          // the answer is about something that wasn't asked for
-	parkUnexpected       = "stripe_unexpected"        // an answer or a state that this flow cannot have
-	parkRefunded         = "stripe_refunded"          // charged, and refunded or disputed since
-	parkMoreThanOne      = "stripe_more_than_one"     // several payment intents carry one operation
-	parkRefusedRequest   = "stripe_400"               // Stripe calls our request wrong
-	parkIdempotencyError = "stripe_idempotency_error" // the key was used with other parameters before
-	parkSaved500         = "stripe_500"               // Stripe's saved answer is that it doesn't know
-	parkForm             = "stripe_form"              // the frozen form cannot be sent as the same bytes any more
-)
-
-// Charge is what Stripe said of one ride's payment.
+// Charge is what Stripe said about the payment of one ride.
 type Charge struct {
 	Status ChargeStatus
-	// ChargeID (ch_…) and IntentID (pi_…) name what belongs to this ride at
-	// Stripe; empty where there is no such thing, or where it belongs to
-	// something else.
+	// ChargeID (ch_…) and IntentID (pi_…) are Stripe's ids of this ride's
+	// payment. They are empty if there is none, or if the answer is about
+	// somebody else's.
 	ChargeID, IntentID string
-	// DeclineKind is DeclineCard or DeclineAuthentication, for ChargeDeclined.
+	// DeclineKind, for ChargeDeclined, is the code of the problem that the
+	// client gets: card_declined or authentication_required.
 	DeclineKind string
-	// DeclineCode is Stripe's decline_code or, lacking that, its error code:
-	// insufficient_funds, expired_card …. See
+	// DeclineCode, for ChargeDeclined, is Stripe's decline_code or, without
+	// one, its error code: insufficient_funds, expired_card …. See
 	// https://docs.stripe.com/declines/codes.
 	DeclineCode string
-	// Message is what Stripe tells the card's holder about the decline.
-	Message string
-	// RetryWithNewKey tells that the same card may work in a while. This charge
-	// stays declined; another try is another request with a key of its own.
+	// RetryWithNewKey means that the same card may work in a while. This charge
+	// stays declined; another one needs a request with a key of its own.
 	RetryWithNewKey bool
-	// Reason is what the key is parked for, for ChargeSuspect: one short word.
+	// Reason, for ChargeSuspect, is what the key is parked for: one word.
 	Reason string
-	// Detail is one line about Stripe's answer, for the audit trail and for
-	// whoever has to decide. It holds no secret and nothing about the card.
+	// Detail is one line about Stripe's answer, for the audit trail and for the
+	// person who has to decide. It holds no secret and nothing about the card.
 	Detail string
-	// RequestID is Stripe's id of the request that showed all this (req_…).
-	RequestID string
+}
+
+// The kinds of a declined charge.
+const (
+	declineCard           = "card_declined"
+	declineAuthentication = "authentication_required"
+)
+
+// Charge sends what is frozen, once, and returns what Stripe decided. It is the
+// Do of a foreign phase. Its error is a *phases.CallError: unknown if the card
+// may have been charged, transient if this send certainly didn't charge it,
+// look-up if sending again couldn't tell.
+//
+// The call ends with ctx or after the configured time-out, whichever is first.
+// It never sends anything twice, whatever Stripe-Should-Retry says: retries are
+// the engine's.
+func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	o := s.create(ctx, sent.Key, sent.Form)
+	o.first = sent.First
+	return s.judge(ctx, o, sent.Form)
+}
+
+// FindCharge looks for what an earlier send may have made, and sends no charge.
+// It is the Find of a foreign phase. It reads the payment intent named by
+// sent.Ref or, without one, all of the customer's payment intents since an hour
+// before the first send; never Stripe's search, which lags behind. If the
+// charge will never be sent again, an intent that failed is canceled, so that
+// it can't succeed later.
+//
+// Its error wraps phases.ErrNothingFound if it has seen everything and found
+// nothing conclusive. If anything could not be read, the result is unknown, not
+// nothing. The time-out is that of Charge.
+func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if sent.Ref != "" {
+		o := s.read(ctx, sent.Ref, sent.Form)
+		o.settled = true
+		return s.judge(ctx, o, sent.Form)
+	}
+	o := s.list(ctx, sent.FirstSentAt, sent.Form)
+	o.windowOver = sent.WindowOver
+	return s.judge(ctx, o, sent.Form)
+}
+
+// create sends the form under the idempotency key. The form's metadata must
+// carry the same key, or what the form makes could not be found again.
+func (s *Stripe) create(ctx context.Context, key string, form ChargeForm) observation {
+	values, err := form.values()
+	if err == nil && form.terms().Operation != key {
+		err = errors.New("the frozen form belongs to another idempotency key")
+	}
+	if err != nil {
+		return observation{call: callCharge, fault: faultForm, err: err}
+	}
+	return s.sendForIntent(ctx, request{callCharge, http.MethodPost, intentsPath, key, values}, form, "")
+}
+
+// judge finds the row that matches o and does what it says. Some rows ask for
+// one further request, whose answer is judged in turn: after a charge or a list
+// the intent is read, and after that it may be canceled.
+func (s *Stripe) judge(ctx context.Context, o observation, form ChargeForm) (Charge, error) {
+	row := s.rowFor(o)
+	switch row.then {
+	case verdictRead:
+		next := s.read(ctx, o.intentID(), form)
+		next.settled = o.call == callCharge
+		next.windowOver = o.windowOver
+		next.earlier = o.failure()
+		return s.judge(ctx, next, form)
+	case verdictCancel:
+		next := s.cancel(ctx, o.intent.id, form)
+		next.earlier = o.failure()
+		return s.judge(ctx, next, form)
+	default:
+		return row.charge(o, s.saved500After)
+	}
+}
+
+// charge returns what the row makes of o: a Charge, or the error that the
+// engine acts on.
+func (r resultRow) charge(o observation, patience time.Duration) (Charge, error) {
+	switch r.then {
+	case verdictCharged:
+		return o.charge(ChargeSucceeded), nil
+	case verdictDeclined:
+		return o.declined(), nil
+	case verdictProcessing:
+		return o.charge(ChargeProcessing), nil
+	case verdictSuspect:
+		charge := o.charge(ChargeSuspect)
+		charge.Reason = r.reason
+		return charge, nil
+	case verdictNothing:
+		return Charge{}, fmt.Errorf("%s: %w", o.text(), phases.ErrNothingFound)
+	default:
+		return Charge{}, r.callError(o, patience)
+	}
+}
+
+// charge returns what is known of the charge. An object that isn't ours is
+// described, but its ids are left out, because they could end up in the ride's
+// row.
+func (o observation) charge(status ChargeStatus) Charge {
+	charge := Charge{Status: status, Detail: o.text()}
+	if o.ours {
+		charge.IntentID, charge.ChargeID = o.intent.id, o.intent.chargeID
+	}
+	return charge
+}
+
+func (o observation) declined() Charge {
+	why := o.failure()
+	charge := o.charge(ChargeDeclined)
+	charge.DeclineKind = declineCard
+	if why.code == declineAuthentication || why.declineCode == declineAuthentication {
+		charge.DeclineKind = declineAuthentication
+	}
+	charge.DeclineCode = safeWord(why.declineCode)
+	if why.declineCode == "" {
+		charge.DeclineCode = safeWord(why.code)
+	}
+	charge.RetryWithNewKey = slices.Contains(softCodes(), why.declineCode) || slices.Contains(softCodes(), why.code)
+	return charge
+}
+
+// softCodes are the declines after which the same card may work in a while. See
+// https://docs.stripe.com/declines/codes.
+func softCodes() []string {
+	return []string{"try_again_later", "processing_error", "issuer_not_available"}
 }

@@ -1,98 +1,100 @@
 package payments
 
 import (
-	"strings"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
 	"testing"
+	"time"
 
-	"pgregory.net/rapid"
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-func TestChargeFormIsWhatTheContractSays(t *testing.T) {
+func TestFindChargeListsTheCustomerSinceAnHourBeforeTheFirstSend(t *testing.T) {
 	t.Parallel()
-	form := NewChargeForm(ChargeTerms{
-		Amount: 2350, Currency: "usd", Customer: "cus_1", PaymentMethod: "pm_1", Description: "Ride ride_1",
-		RideID: "ride_1", AccountID: "acct_1", Operation: "0123abc",
+	other := intentWith(object{"id": "pi_7", "metadata": foreignMetadata()})
+	another := intentWith(object{"id": "pi_8", "metadata": foreignMetadata()})
+	server := newStripeServer(t, map[string][]http.HandlerFunc{
+		routeList: {answerPage(true, other), answerPage(true, another), answerPage(false, intentWith(nil))},
+		routeRead: {answerOK(expandedWith(nil, nil))},
 	})
-	want := "amount=2350&confirm=true&currency=usd&customer=cus_1&description=Ride+ride_1" +
-		"&metadata[account_id]=acct_1&metadata[operation]=0123abc&metadata[ride_id]=ride_1" +
-		"&payment_method=pm_1&payment_method_types[0]=card&off_session=true"
-	wantEqual(t, "form", want, string(form))
-}
-
-func TestChargeFormsOfTheSameTermsAreTheSameBytes(t *testing.T) {
-	t.Parallel()
-	first := NewChargeForm(stageTerms())
-	for range 100 { // a map's order would differ
-		wantEqual(t, "form", first, NewChargeForm(stageTerms()))
+	client, _ := server.client(t, nil)
+	charge, err := client.FindCharge(t.Context(), firstSend())
+	if err != nil || charge.Status != ChargeSucceeded {
+		t.Fatalf("got %+v, %v, want the charge on the third page", charge, err)
 	}
-}
-
-// What was frozen is read back for the comparison with Stripe's answer, so it
-// must survive any character.
-func TestChargeFormReadsBackWhatItWasMadeOf(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		terms := drawTerms(t)
-		form := NewChargeForm(terms)
-		got := ChargeTerms{
-			Amount: form.Amount(), Currency: form.Currency(), Customer: form.Customer(), PaymentMethod: form.PaymentMethod(),
-			Description: form.Description(), RideID: form.RideID(), AccountID: form.AccountID(), Operation: form.Operation(),
+	since := strconv.FormatInt(firstSend().FirstSentAt.Add(-time.Hour).Unix(), 10)
+	for i, after := range []string{"", "pi_7", "pi_8"} {
+		want := url.Values{"customer": {"cus_1"}, "created[gte]": {since}, "limit": {"100"}}
+		if after != "" {
+			want.Set("starting_after", after)
 		}
-		if got != terms {
-			t.Fatalf("got %+v, want %+v", got, terms)
-		}
-		values, err := form.values()
-		if err != nil {
-			t.Fatalf("reading the form back: %v", err)
-		}
-		if again := values.Encode(); again != string(form) {
-			t.Fatalf("would be sent as %q, frozen as %q", again, form)
-		}
-	})
-}
-
-func drawTerms(t *rapid.T) ChargeTerms {
-	return ChargeTerms{
-		Amount:        rapid.Int64Range(1, 99_999_999).Draw(t, "amount"),
-		Currency:      rapid.StringMatching(`[a-z]{3}`).Draw(t, "currency"),
-		Customer:      rapid.String().Draw(t, "customer"),
-		PaymentMethod: rapid.String().Draw(t, "payment method"),
-		Description:   rapid.String().Draw(t, "description"),
-		RideID:        rapid.String().Draw(t, "ride"),
-		AccountID:     rapid.String().Draw(t, "account"),
-		Operation:     rapid.String().Draw(t, "operation"),
+		wantEqual(t, "query", want, query(t, server.received(routeList)[i]))
 	}
+	read := server.received(routeRead)[0]
+	wantEqual(t, "path", "/v1/payment_intents/pi_1", read.path)
+	wantEqual(t, "query", url.Values{"expand[]": {"latest_charge"}}, query(t, read))
 }
 
-func TestChargeFormThatIsNoneHoldsNothing(t *testing.T) {
+// A list that goes in circles would be read until the deadline, and every page
+// counts towards Stripe's rate limit.
+func TestFindChargeGivesUpOnAListWithoutProgress(t *testing.T) {
 	t.Parallel()
-	for _, form := range []ChargeForm{"", "%", "amount=ten", "amount=99999999999999999999"} {
-		wantEqual(t, "amount of "+string(form), int64(0), form.Amount())
-		wantEqual(t, "operation of "+string(form), "", form.Operation())
+	other := intentWith(object{"id": "pi_7", "metadata": foreignMetadata()})
+	for name, c := range map[string]struct {
+		pages []http.HandlerFunc
+		reads int
+	}{
+		"the first page again":  {[]http.HandlerFunc{answerPage(true, other)}, 2},
+		"an empty first page":   {[]http.HandlerFunc{answerPage(true)}, 1},
+		"an empty second page":  {[]http.HandlerFunc{answerPage(true, other), answerPage(true)}, 2},
+		"a broken second page":  {[]http.HandlerFunc{answerPage(true, other), answerWith(200, "{}")}, 2},
+		"a refused second page": {[]http.HandlerFunc{answerPage(true, other), answerError(429, "invalid_request_error", "", nil)}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := newStripeServer(t, map[string][]http.HandlerFunc{routeList: c.pages})
+			client, _ := server.client(t, nil)
+			_, err := client.FindCharge(t.Context(), firstSend())
+			var failed *phases.CallError
+			if !errors.As(err, &failed) || failed.Class != phases.Unknown {
+				t.Errorf("got %v, want an unknown result", err)
+			}
+			wantEqual(t, "pages read", c.reads, len(server.received(routeList)))
+		})
 	}
 }
 
-// An answer that lacks everything must not match a form that lacks everything.
-func TestChargeFormNeverAskedForAnObjectWithoutAnID(t *testing.T) {
-	t.Parallel()
-	if ChargeForm("").asked(paymentIntent{}) {
-		t.Error("an empty form asked for an empty object")
+func query(t *testing.T, request receivedRequest) url.Values {
+	t.Helper()
+	values, err := url.ParseQuery(request.query)
+	if err != nil {
+		t.Fatalf("reading the query %q: %v", request.query, err)
 	}
+	return values
 }
 
-func TestChargeFormIsSentByteForByte(t *testing.T) {
+// A second attempt to cancel repeats the first, and neither can be taken for
+// the charge.
+func TestCancelHasItsOwnIdempotencyKey(t *testing.T) {
 	t.Parallel()
-	stage := newStage(t, chargeOnly(answerOK(intentWith(nil))))
-	client, _ := stage.client(t, nil)
-	sent := stageSent()
-	sent.Form = ChargeForm([]byte(string(sent.Form))) // as it comes back from a text column
-	if _, err := client.Charge(t.Context(), sent); err != nil {
-		t.Fatalf("charging: %v", err)
+	c := listCase("", "", true, answerOK(failedIntent(nil)))
+	c.answers[routeCancel] = []http.HandlerFunc{answerCut("", hangUp), answerOK(failedIntent(object{"status": "canceled"}))}
+	server := newStripeServer(t, c.answers)
+	client, _ := server.client(t, nil)
+	sent := firstSend()
+	sent.WindowOver = true
+	if charge, err := client.FindCharge(t.Context(), sent); err == nil {
+		t.Fatalf("got %+v, want the broken connection", charge)
 	}
-	for _, odd := range []string{"%0A", "%E2%80%9C", "%3D%5Bx%5D", "%2B"} {
-		if !strings.Contains(string(sent.Form), odd) {
-			t.Errorf("the form has no %s to get wrong: %s", odd, sent.Form)
-		}
+	if charge, err := client.FindCharge(t.Context(), sent); err != nil || charge.Status != ChargeDeclined {
+		t.Fatalf("got %+v, %v, want it declined", charge, err)
 	}
-	wantEqual(t, "body", string(sent.Form), stage.seen(routeCreate)[0].body)
+	for _, request := range server.received(routeCancel) {
+		wantEqual(t, "key", sent.Key+"-cancel", request.header.Get("Idempotency-Key"))
+		wantEqual(t, "path", "/v1/payment_intents/pi_1/cancel", request.path)
+		wantEqual(t, "body", "cancellation_reason=abandoned", request.body)
+	}
+	wantEqual(t, "cancels", 2, len(server.received(routeCancel)))
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// stripeURL is the one place that a live key may be sent to.
+// stripeURL is the only address that a live key is sent to.
 const stripeURL = "https://api.stripe.com"
 
 // Config is how to talk to Stripe. It holds the secret key: don't print or log
@@ -21,37 +21,38 @@ type Config struct {
 	// Key is the secret or restricted API key: sk_test_…, sk_live_…, rk_test_…
 	// or rk_live_….
 	Key string
-	// URL is where the API is; empty means Stripe's own. A live key goes
-	// nowhere else.
+	// URL is the address of the API; empty means Stripe's own. A live key is
+	// refused with any other.
 	URL string
-	// Timeout bounds each call of a method of Stripe, from the dial to the last
-	// byte, with all requests that it takes. It must be shorter than the lease
-	// on the key that the call is made for.
+	// Timeout bounds each call of Charge, FindCharge, VerifyCharged and
+	// VerifyNotCharged with all its requests, and each page that Intents reads.
+	// It counts from the dial to the last byte. It must be shorter than the
+	// lease on the key that a call is made for.
 	Timeout time.Duration
 	// Saved500After is how long after the first send a saved 500 may still turn
 	// out to have charged.
 	Saved500After time.Duration
 	// RefusedPause is how long nothing is sent after Stripe has refused the
-	// key; 0 means 5 seconds.
+	// API key; 0 means 5 seconds.
 	RefusedPause time.Duration
 	// Transport carries the requests; nil means one with time-outs of its own.
 	Transport http.RoundTripper
-	// Logger is told when Stripe refuses the key; nil means nobody is.
+	// Logger gets an error whenever Stripe refuses the API key; nil discards
+	// it.
 	Logger *slog.Logger
-	// Metrics registers rides_stripe_…; nil means that nobody reads them.
+	// Metrics registers rides_stripe_…; nil registers them nowhere.
 	Metrics prometheus.Registerer
 }
 
-// keyPrefixes are how secret and restricted API keys of Stripe's begin.
+// keyPrefixes are how Stripe's secret and restricted API keys begin.
 func keyPrefixes() []string { return []string{"sk_test_", "sk_live_", "rk_test_", "rk_live_"} }
 
 func (c Config) check() error {
-	known := func(prefix string) bool { return strings.HasPrefix(c.Key, prefix) && len(c.Key) > len(prefix) }
-	if !slices.ContainsFunc(keyPrefixes(), known) || strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return errors.New("the Stripe key must be a secret or restricted API key: sk_test_…, sk_live_…, rk_test_… or rk_live_…")
+	if err := checkKey(c.Key); err != nil {
+		return err
 	}
 	if c.Timeout <= 0 {
-		return errors.New("the Stripe time-out must be longer than nothing")
+		return errors.New("the Stripe time-out must be positive")
 	}
 	if c.URL == "" {
 		return nil
@@ -61,15 +62,30 @@ func (c Config) check() error {
 		address.Scheme != "https" && address.Scheme != "http" {
 		return errors.New("the Stripe URL must be a plain http or https address")
 	}
-	if c.live() && strings.TrimSuffix(c.URL, "/") != stripeURL {
+	if isLive(c.Key) && strings.TrimSuffix(c.URL, "/") != stripeURL {
 		return errors.New("a live Stripe key is only ever sent to " + stripeURL)
 	}
 	return nil
 }
 
-func (c Config) live() bool {
-	return strings.HasPrefix(c.Key, "sk_live_") || strings.HasPrefix(c.Key, "rk_live_")
+func checkKey(key string) error {
+	known := func(prefix string) bool { return strings.HasPrefix(key, prefix) && len(key) > len(prefix) }
+	if !slices.ContainsFunc(keyPrefixes(), known) || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("the Stripe key must be a secret or restricted API key: sk_test_…, sk_live_…, rk_test_… or rk_live_…")
+	}
+	return nil
 }
 
-// Live tells whether the key moves real money.
-func (s *Stripe) Live() bool { return Config{Key: s.key}.live() }
+// isLive reports whether key, a Stripe API key, moves real money.
+func isLive(key string) bool {
+	return strings.HasPrefix(key, "sk_live_") || strings.HasPrefix(key, "rk_live_")
+}
+
+// LiveKey reports whether key, a Stripe API key, moves real money. It returns
+// an error if key isn't a secret or restricted API key.
+func LiveKey(key string) (bool, error) {
+	if err := checkKey(key); err != nil {
+		return false, err
+	}
+	return isLive(key), nil
+}

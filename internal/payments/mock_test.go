@@ -12,10 +12,10 @@ import (
 	"github.com/stripe/stripe-go/v76/form"
 )
 
-// These tests show every kind of request that the service makes to stripe-mock,
+// These tests send every kind of request that the service makes to stripe-mock,
 // which checks routes, parameters and their types against Stripe's published
-// specification. It is stateless, so its answers prove nothing else. They run
-// with the tag stripemock, against the server that STRIPE_MOCK_URL names.
+// specification. It is stateless, so its answers prove nothing else. The tests
+// need the tag stripemock, and the server's address in STRIPE_MOCK_URL.
 
 func mockClient(t *testing.T) *Stripe {
 	t.Helper()
@@ -32,21 +32,21 @@ func mockClient(t *testing.T) *Stripe {
 
 func TestStripeMockAcceptsEveryRequest(t *testing.T) {
 	t.Parallel()
-	client, sent := mockClient(t), stageSent()
+	client, sent := mockClient(t), firstSend()
 	for name, o := range map[string]observation{
-		"charge":         client.create(t.Context(), sent.Key, sent.Form),
-		"read":           client.read(t.Context(), "pi_1", sent.Form),
-		"list":           client.list(t.Context(), sent.FirstSentAt, sent.Form),
-		"list from ever": client.list(t.Context(), time.Time{}, sent.Form),
-		"cancel":         client.cancel(t.Context(), "pi_1", sent.Form),
+		"charge":           client.create(t.Context(), sent.Key, sent.Form),
+		"read":             client.read(t.Context(), "pi_1", sent.Form),
+		"list":             client.list(t.Context(), sent.FirstSentAt, sent.Form),
+		"list of all time": client.list(t.Context(), time.Time{}, sent.Form),
+		"cancel":           client.cancel(t.Context(), "pi_1", sent.Form),
 	} {
-		if !o.object() {
+		if !o.hasObject() {
 			t.Errorf("%s: %s (%+v)", name, o.text(), o)
 		}
 	}
-	params := listParams(sent.FirstSentAt, sent.Form)
+	params := listParams("cus_1", sent.FirstSentAt)
 	params.StartingAfter = new("pi_1")
-	if _, o := client.page(t.Context(), params); !o.object() {
+	if _, o := client.page(t.Context(), params); !o.hasObject() {
 		t.Errorf("list, next page: %s", o.text())
 	}
 	if err := client.Intents(t.Context(), sent.FirstSentAt, func([]Intent) error { return nil }); err != nil {
@@ -54,20 +54,20 @@ func TestStripeMockAcceptsEveryRequest(t *testing.T) {
 	}
 }
 
-// Otherwise the test above could not fail.
+// This shows that the test above can fail.
 func TestStripeMockRefusesWhatStripeDoesNotKnow(t *testing.T) {
 	t.Parallel()
-	client, sent := mockClient(t), stageSent()
+	client, sent := mockClient(t), firstSend()
 	if o := client.create(t.Context(), sent.Key, sent.Form+"&unknown=1"); !o.badRequest() {
 		t.Errorf("an unknown parameter: %s", o.text())
 	}
-	wordy := ChargeForm(strings.Replace(string(sent.Form), "amount=2350", "amount=much", 1))
-	if o := client.create(t.Context(), sent.Key, wordy); !o.badRequest() {
-		t.Errorf("an amount that is no number: %s", o.text())
+	notNumber := ChargeForm(strings.Replace(string(sent.Form), "amount=2350", "amount=much", 1))
+	if o := client.create(t.Context(), sent.Key, notNumber); !o.badRequest() {
+		t.Errorf("an amount that isn't a number: %s", o.text())
 	}
 	values := new(form.Values)
 	values.Add("since", "1")
-	if o := client.ask(t.Context(), callList, stripeRequest{http.MethodGet, intentsPath, "", values}, new(intentPage)); !o.badRequest() {
+	if o := client.send(t.Context(), request{call: callList, method: http.MethodGet, path: intentsPath, values: values}, new(intentPage)); !o.badRequest() {
 		t.Errorf("an unknown filter: %s", o.text())
 	}
 }

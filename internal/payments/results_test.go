@@ -7,20 +7,20 @@ import (
 	"testing"
 )
 
-// The grids are every combination of what the tables look at, so they hold far
-// more than Stripe will ever answer.
+// The grids are all combinations of what the tables look at. They hold far more
+// than Stripe ever answers.
 
-func TestStripeExactlyOneRowMatchesEveryObservation(t *testing.T) {
+func TestExactlyOneRowMatchesEveryObservation(t *testing.T) {
 	t.Parallel()
 	grids := map[string]iter.Seq[observation]{
 		callCharge: sendGrid(), callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel),
 	}
-	for call, table := range stripeTables() {
+	for call, table := range resultTables {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
 			matched := map[string]bool{}
 			for o := range grids[call] {
-				name, err := onlyRow(table, o)
+				name, err := onlyRow(o)
 				if err != nil {
 					t.Fatalf("%v for %+v", err, o)
 				}
@@ -35,13 +35,12 @@ func TestStripeExactlyOneRowMatchesEveryObservation(t *testing.T) {
 	}
 }
 
-// These are the promises of the table, said once more without it.
-func TestStripeUnknownIsNeverFinal(t *testing.T) {
+// This states what the table promises without using the table.
+func TestUnknownResultIsNeverFinal(t *testing.T) {
 	t.Parallel()
-	table := sendRows()
 	for o := range sendGrid() {
-		row := rowFor(table, o)
-		final := row.then == isCharged || row.then == isDeclined
+		row := rowFor(o)
+		final := row.then == verdictCharged || row.then == verdictDeclined
 		switch {
 		case final && o.fault != faultNone:
 			t.Fatalf("row %s is final without an answer: %+v", row.name, o)
@@ -49,45 +48,44 @@ func TestStripeUnknownIsNeverFinal(t *testing.T) {
 			t.Fatalf("row %s is final by a replay: %+v", row.name, o)
 		case final && !slices.Contains([]int{200, 400, 402, 404}, o.status):
 			t.Fatalf("row %s is final by status %d: %+v", row.name, o.status, o)
-		case row.then == isDeclined && o.status != 402 && !o.first:
+		case row.then == verdictDeclined && o.status != 402 && !o.first:
 			t.Fatalf("row %s is final after a send that may have charged: %+v", row.name, o)
-		case row.then == isCharged && (!o.ours || o.intent.received != o.intent.amount || o.intent.chargeID == ""):
+		case row.then == verdictCharged && (!o.ours || o.intent.received != o.intent.amount || o.intent.chargeID == ""):
 			t.Fatalf("row %s is charged without a charge of ours: %+v", row.name, o)
-		case row.then == isTransient && (o.fault == faultLost || o.fault == faultNone && (o.status < 400 || o.status >= 500)):
+		case row.then == verdictTransient && (o.fault == faultLost || o.fault == faultNone && (o.status < 400 || o.status >= 500)):
 			t.Fatalf("row %s is transient though the card may have been charged: %+v", row.name, o)
 		}
 	}
 }
 
-// A look that shows nothing must neither end a charge nor let it be sent as if
-// nothing had been.
-func TestStripeFailedLooksAreNeverFinal(t *testing.T) {
+// A look-up that shows nothing must neither end a charge nor let it be sent as
+// if nothing had been sent before.
+func TestFailedLookUpIsNeverFinal(t *testing.T) {
 	t.Parallel()
-	tables := stripeTables()
 	for call, grid := range map[string]iter.Seq[observation]{
 		callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel),
 	} {
 		for o := range grid {
-			row := rowFor(tables[call], o)
-			if shown := o.fault == faultNone && o.status == 200 && o.body == bodyObject; !shown && row.then != isUnknown && row.then != isSuspect {
-				t.Fatalf("row %s of %s concludes from nothing: %+v", row.name, call, o)
+			row := rowFor(o)
+			if shown := o.fault == faultNone && o.status == 200 && o.body == bodyObject; !shown && row.then != verdictUnknown && row.then != verdictSuspect {
+				t.Fatalf("row %s of %s draws a conclusion from nothing: %+v", row.name, call, o)
 			}
-			if row.then == isTransient || row.then == isLookUp {
+			if row.then == verdictTransient || row.then == verdictLookUp {
 				t.Fatalf("row %s of %s would let the engine send: %+v", row.name, call, o)
 			}
 		}
 	}
 }
 
-func TestStripeWhatNoRowMatchesIsUnknown(t *testing.T) {
+func TestObservationWithoutARowIsUnknown(t *testing.T) {
 	t.Parallel()
-	wantEqual(t, "verdict", isUnknown, rowFor(nil, observation{}).then)
+	wantEqual(t, "verdict", verdictUnknown, rowFor(observation{}).then)
 }
 
 // onlyRow returns the one row that matches o.
-func onlyRow(table []resultRow, o observation) (string, error) {
+func onlyRow(o observation) (string, error) {
 	var names []string
-	for _, row := range table {
+	for _, row := range resultTables[o.call] {
 		if row.when(o) {
 			names = append(names, row.name)
 		}
@@ -98,19 +96,19 @@ func onlyRow(table []resultRow, o observation) (string, error) {
 	return names[0], nil
 }
 
-func gridFaults() []stripeFault {
-	return []stripeFault{faultNone, faultForm, faultPaused, faultUnsent, faultLost}
+func gridFaults() []fault {
+	return []fault{faultNone, faultForm, faultPaused, faultUnsent, faultLost}
 }
 
-func gridProblems() []stripeProblem {
-	var all []stripeProblem
+func gridErrors() []apiError {
+	var all []apiError
 	codes := append([]string{
 		"", "card_declined", "expired_card", "authentication_required", "resource_missing", "livemode_mismatch",
 		"idempotency_key_in_use", "lock_timeout", "rate_limit",
 	}, modeCodes()[:1]...)
 	for _, kind := range []string{"", "card_error", "idempotency_error", "invalid_request_error", "new_error"} {
 		for _, code := range codes {
-			all = append(all, stripeProblem{kind: kind, code: code})
+			all = append(all, apiError{kind: kind, code: code})
 		}
 	}
 	return all
@@ -124,22 +122,21 @@ func gridStatuses() []int {
 	}
 }
 
-// gridAnswers are all answers, and all faults, before anybody looks into a
-// payment intent.
-func gridAnswers(problems []stripeProblem, statuses []int) iter.Seq[observation] {
+// gridAnswers yields all answers and all faults, without payment intents.
+func gridAnswers(apiErrors []apiError, statuses []int) iter.Seq[observation] {
 	return func(yield func(observation) bool) {
 		for _, fault := range gridFaults() {
 			for i, status := range statuses {
 				if i%10 != 0 && fault != faultNone {
-					continue // a few statuses are enough where there is no answer
+					continue // a few statuses are enough if there is no answer
 				}
 				for _, body := range []answerBody{bodyOther, bodyObject, bodyError} {
-					for i, problem := range problems {
+					for i, apiErr := range apiErrors {
 						if i%9 != 0 && (body != bodyError || fault != faultNone) {
-							continue // a few problems are enough where none should count
+							continue // a few errors are enough if they make no difference
 						}
 						for _, replayed := range []bool{false, true} {
-							if !yield(observation{fault: fault, status: status, body: body, problem: problem, replayed: replayed}) {
+							if !yield(observation{fault: fault, status: status, body: body, apiError: apiErr, replayed: replayed}) {
 								return
 							}
 						}
@@ -161,7 +158,7 @@ func sendGrid() iter.Seq[observation] {
 		{intent: paymentIntent{id: "pi_2", status: "succeeded", amount: 5, received: 5, chargeID: "ch_2"}},
 	}
 	return func(yield func(observation) bool) {
-		for o := range gridAnswers(gridProblems(), gridStatuses()) {
+		for o := range gridAnswers(gridErrors(), gridStatuses()) {
 			for _, with := range intents {
 				for _, first := range []bool{false, true} {
 					o.call, o.intent, o.ours, o.first = callCharge, with.intent, with.ours, first
@@ -175,7 +172,7 @@ func sendGrid() iter.Seq[observation] {
 }
 
 func readGrid(call string) iter.Seq[observation] {
-	problems := []stripeProblem{
+	apiErrors := []apiError{
 		{},
 		{kind: "invalid_request_error"},
 		{kind: "idempotency_error"},
@@ -183,10 +180,10 @@ func readGrid(call string) iter.Seq[observation] {
 		{kind: "invalid_request_error", code: "lock_timeout"},
 	}
 	return func(yield func(observation) bool) {
-		for o := range gridAnswers(problems, []int{0, 200, 201, 302, 400, 401, 402, 404, 409, 418, 429, 500, 503}) {
+		for o := range gridAnswers(apiErrors, []int{0, 200, 201, 302, 400, 401, 402, 404, 409, 418, 429, 500, 503}) {
 			for intent := range gridIntents() {
 				if intent.status != "succeeded" && (o.status != 200 || o.body != bodyObject || o.fault != faultNone) {
-					continue // a few intents are enough where none should count; the whole product takes a minute
+					continue // a few intents are enough if they make no difference; all combinations take a minute
 				}
 				for known := range 8 {
 					o.call, o.intent = call, intent
@@ -231,7 +228,7 @@ func gridIntents() iter.Seq[paymentIntent] {
 
 func listGrid() iter.Seq[observation] {
 	return func(yield func(observation) bool) {
-		for o := range gridAnswers(gridProblems(), gridStatuses()) {
+		for o := range gridAnswers(gridErrors(), gridStatuses()) {
 			for _, found := range [][]string{nil, {"pi_1"}, {"pi_1", "pi_2"}, {"pi_1", "pi_2", "pi_3"}} {
 				o.call, o.found = callList, found
 				if !yield(o) {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -18,38 +17,31 @@ import (
 )
 
 const (
-	stripeDialTimeout = 5 * time.Second
-	stripeTLSTimeout  = 5 * time.Second
-	// stripeIdleTimeout is short, because a connection that Stripe closes just
-	// as it is used again costs a failed try.
-	stripeIdleTimeout  = 30 * time.Second
-	stripeIdleConns    = 64
-	stripeHeaderLimit  = 64 << 10 // bytes
-	stripeReplyLimit   = 4 << 20  // bytes: a page of a hundred payment intents is about 300 KB
-	stripeKeyHeader    = "Idempotency-Key"
-	stripeReplayHeader = "Idempotent-Replayed"
+	answerLimit    = 4 << 20 // bytes: a page of a hundred payment intents is about 300 KB
+	keyHeader      = "Idempotency-Key"
+	replayedHeader = "Idempotent-Replayed"
 )
 
-var errStripeKeyMissing = errors.New("a POST without its idempotency key is never sent")
+var errKeyMissing = errors.New("a POST without its idempotency key is never sent")
 
-// An exchange is one request and its answer as they were seen on the wire.
-// stripe-go's own errors cannot replace it: they don't tell whether a byte may
-// have left, and some of them quote the answer.
+// An exchange is one request and its answer as seen on the wire. stripe-go's
+// own errors can't replace it: they don't say whether a byte may have been
+// sent, and some of them quote the answer.
 //
 // Only the three flags are used by other goroutines than the request's own.
 type exchange struct {
 	key string // the idempotency key that a POST must carry
 
-	handed, wanted, connected atomic.Bool
+	handed, wanted, connected atomic.Bool // see unsent
 
 	status int // 0: no answer
 	header http.Header
-	err    error // why there is no answer, or not a whole one
+	err    error // why there is no answer, or only a part of one
 }
 
 type exchangeKey struct{}
 
-// watch returns ctx for a request that is to be seen by x.
+// watch returns ctx for the request that x records.
 func (x *exchange) watch(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -58,16 +50,16 @@ func (x *exchange) watch(ctx context.Context) context.Context {
 	})
 }
 
-// unsent tells that certainly no byte of the request has left: it was never
-// handed to a transport, or the transport looked for a connection (name, dial,
-// proxy, TLS handshake) and never had one. A transport that doesn't report to
-// httptrace is taken to have sent.
+// unsent reports whether certainly no byte of the request was sent: it was
+// never handed to a transport, or the transport asked for a connection (name,
+// dial, proxy, TLS handshake) and never got one. A transport that doesn't
+// report to httptrace may have sent it.
 func (x *exchange) unsent() bool {
 	return !x.handed.Load() || x.wanted.Load() && !x.connected.Load()
 }
 
-// retryAfter returns what the answer's Retry-After asks for, in either form of
-// RFC 9110, section 10.2.3.
+// retryAfter returns how long the answer's Retry-After asks to wait, in either
+// form of RFC 9110, section 10.2.3.
 func (x *exchange) retryAfter() time.Duration {
 	text := x.header.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
@@ -79,12 +71,12 @@ func (x *exchange) retryAfter() time.Duration {
 	return 0
 }
 
-// observation returns what was seen, but for the answer's body; err is what
-// stripe-go made of it.
+// observation returns what was seen, without the answer's body. err is
+// stripe-go's error, for when the request never reached the wire.
 func (x *exchange) observation(err error) observation {
 	o := observation{
 		status:     x.status,
-		replayed:   x.header.Get(stripeReplayHeader) == "true",
+		replayed:   x.header.Get(replayedHeader) == "true",
 		retryAfter: x.retryAfter(),
 		requestID:  x.header.Get("Request-Id"),
 	}
@@ -99,45 +91,45 @@ func (x *exchange) observation(err error) observation {
 	return o
 }
 
-// A stripeWire is the RoundTripper under stripe-go. It sends each request at
+// A onceTransport is the RoundTripper under stripe-go. It sends each request at
 // most once, and no POST without the idempotency key that its exchange was made
 // with.
-type stripeWire struct{ next http.RoundTripper }
+type onceTransport struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
-func (w stripeWire) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t onceTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	seen, watched := req.Context().Value(exchangeKey{}).(*exchange)
 	if !watched {
 		seen = new(exchange)
 	}
-	if req.Method != http.MethodGet && (seen.key == "" || req.Header.Get(stripeKeyHeader) != seen.key) {
-		// stripe-go would invent a key, another one for every try, and a second
-		// try would charge twice.
-		seen.err = errStripeKeyMissing
+	if req.Method != http.MethodGet && (seen.key == "" || req.Header.Get(keyHeader) != seen.key) {
+		// stripe-go would make up a key of its own, another one for every
+		// attempt, and a second attempt would charge twice.
+		seen.err = errKeyMissing
 		closeBody(req)
-		return nil, errStripeKeyMissing
+		return nil, errKeyMissing
 	}
 	if err := req.Context().Err(); err != nil {
-		// It is known here that nothing was sent; a transport that was handed
-		// the request would leave it open.
+		// Here it is certain that nothing was sent. With a transport that had
+		// been handed the request it would not be.
 		seen.err = err
 		closeBody(req)
 		return nil, err
 	}
 	once := req.WithContext(req.Context()) // a RoundTripper must not change the caller's request
-	// net/http sends a POST with an Idempotency-Key again, unasked, when a
-	// reused connection breaks. It cannot without GetBody; and every send has
-	// to be counted and bounded by the key's window.
+	// When a reused connection breaks, net/http sends a POST with an
+	// Idempotency-Key again on its own. It can't without GetBody. Every send
+	// has to be counted by the engine, and bounded by the key's window.
 	once.GetBody = nil
 	seen.handed.Store(true)
-	reply, err := w.next.RoundTrip(once)
+	answer, err := t.next.RoundTrip(once)
 	if err != nil {
 		seen.err = err
 		return nil, err
 	}
-	seen.status, seen.header = reply.StatusCode, reply.Header
-	reply.Body = &watchedBody{ReadCloser: http.MaxBytesReader(nil, reply.Body, stripeReplyLimit), seen: seen}
-	return reply, nil
+	seen.status, seen.header = answer.StatusCode, answer.Header
+	answer.Body = &watchedBody{ReadCloser: http.MaxBytesReader(nil, answer.Body, answerLimit), seen: seen}
+	return answer, nil
 }
 
 func closeBody(req *http.Request) {
@@ -146,7 +138,8 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// A watchedBody remembers why an answer could not be read to its end.
+// A watchedBody notes in its exchange why an answer couldn't be read to its
+// end.
 type watchedBody struct {
 	io.ReadCloser
 	seen *exchange
@@ -160,41 +153,8 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// newTransport returns the transport to Stripe's own servers. It speaks
-// HTTP/1.1 alone, because HTTP/2 has silent re-sends of its own. A proxy is
-// taken from the environment (HTTPS_PROXY, NO_PROXY), as many networks let
-// nothing out without one; TLS stays end to end, so the proxy sees no key.
-// Redirects are none of a transport's business.
-func newTransport(timeout time.Duration) *http.Transport {
-	dialer := &net.Dialer{Timeout: stripeDialTimeout, KeepAlive: stripeIdleTimeout}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		Proxy:                  stripeProxy,
-		DialContext:            dialer.DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    stripeTLSTimeout,
-		ResponseHeaderTimeout:  timeout,
-		IdleConnTimeout:        stripeIdleTimeout,
-		MaxIdleConnsPerHost:    stripeIdleConns,
-		MaxResponseHeaderBytes: stripeHeaderLimit,
-		Protocols:              &protocols,
-	}
-}
-
-// stripeProxy keeps the proxy's address, which may hold a password, out of
-// errors.
-func stripeProxy(req *http.Request) (*url.URL, error) {
-	address, err := http.ProxyFromEnvironment(req)
-	if err != nil {
-		return nil, errors.New("the proxy that the environment names is no URL")
-	}
-	return address, nil
-}
-
-// A wireError is an error of a transport without what it may quote: addresses
-// with passwords, and pieces of answers. The error itself stays within reach of
-// errors.Is.
+// A wireError is an error of a transport without what that may quote: addresses
+// with passwords, and pieces of answers. errors.Is still finds the cause.
 type wireError struct {
 	text  string
 	cause error
@@ -204,8 +164,8 @@ func (e *wireError) Error() string { return e.text }
 
 func (e *wireError) Unwrap() error { return e.cause }
 
-// describeWire returns err as it may be logged: in words of ours or of the
-// operating system.
+// describeWire returns err as it may be logged: in our own words or in those of
+// the operating system.
 func describeWire(err error) error {
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
@@ -214,8 +174,8 @@ func describeWire(err error) error {
 	var timeout net.Error
 	text := "the connection broke"
 	switch {
-	case errors.Is(err, errStripeKeyMissing):
-		text = errStripeKeyMissing.Error()
+	case errors.Is(err, errKeyMissing):
+		text = errKeyMissing.Error()
 	case errors.Is(err, context.Canceled):
 		text = "the request was canceled"
 	case errors.As(err, &timeout) && timeout.Timeout():

@@ -10,9 +10,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// The fake's form parser and stripe-go's encoder understand each other in every
-// character that both take.
-func TestStripeFakeReadsWhatIsSent(t *testing.T) {
+// The fake's form parser reads every character as stripe-go's encoder meant it.
+func TestFakeReadsTheFormAsItWasMade(t *testing.T) {
 	t.Parallel()
 	f := openFake(t, nil)
 	text := rapid.StringOfN(rapid.RuneFrom([]rune{'a', 'Z', '0', ' ', '+', '%', '&', '=', '[', ']', '"', '\\', '\n', 'ü', '€', '😀', '\u2028', '~', ';'}), 1, 40, -1)

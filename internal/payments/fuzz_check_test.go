@@ -12,9 +12,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// A believedIntent is what an answer says of a payment intent, read by other
-// types than stripe-go's.
-type believedIntent struct {
+// An intentJSON is a payment intent in an answer, decoded without stripe-go's
+// types.
+type intentJSON struct {
 	Object   string            `json:"object"`
 	ID       string            `json:"id"`
 	Status   string            `json:"status"`
@@ -26,7 +26,7 @@ type believedIntent struct {
 	Charge   json.RawMessage   `json:"latest_charge"`
 }
 
-type believedCharge struct {
+type chargeJSON struct {
 	ID             string `json:"id"`
 	Paid           bool   `json:"paid"`
 	Captured       bool   `json:"captured"`
@@ -35,7 +35,7 @@ type believedCharge struct {
 	AmountRefunded int64  `json:"amount_refunded"`
 }
 
-// idIn returns the id of an object of Stripe's, which may be expanded.
+// idIn returns the id of an object of Stripe's, which may be expanded or not.
 func idIn(raw json.RawMessage) string {
 	var id string
 	var object struct {
@@ -44,21 +44,22 @@ func idIn(raw json.RawMessage) string {
 	if json.Unmarshal(raw, &id) == nil {
 		return id
 	}
-	_ = json.Unmarshal(raw, &object) // what is neither has no id
+	_ = json.Unmarshal(raw, &object) // anything else has no id
 	return object.ID
 }
 
-// ours tells whether the intent is exactly what stageTerms ask for.
-func (i believedIntent) ours() bool {
-	terms := stageTerms()
+// ours reports whether the intent is exactly what testTerms asks for.
+func (i intentJSON) ours() bool {
+	terms := testTerms()
 	return i.Object == "payment_intent" && i.ID != "" && i.Amount == terms.Amount && i.Currency == terms.Currency && idIn(i.Customer) == terms.Customer &&
 		i.Metadata["ride_id"] == terms.RideID && i.Metadata["account_id"] == terms.AccountID && i.Metadata["operation"] == terms.Operation
 }
 
-// paid tells whether the intent shows that its money was taken and not given
-// back. The answer to the charge itself need not show the charge.
-func (i believedIntent) paid(created bool) bool {
-	var charge believedCharge
+// paid reports whether the intent shows that its money was taken and not given
+// back. In the answer to the charge itself (created) the charge need not be
+// expanded.
+func (i intentJSON) paid(created bool) bool {
+	var charge chargeJSON
 	expanded := json.Unmarshal(i.Charge, &charge) == nil
 	clean := expanded && charge.Paid && charge.Captured
 	if !expanded {
@@ -68,61 +69,62 @@ func (i believedIntent) paid(created bool) bool {
 		(clean || created) && !charge.Refunded && !charge.Disputed && charge.AmountRefunded <= 0
 }
 
-// checkVerdict says what must be true of any verdict, by the last answer alone.
-func checkVerdict(t *testing.T, play *playedStripe, sent phases.Sent[ChargeForm], charge Charge, err error) {
+// checkVerdict fails the test if the result doesn't follow from the last
+// answer.
+func checkVerdict(t *testing.T, stripe *cannedStripe, sent phases.Sent[ChargeForm], charge Charge, err error) {
 	t.Helper()
-	for _, text := range []string{errorText(err), charge.Detail, charge.Message, charge.DeclineCode, charge.Reason, charge.RequestID, charge.IntentID, charge.ChargeID} {
-		if strings.Contains(text, stageKey) {
+	for _, text := range []string{errorText(err), charge.Detail, charge.DeclineCode, charge.Reason, charge.IntentID, charge.ChargeID} {
+		if strings.Contains(text, testKey) {
 			t.Fatalf("the API key is in %q", text)
 		}
 		if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) || len(text) > 64<<10 {
 			t.Fatalf("no row can hold %q", text)
 		}
 	}
-	route := play.served[len(play.served)-1]
-	answer := play.plays[route]
+	route := stripe.served[len(stripe.served)-1]
+	answer := stripe.answers[route]
 	if err != nil {
 		if charge != (Charge{}) {
 			t.Fatalf("the error %v comes with %+v", err, charge)
 		}
-		checkFailure(t, play, sent, err)
+		checkFailure(t, stripe, sent, err)
 		return
 	}
-	var intent believedIntent
+	var intent intentJSON
 	readable := json.Unmarshal(answer.body, &intent) == nil && !answer.cut
 	ours := readable && answer.status == 200 && intent.ours()
 	believed := readable
 	switch charge.Status {
 	case ChargeSucceeded:
 		believed = ours && intent.paid(route == routeCreate) && charge.IntentID == intent.ID && charge.ChargeID == idIn(intent.Charge) &&
-			(route == routeRead || route == routeCreate && answer.header.Get(stripeReplayHeader) == "")
+			(route == routeRead || route == routeCreate && answer.header.Get(replayedHeader) == "")
 	case ChargeProcessing:
 		believed = ours && intent.Status == "processing" && charge.IntentID == intent.ID
 	case ChargeDeclined:
 		believed = ours && slices.Contains([]string{"requires_payment_method", "canceled"}, intent.Status) ||
-			route == routeCreate && readable && play.refuses(sent) && charge.DeclineKind != ""
+			route == routeCreate && readable && stripe.refuses(sent) && charge.DeclineKind != ""
 	case ChargeSuspect:
-		believed = readable && charge.Reason != "" // a person looks at it; cut or broken answers are asked for again
+		believed = readable && charge.Reason != "" // a person decides; after a cut or broken answer the engine asks again
 	default:
 		t.Fatalf("the status is %q", charge.Status)
 	}
 	if !believed {
-		t.Fatalf("%+v after %v, by %d %q (cut %t)", charge, play.served, answer.status, answer.body, answer.cut)
+		t.Fatalf("%+v after %v, by %d %q (cut %t)", charge, stripe.served, answer.status, answer.body, answer.cut)
 	}
 }
 
-// refuses tells whether the answer to a charge says that the card was not
-// charged, and won't be.
-func (p *playedStripe) refuses(sent phases.Sent[ChargeForm]) bool {
+// refuses reports whether the answer to a charge says that the card was not
+// charged and won't be.
+func (s *cannedStripe) refuses(sent phases.Sent[ChargeForm]) bool {
 	var body struct {
 		Error struct {
-			Type   string          `json:"type"`
-			Code   string          `json:"code"`
-			Intent *believedIntent `json:"payment_intent"`
+			Type   string      `json:"type"`
+			Code   string      `json:"code"`
+			Intent *intentJSON `json:"payment_intent"`
 		} `json:"error"`
 	}
-	answer := p.plays[routeCreate]
-	if json.Unmarshal(answer.body, &body) != nil || answer.header.Get(stripeReplayHeader) == "true" {
+	answer := s.answers[routeCreate]
+	if json.Unmarshal(answer.body, &body) != nil || answer.header.Get(replayedHeader) == "true" {
 		return false
 	}
 	if answer.status == 402 {
@@ -132,30 +134,30 @@ func (p *playedStripe) refuses(sent phases.Sent[ChargeForm]) bool {
 	return (answer.status == 400 || answer.status == 404) && sent.First && body.Error.Type != idempotencyKind && slices.Contains(cardCodes(), body.Error.Code)
 }
 
-// checkFailure: an error is one of the known classes. It says "certainly not
-// done" only of a refusal that Stripe gives before it does anything.
-func checkFailure(t *testing.T, play *playedStripe, sent phases.Sent[ChargeForm], err error) {
+// checkFailure fails the test if the error isn't of a known class, or is
+// transient after anything but a refusal that Stripe gives before it acts.
+func checkFailure(t *testing.T, stripe *cannedStripe, sent phases.Sent[ChargeForm], err error) {
 	t.Helper()
 	if errors.Is(err, phases.ErrNothingFound) {
 		return
 	}
 	var failed *phases.CallError
 	if !errors.As(err, &failed) {
-		t.Fatalf("%v is no call error", err)
+		t.Fatalf("%v is not a call error", err)
 	}
 	if failed.Backoff.Initial < 0 || failed.Backoff.Initial > failed.Backoff.Max || failed.Backoff.Max > maxRetryAfter {
 		t.Fatalf("it asks to wait %+v", failed.Backoff)
 	}
-	answer := play.plays[routeCreate]
+	answer := stripe.answers[routeCreate]
 	switch failed.Class {
 	case phases.Unknown:
 	case phases.LookUp:
-		if failed.Reason == "" || !slices.Contains(play.served, routeCreate) {
-			t.Fatalf("%v for the reason %q after %v", err, failed.Reason, play.served)
+		if failed.Reason == "" || !slices.Contains(stripe.served, routeCreate) {
+			t.Fatalf("%v for the reason %q after %v", err, failed.Reason, stripe.served)
 		}
 	case phases.Transient:
-		if !slices.Equal(play.served, []string{routeCreate}) || answer.cut || !json.Valid(answer.body) || !slices.Contains([]int{400, 401, 403, 429}, answer.status) {
-			t.Fatalf("%v after %v, by %d %q (first %t)", err, play.served, answer.status, answer.body, sent.First)
+		if !slices.Equal(stripe.served, []string{routeCreate}) || answer.cut || !json.Valid(answer.body) || !slices.Contains([]int{400, 401, 403, 429}, answer.status) {
+			t.Fatalf("%v after %v, by %d %q (first %t)", err, stripe.served, answer.status, answer.body, sent.First)
 		}
 	default:
 		t.Fatalf("the class is %d", failed.Class)

@@ -1,0 +1,176 @@
+package payments
+
+import "slices"
+
+// wireRows are the sends without an answer of Stripe's.
+func wireRows() []resultRow {
+	return []resultRow{
+		{name: "form_changed", then: verdictLookUp, reason: parkForm, when: faulty(faultForm)},
+		{name: "paused", then: verdictTransient, when: faulty(faultPaused)},
+		{name: "unsent", then: verdictTransient, when: faulty(faultUnsent)},
+		// The connection was lost, reset or cut, or timed out. The charge may
+		// exist; another send under the same key finds out.
+		{name: "lost", then: verdictUnknown, when: faulty(faultLost)},
+		// HTML, a broken or foreign body, a 200 with {}, a redirect, whatever
+		// the status.
+		{name: "unreadable", then: verdictUnknown, when: observation.unreadable},
+	}
+}
+
+// faulty returns the condition of one fault.
+func faulty(f fault) func(o observation) bool {
+	return func(o observation) bool { return o.fault == f }
+}
+
+// createdRows are the answers 200 to a charge, with a payment intent.
+func createdRows() []resultRow {
+	fresh := func(o observation) bool { return o.hasObject() && !o.replayed }
+	return []resultRow{
+		// A saved answer shows the intent as it was then, even if it was
+		// refunded, disputed or canceled since.
+		{name: "replayed", then: verdictRead, when: func(o observation) bool { return o.hasObject() && o.replayed }},
+		{name: "mismatch", then: verdictSuspect, reason: parkMismatch, when: func(o observation) bool { return fresh(o) && !o.ours }},
+		{name: "charged", then: verdictCharged, when: func(o observation) bool { return fresh(o) && o.state() == statePaid }},
+		{name: "processing", then: verdictProcessing, when: func(o observation) bool { return fresh(o) && o.state() == stateProcessing }},
+		// An off-session charge that needs the rider is answered with 402, so
+		// this request can't have any other state.
+		{name: "unexpected", then: verdictSuspect, reason: parkUnexpected, when: func(o observation) bool {
+			return fresh(o) && o.ours && o.state() != statePaid && o.state() != stateProcessing
+		}},
+	}
+}
+
+// declineRows are the answers 402 to a charge.
+func declineRows() []resultRow {
+	plain := func(o observation) bool {
+		return o.apiError.kind == "card_error" && !o.replayed &&
+			(o.intent.id == "" || o.ours && o.intent.status == "requires_payment_method")
+	}
+	return []resultRow{
+		{name: "declined", then: verdictDeclined, when: func(o observation) bool { return o.refused(402) && plain(o) }},
+		// A replay, or about another state or another ride: the intent as it is
+		// now decides.
+		{name: "declined_read", then: verdictRead, when: func(o observation) bool {
+			return o.refused(402) && !plain(o) && o.intent.id != ""
+		}},
+		{name: "declined_unclear", then: verdictLookUp, reason: parkUnexpected, when: func(o observation) bool {
+			return o.refused(402) && !plain(o) && o.intent.id == ""
+		}},
+	}
+}
+
+// refusalRows are the answers to a charge that call the request itself wrong.
+func refusalRows() []resultRow {
+	alone := func(o observation) bool { return o.first && !o.replayed } // no other send can have charged
+	return []resultRow{
+		{name: "key_refused", then: verdictTransient, when: observation.keyRefused},
+		// An earlier send used the key with other parameters, and may have
+		// charged.
+		{name: "idempotency_error", then: verdictLookUp, reason: parkIdempotencyError, when: func(o observation) bool {
+			return o.refused(400, 404) && o.apiError.kind == idempotencyKind
+		}},
+		{name: "bad_request_later", then: verdictLookUp, reason: parkRefusedRequest, when: func(o observation) bool {
+			return o.badRequest() && !alone(o)
+		}},
+		{name: "bad_card", then: verdictDeclined, when: func(o observation) bool {
+			return o.badRequest() && alone(o) && slices.Contains(cardCodes(), o.apiError.code)
+		}},
+		{name: "bad_request", then: verdictSuspect, reason: parkRefusedRequest, when: func(o observation) bool {
+			return o.badRequest() && alone(o) && !slices.Contains(cardCodes(), o.apiError.code)
+		}},
+		{name: "other_4xx", then: verdictLookUp, reason: parkUnexpected, when: func(o observation) bool {
+			return o.refusedBelow500() && !o.refused(400, 401, 402, 403, 404, 409, 424, 429)
+		}},
+	}
+}
+
+// cardCodes are the codes of a 400 that the rider can mend with another card.
+// Any other 400 is a mistake of ours, which a decline would hide.
+func cardCodes() []string {
+	return []string{
+		"card_decline_rate_limit_exceeded", "card_declined", "expired_card", "incorrect_cvc", "incorrect_number",
+		"incorrect_zip", "invalid_card_type", "invalid_cvc", "invalid_expiry_month", "invalid_expiry_year",
+		"invalid_number", "payment_method_customer_decline", "payment_method_provider_decline",
+	}
+}
+
+// busyRows are the answers to a charge that ask for a retry, and Stripe's own
+// failures.
+func busyRows() []resultRow {
+	return []resultRow{
+		// Another send under this key is running right now.
+		{name: "in_use", then: verdictUnknown, backoff: inUseBackoff, when: observation.inUse},
+		{name: "conflict", then: verdictUnknown, when: func(o observation) bool { return o.refused(409, 424) && !o.inUse() }},
+		// Stripe's rate limiter comes before its idempotency layer, so nothing
+		// was done.
+		{name: "limited", then: verdictTransient, backoff: askedBackoff, when: func(o observation) bool { return o.refused(429) && !o.inUse() }},
+		// Stripe has saved that it doesn't know, and repeats that for as long
+		// as it keeps the key. The outcome may still change.
+		{name: "saved_500", then: verdictLookUp, reason: parkSaved500, patient: true, when: observation.saved500},
+		{name: "server_error", then: verdictUnknown, backoff: askedBackoff, when: func(o observation) bool {
+			return o.hasError() && o.status >= 500 && !o.saved500()
+		}},
+	}
+}
+
+// lookRows are the reads, lists and cancels without what they asked for. None
+// is transient: something may have been charged, and a look-up that fails
+// doesn't change that.
+func lookRows() []resultRow {
+	limited := func(o observation) bool { return o.refused(429) }
+	return []resultRow{
+		{name: "look_limited", then: verdictUnknown, backoff: askedBackoff, when: limited},
+		// An intent or a customer that is gone will not come back for another
+		// look-up.
+		{name: "look_refused", then: verdictSuspect, reason: parkUnexpected, when: observation.badRequest},
+		{name: "look_failed", then: verdictUnknown, when: func(o observation) bool { return !o.hasObject() && !limited(o) && !o.badRequest() }},
+	}
+}
+
+// readRows judge a payment intent as it is now, with its latest charge.
+func readRows() []resultRow {
+	is := func(state intentState, more func(o observation) bool) func(o observation) bool {
+		return func(o observation) bool { return o.hasObject() && o.state() == state && more(o) }
+	}
+	always := func(observation) bool { return true }
+	settled := func(o observation) bool { return o.settled }
+	final := func(o observation) bool { return !o.settled && o.windowOver }
+	open := func(o observation) bool { return !o.settled && !o.windowOver }
+	return []resultRow{
+		{name: "read_mismatch", then: verdictSuspect, reason: parkMismatch, when: is(stateForeign, always)},
+		{name: "read_charged", then: verdictCharged, when: is(statePaid, always)},
+		{name: "read_refunded", then: verdictSuspect, reason: parkRefunded, when: is(stateRefunded, always)},
+		{name: "read_processing", then: verdictProcessing, when: is(stateProcessing, always)},
+		// Stripe has answered the only charge there is, and no send confirms
+		// the intent again.
+		{name: "read_declined", then: verdictDeclined, when: is(stateFailed, settled)},
+		// Found after a send whose answer was lost. Inside the window Stripe
+		// may still complete it.
+		{name: "read_open", then: verdictNothing, when: is(stateFailed, open)},
+		{name: "read_last", then: verdictCancel, when: is(stateFailed, final)},
+		{name: "read_unconfirmed_open", then: verdictNothing, when: is(stateUnconfirmed, open)},
+		{name: "read_unconfirmed", then: verdictSuspect, reason: parkUnexpected, when: is(stateUnconfirmed, func(o observation) bool { return !open(o) })},
+		// Canceled after it failed, most likely by an attempt of ours that died
+		// before it could record that.
+		{name: "read_canceled", then: verdictDeclined, when: is(stateCanceled, always)},
+		{name: "read_unexpected", then: verdictSuspect, reason: parkUnexpected, when: is(stateOther, always)},
+	}
+}
+
+// listRows judge the whole list of a customer's payment intents.
+func listRows() []resultRow {
+	return []resultRow{
+		{name: "list_none", then: verdictNothing, when: func(o observation) bool { return o.hasObject() && len(o.found) == 0 }},
+		{name: "list_one", then: verdictRead, when: func(o observation) bool { return o.hasObject() && len(o.found) == 1 }},
+		{name: "list_more", then: verdictSuspect, reason: parkMoreThanOne, when: func(o observation) bool { return o.hasObject() && len(o.found) > 1 }},
+	}
+}
+
+// cancelRows judge the canceling of an intent that failed.
+func cancelRows() []resultRow {
+	canceled := func(o observation) bool { return o.ours && o.intent.status == "canceled" }
+	return []resultRow{
+		{name: "canceled", then: verdictDeclined, when: func(o observation) bool { return o.hasObject() && canceled(o) }},
+		{name: "not_canceled", then: verdictSuspect, reason: parkUnexpected, when: func(o observation) bool { return o.hasObject() && !canceled(o) }},
+	}
+}

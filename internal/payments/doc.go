@@ -1,0 +1,48 @@
+// Package payments charges cards at Stripe and finds out what became of a
+// charge whose answer was lost. It alone imports stripe-go.
+//
+// # One request
+//
+//	Charge, FindCharge  charge.go   the Do and the Find of a foreign phase
+//	  create            charge.go   builds the request that charges
+//	  read, cancel      intent.go   build the requests about a known intent
+//	  list              list.go     builds the requests for all pages
+//	    send            request.go  stops while the API key is refused
+//	      roundTrip     request.go  calls stripe-go, notes what the wire shows
+//	  judge             charge.go   finds the row of the result table that
+//	                                matches, and does what it says
+//
+// A request never returns an error. What came of it, including a broken
+// connection, is an observation; a result table says what the observation
+// means. Exactly one row of a table matches any observation, which a test
+// proves. The names of the rows are the labels of rides_stripe_results_total,
+// and their reasons are what operators see at a parked key.
+//
+// # Files
+//
+//	stripe.go          the client and how it is made
+//	config.go          its settings, and what is unsafe about them
+//	charge.go          a charge, and how one is made and found
+//	charge_form.go     the bytes that a charge sends
+//	charge_results.go  the result tables of a charge
+//	intent.go          payment intents: reading, canceling, their states
+//	list.go            all pages of a list of payment intents
+//	verify.go          checks of what an operator decides
+//	results.go         what a row of a result table is
+//	observation.go     what came of a request, and the conditions of the rows
+//	text.go            descriptions of observations, without secrets
+//	request.go         one request, from stripe-go to its observation
+//	breaker.go         the pause after a refused API key
+//	wire.go            what is seen of a request below stripe-go
+//	transport.go       the connections to Stripe
+//	metrics.go         rides_stripe_…
+//
+// # What comes next
+//
+// A refund goes into refund.go: its form, Refund, FindRefund and the statuses.
+// Its result tables go into refund_results.go and into resultTables. Its
+// requests are sent by send, like all others. Stripe's events go into
+// events.go: the signature is checked there, and what an event is about is read
+// with read and judged by the tables, because only what Stripe answers to a GET
+// is believed.
+package payments

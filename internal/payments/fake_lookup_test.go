@@ -1,0 +1,153 @@
+package payments
+
+import (
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+func TestFakeProcessingChargeIsReadUntilItEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		settle func(f fakeStripe, intent string) error
+		end    ChargeStatus
+	}{
+		"charged":  {func(f fakeStripe, intent string) error { return f.Settle(intent) }, ChargeSucceeded},
+		"declined": {func(f fakeStripe, intent string) error { return f.Decline(intent, "insufficient_funds") }, ChargeDeclined},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := openFake(t, nil)
+			sent := fakeSent("pm_fake_processing")
+			sent.Ref = f.mustCharge(t, sent, ChargeProcessing).IntentID
+			f.mustFind(t, sent, ChargeProcessing)
+			if err := c.settle(f, sent.Ref); err != nil {
+				t.Fatalf("settling: %v", err)
+			}
+			f.mustFind(t, sent, c.end)
+			sent.Ref = ""
+			f.mustCharge(t, sent, c.end) // the replay still says "processing"
+		})
+	}
+}
+
+func TestFakeSaved500IsLookedUp(t *testing.T) {
+	t.Parallel()
+	f := openFake(t, nil)
+	sent := fakeSent("pm_visa")
+	f.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: 5 * time.Minute})
+	f.mustFail(t, sent, phases.Unknown) // nothing in the first 500 says that it is saved
+	sent.First = false
+	failed := f.mustFail(t, sent, phases.LookUp)
+	wantEqual(t, "reason", "stripe_500", failed.Reason)
+	wantEqual(t, "patience", time.Hour, failed.Patience)
+	if charge, err := f.FindCharge(t.Context(), sent); !errors.Is(err, phases.ErrNothingFound) {
+		t.Fatalf("got %+v, %v, want nothing found", charge, err)
+	}
+	if err := f.Advance(10 * time.Minute); err != nil {
+		t.Fatalf("advancing the clock: %v", err)
+	}
+	found := f.mustFind(t, sent, ChargeSucceeded)
+	f.wantCharges(t, 1)
+	wantStatus(t, mustVerify(t, f, sent.Form, found.IntentID), nil, ChargeSucceeded)
+	var possible *ChargePossibleError
+	if err := f.VerifyNotCharged(t.Context(), sent.Form, sent.FirstSentAt); !errors.As(err, &possible) {
+		t.Errorf("got %v, want the intent that charged", err)
+	}
+}
+
+func mustVerify(t *testing.T, f fakeStripe, form ChargeForm, id string) Charge {
+	t.Helper()
+	charge, err := f.VerifyCharged(t.Context(), form, id)
+	if err != nil {
+		t.Fatalf("verifying: %v", err)
+	}
+	return charge
+}
+
+func TestFakeFailedIntentIsCanceledAfterTheWindow(t *testing.T) {
+	t.Parallel()
+	f := openFake(t, nil)
+	sent := fakeSent("pm_card_chargeCustomerFail")
+	f.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithEffect})
+	f.mustFail(t, sent, phases.Unknown)
+	if charge, err := f.FindCharge(t.Context(), sent); !errors.Is(err, phases.ErrNothingFound) {
+		t.Fatalf("got %+v, %v inside the window, want nothing found", charge, err)
+	}
+	sent.WindowOver = true
+	f.mustFind(t, sent, ChargeDeclined)
+	f.mustFind(t, sent, ChargeDeclined) // an attempt after one that died here finds it canceled
+	if err := f.VerifyNotCharged(t.Context(), sent.Form, sent.FirstSentAt); err != nil {
+		t.Errorf("the intent is canceled, but got: %v", err)
+	}
+	f.wantCharges(t, 0)
+}
+
+func TestFakeOtherParametersUnderTheKeyAreLookedUp(t *testing.T) {
+	t.Parallel()
+	f := openFake(t, nil)
+	f.mustCharge(t, fakeSent("pm_visa"), ChargeSucceeded)
+	changed := fakeSent("pm_card_visa") // as if the payment method had not been frozen
+	wantEqual(t, "reason", "stripe_idempotency_error", f.mustFail(t, changed, phases.LookUp).Reason)
+	f.mustFind(t, changed, ChargeSucceeded)
+	f.wantCharges(t, 1)
+}
+
+func TestFakeConcurrentSendsChargeOnce(t *testing.T) {
+	t.Parallel()
+	f := openFake(t, nil)
+	release := make(chan struct{})
+	f.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: release})
+	var first sync.WaitGroup
+	first.Go(func() {
+		if charge, err := f.Charge(t.Context(), fakeSent("pm_visa")); err != nil || charge.Status != ChargeSucceeded {
+			t.Errorf("the first send: %+v, %v", charge, err)
+		}
+	})
+	if err := f.WaitSends(t.Context(), 1, func(fakestripe.Send) bool { return true }); err != nil {
+		t.Fatalf("waiting for the first send: %v", err)
+	}
+	failed := f.mustFail(t, fakeSent("pm_visa"), phases.Unknown)
+	wantEqual(t, "back-off", phases.Backoff{Initial: 500 * time.Millisecond, Max: 5 * time.Second}, failed.Backoff)
+	close(release)
+	first.Wait()
+	f.mustCharge(t, fakeSent("pm_visa"), ChargeSucceeded)
+	f.wantCharges(t, 1)
+}
+
+func TestFakeAnswerAboutAnotherObjectIsSuspect(t *testing.T) {
+	t.Parallel()
+	f := openFake(t, nil)
+	f.Script(fakestripe.Fault{Kind: fakestripe.OtherObject, Set: map[string]any{"amount": 1}})
+	wantEqual(t, "reason", "stripe_mismatch", f.mustCharge(t, fakeSent("pm_visa"), ChargeSuspect).Reason)
+}
+
+func TestFakeRefusedFirstRequestIsSuspect(t *testing.T) {
+	t.Parallel()
+	f := openFake(t, nil)
+	sent := fakeSent("pm_none")
+	wantEqual(t, "reason", "stripe_400", f.mustCharge(t, sent, ChargeSuspect).Reason)
+	sent.First = false
+	wantEqual(t, "reason", "stripe_400", f.mustFail(t, sent, phases.LookUp).Reason)
+	if charge, err := f.FindCharge(t.Context(), sent); !errors.Is(err, phases.ErrNothingFound) {
+		t.Fatalf("got %+v, %v, want nothing found", charge, err)
+	}
+}
+
+func TestFakeListIsReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	f := openFake(t, nil)
+	f.mustCharge(t, fakeSent("pm_visa"), ChargeSucceeded)
+	for i := range 150 { // newer ones come first, so ours is on the second page
+		terms := testTerms()
+		terms.Customer, terms.PaymentMethod, terms.RideID = "cus_visa", "pm_visa", "ride_2"
+		terms.Operation = phases.ForeignKey("hail", "charge_created", "acct_1", strconv.Itoa(i))
+		f.mustCharge(t, phases.Sent[ChargeForm]{Key: terms.Operation, Form: NewChargeForm(terms), First: true}, ChargeSucceeded)
+	}
+	f.mustFind(t, fakeSent("pm_visa"), ChargeSucceeded)
+}

@@ -1,0 +1,141 @@
+package payments
+
+import (
+	"context"
+	"net/http"
+
+	stripe "github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/form"
+)
+
+const intentsPath = "/v1/payment_intents"
+
+// A paymentIntent is what is looked at in a payment intent and its latest
+// charge.
+type paymentIntent struct {
+	id, status, currency, customer string
+	rideID, accountID, operation   string
+	amount, received               int64
+	chargeID                       string
+	// The rest is known only if the charge is expanded.
+	chargePaid, disputed     bool
+	refunded, refundedInFull bool
+	failure                  apiError // the last payment error, or the charge's failure
+}
+
+// An apiError is Stripe's error object, as in
+// https://docs.stripe.com/api/errors.
+type apiError struct {
+	kind, code, declineCode, param string
+}
+
+// read asks for a payment intent with its latest charge.
+func (s *Stripe) read(ctx context.Context, id string, form ChargeForm) observation {
+	values := formValues("expand[]", "latest_charge")
+	path := stripe.FormatURLPath(intentsPath+"/%s", id)
+	return s.sendForIntent(ctx, request{call: callRead, method: http.MethodGet, path: path, values: values}, form, id)
+}
+
+// cancel makes sure that a payment intent never succeeds. Its idempotency key
+// is derived from the charge's, so that a second attempt repeats the first.
+func (s *Stripe) cancel(ctx context.Context, id string, form ChargeForm) observation {
+	values := formValues("cancellation_reason", "abandoned")
+	path := stripe.FormatURLPath(intentsPath+"/%s/cancel", id)
+	key := form.terms().Operation + "-cancel"
+	return s.sendForIntent(ctx, request{callCancel, http.MethodPost, path, key, values}, form, id)
+}
+
+func formValues(name, value string) *form.Values {
+	values := new(form.Values)
+	values.Add(name, value)
+	return values
+}
+
+// sendForIntent makes a request whose answer is a payment intent. The intent is
+// ours if it is what form asked for and, unless id is empty, has that id.
+func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, id string) observation {
+	answer := new(stripe.PaymentIntent)
+	o := s.send(ctx, r, answer)
+	if o.hasObject() && (answer.Object != "payment_intent" || answer.ID == "") {
+		o.body = bodyOther // stripe-go reads {} as an intent without an id
+	}
+	if o.hasObject() {
+		o.intent = readIntent(answer)
+	}
+	o.ours = form.matches(o.intent) && (id == "" || o.intent.id == id)
+	return o
+}
+
+func readIntent(pi *stripe.PaymentIntent) paymentIntent {
+	intent := paymentIntent{
+		id:        pi.ID,
+		status:    string(pi.Status),
+		amount:    pi.Amount,
+		received:  pi.AmountReceived,
+		currency:  string(pi.Currency),
+		rideID:    pi.Metadata["ride_id"],
+		accountID: pi.Metadata["account_id"],
+		operation: pi.Metadata["operation"],
+		failure:   readError(pi.LastPaymentError),
+	}
+	if pi.Customer != nil {
+		intent.customer = pi.Customer.ID
+	}
+	if charge := pi.LatestCharge; charge != nil {
+		intent.chargeID = charge.ID
+		intent.chargePaid = charge.Paid && charge.Captured
+		intent.refunded = charge.Refunded || charge.AmountRefunded > 0
+		intent.refundedInFull = charge.Refunded
+		intent.disputed = charge.Disputed
+		if intent.failure == (apiError{}) {
+			intent.failure = apiError{code: charge.FailureCode}
+		}
+	}
+	return intent
+}
+
+func readError(e *stripe.Error) apiError {
+	if e == nil {
+		return apiError{}
+	}
+	return apiError{kind: string(e.Type), code: string(e.Code), declineCode: string(e.DeclineCode), param: e.Param}
+}
+
+// An intentState is what a payment intent and its latest charge amount to.
+type intentState int
+
+const (
+	stateOther intentState = iota
+	stateForeign
+	statePaid
+	stateRefunded
+	stateProcessing
+	stateFailed
+	stateUnconfirmed
+	stateCanceled
+)
+
+// state sums the intent up. A charge that isn't expanded counts as paid only in
+// the answer to the charge itself, when there was no time to refund it.
+func (o observation) state() intentState {
+	intent := o.intent
+	failed := o.failure() != apiError{}
+	switch {
+	case !o.ours:
+		return stateForeign
+	case intent.status == "succeeded" && (intent.refunded || intent.disputed):
+		return stateRefunded
+	case intent.status == "succeeded" && intent.received == intent.amount && intent.chargeID != "" && (intent.chargePaid || o.call == callCharge):
+		return statePaid
+	case intent.status == "processing":
+		return stateProcessing
+	case intent.status == "requires_payment_method" && failed:
+		return stateFailed
+	case intent.status == "requires_payment_method":
+		return stateUnconfirmed
+	case intent.status == "canceled" && failed && intent.received == 0:
+		return stateCanceled
+	default:
+		return stateOther
+	}
+}

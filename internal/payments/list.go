@@ -1,0 +1,143 @@
+package payments
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	stripe "github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/form"
+)
+
+const (
+	// listLimit is the largest page that Stripe returns.
+	listLimit = 100
+	// listMargin is how much Stripe's clock and the database's may differ.
+	listMargin = time.Hour
+)
+
+// An intentPage is one page of a list. Its fields are pointers, because a
+// document that lacks them isn't an empty list, and stripe-go's own type
+// couldn't tell the two apart.
+type intentPage struct {
+	stripe.APIResource
+	Object  string                   `json:"object"`
+	Data    *[]*stripe.PaymentIntent `json:"data"`
+	HasMore *bool                    `json:"has_more"`
+}
+
+// list reads all pages of the customer's payment intents since an hour before
+// firstSentAt (all of them, for the zero time), and notes those that carry the
+// charge's operation.
+func (s *Stripe) list(ctx context.Context, firstSentAt time.Time, charge ChargeForm) observation {
+	terms := charge.terms()
+	var found []string
+	o, _ := s.pages(ctx, listParams(terms.Customer, firstSentAt), func(page []*stripe.PaymentIntent) error {
+		for _, intent := range page {
+			if intent.Metadata["operation"] == terms.Operation && !slices.Contains(found, intent.ID) {
+				found = append(found, intent.ID)
+			}
+		}
+		return nil
+	})
+	if o.hasObject() {
+		o.found = found
+	}
+	return o
+}
+
+func listParams(customer string, firstSentAt time.Time) *stripe.PaymentIntentListParams {
+	params := &stripe.PaymentIntentListParams{Customer: new(customer)}
+	if !firstSentAt.IsZero() {
+		params.CreatedRange = &stripe.RangeQueryParams{GreaterThanOrEqual: firstSentAt.Add(-listMargin).Unix()}
+	}
+	return params
+}
+
+// pages hands each page of a list to read, the newest first. If a page can't be
+// read, that is the whole answer, because a part of the list proves nothing.
+// The error is read's.
+func (s *Stripe) pages(
+	ctx context.Context, params *stripe.PaymentIntentListParams, read func([]*stripe.PaymentIntent) error,
+) (observation, error) {
+	for after := ""; ; {
+		page, o := s.page(ctx, params)
+		if !o.hasObject() {
+			return o, nil
+		}
+		last, ok := page.last()
+		if !ok || *page.HasMore && (last == "" || last == after) {
+			o.body = bodyOther
+			return o, nil
+		}
+		if err := read(*page.Data); err != nil || !*page.HasMore {
+			return o, err
+		}
+		after = last
+		params.StartingAfter = new(after)
+	}
+}
+
+// page reads one page of a list.
+func (s *Stripe) page(ctx context.Context, params *stripe.PaymentIntentListParams) (*intentPage, observation) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	params.Limit = new(int64(listLimit))
+	page, values := new(intentPage), new(form.Values)
+	form.AppendTo(values, params)
+	return page, s.send(ctx, request{call: callList, method: http.MethodGet, path: intentsPath, values: values}, page)
+}
+
+// last returns the id of the page's last intent, empty for an empty page. It
+// returns false if p isn't a page of a list.
+func (p *intentPage) last() (string, bool) {
+	if p.Object != "list" || p.Data == nil || p.HasMore == nil {
+		return "", false
+	}
+	last := ""
+	for _, intent := range *p.Data {
+		if intent == nil || intent.ID == "" {
+			return "", false
+		}
+		last = intent.ID
+	}
+	return last, true
+}
+
+// An Intent is a payment intent, for an audit.
+type Intent struct {
+	ID, Charge string
+	// Account, Ride and Operation are from the intent's metadata. Operation is
+	// empty if the intent isn't ours.
+	Account, Ride, Operation string
+	// Amount is what was received, in the currency's smallest unit.
+	Amount   int64
+	Currency string
+	// Succeeded means that the card was charged, Refunded that some of the
+	// money was given back since, RefundedInFull that all of it was.
+	Succeeded, Refunded, RefundedInFull bool
+}
+
+// Intents hands every page of the payment intents that Stripe made since a time
+// to read, the newest first. It returns an error unless all pages were read.
+func (s *Stripe) Intents(ctx context.Context, since time.Time, read func([]Intent) error) error {
+	params := &stripe.PaymentIntentListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()}}
+	params.AddExpand("data.latest_charge")
+	o, err := s.pages(ctx, params, func(page []*stripe.PaymentIntent) error {
+		intents := make([]Intent, 0, len(page))
+		for _, pi := range page {
+			i := readIntent(pi)
+			intents = append(intents, Intent{
+				ID: i.id, Charge: i.chargeID, Account: i.accountID, Ride: i.rideID, Operation: i.operation,
+				Amount: i.received, Currency: i.currency,
+				Succeeded: i.status == "succeeded", Refunded: i.refunded, RefundedInFull: i.refundedInFull,
+			})
+		}
+		return read(intents)
+	})
+	if err == nil && !o.hasObject() {
+		err = o.asError()
+	}
+	return err
+}

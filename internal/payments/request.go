@@ -1,0 +1,74 @@
+package payments
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	stripe "github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/form"
+)
+
+// The kinds of requests. They are labels of the metrics, and each has a result
+// table of its own.
+const (
+	callCharge = "charge" // POST /v1/payment_intents
+	callRead   = "read"   // GET  /v1/payment_intents/{id}
+	callList   = "list"   // GET  /v1/payment_intents
+	callCancel = "cancel" // POST /v1/payment_intents/{id}/cancel
+)
+
+// A request is one HTTP request to Stripe.
+type request struct {
+	call         string
+	method, path string
+	key          string // the idempotency key, which a POST must have
+	values       *form.Values
+}
+
+// send makes a request, once, and returns what came of it. It makes none while
+// the API key is refused. The object of a 200 is decoded into object.
+func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponseSetter) observation {
+	o, err := s.keyBreaker.Execute(func() (observation, error) {
+		o := s.roundTrip(ctx, r, object)
+		return o, o.keyError()
+	})
+	switch {
+	case errors.Is(err, errKeyRefused):
+		s.logRefusedKey(ctx, o)
+	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+		o = observation{fault: faultPaused, err: errKeyRefused}
+	}
+	o.call = r.call
+	return o
+}
+
+// roundTrip makes a request by stripe-go. Whether it was sent and answered is
+// told by the wire, because stripe-go's errors don't say; stripe-go says only
+// what is in the answer's body.
+func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastResponseSetter) observation {
+	seen := &exchange{key: r.key}
+	params := &stripe.Params{Context: seen.watch(ctx)}
+	if r.method != http.MethodGet {
+		params.SetIdempotencyKey(r.key)
+	}
+	start := time.Now()
+	err := s.backend.CallRaw(r.method, r.path, s.key, r.values, params, object)
+	s.metrics.observeRequest(r.call, time.Since(start))
+	o := seen.observation(err)
+	var failure *stripe.Error
+	switch {
+	case o.fault != faultNone:
+	case err == nil:
+		o.body = bodyObject
+	case errors.As(err, &failure) && failure.Type != "":
+		o.body = bodyError
+		o.apiError = readError(failure)
+		if failure.PaymentIntent != nil {
+			o.intent = readIntent(failure.PaymentIntent)
+		}
+	}
+	return o
+}

@@ -1,0 +1,69 @@
+package payments
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// asError returns what happened as an error, for logs and for the key's row.
+func (o observation) asError() error {
+	if o.fault != faultNone {
+		return fmt.Errorf("asking Stripe (%s): %w", o.call, o.err)
+	}
+	return errors.New(o.text())
+}
+
+// text describes an answer in one line. It quotes only single words and numbers
+// of the answer, so it holds no secret, no JSON and nothing about the card.
+func (o observation) text() string {
+	parts := []string{fmt.Sprintf("Stripe (%s) answered %d", o.call, o.status)}
+	add := func(what, value string) {
+		if value != "" {
+			parts = append(parts, what+" "+safeWord(value))
+		}
+	}
+	add("type", o.apiError.kind)
+	add("code", o.apiError.code)
+	add("parameter", o.apiError.param)
+	if o.intent.id != "" {
+		add("intent", o.intent.id)
+		add("status", o.intent.status)
+		parts = append(parts, fmt.Sprintf("amount %d %s", o.intent.amount, safeWord(o.intent.currency)))
+		add("operation", o.intent.operation)
+	}
+	for _, id := range o.found {
+		add("found", id)
+	}
+	add("request", o.requestID)
+	return strings.Join(parts, ", ")
+}
+
+// safeWord returns text if it is a word, else "(unreadable)".
+func safeWord(text string) string {
+	if !isWord(text) {
+		return "(unreadable)"
+	}
+	return text
+}
+
+// isWord reports whether text is one word, like Stripe's codes, ids and names
+// of parameters, or empty. Anything longer or with other characters may be a
+// piece of a document, or a secret.
+func isWord(text string) bool {
+	const longest = 100
+	odd := func(r rune) bool {
+		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.[]", r)
+	}
+	return len(text) <= longest && !strings.ContainsFunc(text, odd) && !holdsSecret(text)
+}
+
+// holdsSecret reports whether text shows an API key or the client secret of an
+// intent. Whatever stands between us and Stripe may send back what it was sent,
+// anywhere in its answer.
+func holdsSecret(text string) bool {
+	within := func(part string) bool { return strings.Contains(text, part) }
+	return slices.ContainsFunc(keyPrefixes(), within) || within("_secret_")
+}

@@ -1,0 +1,150 @@
+package payments
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The id becomes a part of the path, so what isn't an id could reach another
+// endpoint.
+func TestVerifyChargedRefusesAnInvalidID(t *testing.T) {
+	t.Parallel()
+	server := newStripeServer(t, nil)
+	client, _ := server.client(t, nil)
+	for _, id := range []string{"", "ch_1", "pi_1/cancel", "pi_1?x", "pi_1\n", "../customers"} {
+		if charge, err := client.VerifyCharged(t.Context(), firstSend().Form, id); err == nil {
+			t.Errorf("%q is accepted as an id: %+v", id, charge)
+		}
+	}
+}
+
+func TestVerifyCharged(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		read   http.HandlerFunc
+		status ChargeStatus // empty: an error
+		reason string
+	}{
+		"it succeeded":             {answerOK(expandedWith(nil, nil)), ChargeSucceeded, ""},
+		"it has another amount":    {answerOK(expandedWith(object{"amount": 1, "amount_received": 1}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it has another currency":  {answerOK(expandedWith(object{"currency": "eur"}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it has another customer":  {answerOK(expandedWith(object{"customer": "cus_2"}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it has another operation": {answerOK(expandedWith(object{"metadata": foreignMetadata()}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it is another intent":     {answerOK(expandedWith(object{"id": "pi_2"}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it was refunded":          {answerOK(expandedWith(nil, object{"refunded": true})), ChargeSuspect, "stripe_refunded"},
+		"it failed":                {answerOK(failedIntent(nil)), ChargeDeclined, ""},
+		"it was canceled":          {answerOK(failedIntent(object{"status": "canceled"})), ChargeDeclined, ""},
+		"it doesn't exist":         {answerError(404, "invalid_request_error", "resource_missing", nil), ChargeSuspect, "stripe_unexpected"},
+		"it cannot be read":        {answerCut("", hangUp), "", ""},
+		"Stripe fails":             {answerError(500, "api_error", "", nil), "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := newStripeServer(t, map[string][]http.HandlerFunc{routeRead: {c.read}})
+			client, _ := server.client(t, nil)
+			charge, err := client.VerifyCharged(t.Context(), firstSend().Form, "pi_1")
+			if (err != nil) != (c.status == "") {
+				t.Fatalf("got %+v, %v", charge, err)
+			}
+			wantEqual(t, "status", c.status, charge.Status)
+			wantEqual(t, "reason", c.reason, charge.Reason)
+		})
+	}
+}
+
+// An operator must see what is wrong with the intent, not only that something
+// is.
+func TestVerifyChargedSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for detail, read := range map[string]http.HandlerFunc{
+		"Stripe knows no payment intent pi_1": answerError(404, "invalid_request_error", "resource_missing", nil),
+		"its amount is 1, not 2350":           answerOK(expandedWith(object{"amount": 1}, nil)),
+		"its currency is eur, not usd":        answerOK(expandedWith(object{"currency": "eur"}, nil)),
+		"its customer is cus_2, not cus_1":    answerOK(expandedWith(object{"customer": "cus_2"}, nil)),
+		"its status is requires_payment_method, not succeeded; its amount received is 0, not 2350": answerOK(failedIntent(nil)),
+		"it was refunded": answerOK(expandedWith(nil, object{"amount_refunded": 1})),
+		"it was disputed": answerOK(expandedWith(nil, object{"disputed": true})),
+		"its account is acct_2, not acct_1; its ride is ride_2, not ride_1; its operation is 0123, not " + testTerms().Operation: answerOK(expandedWith(object{"metadata": foreignMetadata()}, nil)),
+		"its operation is empty, not " + testTerms().Operation:                                                                   answerOK(expandedWith(object{"metadata": object{"account_id": "acct_1", "ride_id": "ride_1"}}, nil)),
+		"its customer is (unreadable), not cus_1":                                                                                answerOK(expandedWith(object{"customer": "a secret: sk_test_x"}, nil)),
+	} {
+		t.Run(detail, func(t *testing.T) {
+			t.Parallel()
+			client, _ := newStripeServer(t, map[string][]http.HandlerFunc{routeRead: {read}}).client(t, nil)
+			charge, err := client.VerifyCharged(t.Context(), firstSend().Form, "pi_1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantEqual(t, "detail", detail, charge.Detail)
+		})
+	}
+}
+
+func TestVerifyNotCharged(t *testing.T) {
+	t.Parallel()
+	ours := answerPage(false, intentWith(nil))
+	broken := answerError(500, "api_error", "", nil)
+	for name, c := range map[string]struct {
+		list, read http.HandlerFunc
+		status     string // of the intent that may have charged; empty: none
+		unseen     bool
+	}{
+		"there is nothing":                     {answerPage(false), nil, "", false},
+		"there are only others":                {answerPage(false, intentWith(object{"metadata": foreignMetadata()})), nil, "", false},
+		"it was canceled":                      {ours, answerOK(failedIntent(object{"status": "canceled"})), "", false},
+		"it was refunded in full":              {ours, answerOK(expandedWith(nil, object{"refunded": true})), "", false},
+		"it was refunded in part":              {ours, answerOK(expandedWith(nil, object{"amount_refunded": 1})), "succeeded", false},
+		"it was refunded and is disputed":      {ours, answerOK(expandedWith(nil, object{"refunded": true, "disputed": true})), "succeeded", false},
+		"it succeeded":                         {ours, answerOK(expandedWith(nil, nil)), "succeeded", false},
+		"it is processing":                     {ours, answerOK(expandedWith(object{"status": "processing"}, nil)), "processing", false},
+		"it failed, and can be tried again":    {ours, answerOK(failedIntent(nil)), "requires_payment_method", false},
+		"it is canceled, but another answered": {ours, answerOK(failedIntent(object{"id": "pi_2", "status": "canceled"})), "canceled", false},
+		"the list cannot be read":              {broken, nil, "", true},
+		"the list is {}":                       {answerWith(200, "{}"), nil, "", true},
+		"the intent cannot be read":            {ours, broken, "", true},
+		"the intent is gone":                   {ours, answerError(404, "invalid_request_error", "resource_missing", nil), "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			answers := map[string][]http.HandlerFunc{routeList: {c.list}}
+			if c.read != nil {
+				answers[routeRead] = []http.HandlerFunc{c.read}
+			}
+			server := newStripeServer(t, answers)
+			client, _ := server.client(t, nil)
+			err := client.VerifyNotCharged(t.Context(), firstSend().Form, firstSend().FirstSentAt)
+			var possible *ChargePossibleError
+			switch {
+			case c.unseen && errors.As(err, &possible):
+				t.Errorf("got %v, but the intent was not seen", err)
+			case errors.As(err, &possible):
+				wantEqual(t, "error", &ChargePossibleError{IntentID: "pi_1", Status: c.status}, possible)
+				wantNoSecrets(t, err.Error())
+			case (err != nil) != c.unseen || c.status != "":
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// That one intent holds no money says nothing about the next.
+func TestVerifyNotChargedReadsEveryIntent(t *testing.T) {
+	t.Parallel()
+	server := newStripeServer(t, map[string][]http.HandlerFunc{
+		routeList: {answerPage(true, intentWith(nil)), answerPage(false, intentWith(object{"id": "pi_2"}))},
+		routeRead: {
+			answerOK(failedIntent(object{"status": "canceled"})),
+			answerOK(expandedWith(object{"id": "pi_2"}, nil)),
+		},
+	})
+	client, _ := server.client(t, nil)
+	err := client.VerifyNotCharged(t.Context(), firstSend().Form, time.Time{})
+	if err == nil || !strings.Contains(err.Error(), "pi_2 is succeeded") {
+		t.Errorf("got %v, want an error about pi_2", err)
+	}
+	wantEqual(t, "query", url.Values{"customer": {"cus_1"}, "limit": {"100"}}, query(t, server.received(routeList)[0]))
+}
