@@ -156,7 +156,7 @@ func (x *field) each(stage string, trials []trial, then func(*run)) {
 					continue
 				}
 				x.report.add(r, err)
-				if err == nil {
+				if err == nil && !r.starved() {
 					mu.Lock()
 					then(r)
 					mu.Unlock()
@@ -203,7 +203,7 @@ func (x *field) one(lane int, one trial) (r *run, err error) {
 		case r.missed() != "":
 			why = "its fault never struck"
 		case r.starved():
-			why = "starved without a fault"
+			why = "struck by the machine's load"
 		default:
 			return r, nil
 		}

@@ -112,7 +112,9 @@ func (l *lane) newRun(ctx context.Context, t trial) (*run, error) {
 	}
 	l.current.Store(nil)
 	for _, p := range l.processes() {
-		p.start(t.mode)
+		if err := p.start(t.mode); err != nil {
+			return nil, err
+		}
 	}
 	r := newRunOf(l, t, f, s, fake, who)
 	l.current.Store(r)

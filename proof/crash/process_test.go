@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -55,9 +54,9 @@ type program struct {
 func newProcess(t *testing.T, l *lane, name, url string) *process {
 	t.Helper()
 	p := &process{name: name, lane: l, pg: wire.NewPostgres(), stripeWire: wire.NewHTTP(), programs: map[string]*program{}}
-	kept := &sessions{alarm: func(code string) {
+	kept := &sessions{heardError: func(code string) {
 		if r := l.current.Load(); r != nil {
-			r.note(cmp.Or(tripwires[code], "I8"), p.name+" was stopped by tripwire "+code)
+			r.heardError(p, code)
 		}
 	}}
 	p.pg.Base = kept.dial
@@ -79,12 +78,17 @@ func newProcess(t *testing.T, l *lane, name, url string) *process {
 	return p
 }
 
-func newProgram(t *testing.T, p *process, stepwise bool) *program {
-	t.Helper()
-	stripe, err := payments.NewStripe(payments.Config{
+// newStripe returns a client that knows nothing of any earlier answer.
+func (p *process) newStripe() (*payments.Stripe, error) {
+	return payments.NewStripe(payments.Config{
 		Key: "sk_test_crash", URL: p.lane.server.URL, Timeout: callTimeout, Saved500After: time.Hour,
 		RefusedPause: time.Millisecond, Transport: p.transport,
 	})
+}
+
+func newProgram(t *testing.T, p *process, stepwise bool) *program {
+	t.Helper()
+	stripe, err := p.newStripe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,12 +113,21 @@ func newProgram(t *testing.T, p *process, stepwise bool) *program {
 }
 
 // start makes the process begin anew for a trial.
-func (p *process) start(mode string) {
+func (p *process) start(mode string) error {
 	if p != p.lane.calm {
 		p.pool.Reset()
 	}
 	p.transport.CloseIdleConnections()
 	p.program = p.programs[mode]
+	// After Stripe refused the API key, its client lets one request through at
+	// a time, until one is answered. If an earlier trial ended like that, a
+	// second worker of this one would be refused while the first is held.
+	fresh, err := p.newStripe()
+	if err != nil {
+		return err
+	}
+	*p.stripe = *fresh
+	return nil
 }
 
 // wait returns when nothing is on its way any more that the process has sent.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -47,7 +48,7 @@ func (p *report) begin(stage string, total int) {
 func (p *report) add(r *run, err error) {
 	faults, seen, broken := judge(r, err)
 	if err == nil && r.starved() {
-		faults, broken[machinery] = append(faults, machinery+": without a fault, Postgres did not answer in time, again and again"), true
+		faults, broken[machinery] = append(faults, machinery+": the machine's load struck each of "+strconv.Itoa(tries)+" runs like a fault"), true
 	}
 	if missed := r.missed(); err == nil && missed != "" && !r.trial.races() {
 		faults, broken[machinery] = append(faults, machinery+": "+missed), true
@@ -113,10 +114,14 @@ func (r *run) missed() string {
 	return ""
 }
 
-// starved tells that a run without faults met one all the same: Postgres did
-// not answer in time. What there is to break is not to be learnt from it.
+// starved reports whether the machine's load struck the run like a fault of its
+// own: Postgres did not answer in time, or it ended the session of a worker that
+// nobody held but that got no processor time in a transaction for as long as
+// idleInTransaction. Such a run sends messages that no other run of the trial
+// sends, so nothing may be learnt from it.
 func (r *run) starved() bool {
-	return len(r.trial.faults) == 0 && slices.ContainsFunc(r.replies, func(got reply) bool { return got.code == "unavailable" })
+	late := len(r.trial.faults) == 0 && slices.ContainsFunc(r.replies, func(got reply) bool { return got.code == "unavailable" })
+	return late || r.idledOut > r.heldOpen
 }
 
 func (p *report) count(r *run, seen, broken map[string]bool, failed bool) {

@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -54,10 +55,13 @@ type run struct {
 	struck  []int // by fault: the index of its message in log, or -1
 	running int
 	asleep  []chan struct{} // those that are held, in the order in which they fell asleep
-	active  map[*process]int
-	moment  int
-	replies []reply
-	notes   []note // what was seen on the way
+	// heldOpen counts those that were held in a transaction, and idledOut the
+	// sessions that Postgres ended because they idled in one.
+	heldOpen, idledOut int
+	active             map[*process]int
+	moment             int
+	replies            []reply
+	notes              []note // what was seen on the way
 
 	snapshots []snapshot
 	atRest    snapshot // when the request had come to rest, before anybody decided
@@ -93,7 +97,7 @@ func (r *run) meet(p *process, name, summary string, frames int) wire.Fault {
 	for i, f := range r.trial.faults {
 		if r.struck[i] < 0 && f.wire == name && f.n == r.counts[name] {
 			r.struck[i] = at
-			fault.Kind, fault.Part, fault.Hold = f.kind, f.part, r.hold
+			fault.Kind, fault.Part, fault.Hold = f.kind, f.part, func() { r.hold(p, name) }
 		}
 	}
 	return fault
@@ -105,10 +109,15 @@ func (r *run) answered(at, frames int) {
 	r.log[at].answer = frames
 }
 
-// hold puts a worker to sleep until the run wakes it.
-func (r *run) hold() {
+// hold puts a worker of a process, at a message of a wire, to sleep until the
+// run wakes it.
+func (r *run) hold(p *process, name string) {
 	wake := make(chan struct{})
+	open := name == pgWire && p.pg.Open() > 0
 	r.mu.Lock()
+	if open {
+		r.heldOpen++
+	}
 	r.asleep = append(r.asleep, wake)
 	r.changed.Broadcast()
 	r.mu.Unlock()
@@ -173,6 +182,20 @@ func (r *run) now() int {
 	defer r.mu.Unlock()
 	r.moment++
 	return r.moment
+}
+
+// idledOut is the SQLSTATE of idle_in_transaction_session_timeout.
+const idledOut = "25P03"
+
+// heardError notes an error that a process heard from Postgres.
+func (r *run) heardError(p *process, code string) {
+	if code != idledOut {
+		r.note(cmp.Or(tripwires[code], "I8"), p.name+" was stopped by tripwire "+code)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idledOut++
 }
 
 func (r *run) note(invariant, fault string) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,9 @@ import (
 // new one says. One that was cut in the middle of a message is never used
 // again.
 type sessions struct {
-	alarm func(code string) // hears of each tripwire that a session runs into
+	// heardError is called with the SQLSTATE of each error that shows a
+	// tripwire, or the end of a session that idled in a transaction.
+	heardError func(code string)
 
 	mu    sync.Mutex
 	spare []*session
@@ -93,8 +96,8 @@ func (s *session) heard(b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readers--
-	if i := bytes.Index(b, tripped); i >= 0 && len(b) >= i+len(tripped)+2 {
-		s.home.alarm(string(b[i+2:][:len("RR001")]))
+	if found := errorCode.FindSubmatch(b); found != nil {
+		s.home.heardError(string(found[1]))
 	}
 	s.tail = append(slices.Clip(s.tail), b...)
 	s.tail = s.tail[max(0, len(s.tail)-len(readyIdle)):]
@@ -114,7 +117,10 @@ var (
 	readyIdle     = append(slices.Clip(ready), 'I')
 	authenticated = []byte{'R', 0, 0, 0, 8, 0, 0, 0, 0}
 	terminate     = []byte{'X', 0, 0, 0, 4}
-	tripped       = []byte("\x00CRR0") // in an ErrorResponse: the field of a code of package tripwire
+
+	// errorCode finds, in an ErrorResponse, the field of a SQLSTATE that a run
+	// must hear of.
+	errorCode = regexp.MustCompile(`\x00C(RR00\d|` + idledOut + `)\x00`)
 )
 
 // Write sends b, but for the words that begin and end a session.
