@@ -34,12 +34,17 @@ var ErrUsage = errors.New("wrong usage")
 // A command whose flags don't fit together returns an error from its method
 // Validate, which is called before Run. That is wrong usage, and so is every
 // error of Run that wraps [ErrUsage].
+//
+// A flag with the tag secret:"" and a variable env:"NAME" can be given as a
+// file as well: NAME_FILE names it, and its content without the blanks around
+// it is the value.
 func Run(ctx context.Context, name, description string, commands any, args []string, o Output) int {
 	var log logFlags
 	exited := -1
 	parser, err := kong.New(commands, kong.Name(name), kong.Description(description), kong.Embed(&log),
 		kong.Writers(o.Stdout, o.Stderr), kong.Exit(func(code int) { exited = code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Help(help))
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Help(help), kong.ValueFormatter(formatHelp),
+		kong.Resolvers(kong.ResolverFunc(resolveSecret)))
 	if err != nil {
 		return report(name, err, o)
 	}

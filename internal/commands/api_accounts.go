@@ -16,7 +16,7 @@ import (
 type apiAccountsCreate struct {
 	databaseFlags
 	jsonFlags
-	StripeAPIKey   string `help:"Stripe's secret key. Only its mode is used, and becomes the account's: sk_test_… or sk_live_…." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" placeholder:"sk_test_…"`
+	StripeAPIKey   string `help:"Stripe's secret key. Only its mode is used, and becomes the account's: sk_test_… or sk_live_…." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 	Email          string `help:"Where receipts go." required:""`
 	StripeCustomer string `help:"The customer at Stripe who is charged." required:"" placeholder:"cus_…"`
 	PaymentMethod  string `help:"The customer's payment method." required:"" placeholder:"pm_…"`

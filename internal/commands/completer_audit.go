@@ -18,7 +18,7 @@ type completerAudit struct {
 	databaseFlags
 	stripeCallFlags
 	jsonFlags
-	StripeAPIKey string `help:"Stripe's secret key. Not needed with --no-stripe." name:"stripe-api-key" env:"STRIPE_API_KEY" placeholder:"sk_test_…"`
+	StripeAPIKey string `help:"Stripe's secret key. Not needed with --no-stripe." name:"stripe-api-key" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 
 	Stripe  bool          `help:"Compare with Stripe's list of payment intents; on unless --no-stripe is given." default:"true" negatable:""`
 	Since   time.Duration `help:"How far back Stripe's list is read." default:"48h"`

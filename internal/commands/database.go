@@ -11,7 +11,7 @@ import (
 
 // databaseFlags are the flags of every command that uses the database.
 type databaseFlags struct {
-	DatabaseURL string `help:"Postgres, as a URL or a libpq keyword string." required:"" env:"DATABASE_URL" placeholder:"URL"`
+	DatabaseURL string `help:"Postgres, as a URL or a libpq keyword string." required:"" env:"DATABASE_URL" secret:"" placeholder:"URL"`
 }
 
 // openPool opens the database, and returns an error when its schema is too old.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -94,7 +96,7 @@ func TestUnsafeDatabasesAreRefused(t *testing.T) {
 func TestHelpNamesCommandsSettingsAndDefaults(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	settings := []string{"$DATABASE_URL", "$LISTEN", "$ADMIN_LISTEN", "$STRIPE_API_KEY", "$STRIPE_URL", "$STRIPE_TIMEOUT", "$LEASE", "$PHASES", "$CHARGES", "$MAX_FARE", "$BACKOFF_INITIAL", "$BACKOFF_MAX", "$MAX_ATTEMPTS", "$SAVED_500_AFTER", "30s", "20s", "127.0.0.1:8080"}
+	settings := []string{"$DATABASE_URL", "$DATABASE_URL_FILE", "$LISTEN", "$ADMIN_LISTEN", "$STRIPE_API_KEY", "$STRIPE_API_KEY_FILE", "$STRIPE_URL", "$STRIPE_TIMEOUT", "$LEASE", "$PHASES", "$CHARGES", "$MAX_FARE", "$BACKOFF_INITIAL", "$BACKOFF_MAX", "$MAX_ATTEMPTS", "$SAVED_500_AFTER", "30s", "20s", "127.0.0.1:8080"}
 	rounds := []string{"$POLL", "$RETENTION", "72h", "127.0.0.1:9091"}
 	for command, words := range map[string][]string{
 		"api":                    append([]string{"serve", "migrate", "accounts create", "keys revoke", "health"}, settings...),
@@ -135,6 +137,24 @@ func TestAccountsAndAPIKeys(t *testing.T) {
 	s.must(t, "api", "keys", "revoke", made.KeyID)
 	if out := s.must(t, "api", "keys", "list", "--account="+s.account, "--json"); strings.Count(out, `"revoked_at":null`) != 1 {
 		t.Errorf("keys list: %s", out)
+	}
+}
+
+// The variables that hold the secrets are empty, and files take their place.
+func TestServersReadSecretsFromFiles(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	settings := []string{"DATABASE_URL=", "STRIPE_API_KEY="}
+	for name, secret := range map[string]string{"DATABASE_URL_FILE": s.databaseURL, "STRIPE_API_KEY_FILE": "sk_test_scene"} {
+		path := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		settings = append(settings, name+"="+path)
+	}
+	s.start(t, "completer", settings...)
+	if a := s.hail(s.start(t, "api", settings...), "k"); a.status != http.StatusCreated {
+		t.Errorf("got %d %v", a.status, a.err)
 	}
 }
 

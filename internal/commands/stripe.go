@@ -15,7 +15,7 @@ import (
 
 // stripeFlags are the flags of every command that can't do without Stripe.
 type stripeFlags struct {
-	StripeAPIKey string `help:"Stripe's secret key; sk_test_… makes every account a test account." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" placeholder:"sk_test_…"`
+	StripeAPIKey string `help:"Stripe's secret key; sk_test_… makes every account a test account." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 	stripeCallFlags
 }
 
