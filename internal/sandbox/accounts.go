@@ -14,8 +14,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres"
 )
 
-// account is a client of the sandbox, with its secrets: the database keeps an
-// API key as a hash only.
+// account is an account of the sandbox with its secrets. The database holds
+// only a hash of an API key.
 type account struct {
 	Name           string `json:"name"`
 	Email          string `json:"email"`
@@ -24,21 +24,21 @@ type account struct {
 	CallbackSecret string `json:"callback_secret"`
 }
 
-// seeds are the accounts that every sandbox has. Their customers are those that
-// the fake Stripe begins with.
+// seeds are the accounts that every sandbox has. A new fake Stripe has a
+// customer for each.
 //
 //nolint:gochecknoglobals // a table that nothing writes to
 var seeds = []struct{ name, card string }{
 	{"visa", "pm_card_visa"},
-	// It can be attached to a customer, and declines every charge.
+	// This card can be attached to a customer and declines every charge.
 	{"declined", "pm_card_chargeCustomerFail"},
 	{"second", "pm_card_visa"},
 }
 
 // prepare brings the schema up to date and returns the accounts, in the order
-// of seeds. Those of the start before are still there.
+// of seeds. They are the same at each start.
 func (s *sandbox) prepare(ctx context.Context, databaseURL string) ([]account, error) {
-	s.said.sayf("bringing the schema up to date")
+	s.log.printf("bringing the schema up to date")
 	if err := postgres.Migrate(ctx, databaseURL, nil); err != nil {
 		return nil, err
 	}
@@ -50,8 +50,9 @@ func (s *sandbox) prepare(ctx context.Context, databaseURL string) ([]account, e
 	return seed(ctx, accounts.Store{Pool: pool}, filepath.Join(s.flags.Data, "accounts.json"))
 }
 
-// seed makes the accounts that the database lacks. The file remembers the
-// secrets of all that were ever made, also in other databases.
+// seed makes the accounts that the database lacks, and returns all. The file at
+// path keeps the secrets of all accounts that were ever made, also in other
+// databases.
 func seed(ctx context.Context, store accounts.Store, path string) ([]account, error) {
 	known, err := readAccounts(path)
 	if err != nil {

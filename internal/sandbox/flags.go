@@ -30,9 +30,9 @@ type flags struct {
 const description = `Rocket Rides on one machine: Postgres, a fake Stripe, the API and the completer.
 
 Every other setting of the API and the completer, such as LEASE or STRIPE_TIMEOUT, is taken from the environment. ` +
-	`Real money is out of reach: STRIPE_API_KEY and STRIPE_URL are not heeded.`
+	`STRIPE_API_KEY and STRIPE_URL are ignored: the sandbox never charges a real card.`
 
-// Validate refuses nonsense as wrong usage.
+// Validate is called by kong, for which its error is wrong usage.
 func (f *flags) Validate() error {
 	for flag, address := range map[string]string{"listen": f.Listen, "admin": f.Admin, "stripe": f.Stripe} {
 		if _, _, err := net.SplitHostPort(address); err != nil {
@@ -45,13 +45,13 @@ func (f *flags) Validate() error {
 	return nil
 }
 
-// Run is the sandbox: it returns the exit code when everything has ended. args
-// are the arguments without the program's name. The sandbox runs the program
-// that it is part of once more for each of its children; then Run is that
+// Run runs the sandbox and returns the exit code when everything has ended.
+// args are the arguments without the program's name. The sandbox starts this
+// program once more for each of its children; in that process Run runs the
 // child.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 1 && args[0] == childArgument {
-		return beChild(ctx, args[1], args[2:])
+		return runChild(ctx, args[1], args[2:])
 	}
 	var f flags
 	exited := -1
@@ -61,7 +61,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, err = parser.Parse(args)
 	}
 	if exited >= 0 {
-		return exited // --help was asked for, and given
+		return exited // after --help
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "sandbox: %v\nRun sandbox --help for its usage.\n", err)
@@ -74,20 +74,20 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// errForced says that not everything was given the time to end well.
-var errForced = errors.New("everything was ended at once")
+// errForced means that not everything had the time to end in order.
+var errForced = errors.New("stopped without waiting for requests that ran")
 
-// untilSignal runs the sandbox until it is asked to stop. The first signal
-// stops it in order, a Ctrl-C after that at once. Only a Ctrl-C, because make
-// and timeout pass one SIGTERM on twice.
+// untilSignal runs the sandbox until a signal stops it. The first signal stops
+// it in order, and Ctrl-C after that at once. A second SIGTERM does nothing,
+// because make and timeout send one SIGTERM twice.
 func untilSignal(ctx context.Context, s *sandbox) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) { // by nohup
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	// Ctrl-C in a pipe such as `sandbox 2>&1 | tee log` ends tee as well. What
-	// is then said goes nowhere, and must not end the sandbox before its time.
+	// Ctrl-C in a pipe such as `sandbox 2>&1 | tee log` ends tee as well. A
+	// write to the pipe must not end the sandbox before everything is stopped.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	ctx, stop := context.WithCancel(ctx)
@@ -105,7 +105,7 @@ func untilSignal(ctx context.Context, s *sandbox) error {
 			return err
 		case sig := <-signals:
 			if ctx.Err() == nil {
-				s.said.sayf("stopping everything; Ctrl-C once more doesn't wait")
+				s.log.printf("stopping everything; press Ctrl-C again to stop without waiting")
 				stop()
 			} else if sig == syscall.SIGINT {
 				end()

@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// lockFolder makes the folder and keeps every other sandbox from it, until
-// unlock or this process's end. Others may look into it, because as root the
-// database lives in there under another account; what is secret in it is so by
-// itself.
+// lockFolder makes the folder and reserves it for this sandbox, until unlock or
+// the end of this process. Other accounts may read the folder, because as root
+// the database in it belongs to another account; files with secrets have modes
+// of their own.
 func lockFolder(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the folder of --data: %w", err)
@@ -32,8 +32,8 @@ func lockFolder(dir string) (unlock func(), err error) {
 	return nil, fmt.Errorf("locking %s: %w", dir, err)
 }
 
-// writeJSON puts a value into a file that only this account may read. Whoever
-// reads it meanwhile sees all of the old one or all of the new one.
+// writeJSON writes a value to a file that only this account may read. A reader
+// sees either the old content or the new one, never a part.
 func writeJSON(path string, value any) error {
 	fresh := path + ".new"
 	file, err := os.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -42,9 +42,9 @@ func writeJSON(path string, value any) error {
 	}
 	encoder := json.NewEncoder(file)
 	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false) // people cut URLs out of it
+	encoder.SetEscapeHTML(false) // people copy URLs from it
 	err = encoder.Encode(value)
-	// Without the sync a power cut could leave an empty file under the name.
+	// Without Sync a power cut could leave an empty file at path.
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}

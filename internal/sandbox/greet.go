@@ -6,10 +6,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// greeting is what a newcomer sees when all is ready. The command is one line
+// greeting is what people see when everything is ready. The command is one line
 // that can be pasted as it is.
 const greeting = `
-Rocket Rides is ready. Hail a ride, and then the same again: it is charged once.
+Rocket Rides is ready. Hail a ride, then send the same command again: the ride is charged once.
 
   curl -i %[1]s/v1/rides -H 'Authorization: Bearer %[2]s' -H 'Idempotency-Key: %[3]s' -H 'Content-Type: application/json' -d '{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}'
 
@@ -19,14 +19,14 @@ Rocket Rides is ready. Hail a ride, and then the same again: it is charged once.
   database            psql %[6]s
   other accounts      %[7]s
 
-Ctrl-C stops everything. The next start finds it all again.
+Ctrl-C stops everything. The next start finds the same accounts and rides.
 
 `
 
-func (s *sandbox) greet(d doors, databaseURL, apiKey string) {
+func (s *sandbox) greet(a addresses, databaseURL, apiKey string) {
 	database := "'" + databaseURL + "'"
 	if s.flags.DatabaseURL != "" {
-		database = `"$DATABASE_URL"` // its password is not ours to show
+		database = `"$DATABASE_URL"` // it holds a password
 	}
-	fmt.Fprintf(s.stdout, greeting, d.api.url(), apiKey, uuid.NewString(), d.stripe.url(), d.admin.url(), database, s.notice.path)
+	fmt.Fprintf(s.stdout, greeting, a.api.url(), apiKey, uuid.NewString(), a.stripe.url(), a.admin.url(), database, s.stateFile.path)
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-func TestASandboxFromItsFirstStartToTheNext(t *testing.T) {
+func TestSandboxFromItsFirstStartToTheSecond(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(folder(t), "made", "for it")
-	first := start(t, data, anywhere)
-	checkNotice(t, first)
+	first := start(t, data, freePorts)
+	checkStateFile(t, first)
 	checkGreeting(t, first)
-	other := spawn(t, data, anywhere)
-	if code, said := other.wait(t), other.stderr.String(); code != 1 || !strings.Contains(said, "another sandbox runs in "+data) {
-		t.Errorf("a second sandbox on the same data ended with exit code %d and %q", code, said)
+	other := spawn(t, data, freePorts)
+	if code, log := other.wait(t), other.stderr.String(); code != 1 || !strings.Contains(log, "another sandbox runs in "+data) {
+		t.Errorf("a second sandbox on the same data ended with exit code %d and %q", code, log)
 	}
 	paid := first.hail(t, 0, "kept")
 	if paid.status != http.StatusCreated {
@@ -33,14 +33,14 @@ func TestASandboxFromItsFirstStartToTheNext(t *testing.T) {
 	checkInterrupt(t, first)
 	for name, pid := range processes {
 		if runs(t, pid) {
-			t.Errorf("%s outlives it", name)
+			t.Errorf("%s runs after its end", name)
 		}
 	}
 	if first.read(t) {
-		t.Error("sandbox.json outlives it")
+		t.Error("sandbox.json is there after its end")
 	}
 
-	second := start(t, data, anywhere)
+	second := start(t, data, freePorts)
 	if diff := cmp.Diff(first.state.Accounts, second.state.Accounts); diff != "" {
 		t.Errorf("the accounts changed over a restart (-before +after):\n%s", diff)
 	}
@@ -53,37 +53,38 @@ func TestASandboxFromItsFirstStartToTheNext(t *testing.T) {
 	}
 }
 
-// checkInterrupt presses Ctrl-C as a terminal does: the whole group hears of
-// it. The API gives its rides back before what finishes them goes, and what
-// both need goes last.
-func checkInterrupt(t *testing.T, b *box) {
+// checkInterrupt presses Ctrl-C as a terminal does: the whole process group
+// gets the signal. The API releases its rides before the completer, which
+// finishes them, is stopped; Stripe and Postgres, which both need, are stopped
+// last.
+func checkInterrupt(t *testing.T, p *sandboxProcess) {
 	t.Helper()
-	if err := syscall.Kill(-b.cmd.Process.Pid, syscall.SIGINT); err != nil {
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if code := b.wait(t); code != 0 {
+	if code := p.wait(t); code != 0 {
 		t.Errorf("Ctrl-C ends it with exit code %d, want 0", code)
 	}
-	rest := b.stderr.String()
+	rest := p.stderr.String()
 	for _, want := range []string{
 		"stopping api", "api ", "msg=stopped", "stopping completer", "completer ", "msg=draining", "stopping fakestripe", "stopping Postgres",
 	} {
 		var found bool
 		if _, rest, found = strings.Cut(rest, want); !found {
-			t.Errorf("its end lacks %q in its place:\n%s", want, &b.stderr)
+			t.Errorf("its log lacks %q, or has it too early:\n%s", want, &p.stderr)
 		}
 	}
 }
 
-// checkNotice compares sandbox.json with what others were promised.
-func checkNotice(t *testing.T, b *box) {
+// checkNotice checks everything in sandbox.json.
+func checkStateFile(t *testing.T, p *sandboxProcess) {
 	t.Helper()
-	stat, err := os.Stat(filepath.Join(b.data, "sandbox.json"))
+	stat, err := os.Stat(filepath.Join(p.data, "sandbox.json"))
 	if err != nil || stat.Mode().Perm() != 0o600 {
 		t.Errorf("sandbox.json has the mode %v (%v), want 0600", stat.Mode(), err)
 	}
 	var got map[string]any
-	if err := json.Unmarshal([]byte(b.said), &got); err != nil {
+	if err := json.Unmarshal([]byte(p.stateText), &got); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"api_url", "admin_url", "completer_admin_url", "stripe_url"} {
@@ -98,14 +99,14 @@ func checkNotice(t *testing.T, b *box) {
 			t.Fatal(err)
 		}
 		if err := json.Unmarshal(encoded, &numbers); err != nil || !runs(t, numbers[name]) {
-			t.Errorf("pids is %s (%v), with nobody as %s", encoded, err, name)
+			t.Errorf("pids is %s (%v), without a process for %s", encoded, err, name)
 		}
 	}
-	conn, err := pgx.Connect(t.Context(), b.state.DatabaseURL)
+	conn, err := pgx.Connect(t.Context(), p.state.DatabaseURL)
 	if err != nil {
-		t.Fatalf("database_url leads nowhere: %v", err)
+		t.Fatalf("connecting to database_url: %v", err)
 	}
-	defer conn.Close(t.Context()) //nolint:errcheck // it was only read
+	defer conn.Close(t.Context()) //nolint:errcheck // no error matters here
 	var super, tcp bool
 	if err := conn.QueryRow(t.Context(), `
 		SELECT rolsuper, inet_server_port() IS NOT NULL
@@ -113,18 +114,18 @@ func checkNotice(t *testing.T, b *box) {
 		WHERE rolname = current_user`).Scan(&super, &tcp); err != nil || !super || !tcp {
 		t.Errorf("database_url: superuser %v, TCP %v, %v", super, tcp, err)
 	}
-	for _, url := range []string{b.state.AdminURL, b.state.CompleterAdminURL} {
+	for _, url := range []string{p.state.AdminURL, p.state.CompleterAdminURL} {
 		if status := get(t, url+"/readyz").status; status != http.StatusOK {
 			t.Errorf("%s/readyz answers %d", url, status)
 		}
 	}
 }
 
-// checkGreeting pastes the command into a shell, as a newcomer would.
-func checkGreeting(t *testing.T, b *box) {
+// checkGreeting runs the command of the greeting in a shell, twice.
+func checkGreeting(t *testing.T, p *sandboxProcess) {
 	t.Helper()
 	for _, want := range []string{"HTTP/1.1 201 Created", "Idempotent-Replayed: true"} {
-		_, command, _ := strings.Cut(b.stdout.String(), "curl ")
+		_, command, _ := strings.Cut(p.stdout.String(), "curl ")
 		command, _, _ = strings.Cut("curl "+command, "\n")
 		out, err := exec.CommandContext(t.Context(), "sh", "-c", command).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), want) {
@@ -133,8 +134,8 @@ func checkGreeting(t *testing.T, b *box) {
 	}
 }
 
-// checkSeeds hails as each account.
-func checkSeeds(t *testing.T, b *box) {
+// checkSeeds hails a ride as each account.
+func checkSeeds(t *testing.T, p *sandboxProcess) {
 	t.Helper()
 	for i, want := range []struct {
 		name, email string
@@ -144,35 +145,35 @@ func checkSeeds(t *testing.T, b *box) {
 		{"declined", "declined@example.com", http.StatusPaymentRequired},
 		{"second", "second@example.com", http.StatusCreated},
 	} {
-		account := b.state.Accounts[i]
+		account := p.state.Accounts[i]
 		if account.Name != want.name || account.Email != want.email || !strings.HasPrefix(account.CallbackSecret, "whsec_") {
 			t.Errorf("account %d is %+v, want %s", i, account, want.name)
 		}
-		// Three accounts, one key: three rides, of which two are paid.
-		if got := b.hail(t, i, "kept"); got.status != want.status {
+		// All accounts use the same key, and each gets its own ride.
+		if got := p.hail(t, i, "kept"); got.status != want.status {
 			t.Errorf("a ride of %s is answered with %d %s, want %d", want.name, got.status, got.body, want.status)
 		}
 	}
 }
 
-func TestTwoSandboxesRunSideBySide(t *testing.T) {
+func TestTwoSandboxesRunAtTheSameTime(t *testing.T) {
 	t.Parallel()
-	left, right := spawn(t, folder(t), anywhere), spawn(t, folder(t), anywhere, "SHUTDOWN_TIMEOUT=1h")
+	left, right := spawn(t, folder(t), freePorts), spawn(t, folder(t), freePorts, "SHUTDOWN_TIMEOUT=1h")
 	left.awaitReady(t)
 	right.awaitReady(t)
-	for _, b := range []*box{left, right} {
-		if got := b.hail(t, 0, "same"); got.status != http.StatusCreated || got.header.Get("Idempotent-Replayed") != "" {
+	for _, p := range []*sandboxProcess{left, right} {
+		if got := p.hail(t, 0, "same"); got.status != http.StatusCreated || got.header.Get("Idempotent-Replayed") != "" {
 			t.Errorf("a ride is answered with %d %s", got.status, got.body)
 		}
 	}
 	right.state.APIURL, left.state.APIURL = left.state.APIURL, right.state.APIURL
 	if got := left.hail(t, 0, "other"); got.status != http.StatusUnauthorized {
-		t.Errorf("the API key of one is answered by the other with %d", got.status)
+		t.Errorf("the API of one answers %d to the API key of the other, want 401", got.status)
 	}
 	left.state.APIURL, right.state.APIURL = right.state.APIURL, left.state.APIURL
 	t.Run("one can use a database of the other", func(t *testing.T) {
 		t.Parallel()
-		checkForeignDatabase(t, left)
+		checkGivenDatabase(t, left)
 	})
 	t.Run("a second Ctrl-C does not wait for a ride", func(t *testing.T) {
 		t.Parallel()
@@ -180,20 +181,20 @@ func TestTwoSandboxesRunSideBySide(t *testing.T) {
 	})
 }
 
-func checkForeignDatabase(t *testing.T, host *box) {
+func checkGivenDatabase(t *testing.T, host *sandboxProcess) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), host.state.DatabaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context()) //nolint:errcheck // it has nothing to lose
+	defer conn.Close(t.Context()) //nolint:errcheck // no error matters here
 	if _, err := conn.Exec(t.Context(), `CREATE DATABASE guest`); err != nil {
 		t.Fatal(err)
 	}
 	url := strings.Replace(host.state.DatabaseURL, "/postgres?", "/guest?", 1)
-	guest := start(t, folder(t), anywhere, "DATABASE_URL="+url)
-	if guest.state.DatabaseURL != url || strings.Contains(guest.said, `"postgres":`) {
-		t.Errorf("sandbox.json is %s, want the given database and no process of it", guest.said)
+	guest := start(t, folder(t), freePorts, "DATABASE_URL="+url)
+	if guest.state.DatabaseURL != url || strings.Contains(guest.stateText, `"postgres":`) {
+		t.Errorf("sandbox.json is %s, want the given database and no process id of it", guest.stateText)
 	}
 	if shown := guest.stdout.String() + guest.stderr.String(); strings.Contains(shown, url) {
 		t.Errorf("it shows the password of the given database:\n%s", shown)
@@ -202,35 +203,35 @@ func checkForeignDatabase(t *testing.T, host *box) {
 		t.Errorf("a ride is answered with %d %s", got.status, got.body)
 	}
 	if _, err := os.Stat(filepath.Join(guest.data, "postgres")); !os.IsNotExist(err) {
-		t.Errorf("it made a Postgres of its own: %v", err)
+		t.Errorf("it made its own Postgres: %v", err)
 	}
 	if code := guest.stop(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("SIGTERM ends it with exit code %d", code)
 	}
 	if err := conn.Ping(t.Context()); err != nil {
-		t.Errorf("it stopped the database that is not its own: %v", err)
+		t.Errorf("it stopped the given database: %v", err)
 	}
 }
 
-// checkSecondInterrupt stops a sandbox whose API would wait an hour for a ride
-// that Stripe never answers.
-func checkSecondInterrupt(t *testing.T, b *box) {
+// checkSecondInterrupt stops a sandbox whose API would wait an hour for an
+// answer of Stripe's.
+func checkSecondInterrupt(t *testing.T, p *sandboxProcess) {
 	t.Helper()
-	processes := b.processes(t)
-	ask(t, http.MethodPost, b.state.StripeURL+"/_fake/faults", `{"kind":"latency","latency":"1h"}`, nil)
+	processes := p.processes(t)
+	ask(t, http.MethodPost, p.state.StripeURL+"/_fake/faults", `{"kind":"latency","latency":"1h"}`, nil)
 	answered := make(chan answer, 1)
-	go func() { answered <- b.hail(t, 0, "held") }()
+	go func() { answered <- p.hail(t, 0, "held") }()
 	eventually(t, "Stripe has the ride", func() bool {
-		return strings.Contains(get(t, b.state.StripeURL+"/_fake/ledger").body, `"in_flight":true`)
+		return strings.Contains(get(t, p.state.StripeURL+"/_fake/ledger").body, `"in_flight":true`)
 	})
-	b.signal(syscall.SIGINT)
-	eventually(t, "the API is asked to stop", func() bool { return strings.Contains(b.stderr.String(), "stopping api") })
-	if code := b.stop(t, syscall.SIGINT); code != 1 {
+	p.signal(syscall.SIGINT)
+	eventually(t, "the API is asked to stop", func() bool { return strings.Contains(p.stderr.String(), "stopping api") })
+	if code := p.stop(t, syscall.SIGINT); code != 1 {
 		t.Errorf("it ended with exit code %d, want 1", code)
 	}
 	<-answered
 	checkNothingRuns(t, processes)
-	if _, err := os.Stat(filepath.Join(b.data, "sandbox.json")); !os.IsNotExist(err) {
-		t.Errorf("sandbox.json outlives it: %v", err)
+	if _, err := os.Stat(filepath.Join(p.data, "sandbox.json")); !os.IsNotExist(err) {
+		t.Errorf("sandbox.json is there after its end: %v", err)
 	}
 }

@@ -12,14 +12,15 @@ import (
 	"time"
 )
 
-// step is a command of the README with what it says that the output holds.
+// step is a command of the README, and lines that its output must hold.
 type step struct {
 	command string
 	output  []string
 }
 
-// session reads the README's blocks whose info strings are "sh session" and
-// "text output": what is typed in the second terminal, in order, in one shell.
+// session returns the commands that the README has people type in the second
+// terminal, all in one shell: its blocks with the info strings "sh session" and
+// "text output".
 func session(t *testing.T) []step {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
@@ -38,20 +39,20 @@ func session(t *testing.T) []step {
 	return steps
 }
 
-// pattern matches a line of the README: "…" stands for anything, a blank for
-// some.
+// pattern matches a line of the README's output: "…" stands for any text, and
+// blanks for any number of blanks.
 func pattern(line string) *regexp.Regexp {
 	quoted := regexp.QuoteMeta(line)
 	quoted = strings.ReplaceAll(quoted, "…", ".*")
 	return regexp.MustCompile(regexp.MustCompile(` +`).ReplaceAllString(quoted, `\s+`))
 }
 
-func TestTheReadmesSessionHappensAsItSays(t *testing.T) {
+func TestREADMESession(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
-	b := start(t, filepath.Join(dir, ".sandbox"), anywhere, "LEASE=5s", "STRIPE_TIMEOUT=4s")
+	p := start(t, filepath.Join(dir, ".sandbox"), freePorts, "LEASE=5s", "STRIPE_TIMEOUT=4s")
 	addProgram(t, dir, "completer")
-	here := strings.NewReplacer("http://127.0.0.1:8080", b.state.APIURL, "http://127.0.0.1:12111", b.state.StripeURL)
+	addresses := strings.NewReplacer("http://127.0.0.1:8080", p.state.APIURL, "http://127.0.0.1:12111", p.state.StripeURL)
 	steps := session(t)
 	if len(steps) < 7 {
 		t.Fatalf("the README has %d steps, want those of a whole session", len(steps))
@@ -59,7 +60,7 @@ func TestTheReadmesSessionHappensAsItSays(t *testing.T) {
 	var script strings.Builder
 	const end = "-- end of a step --"
 	for _, step := range steps {
-		fmt.Fprintf(&script, "%s\necho '%s'\n", here.Replace(step.command), end)
+		fmt.Fprintf(&script, "%s\necho '%s'\n", addresses.Replace(step.command), end)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
@@ -85,15 +86,14 @@ func checkOutput(t *testing.T, s step, printed string) {
 	for _, line := range s.output {
 		found := pattern(line).FindStringIndex(rest)
 		if found == nil {
-			t.Errorf("%s\nprints\n%s\nwhere the README has %s", s.command, printed, line)
+			t.Errorf("%s\nprints\n%s\nbut the README has %s", s.command, printed, line)
 			return
 		}
 		rest = rest[found[1]:]
 	}
 }
 
-// addProgram puts one of the programs into dir/bin, where `make build` would
-// put it.
+// addProgram puts one of the programs into dir/bin, as `make build` does.
 func addProgram(t *testing.T, dir, name string) {
 	t.Helper()
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {

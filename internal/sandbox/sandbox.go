@@ -2,39 +2,36 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 )
-
-// stripeKey is no secret: the fake takes every test key.
-const stripeKey = "sk_test_sandbox"
 
 // sandbox is everything on one machine.
 type sandbox struct {
-	flags  flags
-	stdout io.Writer
-	said   *transcript
-	notice *notice
+	flags     flags
+	stdout    io.Writer
+	log       *sharedLog
+	stateFile *stateFile
 }
 
 func newSandbox(f flags, stdout, stderr io.Writer) *sandbox {
 	return &sandbox{
 		flags: f, stdout: stdout,
-		said:   &transcript{w: stderr, json: f.LogFormat == "json"},
-		notice: &notice{path: filepath.Join(f.Data, "sandbox.json")},
+		log:       &sharedLog{w: stderr, json: f.LogFormat == "json"},
+		stateFile: &stateFile{path: filepath.Join(f.Data, "sandbox.json")},
 	}
 }
 
-// run starts everything, and when ctx ends stops it in the reverse order: no
-// process outlives one that it needs. When force ends, it doesn't wait.
+// run starts everything. When ctx ends, it stops everything in the reverse
+// order, so that no process outlives one that it needs. When force ends, it
+// does not wait.
 func (s *sandbox) run(ctx, force context.Context) (err error) {
 	defer func() {
 		if ctx.Err() != nil {
-			s.said.sayf("stopped; %s keeps everything", s.flags.Data)
-			err = nil // it was asked to stop, maybe amid its start
+			s.log.printf("stopped; %s keeps everything", s.flags.Data)
+			err = nil // it was asked to stop, maybe while it started
 		}
 	}()
 	unlock, err := lockFolder(s.flags.Data)
@@ -42,18 +39,22 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 		return err
 	}
 	defer unlock()
-	// One that was killed left it behind.
-	s.notice.withdraw()
-	doors, err := s.openDoors(ctx)
+	s.stateFile.remove() // a sandbox that was killed leaves it
+	addresses, err := s.holdAddresses(ctx)
 	if err != nil {
 		return err
 	}
-	defer doors.close()
-	tether, err := newTether()
+	defer addresses.release()
+	// The children read from the pipe, and only the sandbox can write to it. It
+	// never does: the pipe ends when the sandbox ends, even by kill -9, and
+	// then the children end as well. On Linux the kernel also kills them (see
+	// process.Start), which ends a child that is stopped.
+	childEnd, parentEnd, err := os.Pipe()
 	if err != nil {
-		return err
+		return fmt.Errorf("making a pipe: %w", err)
 	}
-	defer tether.cut()
+	defer childEnd.Close()  //nolint:errcheck // nothing was written
+	defer parentEnd.Close() //nolint:errcheck // nothing was written
 
 	url, stopDatabase, err := s.openDatabase(ctx, force)
 	if err != nil {
@@ -64,10 +65,13 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	addresses.release() // now the children listen on them
 	var children []*child
-	for _, p := range s.programs(doors, url) {
-		s.said.sayf("starting %s on %s", p.name, p.doors[0].address)
-		c := launch(context.WithoutCancel(ctx), p, tether, s.said, s.started)
+	for _, p := range s.programs(addresses, childEnd, url) {
+		c, err := s.startChild(ctx, p)
+		if err != nil {
+			return err
+		}
 		defer c.stop(force)
 		children = append(children, c)
 	}
@@ -76,65 +80,19 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 			return err
 		}
 	}
-	defer s.notice.withdraw()
-	if err := s.announce(doors, url, accounts); err != nil {
+	defer s.stateFile.remove()
+	if err := s.announce(addresses, url, accounts); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return nil
 }
 
-// programs are the children, in the order of their start.
-func (s *sandbox) programs(d doors, databaseURL string) []program {
-	env := append(os.Environ(),
-		// Of two values the last counts: these win over the environment's.
-		"DATABASE_URL="+databaseURL, "STRIPE_API_KEY="+stripeKey, "STRIPE_URL="+d.stripe.url(),
-		"SHUTDOWN_TIMEOUT="+s.flags.ShutdownTimeout.String())
-	// Longer than the program's own bound, so that only one that is stuck is
-	// killed.
-	grace := s.flags.ShutdownTimeout + 2*time.Second
-	return []program{
-		{
-			name: "fakestripe", doors: []*door{d.stripe}, ready: d.stripe.url() + "/_fake/healthz", env: env, grace: grace,
-			args: []string{"--log-format", s.flags.LogFormat, "--listen", d.stripe.address, "--data", filepath.Join(s.flags.Data, "stripe")},
-		},
-		{
-			name: "completer", doors: []*door{d.completer}, ready: d.completer.url() + "/readyz", env: env, grace: grace,
-			args: []string{"--log-format", s.flags.LogFormat, "run", "--admin-listen", d.completer.address},
-		},
-		{
-			name: "api", doors: []*door{d.api, d.admin}, ready: d.admin.url() + "/readyz", env: env, grace: grace,
-			args: []string{"--log-format", s.flags.LogFormat, "serve", "--listen", d.api.address, "--admin-listen", d.admin.address},
-		},
-	}
-}
-
-// started notes a process that was started under a name.
-func (s *sandbox) started(name string, pid int) {
-	if err := s.notice.setPID(name, pid); err != nil {
-		s.said.sayf("%v", err)
-	}
-}
-
-// announce tells people, and then programs, that all is ready.
-func (s *sandbox) announce(d doors, databaseURL string, accounts []account) error {
-	s.greet(d, databaseURL, accounts[0].APIKey)
-	return s.notice.publish(state{
-		APIURL: d.api.url(), AdminURL: d.admin.url(), CompleterAdminURL: d.completer.url(), StripeURL: d.stripe.url(),
+// announce tells people, and then programs, that everything is ready.
+func (s *sandbox) announce(a addresses, databaseURL string, accounts []account) error {
+	s.greet(a, databaseURL, accounts[0].APIKey)
+	return s.stateFile.write(state{
+		APIURL: a.api.url(), AdminURL: a.admin.url(), CompleterAdminURL: a.completer.url(), StripeURL: a.stripe.url(),
 		DatabaseURL: databaseURL, Accounts: accounts,
 	})
-}
-
-// forgetPostgres takes Postgres's variables (PGSERVICE, PGOPTIONS and their
-// like) out of the environment: they would have our own server be asked for
-// what another one has.
-func forgetPostgres() error {
-	for _, pair := range os.Environ() {
-		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "PG") {
-			if err := os.Unsetenv(name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -21,12 +21,12 @@ import (
 	"github.com/rocketrides/rocketrides/internal/commands"
 )
 
-// asMain names the environment variable that makes this test binary the
-// sandbox, which its children inherit, or another program.
+// asMain names the environment variable that makes this test binary the sandbox
+// or one of its children, or the completer.
 const asMain = "SANDBOX_AS_MAIN"
 
-// quickExit takes away the second that a process with the race detector waits
-// at its end.
+// quickExit removes the second that a process with the race detector sleeps at
+// its end.
 const quickExit = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
@@ -40,22 +40,22 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for something that must happen.
 const patience = 30 * time.Second
 
-// box is a sandbox that runs as a process of its own.
-type box struct {
+// A sandboxProcess is a sandbox that runs as a process of its own.
+type sandboxProcess struct {
 	cmd            *exec.Cmd
 	data           string
 	stdout, stderr buffer
 	ended          chan struct{}
 
-	// said is what sandbox.json said when all was ready, and state is that.
-	said  string
-	state state
+	// stateText is the content of sandbox.json when everything was ready.
+	stateText string
+	state     state
 }
 
-// buffer collects what a process says while the test reads along.
+// buffer collects the output of a process while the test reads it.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -73,7 +73,8 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-// folder is a temporary one that Postgres's account can reach when root tests.
+// folder makes a temporary folder that Postgres's account can reach also if the
+// tests run as root.
 func folder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -83,61 +84,62 @@ func folder(t *testing.T) string {
 	return dir
 }
 
-// anywhere has the kernel choose the ports.
-var anywhere = []string{"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--stripe", "127.0.0.1:0"}
+// freePorts are flags with which the kernel chooses the ports.
+var freePorts = []string{"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--stripe", "127.0.0.1:0"}
 
-// spawn starts a sandbox on data and doesn't wait for it. It ends with the
-// test.
-func spawn(t *testing.T, data string, args []string, env ...string) *box {
+// spawn starts a sandbox in the folder data and does not wait for it. The
+// sandbox ends with the test.
+func spawn(t *testing.T, data string, args []string, env ...string) *sandboxProcess {
 	t.Helper()
-	b := &box{data: data, ended: make(chan struct{})}
-	b.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], append([]string{"--data", data}, args...)...)
-	b.cmd.Env = append(append(os.Environ(), asMain+"=1", "DATABASE_URL=", quickExit), env...)
-	b.cmd.Stdout, b.cmd.Stderr = &b.stdout, &b.stderr
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a shell does
-	if err := b.cmd.Start(); err != nil {
+	p := &sandboxProcess{data: data, ended: make(chan struct{})}
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], append([]string{"--data", data}, args...)...)
+	p.cmd.Env = append(append(os.Environ(), asMain+"=1", "DATABASE_URL=", quickExit), env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a shell does
+	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = b.cmd.Wait(); close(b.ended) }()
+	go func() { _ = p.cmd.Wait(); close(p.ended) }()
 	t.Cleanup(func() {
-		b.signal(syscall.SIGTERM)
+		p.signal(syscall.SIGTERM)
 		select {
-		case <-b.ended:
+		case <-p.ended:
 		case <-time.After(patience):
-			_ = b.cmd.Process.Kill()
-			<-b.ended
+			_ = p.cmd.Process.Kill()
+			<-p.ended
 		}
 		if t.Failed() {
-			t.Logf("%s said:\n%s%s", data, &b.stdout, &b.stderr)
+			t.Logf("the log of %s:\n%s%s", data, &p.stdout, &p.stderr)
 		}
 	})
-	return b
+	return p
 }
 
-// start starts a sandbox and returns when all of it is ready.
-func start(t *testing.T, data string, args []string, env ...string) *box {
+// start starts a sandbox and returns when everything is ready.
+func start(t *testing.T, data string, args []string, env ...string) *sandboxProcess {
 	t.Helper()
-	b := spawn(t, data, args, env...)
-	b.awaitReady(t)
-	return b
+	p := spawn(t, data, args, env...)
+	p.awaitReady(t)
+	return p
 }
 
-func (b *box) awaitReady(t *testing.T) {
+func (p *sandboxProcess) awaitReady(t *testing.T) {
 	t.Helper()
 	eventually(t, "it is ready", func() bool {
 		select {
-		case <-b.ended:
-			t.Fatalf("it ended with exit code %d", b.cmd.ProcessState.ExitCode())
+		case <-p.ended:
+			t.Fatalf("it ended with exit code %d", p.cmd.ProcessState.ExitCode())
 		default:
 		}
-		return b.read(t)
+		return p.read(t)
 	})
 }
 
-// read reads sandbox.json, and tells whether it was there and this sandbox's.
-func (b *box) read(t *testing.T) bool {
+// read reads sandbox.json, and reports whether the file is there and is this
+// sandbox's.
+func (p *sandboxProcess) read(t *testing.T) bool {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(b.data, "sandbox.json"))
+	text, err := os.ReadFile(filepath.Join(p.data, "sandbox.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
@@ -150,46 +152,47 @@ func (b *box) read(t *testing.T) bool {
 	if err := decoder.Decode(&s); err != nil {
 		t.Fatalf("sandbox.json is %q: %v", text, err)
 	}
-	if s.PIDs.Sandbox != b.cmd.Process.Pid {
-		return false // that of one that was killed
+	if s.PIDs.Sandbox != p.cmd.Process.Pid {
+		return false // it is that of a sandbox that was killed
 	}
-	b.said, b.state = string(text), s
+	p.stateText, p.state = string(text), s
 	return true
 }
 
-func (b *box) signal(s syscall.Signal) { _ = b.cmd.Process.Signal(s) }
+func (p *sandboxProcess) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
 
 // stop sends a signal and returns the exit code.
-func (b *box) stop(t *testing.T, s syscall.Signal) int {
+func (p *sandboxProcess) stop(t *testing.T, s syscall.Signal) int {
 	t.Helper()
-	b.signal(s)
-	return b.wait(t)
+	p.signal(s)
+	return p.wait(t)
 }
 
-// wait returns the exit code when it has ended.
-func (b *box) wait(t *testing.T) int {
+// wait waits for the end and returns the exit code.
+func (p *sandboxProcess) wait(t *testing.T) int {
 	t.Helper()
 	select {
-	case <-b.ended:
+	case <-p.ended:
 	case <-time.After(patience):
-		t.Fatal("it doesn't end")
+		t.Fatal("it does not end")
 	}
-	return b.cmd.ProcessState.ExitCode()
+	return p.cmd.ProcessState.ExitCode()
 }
 
-// fixed are the flags that give another sandbox the addresses of this one.
-func (b *box) fixed() []string {
+// fixed returns flags with which another sandbox has the addresses of this one.
+func (p *sandboxProcess) fixed() []string {
 	address := func(url string) string { return strings.TrimPrefix(url, "http://") }
-	return []string{"--listen", address(b.state.APIURL), "--admin", address(b.state.AdminURL), "--stripe", address(b.state.StripeURL)}
+	return []string{"--listen", address(p.state.APIURL), "--admin", address(p.state.AdminURL), "--stripe", address(p.state.StripeURL)}
 }
 
-// processes are all that this sandbox started, by name.
-func (b *box) processes(t *testing.T) map[string]int {
+// processes returns the ids of all processes that this sandbox started, by
+// name.
+func (p *sandboxProcess) processes(t *testing.T) map[string]int {
 	t.Helper()
-	found := map[string]int{"postgres": b.state.PIDs.Postgres}
+	found := map[string]int{"postgres": p.state.PIDs.Postgres}
 	for line := range strings.Lines(ps(t, "-axo", "pid=,ppid=,command=")) {
 		fields := strings.Fields(line)
-		if len(fields) > 4 && fields[1] == strconv.Itoa(b.cmd.Process.Pid) && fields[3] == childArgument {
+		if len(fields) > 4 && fields[1] == strconv.Itoa(p.cmd.Process.Pid) && fields[3] == childArgument {
 			pid, err := strconv.Atoi(fields[0])
 			if err != nil {
 				t.Fatal(err)
@@ -207,19 +210,19 @@ func (b *box) processes(t *testing.T) map[string]int {
 
 func ps(t *testing.T, args ...string) string {
 	t.Helper()
-	// It fails when it finds nothing.
+	// ps fails if it finds nothing.
 	out, _ := exec.CommandContext(context.WithoutCancel(t.Context()), "ps", args...).Output()
 	return string(out)
 }
 
-// runs tells whether a process is there and no zombie.
+// runs reports whether a process exists and is no zombie.
 func runs(t *testing.T, pid int) bool {
 	t.Helper()
 	state := strings.TrimSpace(ps(t, "-o", "stat=", "-p", strconv.Itoa(pid)))
 	return pid != 0 && state != "" && !strings.HasPrefix(state, "Z")
 }
 
-// checkNothingRuns gives processes that were told to end the time to do so.
+// checkNothingRuns waits until all processes have ended.
 func checkNothingRuns(t *testing.T, processes map[string]int) {
 	t.Helper()
 	for name, pid := range processes {
@@ -227,18 +230,18 @@ func checkNothingRuns(t *testing.T, processes map[string]int) {
 	}
 }
 
-// eventually returns when done is true.
+// eventually returns when done returns true.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !done(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not so after %s: %s", patience, what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// answer is what a server answered; its status is 0 when it didn't.
+// answer is the answer of a server. Its status is 0 if there was none.
 type answer struct {
 	status int
 	header http.Header
@@ -264,18 +267,18 @@ func ask(t *testing.T, method, url, body string, header http.Header) answer {
 	return answer{response.StatusCode, response.Header, string(text)}
 }
 
-// hail asks for a ride as the account of the given place in sandbox.json.
-func (b *box) hail(t *testing.T, account int, key string) answer {
+// hail hails a ride as the account with this index in sandbox.json.
+func (p *sandboxProcess) hail(t *testing.T, account int, key string) answer {
 	t.Helper()
-	return ask(t, http.MethodPost, b.state.APIURL+"/v1/rides",
+	return ask(t, http.MethodPost, p.state.APIURL+"/v1/rides",
 		`{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}`,
 		http.Header{
-			"Authorization":   {"Bearer " + b.state.Accounts[account].APIKey},
+			"Authorization":   {"Bearer " + p.state.Accounts[account].APIKey},
 			"Idempotency-Key": {key}, "Content-Type": {"application/json"},
 		})
 }
 
-// get reads an address without saying who asks.
+// get sends a GET without an API key.
 func get(t *testing.T, url string) answer {
 	t.Helper()
 	return ask(t, http.MethodGet, url, "", nil)

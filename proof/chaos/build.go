@@ -14,17 +14,16 @@ import (
 // The builds of the programs.
 const (
 	current = "current"
-	// next is the release after this one: its list of flows has a second
-	// version of the hail flow, in which it makes new keys.
+	// next is the release after this one: it knows a second version of the hail
+	// flow, and makes new keys in that version.
 	next = "next"
 )
 
-// An edit replaces text in a source file, for one build. Nothing of it is ever
-// written to the tree: Go reads the edited copy in the file's place (go help
-// build, -overlay).
+// An edit replaces text in a source file for one build. The file itself stays
+// as it is: Go reads an edited copy instead (go help build, -overlay).
 type edit struct{ file, old, new string }
 
-// nextRelease makes the build called next.
+// nextRelease returns the edits of the build called next.
 func nextRelease() []edit {
 	return []edit{
 		{
@@ -36,9 +35,8 @@ func nextRelease() []edit {
 	}
 }
 
-// unsafeCommits forces the programs past the check that refuses
-// synchronous_commit=off. No build of the real programs can be told to leave
-// the check out.
+// unsafeCommits removes the check that refuses synchronous_commit=off. The real
+// programs have no setting for that.
 func unsafeCommits() []edit {
 	return []edit{{"internal/postgres/safety.go", `case s.SynchronousCommit == "off":`, `case false && s.SynchronousCommit == "off":`}}
 }
@@ -60,7 +58,7 @@ func buildAll(ctx context.Context, dir string, canary bool) (map[string]string, 
 	return folders, nil
 }
 
-// build builds the programs, with edits, into dir.
+// build builds the programs into dir, with edits.
 func build(ctx context.Context, dir string, edits []edit) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -77,8 +75,8 @@ func build(ctx context.Context, dir string, edits []edit) error {
 		"./cmd/api", "./cmd/completer", "./cmd/fakestripe")
 	command.Dir = root
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(said))
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(output))
 	}
 	return nil
 }
@@ -95,7 +93,8 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return root, nil
 }
 
-// writeOverlay writes the edited files and the list of them.
+// writeOverlay writes the edited files, and the list of them for go build. It
+// returns the path of the list.
 func writeOverlay(root, dir string, edits []edit) (string, error) {
 	replaced := map[string]string{}
 	for i, e := range edits {
@@ -105,7 +104,7 @@ func writeOverlay(root, dir string, edits []edit) (string, error) {
 			return "", err
 		}
 		if strings.Count(string(source), e.old) != 1 {
-			return "", fmt.Errorf("%s no longer holds, exactly once, what chaos replaces in it: adapt proof/chaos/build.go to %q", e.file, e.old)
+			return "", fmt.Errorf("%s does not hold this text exactly once, so chaos can't replace it; adapt proof/chaos/build.go: %q", e.file, e.old)
 		}
 		edited := filepath.Join(dir, fmt.Sprintf("edit%d.go", i))
 		if err := os.WriteFile(edited, []byte(strings.Replace(string(source), e.old, e.new, 1)), 0o600); err != nil {

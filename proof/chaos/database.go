@@ -25,11 +25,13 @@ import (
 	"github.com/rocketrides/rocketrides/proof/tripwire"
 )
 
-// A database is a Postgres of our own, and our own way to it, past the links.
+// A database is a Postgres server, and a connection pool that bypasses the
+// links.
 type database struct {
 	pool *pgxpool.Pool
+	url  *url.URL // restarts keep it
 	dir  string
-	// logs is the server's log over all its starts.
+	// logs is the server's log since its first start.
 	logs *os.File
 
 	mu     sync.Mutex
@@ -37,14 +39,14 @@ type database struct {
 }
 
 // openDatabase starts Postgres in dir and makes the schema, with tripwires. As
-// a canary it runs with synchronous_commit off, and so loses what it
-// acknowledged right before a crash.
+// a canary the server runs with synchronous_commit off, so that a crash loses
+// what was acknowledged right before it.
 func openDatabase(ctx context.Context, dir, logs string, canary bool) (*database, error) {
 	file, err := os.Create(filepath.Join(logs, "postgres.log"))
 	if err != nil {
 		return nil, err
 	}
-	server, err := pgserver.StartServer(ctx, pgserver.ServerConfig{Dir: dir, Settings: serverSettings(canary)})
+	server, err := pgserver.Start(ctx, pgserver.Config{Dir: dir, Settings: serverSettings(canary)})
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -58,8 +60,8 @@ func openDatabase(ctx context.Context, dir, logs string, canary bool) (*database
 func serverSettings(canary bool) map[string]string {
 	settings := map[string]string{
 		"max_connections": "120",
-		// The SQLSTATE tells a tripwire's alarm from the service's own aborts
-		// (22012).
+		// The SQLSTATE distinguishes a tripwire's alarm from the service's own
+		// aborts (22012).
 		"log_line_prefix": "%m [%p] %a %e ",
 	}
 	if canary {
@@ -74,6 +76,9 @@ func (d *database) prepare(ctx context.Context, canary bool) error {
 		return err
 	}
 	var err error
+	if d.url, err = url.Parse(d.server.URL()); err != nil {
+		return err
+	}
 	d.pool, err = postgres.Open(ctx, postgres.Options{URL: d.server.URL(), ApplicationName: "chaos", MaxConns: 8, AcceptUnsafe: canary})
 	if err != nil {
 		return err
@@ -81,22 +86,13 @@ func (d *database) prepare(ctx context.Context, canary bool) error {
 	return tripwire.Install(ctx, d.pool, "started", "ride_created", "charge_created", "finished")
 }
 
-// address is where the server listens; it stays the same over all its starts.
-func (d *database) address() string {
-	u, err := url.Parse(d.server.URL())
-	if err != nil { // it comes from url.URL.String
-		return ""
-	}
-	return u.Host
-}
+// address is where the server listens.
+func (d *database) address() string { return d.url.Host }
 
-// urlFor is the database's URL for a process behind a link. The process names
-// itself in it, for the log of changes.
+// urlFor is the URL of the database for a process behind a link. It contains
+// the name of the process, for the log of changes.
 func (d *database) urlFor(who, address string) string {
-	u, err := url.Parse(d.server.URL())
-	if err != nil {
-		return ""
-	}
+	u := *d.url
 	u.Host = address
 	query := u.Query()
 	query.Set("application_name", who)
@@ -114,7 +110,7 @@ func (d *database) crash(ctx context.Context, how kind) error {
 	if err := d.keepLog(); err != nil {
 		return err
 	}
-	server, err := pgserver.StartServer(ctx, d.server.Config())
+	server, err := pgserver.Start(ctx, d.server.Config())
 	if err != nil {
 		return fmt.Errorf("starting Postgres again: %w", err)
 	}
@@ -130,7 +126,7 @@ func (d *database) end(ctx context.Context, how kind) error {
 	case killPostmaster:
 		d.server.Kill()
 	default:
-		if err := syscall.Kill(d.server.PID(), syscall.SIGQUIT); err != nil {
+		if err := d.server.Signal(syscall.SIGQUIT); err != nil {
 			return fmt.Errorf("stopping Postgres: %w", err)
 		}
 		<-d.server.Done()
@@ -139,14 +135,13 @@ func (d *database) end(ctx context.Context, how kind) error {
 }
 
 // killAll is kill -9 of all processes at once, as when a container is killed.
-// For half a second before it the WAL writer is stopped, as a slow disk would
-// stop it: what a commit has not itself brought to disk is then in the memory
-// that is lost. To a commit that waits for its record it makes no difference;
-// it is what gives the canary away.
+// For half a second before that it stops the WAL writer, as a slow disk would:
+// a commit that did not itself write its record to disk is then lost. A commit
+// that waits for its record is not affected; the canary's commits do not wait.
 //
-// Nobody may survive. The writer may have been stopped with a lock in hand, and
-// a backend that waits for the lock would do so for ever, and keep the server
-// from being started again.
+// No process may survive. The WAL writer may have been stopped while it held a
+// lock; a backend that waits for that lock would never end, and the server
+// could not be started again.
 func (d *database) killAll(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -155,14 +150,14 @@ func (d *database) killAll(ctx context.Context) error {
 	if err == nil && syscall.Kill(writer, syscall.SIGSTOP) == nil {
 		_ = pause.For(ctx, 500*time.Millisecond)
 	}
-	// A postmaster that is stopped has no more children.
-	if err := syscall.Kill(d.server.PID(), syscall.SIGSTOP); err != nil {
+	// A postmaster that is stopped starts no more children.
+	if err := d.server.Signal(syscall.SIGSTOP); err != nil {
 		return fmt.Errorf("stopping Postgres: %w", err)
 	}
 	children, err := childrenOf(ctx, d.server.PID())
 	d.server.Kill()
 	for _, child := range children {
-		_ = syscall.Kill(child, syscall.SIGKILL) // one that has ended by itself is as dead
+		_ = syscall.Kill(child, syscall.SIGKILL) // it may have ended by itself
 	}
 	return err
 }
@@ -183,8 +178,8 @@ func childrenOf(ctx context.Context, parent int) ([]int, error) {
 	return children, nil
 }
 
-// keepLog appends the log of the latest start: the next start but one would
-// remove it, and what it says of tripwires.
+// keepLog appends the log of the latest start to logs. The start after the next
+// one would remove it, and with it the alarms of tripwires.
 func (d *database) keepLog() error {
 	log, err := os.Open(d.server.Log())
 	if err != nil {
@@ -197,14 +192,14 @@ func (d *database) keepLog() error {
 	return nil
 }
 
-// log returns the path of the log of all starts, this one included.
+// log returns the path of the log since the first start.
 func (d *database) log() (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.logs.Name(), d.keepLog()
 }
 
-// cut ends all sessions of one process.
+// cut ends all database sessions of one process.
 func (d *database) cut(ctx context.Context, who string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -232,17 +227,16 @@ func (d *database) close(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := errors.Join(d.server.Stop(ctx), d.keepLog())
-	// As root its files lie behind a link, in a folder that another account can
-	// reach.
+	// As root, dir may be a link to a folder that another account can reach.
 	if target, evalErr := filepath.EvalSymlinks(d.dir); evalErr == nil {
 		err = errors.Join(err, os.RemoveAll(target))
 	}
 	return errors.Join(err, os.RemoveAll(d.dir), d.logs.Close())
 }
 
-// freeAddress returns a loopback address that nobody listens on. It lies below
-// the ports that the kernel hands out by itself, so that it stays free while a
-// process that serves there is dead.
+// freeAddress returns a loopback address that is free and not in used, and adds
+// its port to used. The port is below those that the kernel assigns, so that it
+// stays free while the process that listens there is down.
 func freeAddress(ctx context.Context, used map[int]bool) (string, error) {
 	const first, last = 20_000, 30_000
 	offset := time.Now().Nanosecond()

@@ -7,24 +7,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/children"
 	"github.com/rocketrides/rocketrides/internal/pause"
+	"github.com/rocketrides/rocketrides/internal/process"
 )
 
 const (
-	// readyTimeout bounds a program's first start, restartPause the rate of its
-	// starts while it can't run: it ends at once when Postgres isn't there.
-	readyTimeout = 30 * time.Second
-	restartPause = 150 * time.Millisecond
+	// backoffInitial and backoffMax bound the pause before a process is started
+	// again. A program ends at once while Postgres does not run, and must be
+	// back soon after Postgres is.
+	backoffInitial = 20 * time.Millisecond
+	backoffMax     = 150 * time.Millisecond
 	// goExitPanic is the exit code of a Go program that panicked, or ran out of
 	// memory.
 	goExitPanic = 2
-	// drainTimeout is what a program gets to end after SIGTERM.
+	// drainTimeout is how long a program may take to end after SIGTERM.
 	drainTimeout = 6 * time.Second
 )
 
@@ -34,150 +34,111 @@ type program struct {
 	binary  string // api
 	args    []string
 	env     []string
-	ready   string            // answers 200 when it can serve
-	folders map[string]string // where the binary lies, by release
+	ready   string            // the URL that answers 200 when it is ready
+	folders map[string]string // of the binaries, by release
 	logs    string            // folder of the logs
 }
+
+func (p program) log() string { return filepath.Join(p.logs, p.name+".log") }
 
 // A life is one process of a program.
 type life struct {
 	release  string
-	from, to time.Time // to is zero while it lives
+	from, to time.Time // to is zero while the process runs
 }
 
-// A worker is a program that is started again whenever it ends, until stop. Its
-// methods are safe for concurrent use.
+// A worker is a program that is started again whenever its process ends, until
+// stop. Its methods are safe for concurrent use.
 type worker struct {
 	program
-	stopped chan struct{}
-	done    chan struct{}
+	supervisor *process.Supervisor
 
 	mu      sync.Mutex
 	release string
-	process *os.Process // nil between two lives
+	child   *process.Child // the last one that was started
 	lives   []life
 	crashes int // ends by a panic
 }
 
 // startWorker starts a program and keeps it running.
-func startWorker(p program, release string) *worker {
-	w := &worker{program: p, release: release, stopped: make(chan struct{}), done: make(chan struct{})}
-	go w.watch()
-	return w
-}
-
-// watch runs one process after another. It keeps its thread: see
-// [children.DieWithParent].
-func (w *worker) watch() {
-	defer close(w.done)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for {
-		begun := time.Now()
-		err := w.runOnce()
-		exit, _ := errors.AsType[*exec.ExitError](err)
-		w.ended(exit != nil && exit.ExitCode() == goExitPanic)
-		wait := time.Duration(0)
-		if exit == nil || exit.ExitCode() >= 0 { // not killed: it would end again
-			wait = max(0, restartPause-time.Since(begun))
-		}
-		select {
-		case <-w.stopped:
-			return
-		case <-time.After(wait):
-		}
-	}
-}
-
-// runOnce runs one process to its end.
-func (w *worker) runOnce() error {
-	log, err := os.OpenFile(filepath.Join(w.logs, w.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+func startWorker(ctx context.Context, p program, release string) (*worker, error) {
+	w := &worker{program: p, release: release}
+	first, err := w.start(ctx)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("starting %s: %w", p.name, err)
 	}
-	defer log.Close() //nolint:errcheck // the process wrote to its own copy
-	w.mu.Lock()
-	command := exec.Command(filepath.Join(w.folders[w.release], w.binary), w.args...) //nolint:noctx // stop ends it
-	command.Env, command.Stdout, command.Stderr = w.env, log, log
-	// A group of its own, so that a terminal's Ctrl-C reaches chaos alone.
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	children.DieWithParent(command.SysProcAttr, syscall.SIGKILL)
-	select {
-	case <-w.stopped:
-		err = errors.New("stopped")
-	default:
-		err = command.Start()
-	}
-	if err == nil {
-		w.process = command.Process
-		w.lives = append(w.lives, life{release: w.release, from: time.Now()})
-	}
-	w.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return command.Wait()
+	w.supervisor = process.Supervise(ctx, first, process.Program{
+		Start: w.start, Ended: w.ended, BackoffInitial: backoffInitial, BackoffMax: backoffMax,
+	})
+	return w, nil
 }
 
-func (w *worker) ended(crashed bool) {
+// start starts one process of the worker's release.
+func (w *worker) start(ctx context.Context) (process.Process, error) {
+	log, err := os.OpenFile(w.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() //nolint:errcheck // the process writes to its own copy
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.process != nil {
-		w.lives[len(w.lives)-1].to = time.Now()
+	command := exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(w.folders[w.release], w.binary), w.args...)
+	command.Env, command.Stdout, command.Stderr = w.env, log, log
+	child, err := process.Start(command, syscall.SIGKILL)
+	if err != nil {
+		return nil, err
 	}
-	w.process = nil
-	if crashed {
+	w.child = child
+	w.lives = append(w.lives, life{release: w.release, from: time.Now()})
+	return child, nil
+}
+
+// ended notes the end of the last process.
+func (w *worker) ended(err error, _ time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lives[len(w.lives)-1].to = time.Now()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == goExitPanic {
 		w.crashes++
 	}
 }
 
-// signal signals the process that runs, and returns it; nil when none runs.
-func (w *worker) signal(signal os.Signal) *os.Process {
+// latest returns the process that was started last. It may have ended.
+func (w *worker) latest() *process.Child {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.process == nil || w.process.Signal(signal) != nil {
-		return nil
-	}
-	return w.process
+	return w.child
 }
 
-// kill is kill -9. It tells whether there was a process to kill.
-func (w *worker) kill() bool { return w.signal(syscall.SIGKILL) != nil }
+// kill is kill -9. It reports whether there was a process to kill.
+func (w *worker) kill() bool { return w.latest().Signal(syscall.SIGKILL) == nil }
 
-// freeze stops the process for a while. It tells whether the process slept that
-// long and woke up.
+// freeze stops the process for a while. It reports whether the process was
+// stopped for that long and then went on.
 func (w *worker) freeze(ctx context.Context, lasts time.Duration) bool {
-	process := w.signal(syscall.SIGSTOP)
-	if process == nil {
+	child := w.latest()
+	if child.Signal(syscall.SIGSTOP) != nil {
 		return false
 	}
 	_ = pause.For(ctx, lasts)
-	// Of a process that was killed meanwhile Signal says so.
-	return process.Signal(syscall.SIGCONT) == nil && ctx.Err() == nil
+	// Signal returns an error if the process was killed meanwhile.
+	return child.Signal(syscall.SIGCONT) == nil && ctx.Err() == nil
 }
 
-// deploy ends the process in good order, and has the other release take its
-// place. It tells whether there was a process to replace.
+// deploy ends the process in order, so that one of the other release takes its
+// place. It reports whether there was a process to replace.
 func (w *worker) deploy(ctx context.Context) bool {
 	w.mu.Lock()
 	w.release = map[string]string{current: next, next: current}[w.release]
+	child := w.child
 	w.mu.Unlock()
-	process := w.signal(syscall.SIGTERM)
-	if process == nil {
+	if child.Signal(syscall.Signal(0)) != nil { // it has ended
 		return false
 	}
-	for deadline := time.Now().Add(drainTimeout); w.runs(process) && ctx.Err() == nil; _ = pause.For(ctx, 10*time.Millisecond) {
-		if time.Now().After(deadline) {
-			_ = process.Kill()
-		}
-	}
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	_ = child.Stop(ctx) // after its time a process is killed
 	return true
-}
-
-func (w *worker) runs(process *os.Process) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.process == process
 }
 
 // history returns all lives so far, and how many ended by a panic.
@@ -187,26 +148,17 @@ func (w *worker) history() ([]life, int) {
 	return append([]life(nil), w.lives...), w.crashes
 }
 
-// stop ends the program for good. A process that is stopped is killed all the
-// same.
-func (w *worker) stop() {
-	w.mu.Lock()
-	close(w.stopped)
-	w.mu.Unlock()
-	w.kill()
-	<-w.done
+// stop kills the process and starts no other.
+func (w *worker) stop(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel() // it need not end in order
+	_ = w.supervisor.Stop(ctx)
 }
 
-// awaitReady returns when the program can serve.
+// awaitReady returns when the process is ready.
 func (w *worker) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	for !children.Answers(ctx, w.ready) {
-		if ctx.Err() != nil {
-			return fmt.Errorf("%s is not ready (%s); what it said is in %s: %w",
-				w.name, w.ready, filepath.Join(w.logs, w.name+".log"), context.Cause(ctx))
-		}
-		_ = pause.For(ctx, 30*time.Millisecond)
+	if err := process.AwaitReady(ctx, w.ready, nil); err != nil {
+		return fmt.Errorf("%s is not ready: %w; its log is %s", w.name, err, w.log())
 	}
 	return nil
 }

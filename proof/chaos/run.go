@@ -14,6 +14,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/rocketrides/rocketrides/internal/pause"
+	"github.com/rocketrides/rocketrides/internal/process"
 )
 
 // A run is one run of chaos, from the first process to the verdict.
@@ -88,7 +89,7 @@ func (r *run) postgresKills() int { return r.nemesis.tally(killPostgres, killPos
 
 // judge waits for rest and checks everything.
 func (r *run) judge(ctx context.Context) ([]check, error) {
-	if err := r.world.rest(ctx, restBound+readyTimeout); err != nil {
+	if err := r.world.rest(ctx, restBound+process.ReadyTimeout); err != nil {
 		return nil, err
 	}
 	took := time.Since(r.faultless)

@@ -58,11 +58,13 @@ func (w *world) fill(ctx context.Context, folders map[string]string) error {
 		return err
 	}
 	w.stripe = newStripe(fake)
-	w.workers[stripeName] = startWorker(program{
+	if err := w.start(ctx, program{
 		name: stripeName, binary: "fakestripe", folders: folders, logs: w.history(), ready: "http://" + fake + "/_fake/healthz",
 		args: []string{"--listen=" + fake, "--data=" + filepath.Join(w.dir, "stripe"), "--log-format=json"},
 		env:  []string{"PATH=" + os.Getenv("PATH")},
-	}, current)
+	}, current); err != nil {
+		return err
+	}
 	if err := w.workers[stripeName].awaitReady(ctx); err != nil {
 		return err
 	}
@@ -70,6 +72,15 @@ func (w *world) fill(ctx context.Context, folders map[string]string) error {
 		return err
 	}
 	return w.startPrograms(ctx, folders, fake, used)
+}
+
+// start starts a program and keeps it running.
+func (w *world) start(ctx context.Context, p program, release string) error {
+	worker, err := startWorker(ctx, p, release)
+	if err == nil {
+		w.workers[p.name] = worker
+	}
+	return err
 }
 
 // startPrograms opens the links and starts the apis and the completers.
@@ -101,7 +112,9 @@ func (w *world) startPrograms(ctx context.Context, folders map[string]string, fa
 		if name == newestCompleter {
 			release = next
 		}
-		w.workers[name] = startWorker(p, release)
+		if err := w.start(ctx, p, release); err != nil {
+			return err
+		}
 	}
 	return w.awaitReady(ctx)
 }
@@ -208,7 +221,7 @@ func (w *world) fenced() int {
 // close ends everything. The history stays.
 func (w *world) close(ctx context.Context) error {
 	for _, worker := range w.workers {
-		worker.stop()
+		worker.stop(ctx)
 	}
 	w.links.close()
 	err := w.database.close(ctx)

@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// ErrNoBinaries says that this machine has no Postgres server installed.
-var ErrNoBinaries = errors.New("no Postgres server programs on this machine (looked in PATH and in the places of Debian, Homebrew and Postgres.app)")
+// errNoBinaries means that this machine has no Postgres server installed.
+var errNoBinaries = errors.New("no Postgres server programs on this machine (looked in PATH and in the places of Debian, Homebrew and Postgres.app)")
 
-// usualPlaces are where packages put a server without adding it to PATH. Where
-// one pattern matches several versions, the newest counts.
+// usualPlaces are where packages put a server without adding it to PATH. If a
+// pattern matches several versions, the newest is used.
 //
 //nolint:gochecknoglobals // a table that nothing writes to
 var usualPlaces = []string{
@@ -27,8 +27,8 @@ var usualPlaces = []string{
 }
 
 // FindBinaries returns the folder that holds this machine's initdb and
-// postgres: that of PATH, else the newest in the places where packages put
-// them. ErrNoBinaries when there is none.
+// postgres: the one in PATH, else the newest in the places where packages put
+// them. It returns an error if there is none.
 func FindBinaries() (string, error) {
 	return findBinaries(filepath.SplitList(os.Getenv("PATH")), usualPlaces)
 }
@@ -36,7 +36,7 @@ func FindBinaries() (string, error) {
 func findBinaries(path, places []string) (string, error) {
 	candidates := slices.Clone(path)
 	for _, place := range places {
-		// Glob fails for a malformed pattern only.
+		// Glob fails only if the pattern is malformed.
 		found, err := filepath.Glob(place)
 		if err != nil {
 			return "", fmt.Errorf("looking for Postgres in %s: %w", place, err)
@@ -49,12 +49,13 @@ func findBinaries(path, places []string) (string, error) {
 			return dir, nil
 		}
 	}
-	return "", ErrNoBinaries
+	return "", errNoBinaries
 }
 
-// serverIn looks behind links, because postgres finds its own files relative to
-// where it really is, and because a link may lie where another account can't
-// go.
+// serverIn returns the real folder of the server programs in dir, and reports
+// whether they are there. It follows links, because postgres finds its files
+// relative to where it really is, and because the account that runs it may not
+// be able to reach the link.
 func serverIn(dir string) (string, bool) {
 	postgres, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres"))
 	if err != nil {

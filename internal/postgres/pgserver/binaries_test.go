@@ -25,7 +25,7 @@ func install(t *testing.T, dir string, programs ...string) string {
 
 func TestFindBinaries(t *testing.T) {
 	t.Parallel()
-	// On macOS a temporary folder lies behind a link.
+	// On macOS the path of a temporary folder contains a link.
 	root, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -48,10 +48,10 @@ func TestFindBinaries(t *testing.T) {
 		path []string
 		want string
 	}{
-		{"the newest whole one of the usual places", nil, latest},
+		{"the newest complete server in the usual places", nil, latest},
 		{"a client in PATH is no server", []string{client, ""}, latest},
 		{"PATH comes first", []string{client, old}, old},
-		{"a link leads to where the files are", []string{filepath.Join(root, "links")}, old},
+		{"a link is followed", []string{filepath.Join(root, "links")}, old},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

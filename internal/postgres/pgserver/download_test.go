@@ -21,13 +21,13 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
-// TestDownload has a Maven repository whose archive holds links to the programs
-// of this machine, and runs a server from what it downloaded.
+// TestDownload downloads from a Maven repository whose archive holds links to
+// the programs of this machine, and runs a server from them.
 func TestDownload(t *testing.T) {
 	t.Parallel()
 	archive := archiveOfLinks(t)
 
-	t.Run("a server runs from what was downloaded, once", func(t *testing.T) {
+	t.Run("a server runs from the downloaded programs, which are downloaded once", func(t *testing.T) {
 		t.Parallel()
 		server := pgtest.Server(t, nil)
 		stop(t, server)
@@ -39,11 +39,11 @@ func TestDownload(t *testing.T) {
 		}
 		config := server.Config()
 		config.Binaries = bin
-		note(t, newServer(t, config))
+		insertRow(t, newServer(t, config))
 
 		for _, left := range []string{"programs.new", "programs/archive", "programs/try"} {
 			if _, err := os.Lstat(filepath.Join(dir, left)); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("%s is left (%v)", left, err)
+				t.Errorf("%s is still there (%v)", left, err)
 			}
 		}
 		repository.Close()
@@ -59,14 +59,14 @@ func TestDownload(t *testing.T) {
 			t.Errorf("err = %v, want one about the checksum", err)
 		}
 	})
-	t.Run("without a network the error says what else can be done", func(t *testing.T) {
+	t.Run("without a network the error says what else to do", func(t *testing.T) {
 		t.Parallel()
 		_, err := pgserver.Download(t.Context(), reachableFolder(t), "http://127.0.0.1:1")
 		if err == nil || !strings.Contains(err.Error(), "install it, or set DATABASE_URL") {
-			t.Errorf("err = %v, want one with a way out", err)
+			t.Errorf("err = %v, want one that says what else to do", err)
 		}
 	})
-	t.Run("a repository that never answers is given up with the context", func(t *testing.T) {
+	t.Run("a repository that never answers is given up when the context ends", func(t *testing.T) {
 		t.Parallel()
 		asked, end := make(chan struct{}), make(chan struct{})
 		repository := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -86,7 +86,8 @@ func TestDownload(t *testing.T) {
 	})
 }
 
-// reachableFolder makes a folder that every account can reach.
+// reachableFolder returns the path of a new folder that every account can
+// reach.
 func reachableFolder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -125,7 +126,7 @@ func mavenRepository(t *testing.T, archive []byte, honest bool) *httptest.Server
 	return server
 }
 
-// archiveOfLinks is what the repository's archives are, a tar in xz.
+// archiveOfLinks is an archive as the repository has them: tar in xz.
 func archiveOfLinks(t *testing.T) []byte {
 	t.Helper()
 	bin, err := pgserver.FindBinaries()
@@ -148,7 +149,7 @@ func archiveOfLinks(t *testing.T) []byte {
 	return xz(buffer.Bytes())
 }
 
-// xz packs up to 64 KiB without compressing them (The .xz File Format, 1.2.1).
+// xz packs up to 64 KiB, without compression (The .xz File Format, 1.2.1).
 func xz(content []byte) []byte {
 	sum := func(b []byte) []byte { return binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(b)) }
 	pad := func(b []byte) []byte { return append(b, make([]byte, -len(b)&3)...) }

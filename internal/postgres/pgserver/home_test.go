@@ -10,11 +10,11 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
-// TestServerInUnreachableFolder has a folder of which only its owner can reach
-// the parents. For root, whose server runs under another account, that means
-// that the files live elsewhere; for anybody else it means nothing.
+// TestServerInUnreachableFolder starts servers in a folder whose parent only
+// its owner can reach. As root, the server runs under another account, so its
+// files live in the fallback folder; for other users nothing changes.
 //
-//nolint:paralleltest,tparallel // each sub-test goes on from the one before
+//nolint:paralleltest,tparallel // each sub-test needs the state of the one before
 func TestServerInUnreachableFolder(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
@@ -24,68 +24,68 @@ func TestServerInUnreachableFolder(t *testing.T) {
 	dir := filepath.Join(parent, "sandbox", "postgres")
 
 	t.Cleanup(func() { removeLinked(t, dir) })
-	first := newServer(t, pgserver.ServerConfig{Dir: dir})
-	note(t, first)
+	first := newServer(t, pgserver.Config{Dir: dir})
+	insertRow(t, first)
 	stop(t, first)
 	if os.Geteuid() != 0 {
 		if _, err := os.Readlink(dir); err == nil {
-			t.Errorf("%s is a link, and its owner can reach it", dir)
+			t.Errorf("%s is a link, although the server's account can reach it", dir)
 		}
 		return
 	}
-	elsewhere, err := os.Readlink(dir)
-	if err != nil || !strings.HasPrefix(elsewhere, "/var/tmp/rocketrides-postgres-") {
-		t.Fatalf("%s leads to %q (%v), want a folder in /var/tmp", dir, elsewhere, err)
+	target, err := os.Readlink(dir)
+	if err != nil || !strings.HasPrefix(target, "/var/tmp/rocketrides-postgres-") {
+		t.Fatalf("%s is a link to %q (%v), want a folder in /var/tmp", dir, target, err)
 	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(elsewhere); err != nil {
+		if err := os.RemoveAll(target); err != nil {
 			t.Error(err)
 		}
 	})
-	if stat, err := os.Stat(elsewhere); err != nil || stat.Mode().Perm() != 0o700 {
+	if stat, err := os.Stat(target); err != nil || stat.Mode().Perm() != 0o700 {
 		t.Errorf("its mode is %v (%v), want 0700", stat.Mode(), err)
 	}
 
 	t.Run("a restart finds its data", func(t *testing.T) {
-		second := newServer(t, pgserver.ServerConfig{Dir: dir})
-		wantNote(t, second)
+		second := newServer(t, pgserver.Config{Dir: dir})
+		wantRow(t, second)
 		stop(t, second)
 	})
-	t.Run("what belonged to a folder that was deleted is deleted too", func(t *testing.T) {
+	t.Run("the files of a folder that was deleted are deleted too", func(t *testing.T) {
 		if err := os.Remove(dir); err != nil {
 			t.Fatal(err)
 		}
-		third := newServer(t, pgserver.ServerConfig{Dir: dir})
-		note(t, third) // fails where the table is there already
+		third := newServer(t, pgserver.Config{Dir: dir})
+		insertRow(t, third) // fails if the table is still there
 		stop(t, third)
 	})
-	t.Run("a link to nowhere is made anew", func(t *testing.T) {
-		if err := os.RemoveAll(elsewhere); err != nil {
+	t.Run("a link to a folder that is gone is replaced", func(t *testing.T) {
+		if err := os.RemoveAll(target); err != nil {
 			t.Fatal(err)
 		}
-		fourth := newServer(t, pgserver.ServerConfig{Dir: dir})
-		note(t, fourth)
+		fourth := newServer(t, pgserver.Config{Dir: dir})
+		insertRow(t, fourth)
 		stop(t, fourth)
 	})
-	t.Run("a folder of somebody else's is left alone", func(t *testing.T) {
-		if err := errors.Join(os.Remove(dir), os.RemoveAll(elsewhere), os.Mkdir(elsewhere, 0o777)); err != nil {
+	t.Run("a folder of another account is left alone", func(t *testing.T) {
+		if err := errors.Join(os.Remove(dir), os.RemoveAll(target), os.Mkdir(target, 0o777)); err != nil {
 			t.Fatal(err)
 		}
-		_, err := pgserver.StartServer(t.Context(), pgserver.ServerConfig{Dir: dir})
+		_, err := pgserver.Start(t.Context(), pgserver.Config{Dir: dir})
 		if err == nil || !strings.Contains(err.Error(), "somebody else's") {
 			t.Errorf("err = %v, want a refusal", err)
 		}
 	})
 }
 
-// removeLinked removes what lives in /var/tmp on behalf of dir.
+// removeLinked removes the folder that dir is a link to.
 func removeLinked(t *testing.T, dir string) {
 	t.Helper()
-	elsewhere, err := os.Readlink(dir)
+	target, err := os.Readlink(dir)
 	if err != nil {
 		return // there is no link
 	}
-	if err := os.RemoveAll(elsewhere); err != nil {
+	if err := os.RemoveAll(target); err != nil {
 		t.Error(err)
 	}
 }

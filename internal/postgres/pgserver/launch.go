@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,18 +20,18 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/pause"
+	"github.com/rocketrides/rocketrides/internal/process"
 )
 
 var (
-	// errPortTaken can happen with a port that was free a moment ago.
+	// errPortTaken is possible even for a port that was free a moment ago.
 	errPortTaken = errors.New("the port is taken")
 
-	// errOrphans says that children of a killed postmaster still run.
+	// errOrphans means that children of a killed postmaster still run.
 	errOrphans = errors.New("processes of the last server still run")
 )
 
-// initialize makes the database unless there is one, and reads or makes its
-// password.
+// initialize makes the database if there is none, and reads its password.
 func (s *Server) initialize(ctx context.Context) error {
 	_, err := os.Stat(s.home.path("data/PG_VERSION"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -48,10 +49,10 @@ func (s *Server) initialize(ctx context.Context) error {
 	return nil
 }
 
-// initdb makes the database beside its place and moves it there when it is
-// whole, so that a start that is killed half-way leaves no half of a database.
+// initdb makes the database in data.new and renames that to data when it is
+// complete. A start that is killed before that leaves no incomplete database.
 func (s *Server) initdb(ctx context.Context) error {
-	s.config.Logger.InfoContext(ctx, "making a database, once", slog.String("dir", s.home.dir), slog.String("with", s.config.Binaries))
+	s.config.Logger.InfoContext(ctx, "making a database (first start only)", slog.String("dir", s.home.dir), slog.String("with", s.config.Binaries))
 	password := s.home.path("password")
 	if err := s.writePassword(password); err != nil {
 		return err
@@ -61,11 +62,11 @@ func (s *Server) initdb(ctx context.Context) error {
 		return err
 	}
 	cmd := s.home.command(ctx, filepath.Join(s.config.Binaries, "initdb"),
-		"--pgdata="+fresh, "--username="+s.config.Superuser, "--pwfile="+password,
+		"--pgdata="+fresh, "--username="+superuser, "--pwfile="+password,
 		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C")
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := run(cmd); err != nil {
+	if err := process.Run(cmd, orphanSignal); err != nil {
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(output.Bytes()))
 	}
 	return os.Rename(fresh, s.home.path("data"))
@@ -80,11 +81,12 @@ func (s *Server) writePassword(path string) error {
 	return errors.Join(err, file.Close(), s.home.own(path))
 }
 
-// launch starts the server, again where waiting or another port may help.
+// launch starts the server. It tries again, until ctx ends, if orphans of the
+// last server still run or the port that it picked is taken.
 func (s *Server) launch(ctx context.Context) error {
-	// What the last server said is often why there is a new start.
+	// Keep the last log: it often says why the server has to start again.
 	if err := os.Rename(s.Log(), s.Log()+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("putting the server's log aside: %w", err)
+		return fmt.Errorf("keeping the log of the last start: %w", err)
 	}
 	wanted := s.config.Port
 	for {
@@ -93,7 +95,7 @@ func (s *Server) launch(ctx context.Context) error {
 		if !again {
 			return err
 		}
-		s.config.Logger.DebugContext(ctx, "Postgres can't start yet", slog.Any("error", err))
+		s.config.Logger.DebugContext(ctx, "Postgres can't start yet; trying again", slog.Any("error", err))
 		if pause.For(ctx, 10*pollInterval) != nil {
 			return err
 		}
@@ -112,16 +114,16 @@ func (s *Server) try(ctx context.Context, port int) (err error) {
 	// The server has its own copy.
 	defer func() { _ = log.Close() }()
 
-	// The server outlives the context that bounds its start.
+	// The server goes on when the context that bounds its start ends.
 	cmd := s.home.command(context.WithoutCancel(ctx), filepath.Join(s.config.Binaries, "postgres"), s.arguments()...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if s.process, err = start(cmd); err != nil {
+	if s.Child, err = process.Start(cmd, orphanSignal); err != nil {
 		return fmt.Errorf("starting Postgres: %w", err)
 	}
 	return s.awaitReady(ctx)
 }
 
-// freePort returns port, or one that is free at the moment where port is 0.
+// freePort returns port, or a port that is free at the moment if port is 0.
 func freePort(ctx context.Context, port int) (int, error) {
 	if port != 0 {
 		return port, nil
@@ -131,11 +133,8 @@ func freePort(ctx context.Context, port int) (int, error) {
 		return 0, fmt.Errorf("looking for a free port: %w", err)
 	}
 	defer func() { _ = listener.Close() }()
-	_, free, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		return 0, fmt.Errorf("looking for a free port: %w", err)
-	}
-	return strconv.Atoi(free)
+	address, err := netip.ParseAddrPort(listener.Addr().String())
+	return int(address.Port()), err
 }
 
 func (s *Server) arguments() []string {
@@ -143,7 +142,7 @@ func (s *Server) arguments() []string {
 		"listen_addresses": host,
 		"port":             strconv.Itoa(s.config.Port),
 		// Debian's default is a folder that only its own account may write to,
-		// and a path of ours may be too long for a socket.
+		// and the path of our own folder may be too long for a socket.
 		"unix_socket_directories": "",
 		"logging_collector":       "off",
 		"log_destination":         "stderr",
@@ -156,30 +155,30 @@ func (s *Server) arguments() []string {
 	return args
 }
 
-// awaitReady asks the pid file, as pg_ctl does: it needs no connection, and it
-// can't take another server on the same port for this one.
+// awaitReady reads the pid file, as pg_ctl does: that needs no connection, and
+// can't mistake another server on the same port for this one.
 func (s *Server) awaitReady(ctx context.Context) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for !s.home.ready(s.PID()) {
 		select {
 		case <-ticker.C:
-		case <-s.process.done:
+		case <-s.Child.Done():
 			return s.whyEnded()
 		case <-ctx.Done():
-			s.signal(syscall.SIGQUIT)
-			<-s.process.done
+			_ = s.Signal(syscall.SIGQUIT)
+			<-s.Child.Done()
 			return fmt.Errorf("waiting for Postgres to start: %w", context.Cause(ctx))
 		}
 	}
 	return nil
 }
 
-// whyEnded reads the reason from the log.
+// whyEnded returns the reason that the server's log gives for its end.
 func (s *Server) whyEnded() error {
 	log, err := os.ReadFile(s.Log())
 	if err != nil {
-		return fmt.Errorf("starting Postgres: it ended (%w); reading its log: %w", s.process.err, err)
+		return fmt.Errorf("starting Postgres: it ended (%w); reading its log: %w", s.Err(), err)
 	}
 	text := strings.TrimSpace(string(log))
 	reason := text[strings.LastIndex(text, "\n")+1:]

@@ -15,17 +15,17 @@ import (
 	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
-// pollInterval is how often a process or a file that can't be waited for is
-// looked at.
+// pollInterval is the pause between two looks at a process or a file that
+// nothing can wait for.
 const pollInterval = 10 * time.Millisecond
 
-// farewells are how a server that is not our child is asked to leave, ever less
-// politely.
+// stopSignals end a server that is not our child, one after the other, until it
+// has ended.
 //
 //nolint:gochecknoglobals // a table that nothing writes to
-var farewells = []struct {
-	signal   syscall.Signal
-	patience time.Duration
+var stopSignals = []struct {
+	signal  syscall.Signal
+	timeout time.Duration
 }{
 	{syscall.SIGINT, 3 * time.Second},  // fast: roll back, write a checkpoint
 	{syscall.SIGQUIT, 6 * time.Second}, // immediate: Postgres kills its children after 5 s
@@ -33,36 +33,36 @@ var farewells = []struct {
 }
 
 // stopLeftover stops the server that a killed process left running in the home,
-// and makes the home fit for a start. The caller holds the home's lock, so the
-// server belongs to nobody.
+// and removes what would keep the next one from starting. The caller holds the
+// home's lock, so no running process owns the server.
 func (h home) stopLeftover(ctx context.Context, logger *slog.Logger) error {
 	pid, err := h.lastPostmaster()
 	if pid == 0 || err != nil {
 		return err
 	}
 	data := h.path("data")
-	for _, farewell := range farewells {
+	for _, stop := range stopSignals {
 		if !isPostmaster(ctx, pid, data) {
 			break
 		}
-		logger.InfoContext(ctx, "stopping a Postgres that an earlier run left behind",
-			slog.Int("pid", pid), slog.String("signal", farewell.signal.String()))
-		if err := syscall.Kill(pid, farewell.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		logger.InfoContext(ctx, "stopping a Postgres server that an earlier run left behind",
+			slog.Int("pid", pid), slog.String("signal", stop.signal.String()))
+		if err := syscall.Kill(pid, stop.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("stopping the Postgres server (pid %d) of an earlier run: %w", pid, err)
 		}
-		if err := awaitEnd(ctx, pid, data, farewell.patience); err != nil {
+		if err := awaitEnd(ctx, pid, data, stop.timeout); err != nil {
 			return err
 		}
 	}
 	if isPostmaster(ctx, pid, data) {
-		return fmt.Errorf("the Postgres server (pid %d) of an earlier run doesn't end", pid)
+		return fmt.Errorf("the Postgres server (pid %d) of an earlier run does not end; end it by hand", pid)
 	}
-	return h.dropStalePidFile(pid)
+	return h.removeStalePIDFile(pid)
 }
 
-// awaitEnd waits until pid is no postmaster of data, or for patience.
-func awaitEnd(ctx context.Context, pid int, data string, patience time.Duration) error {
-	for end := time.Now().Add(patience); isPostmaster(ctx, pid, data) && time.Now().Before(end); {
+// awaitEnd waits until pid is no postmaster of data, at most for timeout.
+func awaitEnd(ctx context.Context, pid int, data string, timeout time.Duration) error {
+	for end := time.Now().Add(timeout); isPostmaster(ctx, pid, data) && time.Now().Before(end); {
 		if err := pause.For(ctx, pollInterval); err != nil {
 			return fmt.Errorf("waiting for the Postgres server (pid %d) of an earlier run: %w", pid, err)
 		}
@@ -70,24 +70,24 @@ func awaitEnd(ctx context.Context, pid int, data string, patience time.Duration)
 	return nil
 }
 
-// dropStalePidFile removes postmaster.pid where some other process, or a
-// zombie, has its number by now: Postgres looks at the number only, and would
-// refuse to start. In all other cases Postgres decides better, since the file
-// also tells it about memory that orphans of the last server still use.
-func (h home) dropStalePidFile(pid int) error {
+// removeStalePIDFile removes postmaster.pid if another process, or a zombie,
+// has its process id by now: Postgres looks at the id only, and would refuse to
+// start. In all other cases Postgres decides better, because the file also
+// names the shared memory that orphans of the last server still use.
+func (h home) removeStalePIDFile(pid int) error {
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return nil
 	}
 	if err := os.Remove(h.pidFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing a stale file: %w", err)
+		return fmt.Errorf("removing the stale postmaster.pid: %w", err)
 	}
 	return nil
 }
 
 func (h home) pidFile() string { return h.path("data/postmaster.pid") }
 
-// lastPostmaster is the process that postmaster.pid names, dead or alive; 0
-// when there is none.
+// lastPostmaster is the process id in postmaster.pid, whether or not that
+// process runs; 0 if there is none.
 func (h home) lastPostmaster() (int, error) {
 	lines, err := h.pidFileLines()
 	if len(lines) == 0 || err != nil {
@@ -100,9 +100,9 @@ func (h home) lastPostmaster() (int, error) {
 	return pid, nil
 }
 
-// pidFileLines are those of postmaster.pid: process, folder, start time, port,
-// socket folder, address, memory key, status (PostgreSQL, "Database File
-// Layout"). None when there is no such file, or when it was only just created.
+// pidFileLines are those of postmaster.pid: process id, folder, start time,
+// port, socket folder, address, memory key, status (PostgreSQL, "Database File
+// Layout"). There are none if the file does not exist or is still empty.
 func (h home) pidFileLines() ([]string, error) {
 	file, err := os.ReadFile(h.pidFile())
 	if errors.Is(err, fs.ErrNotExist) || len(file) == 0 {
@@ -114,8 +114,8 @@ func (h home) pidFileLines() ([]string, error) {
 	return strings.Split(string(file), "\n"), nil
 }
 
-// ready reports whether the server with this process id takes connections; a
-// standby takes those that only read.
+// ready reports whether the server with this process id accepts connections. A
+// standby accepts those that only read.
 func (h home) ready(pid int) bool {
 	lines, err := h.pidFileLines()
 	if err != nil || len(lines) < 8 || lines[0] != strconv.Itoa(pid) {

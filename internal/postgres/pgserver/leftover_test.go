@@ -13,7 +13,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
-// unprivileged has a command run as the account that owns dir.
+// unprivileged prepares a command to run as the account that owns dir.
 func unprivileged(t *testing.T, dir string, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	stat, err := os.Stat(dir)
@@ -28,8 +28,8 @@ func unprivileged(t *testing.T, dir string, program string, args ...string) *exe
 	return cmd
 }
 
-// leftover starts a Postgres on the folder of a server that was stopped, as a
-// killed process would leave it: nobody's child that matters.
+// leftover starts a Postgres in the folder of a server that was stopped. To the
+// package it looks like the server of a process that was killed.
 func leftover(t *testing.T, server *pgserver.Server) (pid int, ended <-chan struct{}) {
 	t.Helper()
 	bin, err := pgserver.FindBinaries()
@@ -37,7 +37,7 @@ func leftover(t *testing.T, server *pgserver.Server) (pid int, ended <-chan stru
 		t.Fatal(err)
 	}
 	cmd := unprivileged(t, data(server), filepath.Join(bin, "postgres"), "-D", data(server),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "port="+strconv.Itoa(server.Port()))
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "port="+strconv.Itoa(server.Config().Port))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -56,20 +56,20 @@ func leftover(t *testing.T, server *pgserver.Server) (pid int, ended <-chan stru
 func TestServerStopsLeftovers(t *testing.T) {
 	t.Parallel()
 
-	t.Run("one that listens to reason", func(t *testing.T) {
+	t.Run("that obeys", func(t *testing.T) {
 		t.Parallel()
 		server := pgtest.Server(t, nil)
-		note(t, server)
+		insertRow(t, server)
 		stop(t, server)
 		_, ended := leftover(t, server)
 		again := pgtest.Restart(t, server)
 		<-ended
-		wantNote(t, again)
+		wantRow(t, again)
 	})
-	t.Run("one that only kill -9 ends", func(t *testing.T) {
+	t.Run("that only kill -9 ends", func(t *testing.T) {
 		t.Parallel()
 		server := pgtest.Server(t, nil)
-		note(t, server)
+		insertRow(t, server)
 		stop(t, server)
 		pid, ended := leftover(t, server)
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
@@ -77,13 +77,13 @@ func TestServerStopsLeftovers(t *testing.T) {
 		}
 		again := pgtest.Restart(t, server)
 		<-ended
-		wantNote(t, again)
+		wantRow(t, again)
 	})
-	t.Run("but not another program that has the number of the last one", func(t *testing.T) {
+	t.Run("but not another program that has the process id of the last one", func(t *testing.T) {
 		t.Parallel()
 		server := pgtest.Server(t, nil)
-		// Of the same account: Postgres takes the number of anybody else's
-		// process for stale by itself.
+		// It has the account of the server: Postgres itself ignores the process
+		// id of another account's process.
 		sleep := unprivileged(t, data(server), "sleep", "600")
 		if err := sleep.Start(); err != nil {
 			t.Fatal(err)
@@ -99,18 +99,19 @@ func TestServerStopsLeftovers(t *testing.T) {
 		}
 		<-ended
 	})
-	t.Run("but not another server that has the number of the last one", func(t *testing.T) {
+	t.Run("but not another server that has the process id of the last one", func(t *testing.T) {
 		t.Parallel()
 		other := pgtest.Server(t, nil)
 		restartAfter(t, pgtest.Server(t, nil), other.PID(), other.Done())
 	})
 }
 
-// restartAfter starts the server again after it was killed and its process id
-// went to a process that must not be ended.
+// restartAfter kills the server, gives its process id in postmaster.pid to
+// another process, and starts the server again. The other process must not be
+// ended.
 func restartAfter(t *testing.T, server *pgserver.Server, pid int, ended <-chan struct{}) {
 	t.Helper()
-	note(t, server)
+	insertRow(t, server)
 	server.Kill()
 	pidFile := filepath.Join(data(server), "postmaster.pid")
 	file, err := os.ReadFile(pidFile)
@@ -121,7 +122,7 @@ func restartAfter(t *testing.T, server *pgserver.Server, pid int, ended <-chan s
 	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(pid)+"\n"+rest), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	wantNote(t, pgtest.Restart(t, server))
+	wantRow(t, pgtest.Restart(t, server))
 	select {
 	case <-ended:
 		t.Error("the other process was ended")

@@ -12,16 +12,17 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(ownerDir); dir != "" {
-		own(dir)
+		runOwner(dir)
 	}
 	pgtest.Main(m)
 }
 
-// ownerDir is set for a process that owns a server until it is killed.
+// ownerDir names the environment variable that makes this program the owner of
+// a server in that folder, until it is killed.
 const ownerDir = "POSTGRES_TEST_OWNER_DIR"
 
-func own(dir string) {
-	server, err := pgserver.StartServer(context.Background(), pgserver.ServerConfig{Dir: dir})
+func runOwner(dir string) {
+	server, err := pgserver.Start(context.Background(), pgserver.Config{Dir: dir})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

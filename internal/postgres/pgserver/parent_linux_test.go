@@ -13,12 +13,12 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
-// TestServerDiesWithItsParent kills the process that owns a server, in the way
-// that leaves it no time to say goodbye.
+// TestServerDiesWithItsParent kills the process that owns a server with kill
+// -9.
 func TestServerDiesWithItsParent(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, nil)
-	note(t, server)
+	insertRow(t, server)
 	stop(t, server)
 
 	self, err := os.Executable()
@@ -40,7 +40,7 @@ func TestServerDiesWithItsParent(t *testing.T) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil {
-		t.Fatalf("the owner says %s", line)
+		t.Fatalf("the owner printed %s", line)
 	}
 	if err := syscall.Kill(pid, 0); err != nil {
 		t.Fatalf("the server doesn't run: %v", err)
@@ -51,9 +51,9 @@ func TestServerDiesWithItsParent(t *testing.T) {
 	}
 	_ = owner.Wait()
 	pgtest.Eventually(t, "the server ends", func() bool {
-		// A zombie that nobody waits for has no working directory.
+		// A zombie has no working directory.
 		_, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd"))
 		return err != nil
 	})
-	wantNote(t, pgtest.Restart(t, server))
+	wantRow(t, pgtest.Restart(t, server))
 }

@@ -1,5 +1,5 @@
 // Package pgserver runs a Postgres server as a child of this process, for the
-// sandbox and the tests, from this machine's programs or from downloaded ones.
+// sandbox and the tests. It uses this machine's programs, or downloads them.
 package pgserver
 
 import (
@@ -9,14 +9,15 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/process"
 )
 
 const (
-	// startTimeout bounds a start; replaying the log after a crash takes
+	// startTimeout bounds a start. Replaying the log after a crash takes
 	// longest.
 	startTimeout = 60 * time.Second
 
@@ -24,64 +25,58 @@ const (
 	// its own children after 5 s.
 	immediateTimeout = 10 * time.Second
 
-	host = "127.0.0.1"
+	host      = "127.0.0.1"
+	superuser = "postgres"
 )
 
-// ServerConfig says where a server of our own lives and how it runs.
-type ServerConfig struct {
-	// Dir holds everything: data, password, log. It is made where it doesn't
-	// exist. As root, it may become a link to a folder in /var/tmp: see
-	// StartServer.
+// Config says where a server lives and how it runs.
+type Config struct {
+	// Dir holds everything: data, password, log. Start makes it if it does not
+	// exist. As root, it may become a link to a folder in /var/tmp: see Start.
 	Dir string
 
 	// Port is on the loopback address. 0 picks a free one.
 	Port int
 
-	// Superuser is the role that owns the server, "postgres" when empty. Only
-	// the first start heeds it.
-	Superuser string
-
 	// Settings are those of postgresql.conf, by name. They win over everything
-	// else, ALTER SYSTEM included. Without any the server is durable.
+	// else, ALTER SYSTEM included. Without any, the server is durable.
 	Settings map[string]string
 
-	// Binaries is the folder of initdb and postgres. When empty, FindBinaries
-	// is asked, and where it finds none they are downloaded into Dir.
+	// Binaries is the folder of initdb and postgres. If it is empty, Start asks
+	// FindBinaries, and downloads them into Dir if there are none.
 	Binaries string
 
-	// Repository is the Maven repository to download from, Maven Central when
-	// empty.
-	Repository string
-
-	// Logger hears of what takes long. Nil means nobody does.
+	// Logger logs what takes long. Nil means no log.
 	Logger *slog.Logger
+
+	// repository is the Maven repository to download from; Maven Central if it
+	// is empty.
+	repository string
 }
 
 // A Server is a Postgres that this process runs as its child. On Linux it ends
-// with this process, whichever way that ends; elsewhere the next StartServer
+// when this process ends, even by kill -9; on other systems the next Start
 // stops what is left. Its methods are safe for concurrent use.
 type Server struct {
-	config   ServerConfig
+	*process.Child // the postmaster
+
+	config   Config
 	home     home
 	password string
-	process  *process
 	done     chan struct{}
 }
 
-// StartServer starts the server of config.Dir and returns when it takes
-// connections; the first time it makes the database, which takes some seconds.
-// It listens on loopback TCP only, and has a random password that is kept in
-// Dir. A server that a killed process left running in Dir is stopped first; one
-// whose owner lives is an error.
+// Start starts the server of config.Dir and returns when it accepts
+// connections. The first start makes the database, which takes some seconds.
+// The server listens on loopback TCP only; its random password is kept in Dir.
+// If an earlier process was killed and its server still runs in Dir, Start
+// stops that first; if the earlier process still runs, Start returns an error.
 //
-// As root the server runs under another account: the owner of Dir, postgres or
-// nobody. Where that account can't reach Dir, Dir becomes a link to a folder in
+// As root, the server runs under another account: the owner of Dir, postgres or
+// nobody. If that account can't reach Dir, Dir becomes a link to a folder in
 // /var/tmp that is named for it. ctx bounds the start, not the server's life.
-func StartServer(ctx context.Context, config ServerConfig) (*Server, error) {
+func Start(ctx context.Context, config Config) (*Server, error) {
 	config.Logger = cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
-	if config.Superuser == "" {
-		config.Superuser = "postgres"
-	}
 	home, err := openHome(ctx, config.Dir, config.Logger)
 	if err != nil {
 		return nil, err
@@ -96,7 +91,7 @@ func StartServer(ctx context.Context, config ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	go func() {
-		<-s.process.done
+		<-s.Child.Done()
 		unlock()
 		close(s.done)
 	}()
@@ -122,7 +117,7 @@ func (s *Server) start(ctx context.Context) error {
 func (s *Server) URL() string {
 	u := url.URL{
 		Scheme:   "postgres",
-		User:     url.UserPassword(s.config.Superuser, s.password),
+		User:     url.UserPassword(superuser, s.password),
 		Host:     net.JoinHostPort(host, strconv.Itoa(s.config.Port)),
 		Path:     "/postgres",
 		RawQuery: "sslmode=disable",
@@ -130,54 +125,46 @@ func (s *Server) URL() string {
 	return u.String()
 }
 
-// PID is the process id of the postmaster.
-func (s *Server) PID() int { return s.process.cmd.Process.Pid }
+// Config starts the same server again, on the same port, after this one has
+// ended.
+func (s *Server) Config() Config { return s.config }
 
-// Port is the one that the server listens on.
-func (s *Server) Port() int { return s.config.Port }
-
-// Config starts the same server again, on the same port, once this one ended.
-func (s *Server) Config() ServerConfig { return s.config }
-
-// Log is the file that the server writes its log to. That of the start before
-// is beside it, with ".old" at the end of its name.
+// Log is the path of the server's log. The log of the start before has the same
+// path with ".old" at its end.
 func (s *Server) Log() string { return s.home.path("log") }
 
-// Done is closed when the server has ended, for whatever reason. Then the same
-// Dir can be started again.
+// Done is closed when the server has ended, for whatever reason. Then Dir can
+// be started again.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Stop ends the server and returns when it has ended: first by a fast shutdown,
-// which rolls back what is open, and when ctx ends by an immediate one, which
-// leaves the log to be replayed at the next start. Stopping a server that has
-// ended does nothing.
+// Stop ends the server by a fast shutdown, which rolls back open transactions,
+// and returns when it has ended. When ctx ends first, Stop makes it an
+// immediate shutdown, after which the next start replays the log, and returns
+// an error. If the server has ended already, Stop does nothing.
 func (s *Server) Stop(ctx context.Context) error {
 	select {
 	case <-s.done:
 		return nil
 	default:
-		s.signal(syscall.SIGINT)
+		_ = s.Signal(syscall.SIGINT) // this fails if it has just ended
 	}
 	select {
 	case <-s.done:
 		return nil
 	case <-ctx.Done():
-		s.signal(syscall.SIGQUIT)
+		_ = s.Signal(syscall.SIGQUIT)
 	}
 	select {
 	case <-s.done:
 	case <-time.After(immediateTimeout):
 		s.Kill()
 	}
-	return fmt.Errorf("stopping Postgres: it was ended without a checkpoint: %w", context.Cause(ctx))
+	return fmt.Errorf("stopping Postgres: it ended without a checkpoint: %w", context.Cause(ctx))
 }
 
-// Kill is kill -9 of the postmaster; it returns when that has ended. Its
-// children end by themselves, a moment later.
+// Kill is kill -9 of the postmaster. It returns when the postmaster has ended;
+// its children end a moment later.
 func (s *Server) Kill() {
-	s.signal(syscall.SIGKILL)
+	_ = s.Signal(syscall.SIGKILL) // this fails if it has ended already
 	<-s.done
 }
-
-// signal fails only when there is nobody left to be told.
-func (s *Server) signal(signal os.Signal) { _ = s.process.cmd.Process.Signal(signal) }

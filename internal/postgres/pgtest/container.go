@@ -17,8 +17,9 @@ import (
 // has the same.
 const image = "postgres:17"
 
-// openContainer starts a server in a container. Its data is in memory, so that
-// a flush to disk costs nothing and the settings stay those of production.
+// openContainer starts a server in a container. Its data is in memory: a flush
+// costs nothing there, so the server can have the durable settings of
+// production.
 func openContainer(ctx context.Context) (string, func() error, error) {
 	const port = "5432/tcp"
 	password := rand.Text()
@@ -28,8 +29,8 @@ func openContainer(ctx context.Context) (string, func() error, error) {
 		testcontainers.WithExposedPorts(port),
 		testcontainers.WithTmpfs(map[string]string{"/var/lib/postgresql/data": "rw"}),
 		testcontainers.WithWaitStrategyAndDeadline(time.Minute,
-			// The image starts a server twice: first to prepare the data,
-			// without a network, and then the one that is meant.
+			// The image starts a server twice: first without a network, to
+			// prepare the data.
 			wait.ForLog("database system is ready to accept connections").WithOccurrence(2),
 			wait.ForListeningPort(port)),
 	)

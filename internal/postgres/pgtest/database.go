@@ -19,19 +19,19 @@ import (
 	"github.com/rocketrides/rocketrides/migrations"
 )
 
-// emptyTemplate is the one that nobody can be connected to: a database in use
-// can't be copied.
+// emptyTemplate is a database of Postgres's that accepts no connections: a
+// database in use can't be copied.
 const emptyTemplate = "template0"
 
-// A database belongs to one test.
+// A database is that of one test.
 type database struct {
 	name  string
 	url   string
 	admin string
 }
 
-// clone makes a database from the template, which costs a tenth of migrating
-// it.
+// clone makes a database from the migrated template. That takes a tenth of the
+// time of a migration.
 func clone(ctx context.Context, admin string) (*database, error) {
 	conn, err := connect(ctx, admin)
 	if err != nil {
@@ -47,7 +47,7 @@ func clone(ctx context.Context, admin string) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A copy has everything but the settings of roles.
+	// A copy has everything except the settings of roles.
 	return d, postgres.SetTimeouts(ctx, conn, d.name)
 }
 
@@ -69,7 +69,8 @@ func copyOf(ctx context.Context, conn *pgx.Conn, admin, template string) (*datab
 	return &database{name: name, url: withDatabase(admin, name), admin: admin}, nil
 }
 
-// finish drops the database, unless somebody may want to look at it.
+// finish drops the database if the test passed. If it failed, finish logs the
+// URL of the database.
 func (d *database) finish(tb testing.TB) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
@@ -97,8 +98,8 @@ func (d *database) drop(ctx context.Context) error {
 	return err
 }
 
-// awaitUnused waits for the sessions that the test has just closed to end, and
-// tells of those that it hasn't.
+// awaitUnused waits for the end of the sessions that the test has just closed.
+// It returns an error that lists those that the test left open.
 func (d *database) awaitUnused(ctx context.Context, conn *pgx.Conn) error {
 	var open []string
 	for end := time.Now().Add(closeTimeout); time.Now().Before(end); {
@@ -116,9 +117,9 @@ func (d *database) awaitUnused(ctx context.Context, conn *pgx.Conn) error {
 	return fmt.Errorf("the test left %d connection(s) open: %s", len(open), strings.Join(open, "; "))
 }
 
-// migratedTemplate returns the name of a database to clone, made once per
-// server and schema. Parallel test processes take turns; a template gets its
-// name when it is complete.
+// migratedTemplate returns the name of the database to clone, and makes it once
+// for each server and schema. Parallel test processes take turns; a template
+// gets its name when it is complete.
 func migratedTemplate(ctx context.Context, conn *pgx.Conn, admin string) (string, error) {
 	sum, err := schemaSum()
 	if err != nil {
@@ -141,18 +142,18 @@ func migratedTemplate(ctx context.Context, conn *pgx.Conn, admin string) (string
 }
 
 func makeTemplate(ctx context.Context, conn *pgx.Conn, admin, name string) error {
-	// Left by a process that was killed while it made one.
-	half := name + "_half"
-	if _, err := conn.Exec(ctx, `DROP DATABASE IF EXISTS `+half+` WITH (FORCE)`); err != nil {
+	// A process that was killed while it made the template leaves this one.
+	incomplete := name + "_incomplete"
+	if _, err := conn.Exec(ctx, `DROP DATABASE IF EXISTS `+incomplete+` WITH (FORCE)`); err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, `CREATE DATABASE `+half+` TEMPLATE `+emptyTemplate); err != nil {
+	if _, err := conn.Exec(ctx, `CREATE DATABASE `+incomplete+` TEMPLATE `+emptyTemplate); err != nil {
 		return err
 	}
-	if err := postgres.Migrate(ctx, withDatabase(admin, half), nil); err != nil {
+	if err := postgres.Migrate(ctx, withDatabase(admin, incomplete), nil); err != nil {
 		return err
 	}
-	_, err := conn.Exec(ctx, fmt.Sprintf(`ALTER DATABASE %s RENAME TO %s`, half, name))
+	_, err := conn.Exec(ctx, fmt.Sprintf(`ALTER DATABASE %s RENAME TO %s`, incomplete, name))
 	return err
 }
 
@@ -161,7 +162,7 @@ func exists(ctx context.Context, conn *pgx.Conn, name string) (found bool, err e
 	return found, err
 }
 
-// schemaSum differs whenever a migration does.
+// schemaSum is a hash of all migrations.
 func schemaSum() ([]byte, error) {
 	sum := sha256.New()
 	err := fs.WalkDir(migrations.Files, ".", func(path string, entry fs.DirEntry, err error) error {
@@ -175,8 +176,7 @@ func schemaSum() ([]byte, error) {
 	return sum.Sum(nil), err
 }
 
-// connect opens a session that may take its time: its role may have the
-// time-outs of production.
+// connect opens a session without the time-outs that its role may have.
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -191,14 +191,14 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// disconnect waits for nothing that a failing server could withhold.
+// disconnect ignores the error: a server that fails is no matter here.
 func disconnect(ctx context.Context, conn *pgx.Conn) { _ = conn.Close(ctx) }
 
-// withDatabase names another database of the same server.
+// withDatabase returns the URL of another database on the same server.
 func withDatabase(server, name string) string {
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme == "" {
-		// Keywords and values, of which the last counts.
+		// It consists of keywords and values, of which the last one wins.
 		return server + " dbname=" + name
 	}
 	u.Path = "/" + name

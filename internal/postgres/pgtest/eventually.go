@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Eventually polls until done, and fails the test after 20 s.
+// Eventually polls until done returns true. After 20 s it fails the test and
+// says what did not happen.
 func Eventually(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
 	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {

@@ -18,7 +18,7 @@ func openLocal(ctx context.Context) (string, func() error, error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("making a folder for the server: %w", err)
 	}
-	server, err := pgserver.StartServer(ctx, pgserver.ServerConfig{
+	server, err := pgserver.Start(ctx, pgserver.Config{
 		Dir: folder.path,
 		// Every parallel test has a pool.
 		Settings: map[string]string{"max_connections": "300"},
@@ -35,23 +35,23 @@ func openLocal(ctx context.Context) (string, func() error, error) {
 const (
 	folderPrefix = "rocketrides-pgtest-"
 
-	// memory is where a flush to disk costs nothing, so that the server keeps
-	// the durable settings that production insists on.
-	memory = "/dev/shm"
+	// memoryDir is a file system in memory: a flush costs nothing there, so the
+	// server can have the durable settings of production.
+	memoryDir = "/dev/shm"
 
-	// room is what the databases of one process may need, with some to spare.
-	room = 2 << 30
+	// enoughSpace is more than the databases of one process need, in bytes.
+	enoughSpace = 2 << 30
 )
 
-// A folder holds the files of a server. A lock tells other processes that it is
-// in use; it ends with this process, however that ends.
+// A folder holds the files of a server. A locked file beside it tells other
+// processes that it is in use; the lock ends when this process does.
 type folder struct {
 	path string
 	lock *os.File
 }
 
-// newFolder makes a folder in memory where there is room, else among the
-// temporary files. First it removes those whose process was killed.
+// newFolder returns a folder in memory if there is enough space, else one among
+// the temporary files. First it removes those whose process was killed.
 func newFolder() (*folder, error) {
 	parent := parentFolder()
 	sweep(parent)
@@ -60,12 +60,13 @@ func newFolder() (*folder, error) {
 		return nil, err
 	}
 	f := &folder{path: lock.Name() + ".d", lock: lock}
-	// The folder appears under a lock that is held, so that nobody sweeps it.
+	// The caller makes the folder after the lock is held, so that no sweep of
+	// another process removes it.
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, errors.Join(err, f.remove())
 	}
 	if _, err := os.Stat(lock.Name()); err != nil {
-		// Somebody swept the lock before it was held.
+		// Another process swept the file before it was locked.
 		_ = lock.Close()
 		return newFolder()
 	}
@@ -74,20 +75,20 @@ func newFolder() (*folder, error) {
 
 func parentFolder() string {
 	var stat syscall.Statfs_t
-	if err := syscall.Statfs(memory, &stat); err != nil || stat.Bavail*uint64(stat.Bsize) < room {
+	if err := syscall.Statfs(memoryDir, &stat); err != nil || stat.Bavail*uint64(stat.Bsize) < enoughSpace {
 		return os.TempDir()
 	}
-	probe, err := os.MkdirTemp(memory, folderPrefix)
+	probe, err := os.MkdirTemp(memoryDir, folderPrefix)
 	if err != nil {
 		return os.TempDir()
 	}
 	_ = os.Remove(probe)
-	return memory
+	return memoryDir
 }
 
-// remove removes everything, the lock last: what can't be removed now is swept
-// later. The folder may have become a link to one that the server's account can
-// reach.
+// remove removes everything, the lock last, so that a later sweep removes what
+// can't be removed now. The folder may be a link to one that the server's
+// account can reach.
 func (f *folder) remove() error {
 	defer func() { _ = f.lock.Close() }()
 	target, err := filepath.EvalSymlinks(f.path)
@@ -103,15 +104,15 @@ func (f *folder) remove() error {
 	return os.Remove(f.lock.Name())
 }
 
-// sweep removes the folders in parent whose lock nobody holds, as far as it
-// can: they are in nobody's way.
+// sweep removes the folders in parent whose processes have ended. It ignores
+// errors: a folder that stays does no harm.
 func sweep(parent string) {
-	// Glob fails for a malformed pattern only.
+	// Glob fails only if the pattern is malformed.
 	locks, _ := filepath.Glob(filepath.Join(parent, folderPrefix+"*.lock"))
 	for _, name := range locks {
 		lock, err := os.OpenFile(name, os.O_RDWR, 0)
 		if err != nil {
-			// Somebody else's, or gone by now.
+			// It belongs to another account, or is gone by now.
 			continue
 		}
 		f := &folder{path: name + ".d", lock: lock}

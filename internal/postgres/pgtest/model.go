@@ -11,16 +11,16 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
-// modelServer is a server that was made, migrated and stopped. To copy its
-// files takes a tenth of the time of making another.
+// modelServer is a server that was made, migrated and stopped. A copy of its
+// files takes a tenth of the time that another server takes.
 type modelServer struct {
 	once   sync.Once
 	folder *folder
 	err    error
 }
 
-// copy returns a new folder with the files of the model, which the first call
-// makes.
+// copy returns a new folder with a copy of the model's files. The first call
+// makes the model.
 func (m *modelServer) copy(ctx context.Context) (*folder, error) {
 	m.once.Do(func() { m.folder, m.err = makeModel(ctx) })
 	if m.err != nil {
@@ -30,7 +30,7 @@ func (m *modelServer) copy(ctx context.Context) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	// With owners, modes and all: Postgres is particular about its files.
+	// Postgres insists on the owners and modes of its files.
 	output, err := exec.CommandContext(ctx, "cp", "-Rp", m.folder.path, f.path).CombinedOutput()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("copying a server: %w: %s", err, output), f.remove())
@@ -50,7 +50,7 @@ func makeModel(ctx context.Context) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := pgserver.StartServer(ctx, pgserver.ServerConfig{Dir: f.path})
+	server, err := pgserver.Start(ctx, pgserver.Config{Dir: f.path})
 	if err != nil {
 		return nil, errors.Join(err, f.remove())
 	}

@@ -1,15 +1,23 @@
 // Package pgtest gives every test a Postgres database of its own.
 //
-// The server is the one of TEST_DATABASE_URL (its role must be allowed to
-// create databases), else one that the package starts from the Postgres
-// programs of this machine, else a container; TEST_POSTGRES=container forces
-// the last. A server that the package started ends with the test process. With
-// no server to be had a test is skipped, and fails when CI=true: a green build
-// has run them.
+// A package whose tests need a database has
 //
-// The database of a failed test is kept, and its URL is logged. It lives as
-// long as its server: to look at it afterwards, run with TEST_DATABASE_URL,
-// such as the database_url in .sandbox/sandbox.json.
+//	func TestMain(m *testing.M) { pgtest.Main(m) }
+//
+// and a test gets a pool on its own database, with the schema of production, by
+//
+//	pool := pgtest.New(t)
+//
+// The server is the one of TEST_DATABASE_URL, whose role must be allowed to
+// create databases; else one that the package starts from the Postgres programs
+// of this machine; else a container. TEST_POSTGRES=container forces the last. A
+// server that the package started ends with the test process. If there is no
+// server, tests that need one are skipped; with CI=true they fail, so that a
+// green build has run them.
+//
+// The database of a failed test is kept, and its URL is logged. It exists as
+// long as its server: to look at it after the test run, set TEST_DATABASE_URL,
+// for example to the database_url in .sandbox/sandbox.json.
 package pgtest
 
 import (
@@ -27,21 +35,17 @@ import (
 )
 
 const (
-	// setupTimeout bounds everything that is done before or after a test.
+	// setupTimeout bounds what the package does before or after a test.
 	setupTimeout = 2 * time.Minute
 
-	// closeTimeout is how long a test's connections may take to come back: a
-	// goroutine that the test cancelled may still be returning one.
+	// closeTimeout is how long a test's connections may take to end: a
+	// goroutine that the test cancelled may still be releasing one.
 	closeTimeout = 5 * time.Second
 )
 
-// Main runs the tests of a package and ends the server after them. It is the
-// whole of a TestMain:
-//
-//	func TestMain(m *testing.M) { pgtest.Main(m) }
-//
-// Without it the server ends too, but is not shut down, and leaves its folder
-// for the next run to tidy up.
+// Main runs the tests of a package, stops the server and exits. It is all that
+// a TestMain needs. Without it the server ends too, when the process does, but
+// its folder is left for the next test run to remove.
 func Main(m *testing.M) {
 	code := m.Run()
 	if err := errors.Join(shared.stop(), model.remove()); err != nil {
@@ -51,17 +55,17 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// New returns a pool on a fresh, migrated database of the test's own, opened as
-// production does. The pool is closed and the database dropped when the test
-// ends. A connection that the test never gave back fails it.
+// New returns a pool, opened as in production, on a new and migrated database
+// of the test's own. When the test ends, the pool is closed and the database
+// dropped. A connection that the test has not released fails it.
 func New(tb testing.TB) *pgxpool.Pool {
 	tb.Helper()
 	return Open(tb, postgres.Options{URL: URL(tb)})
 }
 
-// Open is postgres.Open for a test that needs other options: a second pool on a
-// database, another dialler. The pool is closed when the test ends; a
-// connection that the test never gave back fails it.
+// Open is postgres.Open for a test that needs other options, such as a second
+// pool on a database or another dialler. The pool is closed when the test ends;
+// a connection that the test has not released fails it.
 func Open(tb testing.TB, options postgres.Options) *pgxpool.Pool {
 	tb.Helper()
 	if options.ApplicationName == "" {
@@ -75,8 +79,8 @@ func Open(tb testing.TB, options postgres.Options) *pgxpool.Pool {
 	return pool
 }
 
-// closePool waits for the connections that are still out, but not for ever, as
-// Close would.
+// closePool waits for connections that are not released, but, unlike Close, not
+// for ever.
 func closePool(tb testing.TB, pool *pgxpool.Pool) {
 	tb.Helper()
 	closed := make(chan struct{})
@@ -87,11 +91,11 @@ func closePool(tb testing.TB, pool *pgxpool.Pool) {
 	select {
 	case <-closed:
 	case <-time.After(closeTimeout):
-		tb.Errorf("the test never gave back %d connection(s) of its pool", pool.Stat().AcquiredConns())
+		tb.Errorf("the test has not released %d connection(s) of its pool", pool.Stat().AcquiredConns())
 	}
 }
 
-// URL returns the URL of a fresh, migrated database of the test's own. It is
+// URL returns the URL of a new and migrated database of the test's own. It is
 // dropped when the test ends; a connection that is still open then fails the
 // test.
 func URL(tb testing.TB) string {
@@ -99,8 +103,8 @@ func URL(tb testing.TB) string {
 	return newDatabase(tb, clone)
 }
 
-// EmptyURL is URL for a test of migrations: nothing is in the database, and its
-// role has no time-outs there.
+// EmptyURL is URL for a test of migrations: the database is empty, and its role
+// has no time-outs there.
 func EmptyURL(tb testing.TB) string {
 	tb.Helper()
 	return newDatabase(tb, create)
@@ -118,10 +122,10 @@ func newDatabase(tb testing.TB, create func(context.Context, string) (*database,
 	return database.url
 }
 
-// Server starts a server of the test's own, with these settings on top of its
-// defaults, for a test that kills or misconfigures Postgres. Its database
-// "postgres" is migrated. It is stopped, and its files are removed, when the
-// test ends. Restart starts it again.
+// Server starts a server of the test's own, with these settings in addition to
+// its defaults, for a test that kills or misconfigures Postgres. Its database
+// "postgres" is migrated. When the test ends, the server is stopped and its
+// files are removed. Restart starts it again.
 func Server(tb testing.TB, settings map[string]string) *pgserver.Server {
 	tb.Helper()
 	needBinaries(tb)
@@ -134,7 +138,7 @@ func Server(tb testing.TB, settings map[string]string) *pgserver.Server {
 			tb.Errorf("removing the server's folder: %v", err)
 		}
 	})
-	return startServer(tb, pgserver.ServerConfig{Dir: folder.path, Settings: settings})
+	return startServer(tb, pgserver.Config{Dir: folder.path, Settings: settings})
 }
 
 // Restart starts a server of Server again, on the same port, after it was
@@ -144,11 +148,11 @@ func Restart(tb testing.TB, server *pgserver.Server) *pgserver.Server {
 	return startServer(tb, server.Config())
 }
 
-func startServer(tb testing.TB, config pgserver.ServerConfig) *pgserver.Server {
+func startServer(tb testing.TB, config pgserver.Config) *pgserver.Server {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), setupTimeout)
 	defer cancel()
-	server, err := pgserver.StartServer(ctx, config)
+	server, err := pgserver.Start(ctx, config)
 	if err != nil {
 		tb.Fatalf("starting a server for the test: %v", err)
 	}
@@ -156,10 +160,10 @@ func startServer(tb testing.TB, config pgserver.ServerConfig) *pgserver.Server {
 	return server
 }
 
-// discard ends a server whose data nobody needs any more.
+// discard ends a server whose data is not needed any more.
 func discard(ctx context.Context, server *pgserver.Server) {
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
-	// Stop reports that there was no checkpoint, which is what is wanted.
+	// Stop returns an error because there is no checkpoint; none is needed.
 	_ = server.Stop(ctx)
 }

@@ -15,14 +15,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if play, ok := children[os.Getenv(childRole)]; ok {
-		play()
+	if run, ok := children[os.Getenv(childRole)]; ok {
+		run()
 		os.Exit(0)
 	}
 	Main(m)
 }
 
-// recorder stands in for the test that is tested: it may fail.
+// recorder is a test that is itself tested: it may fail.
 type recorder struct {
 	testing.TB
 
@@ -54,18 +54,18 @@ func (r *recorder) Skipf(format string, args ...any) {
 	r.Logf(format, args...)
 }
 
-// finish ends the test that is tested.
+// finish ends the test, with its cleanups.
 func (r *recorder) finish() {
 	for _, cleanup := range slices.Backward(r.cleanups) {
 		cleanup()
 	}
 }
 
-func (r *recorder) said(what string) bool {
+func (r *recorder) logged(what string) bool {
 	return strings.Contains(strings.Join(r.messages, "\n"), what)
 }
 
-// dropLater drops the database that a failed test kept.
+// dropLater drops the database that a failed test keeps.
 func dropLater(t *testing.T, name string) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -80,7 +80,7 @@ func dropLater(t *testing.T, name string) {
 	})
 }
 
-// databases lists those of the shared server.
+// databases lists the databases of a server.
 func databases(t *testing.T, admin string) []string {
 	t.Helper()
 	conn, err := connect(t.Context(), admin)
@@ -111,7 +111,7 @@ func TestNew(t *testing.T) {
 	}
 	var there bool
 	if err := two.QueryRow(t.Context(), `SELECT to_regclass('mine') IS NOT NULL`).Scan(&there); err != nil || there {
-		t.Errorf("another test sees this one's table: %t, %v", there, err)
+		t.Errorf("two tests share a table: %t, %v", there, err)
 	}
 	for name, want := range map[string]string{
 		"statement_timeout": "10s", "lock_timeout": "2s", "idle_in_transaction_session_timeout": "30s",
@@ -160,11 +160,11 @@ func TestDatabaseAfterItsTest(t *testing.T) {
 		dropLater(t, pool.Config().ConnConfig.Database)
 		r.Errorf("something is wrong")
 		r.finish()
-		if !slices.Contains(databases(t, shared.url), pool.Config().ConnConfig.Database) || !r.said(pool.Config().ConnString()) {
+		if !slices.Contains(databases(t, shared.url), pool.Config().ConnConfig.Database) || !r.logged(pool.Config().ConnString()) {
 			t.Errorf("it is dropped, or its URL isn't in %q", r.messages)
 		}
 	})
-	t.Run("fails the test that didn't give back a connection of its pool", func(t *testing.T) {
+	t.Run("fails the test that has not released a connection of its pool", func(t *testing.T) {
 		t.Parallel()
 		r := &recorder{TB: t}
 		pool := New(r)
@@ -175,8 +175,8 @@ func TestDatabaseAfterItsTest(t *testing.T) {
 		}
 		defer conn.Release()
 		r.finish()
-		if !r.failed || !r.said("never gave back 1 connection(s)") || r.said("left") {
-			t.Errorf("failed = %t, and the test says %q", r.failed, r.messages)
+		if !r.failed || !r.logged("has not released 1 connection(s)") || r.logged("left") {
+			t.Errorf("failed = %t, and the test logged %q", r.failed, r.messages)
 		}
 	})
 	t.Run("fails the test that left a connection open", func(t *testing.T) {
@@ -192,8 +192,8 @@ func TestDatabaseAfterItsTest(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.finish()
-		if !r.failed || !r.said("left 1 connection(s) open") || !r.said("SELECT 'left open'") {
-			t.Errorf("failed = %t, and the test says %q", r.failed, r.messages)
+		if !r.failed || !r.logged("left 1 connection(s) open") || !r.logged("SELECT 'left open'") {
+			t.Errorf("failed = %t, and the test logged %q", r.failed, r.messages)
 		}
 	})
 }
@@ -216,7 +216,7 @@ func TestServer(t *testing.T) {
 	if again.URL() != server.URL() {
 		t.Errorf("after a restart the URL is %s, before it was %s", again.URL(), server.URL())
 	}
-	// What is in the pool is dead, and is found out by being used.
+	// The connections in the pool are dead, and the pool doesn't know.
 	pool.Reset()
 	if err := postgres.CheckSchema(t.Context(), pool); err != nil {
 		t.Errorf("the server after its restart: %v", err)
@@ -224,6 +224,6 @@ func TestServer(t *testing.T) {
 	r.finish()
 	<-again.Done()
 	if _, err := os.Stat(server.Config().Dir); !errors.Is(err, os.ErrNotExist) || r.failed {
-		t.Errorf("its folder is left (%v), or the test says %q", err, r.messages)
+		t.Errorf("its folder is still there (%v), or the test logged %q", err, r.messages)
 	}
 }

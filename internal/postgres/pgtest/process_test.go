@@ -18,20 +18,22 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
-// childRole has a copy of this test program play a part instead of testing.
+// childRole names the environment variable that makes this test program one of
+// the children.
 const childRole = "PGTEST_CHILD"
 
 var children = map[string]func(){
-	// hold starts a server, as the tests of a process do, and is killed.
+	// hold starts a server, as the tests of a process do, and runs until it is
+	// killed.
 	"hold": func() {
 		folder, err := newFolder()
 		exitOn(err)
-		server, err := pgserver.StartServer(context.Background(), pgserver.ServerConfig{Dir: folder.path})
+		server, err := pgserver.Start(context.Background(), pgserver.Config{Dir: folder.path})
 		exitOn(err)
 		fmt.Println(server.PID(), folder.path, folder.lock.Name())
 		select {}
 	},
-	// clone is one of several processes that start at the same time.
+	// clone makes a test's database, at the same time as other processes.
 	"clone": func() {
 		database, err := clone(context.Background(), os.Getenv("PGTEST_ADMIN"))
 		exitOn(err)
@@ -66,7 +68,7 @@ func TestProcessesShareATemplate(t *testing.T) {
 		process := child(t, "clone", "PGTEST_ADMIN="+admin)
 		processes.Go(func() {
 			if output, err := process.Output(); err != nil || !bytes.HasPrefix(output, []byte("test_")) {
-				t.Errorf("a process says %q, %v", output, err)
+				t.Errorf("a process printed %q, %v", output, err)
 			}
 		})
 	}
@@ -86,9 +88,8 @@ func TestProcessesShareATemplate(t *testing.T) {
 	}
 }
 
-// TestKilledProcessLeavesNothing kills a test process in the way that leaves it
-// no time to tidy up: on Linux its server ends at once, and its files go with
-// the next start of any tests.
+// TestKilledProcessLeavesNothing kills a test process with kill -9: on Linux
+// its server ends at once, and the next test process removes its files.
 func TestKilledProcessLeavesNothing(t *testing.T) {
 	t.Parallel()
 	process := child(t, "hold")
@@ -111,7 +112,7 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 
 	sweep(parentFolder())
 	if _, err := os.Stat(path); err != nil {
-		t.Errorf("the folder of a process that lives was swept: %v", err)
+		t.Errorf("the folder of a process that runs was swept: %v", err)
 	}
 
 	if err := process.Process.Kill(); err != nil {
@@ -126,12 +127,13 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	sweep(parentFolder())
 	for _, left := range []string{path, lock} {
 		if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s is left (%v)", left, err)
+			t.Errorf("%s is still there (%v)", left, err)
 		}
 	}
 }
 
-// running looks behind zombies, which a container without an init keeps.
+// running reports whether a process runs. A zombie, which stays in a container
+// without an init, does not.
 func running(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 )
 
-// source is the server that the tests of a process share. It starts with the
-// first test that needs it.
+// source is the server that the tests of a process share. The first test that
+// needs it starts it.
 type source struct {
 	once  sync.Once
 	url   string
@@ -25,7 +25,7 @@ var (
 	model  modelServer
 )
 
-// errNoSource explains to whoever runs the tests what is missing.
+// errNoSource says what the machine needs to run the tests.
 var errNoSource = errors.New("no Postgres for the tests: set TEST_DATABASE_URL, install a Postgres server, or start Docker")
 
 func (s *source) start(ctx context.Context) (string, error) {
@@ -40,7 +40,8 @@ func (s *source) stop() error {
 	return s.close()
 }
 
-// open finds or starts a server.
+// open finds or starts a server, and returns its URL and what stops it, if it
+// is to be stopped.
 func open(ctx context.Context) (url string, stop func() error, err error) {
 	kind, err := choose(os.Getenv, pgserver.FindBinaries)
 	if err != nil {
@@ -62,8 +63,8 @@ func open(ctx context.Context) (url string, stop func() error, err error) {
 	}
 }
 
-// A kind of source. A container is the last resort, which may well be missing,
-// unless somebody asked for it.
+// A kind is a kind of source. It is an error if a container can't be started;
+// but if TEST_POSTGRES did not ask for it, the tests are only skipped.
 type kind string
 
 const (
@@ -73,14 +74,15 @@ const (
 	container       kind = "container"
 )
 
-// choose keeps the order that the package promises.
+// choose returns the first kind of source that there is, in the order that the
+// package documents.
 func choose(getenv func(string) string, findBinaries func() (string, error)) (kind, error) {
-	switch wish := getenv("TEST_POSTGRES"); wish {
+	switch wanted := getenv("TEST_POSTGRES"); wanted {
 	case "":
 	case "container":
 		return forcedContainer, nil
 	default:
-		return "", fmt.Errorf("TEST_POSTGRES=%s is unknown: it is container, or not set", wish)
+		return "", fmt.Errorf("TEST_POSTGRES=%s is unknown; set it to container, or unset it", wanted)
 	}
 	if getenv("TEST_DATABASE_URL") != "" {
 		return given, nil
@@ -104,7 +106,8 @@ func adminURL(ctx context.Context, tb testing.TB) string {
 	return url
 }
 
-// needBinaries is for tests that can't do with a server that isn't theirs.
+// needBinaries ends a test that needs a server of its own if this machine has
+// no Postgres programs.
 func needBinaries(tb testing.TB) {
 	tb.Helper()
 	if _, err := pgserver.FindBinaries(); err != nil {
@@ -112,7 +115,7 @@ func needBinaries(tb testing.TB) {
 	}
 }
 
-// missing ends the test: on a developer's machine it is skipped.
+// missing skips the test, or fails it with CI=true.
 func missing(tb testing.TB, getenv func(string) string, reason error) {
 	tb.Helper()
 	if getenv("CI") == "true" {

@@ -23,9 +23,9 @@ func TestChoose(t *testing.T) {
 	}{
 		{"a URL comes first", map[string]string{"TEST_DATABASE_URL": url}, nil, given},
 		{"then the programs of this machine", nil, nil, local},
-		{"then a container", nil, pgserver.ErrNoBinaries, container},
+		{"then a container", nil, errors.New("none"), container},
 		{
-			"a container that is asked for comes before everything",
+			"TEST_POSTGRES=container comes before everything",
 			map[string]string{"TEST_POSTGRES": "container", "TEST_DATABASE_URL": url},
 			nil, forcedContainer,
 		},
@@ -38,7 +38,7 @@ func TestChoose(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a misspelt wish is an error", func(t *testing.T) {
+	t.Run("another TEST_POSTGRES is an error", func(t *testing.T) {
 		t.Parallel()
 		if got, err := choose(env(map[string]string{"TEST_POSTGRES": "Container"}), pgserver.FindBinaries); err == nil {
 			t.Errorf("chose %q", got)
@@ -53,7 +53,7 @@ func TestMissing(t *testing.T) {
 			t.Parallel()
 			r := &recorder{TB: t}
 			missing(r, env(map[string]string{"CI": ci}), errors.New("there is none"))
-			if r.ended != want || !r.said("there is none") {
+			if r.ended != want || !r.logged("there is none") {
 				t.Errorf("it is %s with %q, want %s with the reason", r.ended, r.messages, want)
 			}
 		})

@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// isPostmaster reports whether pid is a Postgres that works on the folder data.
-// A postmaster's working directory is its data folder. A zombie has none, and
-// is no postmaster any more.
+// isPostmaster reports whether pid is a running Postgres server of the folder
+// data, which is its working directory. A zombie has no working directory.
 func isPostmaster(_ context.Context, pid int, data string) bool {
 	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 	if err != nil {
