@@ -1,9 +1,10 @@
-// Package audit checks the invariants of a live database, and compares it with
-// what Stripe has. It reads only, and may run beside everything else.
+// Package audit checks the invariants on a live database, and compares it with
+// what Stripe has. It only reads, and can run beside the servers.
 //
-// Each check is one line of a table (database.go): an invariant as a sentence,
-// and the query that returns what violates it. What needs Stripe's list is in
-// stripe.go.
+// Each check names the invariant that it shows, by its number in the list of
+// package phases. database.go has the checks of one snapshot of the database: a
+// table of queries, each of which returns what violates its rule. stripe.go has
+// the checks that need Stripe's list of payment intents.
 package audit
 
 import (
@@ -20,7 +21,7 @@ import (
 
 // A Finding is one violation of an invariant.
 type Finding struct {
-	// Check is the name of the invariant.
+	// Check is the name of the check.
 	Check   string `json:"check"`
 	Account string `json:"account,omitempty"`
 	Key     string `json:"key,omitempty"`
@@ -29,7 +30,7 @@ type Finding struct {
 	Detail string `json:"detail"`
 }
 
-// String is the finding as one line.
+// String returns the finding as one line.
 func (f Finding) String() string {
 	var line strings.Builder
 	line.WriteString(f.Check)
@@ -44,18 +45,25 @@ func (f Finding) String() string {
 	return line.String()
 }
 
-// A Check is what came of one invariant.
+// A Check is the outcome of one check.
 type Check struct {
 	Name string `json:"name"`
-	// Rule is the invariant as a sentence.
+	// Invariant is the number of the invariant that the check shows.
+	Invariant string `json:"invariant"`
+	// Rule is what must hold, as a sentence.
 	Rule string `json:"rule"`
-	// Findings counts the violations, at most Auditor.Limit of which are
-	// listed.
+	// Findings counts the violations. At most Auditor.Limit of them are in the
+	// report.
 	Findings int     `json:"findings"`
 	Seconds  float64 `json:"seconds"`
 }
 
-// Report is the outcome of an audit.
+// A check is what is known of a Check before it is made.
+type check struct{ name, invariant, rule string }
+
+// Report is the outcome of an audit: the number of keys, rides and payment
+// intents that were checked, the checks in the order in which they were made,
+// and their findings in the same order.
 type Report struct {
 	Keys     int64     `json:"keys"`
 	Rides    int64     `json:"rides"`
@@ -67,21 +75,22 @@ type Report struct {
 // An Auditor audits one database.
 type Auditor struct {
 	Pool *pgxpool.Pool
-	// Stripe is asked for its list; nil leaves Stripe out.
+	// Stripe is asked for its payment intents. If it is nil, the checks that
+	// need them are left out.
 	Stripe *payments.Stripe
 	// StripeSince is how far back Stripe's list is read.
 	StripeSince time.Duration
-	// Overdue is how long after its time an unfinished key may still be waited
-	// for.
+	// Overdue is how late an unfinished key may be.
 	Overdue time.Duration
-	// Limit is how many findings of one check are listed.
+	// Limit is the largest number of findings of one check in the report.
 	Limit int
-	// Progress is called after each check; nil means that nobody follows.
+	// Progress, if not nil, is called after each check.
 	Progress func(Check)
 }
 
-// Run makes every check. An error means that the audit could not be made;
-// findings are no error. The database is read in one snapshot, without locks.
+// Run makes all checks. An error means that the audit could not be made, not
+// that it found something. The checks of the database see one snapshot and take
+// no locks.
 func (a Auditor) Run(ctx context.Context) (Report, error) {
 	report := Report{Findings: []Finding{}}
 	if a.Stripe != nil {
@@ -97,12 +106,15 @@ func (a Auditor) Run(ctx context.Context) (Report, error) {
 	return report, nil
 }
 
-// add notes what came of one check.
-func (a Auditor) add(report *Report, name, rule string, began time.Time, found []Finding) {
-	check := Check{Name: name, Rule: rule, Findings: len(found), Seconds: time.Since(began).Seconds()}
-	report.Checks = append(report.Checks, check)
+// add adds the outcome of one check to the report.
+func (a Auditor) add(report *Report, c check, began time.Time, found []Finding) {
+	outcome := Check{
+		Name: c.name, Invariant: c.invariant, Rule: c.rule,
+		Findings: len(found), Seconds: time.Since(began).Seconds(),
+	}
+	report.Checks = append(report.Checks, outcome)
 	report.Findings = append(report.Findings, found[:min(len(found), a.Limit)]...)
 	if a.Progress != nil {
-		a.Progress(check)
+		a.Progress(outcome)
 	}
 }

@@ -2,30 +2,35 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A query is an invariant of the database, with the SQL that returns its
-// violations as (account, key, ride, what is wrong). @overdue is in seconds.
+// A query is a check of the database, with the SQL that returns the violations
+// as (account, key, ride, detail). @overdue is Auditor.Overdue in seconds.
 type query struct {
-	name, rule, sql string
+	check
+
+	sql string
 }
 
-// queries are the invariants that one snapshot can show. In each, k is a key of
-// the hail flow and r its ride.
+// queries returns all checks of the database. In each, k is a key of the hail
+// flow and r is its ride.
 func queries() []query {
 	return slices.Concat(rideQueries(), recordQueries(), keyQueries())
 }
 
-// rideQueries compare keys with rides.
+// rideQueries returns the checks that compare keys with rides.
 func rideQueries() []query {
 	return []query{
 		{
-			"answer-has-its-ride", "A key answered with 201 has one ride, charged as the answer says.", `
+			check{"answer-has-its-ride", "I2", "A key answered with 201 has one ride, with the charge and the fare of the answer."}, `
 			SELECT k.account_id, k.key, r.id, CASE
 			         WHEN r.id IS NULL THEN 'answered with 201, and there is no ride'
 			         WHEN r.status NOT IN ('charged', 'canceled') THEN 'answered with 201, and the ride is ' || r.status
@@ -38,14 +43,14 @@ func rideQueries() []query {
 			      'fare', jsonb_build_object('amount', r.fare_amount, 'currency', r.fare_currency)))`,
 		},
 		{
-			"refused-means-not-charged", "A key answered with 402 has a declined ride without a charge.", `
+			check{"refused-means-not-charged", "I3", "A key answered with 402 has a declined ride without a charge."}, `
 			SELECT k.account_id, k.key, r.id, 'answered with 402, and the ride is ' || coalesce(r.status, 'missing')
 			FROM idempotency_keys k LEFT JOIN rides r USING (account_id, key)
 			WHERE k.flow = 'hail' AND k.response_status = 402
 			  AND (r.status = 'declined' AND r.charge_id IS NULL) IS NOT TRUE`,
 		},
 		{
-			"ride-agrees-with-key", "A ride's status and its key's recovery point never disagree.", `
+			check{"ride-agrees-with-key", "I12", "A ride's status and its key's recovery point never disagree."}, `
 			SELECT r.account_id, r.key, r.id,
 			       'the ride is ' || r.status || ', and the key stands at ' || k.recovery_point || coalesce(' with ' || k.response_status, '')
 			FROM rides r JOIN idempotency_keys k USING (account_id, key)
@@ -55,14 +60,14 @@ func rideQueries() []query {
 			        ELSE k.recovery_point = 'charge_created' OR coalesce(k.response_status = 201, false) END`,
 		},
 		{
-			"nothing-is-forgotten", "A pending ride has an unfinished key, which brings it to its end.", `
+			check{"nothing-is-forgotten", "I16", "A pending ride has an unfinished key, so it will be brought to its end."}, `
 			SELECT r.account_id, r.key, r.id, 'the ride is pending, and its key is ' || CASE
 			         WHEN k.key IS NULL THEN 'gone' WHEN k.reaped_at IS NOT NULL THEN 'reaped' ELSE 'finished' END
 			FROM rides r LEFT JOIN idempotency_keys k USING (account_id, key)
 			WHERE r.status = 'pending' AND (k.key IS NULL OR k.finished_at IS NOT NULL)`,
 		},
 		{
-			"key-has-its-ride", "A key past its first recovery point has a ride.", `
+			check{"key-has-its-ride", "I12", "A key past its first recovery point has a ride."}, `
 			SELECT k.account_id, k.key, NULL, 'the key stands at ' || k.recovery_point || ', and there is no ride'
 			FROM idempotency_keys k LEFT JOIN rides r USING (account_id, key)
 			WHERE k.flow = 'hail' AND k.finished_at IS NULL AND k.recovery_point <> 'started' AND r.id IS NULL`,
@@ -70,20 +75,21 @@ func rideQueries() []query {
 	}
 }
 
-// recordQueries look at what hangs on a ride or a key.
+// recordQueries returns the checks of what belongs to a ride or a key: audit
+// records and receipts.
 func recordQueries() []query {
 	return []query{
 		{
-			"ride-has-its-record", "A ride has exactly one audit record of its making, and none is without a ride.", `
+			check{"ride-has-its-record", "I12", "A ride has exactly one ride.created record, and each such record has a ride."}, `
 			SELECT coalesce(r.account_id, a.account_id), r.key, coalesce(r.id, a.ride_id), CASE
-			         WHEN r.id IS NULL THEN 'an audit record without a ride' ELSE coalesce(a.n, 0) || ' audit records' END
+			         WHEN r.id IS NULL THEN 'a ride.created record without a ride' ELSE coalesce(a.n, 0) || ' ride.created records' END
 			FROM rides r
 			FULL JOIN (SELECT account_id, ride_id, count(*) AS n FROM audit_records
 			           WHERE action = 'ride.created' GROUP BY 1, 2) a ON a.account_id = r.account_id AND a.ride_id = r.id
 			WHERE r.id IS NULL OR a.n IS DISTINCT FROM 1`,
 		},
 		{
-			"receipt-belongs-to-a-charge", "A charged ride has its receipt staged, and no other ride has one.", `
+			check{"receipt-belongs-to-a-charge", "I12", "A charged ride has its receipt staged, and no other ride has one."}, `
 			SELECT coalesce(k.account_id, j.account_id), coalesce(k.key, j.key), r.id, CASE
 			         WHEN j.id IS NULL THEN 'answered with 201 without a receipt' ELSE 'a receipt for a ride that is ' || coalesce(r.status, 'missing') END
 			FROM (SELECT * FROM staged_jobs WHERE kind = 'receipt') j
@@ -92,7 +98,7 @@ func recordQueries() []query {
 			WHERE j.id IS NULL OR (r.status IN ('charged', 'canceled')) IS NOT TRUE`,
 		},
 		{
-			"parked-is-recorded", "A parked key has a reason and an audit record.", `
+			check{"parked-is-recorded", "I12", "A parked key has a reason and an audit record."}, `
 			SELECT k.account_id, k.key, NULL, 'parked for ' || k.parked_reason || ' without an audit record'
 			FROM idempotency_keys k
 			WHERE k.parked_reason IS NOT NULL AND (k.parked_reason = '' OR NOT EXISTS (
@@ -102,12 +108,12 @@ func recordQueries() []query {
 	}
 }
 
-// keyQueries look at keys, and at what is unique.
+// keyQueries returns the checks of keys alone, and of what is unique.
 func keyQueries() []query {
 	return []query{
 		{
-			"foreign-key-is-stable", "What Stripe is asked under is a pure function of flow, point, account and key, and stands in the form.", `
-			SELECT account_id, key, NULL, 'the key and form for Stripe are not those of this request'
+			check{"foreign-key-is-stable", "I6", "The idempotency key for Stripe is a pure function of flow, point, account and key, and is in the frozen form."}, `
+			SELECT account_id, key, NULL, 'the key for Stripe is another one, or is not in the form'
 			FROM idempotency_keys
 			WHERE flow = 'hail' AND foreign_key IS NOT NULL AND (
 			  position(foreign_key IN foreign_form) = 0 OR foreign_key <> encode(sha256(
@@ -117,7 +123,7 @@ func keyQueries() []query {
 			    int8send(octet_length(key)) || convert_to(key, 'UTF8')), 'hex'))`,
 		},
 		{
-			"charge-pays-one-ride", "No charge and no payment intent pays two rides, not even of two accounts.", `
+			check{"charge-pays-one-ride", "I2", "No charge and no payment intent pays two rides, not even of two accounts."}, `
 			SELECT min(account_id), min(key), min(id), count(*) || ' rides have ' || paid.by
 			FROM rides CROSS JOIN LATERAL (VALUES (charge_id), (payment_intent_id)) AS paid (by)
 			WHERE paid.by IS NOT NULL
@@ -125,21 +131,21 @@ func keyQueries() []query {
 			HAVING count(*) > 1`,
 		},
 		{
-			"account-and-mode", "A key belongs to an account that exists, in that account's mode.", `
+			check{"account-and-mode", "I26", "A key belongs to an account that exists, in that account's mode."}, `
 			SELECT k.account_id, k.key, NULL, CASE
-			         WHEN a.id IS NULL THEN 'there is no such account' ELSE 'a key of realm ' || k.realm || ' in an account of the other mode' END
+			         WHEN a.id IS NULL THEN 'there is no such account' ELSE 'a ' || k.realm || ' key in an account of the other mode' END
 			FROM idempotency_keys k LEFT JOIN accounts a ON a.id = k.account_id
 			WHERE k.realm IS DISTINCT FROM CASE WHEN a.livemode THEN 'live' WHEN NOT a.livemode THEN 'test' END`,
 		},
 		{
-			"tombstones-are-empty", "A reaped key holds nothing any more.", `
-			SELECT account_id, key, NULL, 'reaped, and not emptied'
+			check{"tombstones-are-empty", "I22", "A reaped key holds no parameters, no form and no answer."}, `
+			SELECT account_id, key, NULL, 'reaped, but not emptied'
 			FROM idempotency_keys
 			WHERE reaped_at IS NOT NULL
 			  AND (params <> '' OR foreign_form IS NOT NULL OR response_body IS NOT NULL OR response_headers IS NOT NULL)`,
 		},
 		{
-			"nothing-is-overdue", "An unfinished key that nobody has parked is being worked on, or will be soon.", `
+			check{"nothing-is-overdue", "I16", "An unfinished key that isn't parked is being worked on, or will be soon."}, `
 			SELECT account_id, key, NULL, 'due since ' || to_char(greatest(run_after, leased_until) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 			       || ', at ' || recovery_point || ', after ' || attempts || ' attempts'
 			FROM idempotency_keys
@@ -147,7 +153,7 @@ func keyQueries() []query {
 			  AND greatest(run_after, leased_until) < now() - @overdue * interval '1 second'`,
 		},
 		{
-			"constraints-are-in-force", "The unique indexes that carry the promise are there and valid.", `
+			check{"constraints-are-in-force", "I1", "The unique indexes that the other rules rely on exist and are valid."}, `
 			SELECT NULL, NULL, NULL, 'the index ' || wanted || ' is missing or not valid'
 			FROM unnest(ARRAY['idempotency_keys_pkey', 'rides_pkey', 'rides_account_id_key_key', 'rides_account_id_charge_id_key',
 			       'rides_account_id_payment_intent_id_key', 'staged_jobs_account_id_key_kind_key', 'audit_records_pkey']) AS wanted
@@ -157,13 +163,14 @@ func keyQueries() []query {
 	}
 }
 
-// auditTimeout bounds one query: ten times what a million keys take on a small
-// machine. The servers' own limit is for statements that a client waits for.
-const auditTimeout = 10 * time.Minute
+// queryTimeout bounds one query. It is ten times what a million keys take on a
+// small machine. The limit of the role is for statements that a client waits
+// for, and too short here.
+const queryTimeout = 10 * time.Minute
 
-// checkDatabase makes all checks in one snapshot.
+// checkDatabase makes all checks of the database in the transaction tx.
 func (a Auditor) checkDatabase(ctx context.Context, tx pgx.Tx, report *Report) error {
-	settings := fmt.Sprintf(`SET LOCAL statement_timeout = %d; SET LOCAL work_mem = '64MB'`, auditTimeout.Milliseconds())
+	settings := fmt.Sprintf(`SET LOCAL statement_timeout = %d; SET LOCAL work_mem = '64MB'`, queryTimeout.Milliseconds())
 	if _, err := tx.Exec(ctx, settings); err != nil {
 		return fmt.Errorf("setting limits: %w", err)
 	}
@@ -177,13 +184,13 @@ func (a Auditor) checkDatabase(ctx context.Context, tx pgx.Tx, report *Report) e
 		if err != nil {
 			return fmt.Errorf("checking %s: %w", q.name, err)
 		}
-		a.add(report, q.name, q.rule, began, found)
+		a.add(report, q.check, began, found)
 	}
 	return nil
 }
 
-// findings runs one query. Data that the query can't even read, such as an
-// answer that is no JSON, is a finding of its own; the snapshot goes on.
+// findings runs one query. Data that the query can't read, such as an answer
+// that isn't JSON, is a finding too, and doesn't end the transaction.
 func (a Auditor) findings(ctx context.Context, tx pgx.Tx, q query) ([]Finding, error) {
 	var found []Finding
 	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
@@ -204,4 +211,19 @@ func (a Auditor) findings(ctx context.Context, tx pgx.Tx, q query) ([]Finding, e
 		return append(found, Finding{Check: q.name, Detail: "a row can't be read: " + err.Error()}), nil
 	}
 	return found, err
+}
+
+// isDataException reports whether a query met data that it can't read (SQLSTATE
+// class 22).
+func isDataException(err error) bool {
+	problem, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && strings.HasPrefix(problem.Code, "22")
+}
+
+// text returns what s points to, or nothing for NULL.
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

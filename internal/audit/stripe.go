@@ -2,76 +2,82 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/rocketrides/internal/payments"
 )
 
-// The checks that compare with Stripe.
+// The names of the checks that need Stripe's list.
 const (
 	chargedOnce     = "charged-once"
 	moneyHasARide   = "money-has-a-ride"
 	rideHasItsMoney = "ride-has-its-money"
 )
 
+// stripeChecks returns the checks that need Stripe's list.
+func stripeChecks() []check {
+	return []check{
+		{chargedOnce, "I1", "No request has two charges at Stripe that were not refunded in full."},
+		{moneyHasARide, "I4", "A charge at Stripe is on its ride, or its key is unfinished."},
+		{rideHasItsMoney, "I27", "The charge of a charged ride exists at Stripe, with the same amount, and was not refunded."},
+	}
+}
+
 // clockMargin is how much Stripe's clock and the database's may differ.
 const clockMargin = time.Hour
 
-// ledger is what is remembered of Stripe's list while it is read.
-type ledger struct {
-	// charged maps an operation to the intent that charged it and was not
-	// refunded in full.
-	charged map[string]string
-	// succeeded holds the intents that charged a card. A ride that is charged
-	// needs one: that an intent exists says nothing about money.
+// A comparison is what is kept of Stripe's list while it is read.
+type comparison struct {
+	// chargedBy maps an operation to the intent that charged the card for it
+	// and was not refunded in full.
+	chargedBy map[string]string
+	// succeeded holds the intents that charged a card. An intent that only
+	// exists doesn't pay for a ride.
 	succeeded map[string]bool
-
-	twice, loose, wrong []Finding
+	// found holds the findings, by the name of the check.
+	found map[string][]Finding
 }
 
-// compareWithStripe reads Stripe's payment intents and the rides that they
-// should have paid.
+// add adds f as a finding of a check.
+func (c *comparison) add(check string, f Finding, detail string, args ...any) {
+	f.Check, f.Detail = check, fmt.Sprintf(detail, args...)
+	c.found[check] = append(c.found[check], f)
+}
+
+// compareWithStripe compares Stripe's payment intents with the rides that they
+// should have paid for, in both directions.
 func (a Auditor) compareWithStripe(ctx context.Context, report *Report) error {
 	began := time.Now()
 	var start time.Time
 	if err := a.Pool.QueryRow(ctx, `SELECT now()`).Scan(&start); err != nil {
-		return fmt.Errorf("asking for the time: %w", err)
+		return fmt.Errorf("reading the database's clock: %w", err)
 	}
-	l := ledger{charged: map[string]string{}, succeeded: map[string]bool{}}
+	c := &comparison{chargedBy: map[string]string{}, succeeded: map[string]bool{}, found: map[string][]Finding{}}
 	since := start.Add(-a.StripeSince)
 	err := a.Stripe.Intents(ctx, since.Add(-clockMargin), func(page []payments.Intent) error {
 		report.Intents += len(page)
-		return a.comparePage(ctx, &l, page)
+		return a.comparePage(ctx, c, page)
 	})
 	if err != nil {
 		return fmt.Errorf("listing Stripe's payment intents: %w", err)
 	}
-	if err := a.compareRides(ctx, &l, since, start); err != nil {
+	if err := a.compareRides(ctx, c, since, start); err != nil {
 		return err
 	}
-	a.add(report, chargedOnce, "No request has two charges at Stripe that were not refunded in full.", began, l.twice)
-	a.add(report, moneyHasARide, "A charge at Stripe is on its ride, or on a key that is still unfinished.", began, l.loose)
-	a.add(report, rideHasItsMoney, "A charged ride's charge stands at Stripe, with the same amount, and was not given back.", began, l.wrong)
+	for _, check := range stripeChecks() {
+		a.add(report, check, began, c.found[check.name])
+	}
 	return nil
 }
 
-// A standing is what the database has of one operation of Stripe's.
-type standing struct {
-	key, ride, status, intent, charge, currency string
-	amount                                      int64
-	open                                        bool // the key is unfinished
-}
-
-// comparePage compares one page with the rides as they are now, after the page
-// was read: what Stripe showed was recorded by then, or its key is unfinished.
-func (a Auditor) comparePage(ctx context.Context, l *ledger, page []payments.Intent) error {
-	found, err := a.standings(ctx, page)
+// comparePage compares one page of Stripe's list with the rides as they are
+// now. The rides are read after the page: by then, what the page shows was
+// recorded, or its key is unfinished.
+func (a Auditor) comparePage(ctx context.Context, c *comparison, page []payments.Intent) error {
+	rides, err := a.readRides(ctx, page)
 	if err != nil {
 		return err
 	}
@@ -79,59 +85,60 @@ func (a Auditor) comparePage(ctx context.Context, l *ledger, page []payments.Int
 		if !intent.Succeeded {
 			continue
 		}
-		l.succeeded[intent.ID] = true
+		c.succeeded[intent.ID] = true
 		if intent.Operation == "" {
-			continue
+			continue // it isn't ours
 		}
-		finding := Finding{Account: intent.Account, Ride: intent.Ride}
-		s, known := found[intent.Account+"/"+intent.Ride]
-		finding.Key = s.key
+		r, known := rides[rideID{intent.Account, intent.Ride}]
+		f := Finding{Account: intent.Account, Key: r.key, Ride: intent.Ride}
 		if !intent.RefundedInFull {
-			l.once(finding, intent)
+			c.compareOperation(f, intent)
 		}
-		l.compare(finding, intent, s, known)
+		c.compareRide(f, intent, r, known)
 	}
 	return nil
 }
 
-func (l *ledger) once(f Finding, intent payments.Intent) {
-	other, twice := l.charged[intent.Operation]
-	if twice && other != intent.ID {
-		f.Check, f.Detail = chargedOnce, fmt.Sprintf("%s and %s both charged the card", other, intent.ID)
-		l.twice = append(l.twice, f)
+// compareOperation checks that no other intent charged for the same operation.
+func (c *comparison) compareOperation(f Finding, intent payments.Intent) {
+	other, charged := c.chargedBy[intent.Operation]
+	if charged && other != intent.ID {
+		c.add(chargedOnce, f, "%s and %s both charged the card", other, intent.ID)
 	}
-	l.charged[intent.Operation] = intent.ID
+	c.chargedBy[intent.Operation] = intent.ID
 }
 
-// compare compares a charge with its ride. Only a refund in full excuses a
-// charge that is on no ride; any refund is wrong where the ride still counts as
-// charged.
-func (l *ledger) compare(f Finding, intent payments.Intent, s standing, known bool) {
-	paid := s.status == "charged" || s.status == "canceled"
+// compareRide checks that a charge is on its ride r, if that is known, with the
+// same amount. A charge without a ride is excused only by a refund in full. Any
+// refund is wrong while the ride still counts as charged.
+func (c *comparison) compareRide(f Finding, intent payments.Intent, r ride, known bool) {
+	paid := r.status == "charged" || r.status == "canceled"
 	switch {
-	case intent.RefundedInFull && s.status != "charged", s.open && !paid:
-		return
-	case intent.Refunded && s.status == "charged":
-		f.Check, f.Detail = rideHasItsMoney, intent.ID+" was refunded, and the ride is still charged"
-		l.wrong = append(l.wrong, f)
+	case intent.RefundedInFull && r.status != "charged", r.unfinished && !paid:
+	case intent.Refunded && r.status == "charged":
+		c.add(rideHasItsMoney, f, "%s was refunded, and the ride is still charged", intent.ID)
 	case !known:
-		f.Check, f.Detail = moneyHasARide, intent.ID+" charged the card, and there is no ride"
-		l.loose = append(l.loose, f)
+		c.add(moneyHasARide, f, "%s charged the card, and there is no ride", intent.ID)
 	case !paid:
-		f.Check, f.Detail = moneyHasARide, fmt.Sprintf("%s charged the card, and the ride is %s", intent.ID, s.status)
-		l.loose = append(l.loose, f)
-	case s.intent != intent.ID || s.charge != intent.Charge:
-		f.Check, f.Detail = moneyHasARide, fmt.Sprintf("%s charged the card, and the ride has %s", intent.ID, s.intent)
-		l.loose = append(l.loose, f)
-	case s.amount != intent.Amount || s.currency != intent.Currency:
-		f.Check = rideHasItsMoney
-		f.Detail = fmt.Sprintf("%s took %d %s, and the fare is %d %s", intent.ID, intent.Amount, intent.Currency, s.amount, s.currency)
-		l.wrong = append(l.wrong, f)
+		c.add(moneyHasARide, f, "%s charged the card, and the ride is %s", intent.ID, r.status)
+	case r.intent != intent.ID || r.charge != intent.Charge:
+		c.add(moneyHasARide, f, "%s charged the card, and the ride has %s", intent.ID, r.intent)
+	case r.amount != intent.Amount || r.currency != intent.Currency:
+		c.add(rideHasItsMoney, f, "%s took %d %s, and the fare is %d %s", intent.ID, intent.Amount, intent.Currency, r.amount, r.currency)
 	}
 }
 
-// standings reads the rides that a page names, by "account/ride".
-func (a Auditor) standings(ctx context.Context, page []payments.Intent) (map[string]standing, error) {
+type rideID struct{ account, ride string }
+
+// A ride is what the database has of one ride and its key.
+type ride struct {
+	key, status, intent, charge, currency string
+	amount                                int64
+	unfinished                            bool // the key is
+}
+
+// readRides reads the rides that a page names.
+func (a Auditor) readRides(ctx context.Context, page []payments.Intent) (map[rideID]ride, error) {
 	accounts, ids := make([]string, 0, len(page)), make([]string, 0, len(page))
 	for _, intent := range page {
 		accounts, ids = append(accounts, intent.Account), append(ids, intent.Ride)
@@ -146,12 +153,12 @@ func (a Auditor) standings(ctx context.Context, page []payments.Intent) (map[str
 	if err != nil {
 		return nil, fmt.Errorf("reading rides: %w", err)
 	}
-	found := map[string]standing{}
-	var account string
-	var s standing
-	_, err = pgx.ForEachRow(rows, []any{&account, &s.ride, &s.key, &s.status, &s.intent, &s.charge, &s.currency, &s.amount, &s.open},
+	found := map[rideID]ride{}
+	var id rideID
+	var r ride
+	_, err = pgx.ForEachRow(rows, []any{&id.account, &id.ride, &r.key, &r.status, &r.intent, &r.charge, &r.currency, &r.amount, &r.unfinished},
 		func() error {
-			found[account+"/"+s.ride] = s
+			found[id] = r
 			return nil
 		})
 	if err != nil {
@@ -160,10 +167,10 @@ func (a Auditor) standings(ctx context.Context, page []payments.Intent) (map[str
 	return found, nil
 }
 
-// compareRides looks for rides whose charge Stripe's list lacks. Only those
-// count whose key was finished before the list was begun, and that were charged
-// in the mode of our Stripe key: no list shows the other mode's intents.
-func (a Auditor) compareRides(ctx context.Context, l *ledger, since, start time.Time) error {
+// compareRides looks for charged rides whose charge is not in Stripe's list. It
+// looks at rides whose key was finished before the list was begun, and that
+// were charged in the mode of our API key, because a list shows only one mode.
+func (a Auditor) compareRides(ctx context.Context, c *comparison, since, start time.Time) error {
 	rows, err := a.Pool.Query(ctx, `
 		SELECT r.account_id, r.key, r.id, r.payment_intent_id
 		FROM rides r JOIN idempotency_keys k USING (account_id, key)
@@ -172,12 +179,11 @@ func (a Auditor) compareRides(ctx context.Context, l *ledger, since, start time.
 	if err != nil {
 		return fmt.Errorf("reading charged rides: %w", err)
 	}
-	f := Finding{Check: rideHasItsMoney}
+	var f Finding
 	var intent string
 	_, err = pgx.ForEachRow(rows, []any{&f.Account, &f.Key, &f.Ride, &intent}, func() error {
-		if !l.succeeded[intent] {
-			f.Detail = "the ride is charged, and Stripe's list has no succeeded intent " + intent
-			l.wrong = append(l.wrong, f)
+		if !c.succeeded[intent] {
+			c.add(rideHasItsMoney, f, "the ride is charged, and Stripe's list has no succeeded intent %s", intent)
 		}
 		return nil
 	})
@@ -185,18 +191,4 @@ func (a Auditor) compareRides(ctx context.Context, l *ledger, since, start time.
 		return fmt.Errorf("reading charged rides: %w", err)
 	}
 	return nil
-}
-
-// isDataException tells that a query met data that it can't read (SQLSTATE
-// class 22).
-func isDataException(err error) bool {
-	problem, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && strings.HasPrefix(problem.Code, "22")
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
