@@ -2,245 +2,201 @@ package phases
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"time"
-)
 
-// releaseTimeout bounds how long an attempt that ended takes to give its key
-// back. When it can't, the lease ends by itself.
-const releaseTimeout = 5 * time.Second
+	"github.com/google/uuid"
+)
 
 // An attempt is one claim of a key and what is done under it, by one goroutine.
 type attempt struct {
 	engine  *Engine
 	flow    Flow
-	request *Request // nil for the completer
+	request *Request // nil for the completer and for an operator
 	key     Key
 	entry   entry
 	token   string
 	epoch   int64
-	fused   bool
+	// fused makes phases share a transaction; see the package's comment.
+	fused bool
 	// failures are those that counted towards parking before this attempt.
 	failures int
-	sent     sent
+	// call is the foreign call that is next.
+	call storedCall
+	// callPoint and callKey are what foreignKey has computed.
+	callPoint, callKey string
 	// clock is the database's clock at the last statement that told it.
 	clock clock
+	// known is what Known finds.
 	known []any
 }
 
-// entry says how the next transaction gets hold of the row.
+// entry says how the attempt gets hold of the row.
 type entry int
 
 const (
-	entryHeld   entry = iota // the row is this attempt's: fence
-	entryFresh               // there is no row: insert it
-	entryParked              // the row is parked: take it
+	entryHeld   entry = iota // the attempt holds it
+	entryInsert              // there is no row: the first transaction inserts it
+	entryClaim               // nobody holds the row: it is claimed, in a commit of its own
+	entryUnpark              // the row is parked: the first transaction claims it
 )
 
-// sent is the foreign call that is next, as it is stored with the key.
-type sent struct {
-	key         string
+// A storedCall is the foreign call that is next, as it is stored with the key.
+type storedCall struct {
+	foreignKey  string
 	form        string
 	ref         string
 	firstSentAt time.Time
 	findReason  string
 	findUntil   time.Time
-	// mine tells that this claim set firstSentAt, so no send came before it.
-	mine bool
+	// first means that this claim set firstSentAt, so nothing was sent before.
+	first bool
 }
 
-// begin is the first transaction of a new key.
-func (a *attempt) begin(tx *Tx) (ending, error) {
-	first := a.flow.phases[0]
-	if first.foreign != nil {
-		return a.freeze(tx, Started, first)
+// newAttempt returns an attempt at a key that doesn't exist yet.
+func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
+	return &attempt{
+		engine:  e,
+		flow:    flow,
+		request: request,
+		entry:   entryInsert,
+		token:   uuid.NewString(),
+		epoch:   1,
+		fused:   !e.config.Stepwise,
+		known:   request.Known,
+		key: Key{
+			Account: request.Account, Key: request.Key, RequestID: request.RequestID, Params: request.Params,
+			RecoveryPoint: Started, Attempts: 1,
+		},
 	}
-	if !a.fused {
-		return ending{kind: endAdvanced, point: Started}, nil
-	}
-	return a.compose(tx, first, first.atomic)
 }
 
-// compose queues the statements that take the key through phase, whose body is
-// run, and, fused, through the atomic phases behind it. When a foreign call is
-// next it is frozen in the same transaction, so that the intent commits with
-// what led to it.
-func (a *attempt) compose(tx *Tx, phase Phase, run AtomicFunc) (ending, error) {
-	point := a.key.RecoveryPoint
+// nextAttempt returns an attempt at a key that an earlier one left behind. It
+// is stepwise, whoever makes it: what it gets done is durable point by point,
+// also if a later phase is what keeps failing.
+func (e *Engine) nextAttempt(flow Flow, seen *row, request *Request) *attempt {
+	a := &attempt{engine: e, flow: flow, request: request, entry: entryClaim, token: uuid.NewString()}
+	if request != nil {
+		a.known = request.Known
+	}
+	a.adopt(seen, false)
+	return a
+}
+
+// run claims the key and takes it from where it stands to its end, one phase
+// after another. It is the one loop in which requests and the completer go on.
+// With untilCall, it stops when a foreign call is next.
+func (a *attempt) run(ctx context.Context, untilCall bool) (ending, error) {
+	end, err := a.claim(ctx)
+	for err == nil && !end.final() {
+		var next Phase
+		if next, err = a.flow.after(a.key.RecoveryPoint); err != nil {
+			return ending{}, err
+		}
+		switch {
+		case next.foreign == nil:
+			end, err = a.runPhase(ctx, next)
+		case untilCall:
+			return end, nil
+		default:
+			end, err = a.makeCall(ctx, next)
+		}
+	}
+	return end, err
+}
+
+// claim gets hold of the key, unless the attempt holds it already. The row of a
+// new key is inserted by its first transaction; fused, phases follow in the
+// same one.
+func (a *attempt) claim(ctx context.Context) (ending, error) {
+	switch a.entry {
+	case entryInsert:
+		return a.runPhase(ctx, Atomic(Started, func(*Tx, Key) (Outcome, error) { return Advance(), nil }))
+	case entryClaim:
+		return a.stay(), a.claimRow(ctx)
+	default:
+		return a.stay(), nil
+	}
+}
+
+// runPhase runs an atomic phase in one transaction; fused, together with the
+// atomic phases that follow.
+func (a *attempt) runPhase(ctx context.Context, phase Phase) (ending, error) {
+	return a.transact(ctx, func(tx *Tx) (ending, error) { return a.compose(tx, phase) })
+}
+
+// compose queues the statements of an atomic phase and, fused, those of the
+// atomic phases that follow. If a foreign call is next then, it is frozen in
+// the same transaction, so that the intent commits with what led to it.
+func (a *attempt) compose(tx *Tx, phase Phase) (ending, error) {
 	for {
-		outcome, err := guarded(func() (Outcome, error) { return run(tx, a.key) })
+		end, err := decide(func() (Outcome, error) { return phase.atomic(tx, a.key) })
 		if err != nil {
 			return ending{}, fmt.Errorf("phase to %s: %w", phase.point, err)
 		}
-		if outcome.kind != outcomeAdvance {
-			return a.conclude(tx, outcome, point)
+		if end.kind != endAdvanced {
+			return end, nil
 		}
 		if phase.point == Finished {
 			return ending{}, errNoAnswer
 		}
-		point = phase.point
-		next, err := a.flow.after(point)
-		if err != nil {
+		next, err := a.flow.after(phase.point)
+		switch {
+		case err != nil:
 			return ending{}, err
+		case next.foreign != nil:
+			return a.freeze(tx, phase.point, next)
+		case !a.fused:
+			return ending{kind: endAdvanced, point: phase.point}, nil
 		}
-		if next.foreign != nil {
-			return a.freeze(tx, point, next)
-		}
-		if !a.fused {
-			return ending{kind: endAdvanced, point: point}, nil
-		}
-		phase, run = next, next.atomic
+		phase = next
 	}
 }
 
-// freeze prepares the foreign call that follows point.
+// freeze prepares the foreign call that starts from point, in the transaction
+// that reaches point.
 func (a *attempt) freeze(tx *Tx, point string, next Phase) (ending, error) {
-	key := ForeignKey(a.flow.name, next.point, a.key.Account, a.key.Key)
+	key := a.foreignKey(next)
 	var form string
-	outcome, err := guarded(func() (outcome Outcome, err error) {
+	end, err := decide(func() (outcome Outcome, err error) {
 		form, outcome, err = next.foreign.prepare(tx, a.key, key)
 		return outcome, err
 	})
 	if err != nil {
 		return ending{}, fmt.Errorf("preparing the call to %s: %w", next.point, err)
 	}
-	if outcome.kind != outcomeAdvance {
-		return a.conclude(tx, outcome, point)
+	if end.kind == endAdvanced {
+		end.point, end.foreignKey, end.form = point, &key, &form
 	}
-	return ending{kind: endAdvanced, point: point, foreignKey: &key, form: &form}, nil
+	return end, nil
 }
 
-// conclude ends the key's way at point, or lets it rest there.
-func (a *attempt) conclude(tx *Tx, outcome Outcome, point string) (ending, error) {
-	end, err := endingOf(outcome, point)
-	if err == nil && end.kind == endParked {
-		err = a.note(tx, "key.parked", map[string]string{"reason": end.reason})
+// decide runs the code of a phase and returns what it decided.
+func decide(run func() (Outcome, error)) (ending, error) {
+	outcome, err := catchPanic(run)
+	if err == nil && outcome.ending.kind == endNone {
+		err = errNoOutcome
 	}
-	return end, err
+	return outcome.ending, err
 }
 
-// note queues an audit record about the key.
-func (a *attempt) note(tx *Tx, action string, data map[string]string) error {
-	data["key"] = a.key.Key
-	data["recovery_point"] = a.key.RecoveryPoint
-	encoded, err := json.Marshal(data)
-	if err != nil {
-		return fmt.Errorf("encoding audit record: %w", err)
-	}
-	tx.queue = append(tx.queue, audit(a.key.Account, action, string(encoded)))
-	return nil
-}
+// stay is the ending that leaves the key where it stands.
+func (a *attempt) stay() ending { return ending{kind: endAdvanced, point: a.key.RecoveryPoint} }
 
-// run takes the key from where it stands to its end, one phase after another:
-// the one loop in which handlers and the completer resume.
-func (a *attempt) run(ctx context.Context) (ending, error) {
-	for {
-		end, err := a.local(ctx)
-		if err != nil || end.final() {
-			return end, err
-		}
-		if end, err = a.call(ctx); err != nil || end.final() {
-			return end, err
-		}
-	}
-}
-
-// local runs atomic phases until a foreign call is next or the key is at its
-// end.
-func (a *attempt) local(ctx context.Context) (ending, error) {
-	for {
-		next, err := a.flow.after(a.key.RecoveryPoint)
-		if err != nil || next.foreign != nil {
-			return ending{kind: endAdvanced, point: a.key.RecoveryPoint}, err
-		}
-		end, err := a.commit(ctx, func(tx *Tx) (ending, error) {
-			return a.compose(tx, next, next.atomic)
-		})
-		if err != nil || end.final() {
-			return end, err
-		}
-	}
-}
-
-// apply moves the attempt to where a committed transaction left the key.
-func (a *attempt) apply(end ending) {
-	a.entry = entryHeld
-	switch {
-	case end.row != nil:
-		a.adopt(&end.row.row, end.form != nil)
-		// What the phases knew was lost with the answer; what they knew before
-		// is out of date. From here on they read.
-		a.known = nil
-		return
-	case end.kind == endNoted:
-		a.sent.findReason, a.sent.findUntil = end.reason, a.sent.firstSentAt.Add(end.after)
-		return
-	case end.kind != endAdvanced:
-		return
-	}
-	if a.key.CreatedAt.IsZero() {
-		a.key.CreatedAt = a.clock.at
-	}
-	if end.point != a.key.RecoveryPoint {
-		a.sent = sent{}
-	}
-	if end.form != nil {
-		a.sent.key, a.sent.form = *end.foreignKey, *end.form
-		a.sent.firstSentAt, a.sent.mine = a.clock.at, true
-	}
-	a.key.RecoveryPoint = end.point
-	a.engine.metrics.points.WithLabelValues(a.flow.name, end.point).Inc()
-}
-
-// adopt takes the attempt's state from the key's row, as it was read after a
-// doubt about a transaction that froze a call, or didn't.
+// adopt takes the attempt's state from the key's row. froze means that the
+// attempt's own transaction has just frozen the call that the row shows.
 func (a *attempt) adopt(r *row, froze bool) {
 	a.epoch, a.failures = r.epoch, r.failures
-	a.key = r.public()
+	a.key = r.asKey()
 	if a.request != nil {
 		a.key.RequestID = a.request.RequestID
 	}
-	a.sent = sent{
-		key: deref(r.foreignKey), form: deref(r.foreignForm), ref: deref(r.foreignRef),
-		firstSentAt: deref(r.firstSentAt), findReason: deref(r.findReason), findUntil: deref(r.findUntil),
-		mine: froze,
-	}
-}
-
-// result is what an ending means to the caller.
-func (a *attempt) result(ctx context.Context, end ending) (Result, error) {
-	switch end.kind {
-	case endFinished:
-		if a.unattended() {
-			a.engine.log.InfoContext(ctx, "finished", append(a.attrs(), slog.Int("status", end.answer.Status))...)
-		}
-		return Result{Answer: end.answer, Replayed: end.replayed, Key: a.key}, nil
-	case endParked:
-		a.parked(ctx, end)
-		return Result{}, ErrParked
-	case endReleased:
-		return Result{}, &ForeignError{Class: Unknown, RetryAfter: end.after, Err: errors.New(end.reason)}
-	case endBuried:
-		return Result{}, ErrKeyExpired
-	default:
-		return Result{}, fmt.Errorf("attempt ended at %q without an end", end.point)
-	}
-}
-
-// over is the ending that a row shows which is finished or parked.
-func over(r *reading) (ending, error) {
-	switch {
-	case r.reapedAt != nil:
-		return ending{kind: endBuried, point: Finished}, nil
-	case r.finishedAt != nil:
-		answer, err := r.answer()
-		return ending{kind: endFinished, point: Finished, answer: answer}, err
-	default:
-		return ending{kind: endParked, point: r.point, reason: *r.parkedReason}, nil
+	a.call = storedCall{
+		foreignKey: orZero(r.foreignKey), form: orZero(r.foreignForm), ref: orZero(r.foreignRef),
+		firstSentAt: orZero(r.firstSentAt), findReason: orZero(r.findReason), findUntil: orZero(r.findUntil),
+		first: froze,
 	}
 }
 
@@ -253,9 +209,9 @@ func (a *attempt) attrs() []any {
 	}
 }
 
-// guarded turns a panic into an error, so that a mistake in one phase costs one
-// attempt and not the process.
-func guarded[T any](run func() (T, error)) (result T, err error) {
+// catchPanic turns a panic into an error, so that a mistake in one phase costs
+// one attempt and not the process.
+func catchPanic[T any](run func() (T, error)) (result T, err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = &PanicError{Value: value, Stack: debug.Stack()}

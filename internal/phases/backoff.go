@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Backoff says how long to wait before the next try of something that failed.
+// Backoff is how long to wait before something that failed is tried again.
 type Backoff struct {
 	// Initial is the wait after the first failure, and the least ever waited.
 	Initial time.Duration
@@ -14,15 +14,15 @@ type Backoff struct {
 }
 
 // Next returns the wait after the n-th failure in a row (n counts from 1):
-// min(Initial·2^(n−1), Max), times a random factor in [0.5, 1], never below
-// Initial. The formula is that of Stripe's client libraries; the randomness
-// keeps clients that failed together from coming back together. A Max below
-// Initial is taken as Initial, and a negative time as none. It is safe for
-// concurrent use.
+// min(Initial·2^(n−1), Max), times a random factor in [0.5, 1], but never less
+// than Initial. The formula is that of Stripe's client libraries. The random
+// factor keeps clients that failed together from coming back together. A Max
+// below Initial counts as Initial, and a negative time as zero. Next is safe
+// for concurrent use.
 func (b Backoff) Next(n int) time.Duration {
 	wait := max(b.Max, b.Initial, 0)
-	// Dividing Max cannot overflow; doubling Initial could, into a wait of
-	// nothing.
+	// Dividing Max cannot overflow. Doubling Initial could, and the wait would
+	// be zero.
 	if doublings := max(n, 1) - 1; b.Initial <= wait>>doublings {
 		wait = b.Initial << doublings
 	}

@@ -18,19 +18,19 @@ type Call[In ~string, Out any] struct {
 	// Prepare returns the form, in the transaction that reaches the point
 	// before this phase, so that the intent commits with what led to it. It
 	// runs only while nothing is frozen. foreignKey is the key under which the
-	// form will be sent; see ForeignKey. Besides Advance, Prepare may return
-	// Finish or Park, which end the key before anything is sent.
+	// form will be sent; see the function ForeignKey. Besides Advance, Prepare
+	// may return Finish or Park, which end the key before anything is sent.
 	Prepare func(tx *Tx, key Key, foreignKey string) (In, Outcome, error)
 
-	// Do sends what is frozen, with no transaction in reach. A nil error means
-	// that the other side gave a definitive result, good or bad. An error is a
-	// *CallError or counts as Unknown.
+	// Do sends what is frozen, while no transaction is open. A nil error means
+	// that the other side gave a definitive result, good or bad. An error that
+	// isn't a *CallError counts as Unknown.
 	Do func(ctx context.Context, sent Sent[In]) (Out, error)
 
-	// Find looks whether an earlier send got through, and sends nothing that
+	// Find looks up whether an earlier send got through, and sends nothing that
 	// could have the effect again. It replaces Do when sending is no longer
-	// safe. Having seen everything and found nothing it returns
-	// ErrNothingFound; not having seen everything is Unknown.
+	// safe. If it has seen everything and found nothing, it returns
+	// ErrNothingFound. If it has not seen everything, that is Unknown.
 	Find func(ctx context.Context, sent Sent[In]) (Out, error)
 
 	// Record commits the result, in the transaction that reaches this phase's
@@ -39,55 +39,57 @@ type Call[In ~string, Out any] struct {
 }
 
 // Sent is what a foreign call may know: what was frozen, and what is known of
-// earlier sends. Nothing in it changes from one attempt to the next but the
-// last three fields.
+// earlier sends. Key and Form are the same in every attempt; the other fields
+// are not.
 type Sent[In ~string] struct {
 	// Key is the idempotency key for the other side: the same for every send.
 	Key string
 	// Form is what is sent: the same bytes for every send.
 	Form In
 	// FirstSentAt is the time, by the database's clock, from which a send may
-	// have happened.
+	// have happened. It stays the same once something was sent. When it is
+	// certain that nothing was, the next attempt has a later time.
 	FirstSentAt time.Time
-	// First tells that no send can have happened before this one.
+	// First means that no send can have happened before this one.
 	First bool
 	// Ref is the other side's name for what it is still working on, from
-	// Wait; empty when there is none.
+	// Wait; empty if there is none.
 	Ref string
-	// WindowOver tells Find that the form will never be sent again.
+	// WindowOver means that the form will never be sent again.
 	WindowOver bool
 }
 
-// Class says what an error of a foreign call means for the world outside.
+// Class is what an error of a foreign call means for the other side.
 type Class int
 
 const (
 	// Unknown means that it may have been done. The same form is sent again
-	// under the same key, inside the window. Whatever isn't classified is
+	// under the same key, inside the window. An error without a class is
 	// Unknown.
 	Unknown Class = iota
-	// Transient means that it was certainly not done by this send. Same key,
-	// same form.
+	// Transient means that this send certainly did not do it. The same form is
+	// sent again under the same key.
 	Transient
-	// LookUp means that it may have been done, and sending again could not tell
-	// or could do it twice. From now on the call is looked up with Find
-	// instead.
+	// LookUp means that it may have been done, and that sending it again could
+	// not tell, or could do it twice. From now on the call is looked up with
+	// Find instead.
 	LookUp
 )
 
-// A CallError is how Do and Find report anything but a definitive result.
+// A CallError is the error of Do and Find when there is no definitive result.
 type CallError struct {
 	Class Class
 	// Err says what happened. It is logged and stored with the key, so it must
 	// hold no secret.
 	Err error
-	// Backoff overrides the engine's back-off, where the other side asks for
+	// Backoff replaces the engine's back-off, if the other side asks for
 	// another one. The zero value doesn't.
 	Backoff Backoff
-	// Reason is, for LookUp, what the key is parked for when nothing is found.
+	// Reason, for LookUp, is the reason for which the key is parked if nothing
+	// is found.
 	Reason string
-	// Patience is, for LookUp, how long after the first send "nothing found"
-	// is no proof yet and is answered by looking again.
+	// Patience, for LookUp, is how long after the first send the call is
+	// looked up again if nothing is found.
 	Patience time.Duration
 }
 
@@ -115,17 +117,18 @@ func (c Class) String() string {
 // ForeignKey returns the idempotency key under which flow's call that reaches
 // point is sent for the client's key of an account: 64 hexadecimal digits.
 //
-// It is a pure function of what the client controls and of the flow: no row id,
-// no sequence, no clock, no secret. So a row that is lost in a fail-over and
-// made again by a retry sends under the same key, and the other side replays
-// its first answer.
+// It is a pure function of the flow and of what the client controls: there is
+// no row id, sequence, clock or secret in it. So a row that is lost in a
+// fail-over and made again by a retry sends under the same key, and the other
+// side replays its first answer.
 func ForeignKey(flow, point, account, key string) string {
 	digest := Digest(flow, point, account, key)
 	return hex.EncodeToString(digest[:])
 }
 
-// Digest returns the SHA-256 of parts, each prefixed by its length, so that no
-// two lists of parts run together into the same bytes.
+// Digest returns the SHA-256 of parts, each prefixed by its length. So two
+// different lists of parts never have the same bytes: "ab", "c" and "a", "bc"
+// have different digests.
 func Digest(parts ...string) [sha256.Size]byte {
 	var text []byte
 	for _, part := range parts {
@@ -135,7 +138,7 @@ func Digest(parts ...string) [sha256.Size]byte {
 	return sha256.Sum256(text)
 }
 
-// classify returns err as a *CallError: what a call didn't classify is Unknown.
+// classify returns err as a *CallError. An error without a class is Unknown.
 func classify(err error) *CallError {
 	if call, ok := errors.AsType[*CallError](err); ok {
 		return call

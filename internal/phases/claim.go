@@ -6,75 +6,71 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
-// newAttempt returns an attempt at a key that doesn't exist yet.
-func newAttempt(e *Engine, flow Flow, request *Request) *attempt {
-	return &attempt{
-		engine:  e,
-		flow:    flow,
-		request: request,
-		entry:   entryFresh,
-		token:   uuid.NewString(),
-		epoch:   1,
-		fused:   !e.config.Stepwise,
-		known:   request.Known,
-		key: Key{
-			Account: request.Account, Key: request.Key, RequestID: request.RequestID, Params: request.Params,
-			RecoveryPoint: Started, Attempts: 1,
-		},
-	}
-}
-
-// nextAttempt returns an attempt at a key that an earlier one left behind. It
-// commits at every recovery point. It holds nothing before steal.
-func nextAttempt(e *Engine, flow Flow, seen *row, request *Request) *attempt {
-	a := &attempt{engine: e, flow: flow, request: request, entry: entryFresh, token: uuid.NewString()}
-	if request != nil {
-		a.known = request.Known
-	}
-	a.adopt(seen, false)
-	return a
-}
-
-// steal claims a row that nobody holds, as it was seen. It returns errFenced
-// when somebody else was faster.
-func (a *attempt) steal(ctx context.Context, seen *row) error {
+// claimRow claims a row that nobody holds, as the attempt has seen it. It
+// returns errFenced when another worker was faster. When the answer to the
+// claim is lost, the row is read: the token shows whether the claim committed.
+func (a *attempt) claimRow(ctx context.Context) error {
 	doubt, start := false, time.Now()
 	for try := 1; ; try++ {
 		watch := startStopwatch()
-		got, err := a.engine.stealOnce(ctx, a.token, seen)
+		claimed, err := a.claimOnce(ctx)
 		switch {
-		case err == nil && got == nil && !doubt:
-			return errFenced
-		case err == nil && got != nil:
-			a.take(got, clock{at: got.leasedUntil.Add(-a.engine.config.Lease), watch: watch})
+		case err == nil && claimed != nil:
+			a.hold(claimed, clock{at: claimed.leasedUntil.Add(-a.engine.config.Lease), watch: watch})
 			return nil
+		case err == nil && !doubt:
+			return errFenced
 		case isLockTimeout(err):
 			return ErrInUse
 		case errors.Is(err, errUnsent):
 			return err
 		}
 		doubt = true
-		if now, readErr := a.engine.read(ctx, seen.account, seen.key); readErr == nil {
-			if now != nil && deref(now.token) == a.token {
-				a.take(&now.row, clock{at: now.now, watch: watch})
-				return a.engine.barrier(ctx, seen.account, seen.key)
+		if found, readErr := a.engine.read(ctx, a.key.Account, a.key.Key); readErr == nil {
+			if found != nil && orZero(found.token) == a.token {
+				a.hold(&found.row, clock{at: found.now, watch: watch})
+				return a.engine.barrier(ctx, a.key.Account, a.key.Key)
 			}
-			if now == nil || now.epoch != seen.epoch {
+			if found == nil || found.epoch != a.epoch {
 				return errFenced
 			}
 		}
-		if time.Since(start) > doubtPatience || !pause(ctx, try) {
+		if time.Since(start) > doubtPatience || backOff(ctx, try) != nil {
 			return fmt.Errorf("claiming the key: %w", unavailable(err))
 		}
 	}
 }
 
-// take makes the attempt the holder of a row that it has just claimed.
-func (a *attempt) take(got *row, c clock) {
-	a.adopt(got, false)
+// claimOnce claims the row in a commit of its own. It returns nil when the row
+// isn't as the attempt has seen it any more, or is leased.
+func (a *attempt) claimOnce(ctx context.Context) (*row, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	e := a.engine
+	conn, err := e.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+
+	var claimed row
+	err = conn.QueryRow(ctx, claimKey, a.key.Account, a.key.Key, a.token, e.config.Lease.Seconds(),
+		a.epoch, a.key.RecoveryPoint).Scan(claimed.targets()...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil //nolint:nilnil // losing a race is an ordinary answer, and no error
+	}
+	if err == nil && e.config.Unconfirmed(conn.Conn()) {
+		err = errUnconfirmed
+	}
+	return &claimed, err
+}
+
+// hold makes the attempt the holder of a row that it has claimed.
+func (a *attempt) hold(claimed *row, c clock) {
+	a.adopt(claimed, false)
 	a.entry, a.clock = entryHeld, c
-	a.engine.metrics.steals.Inc()
+	a.engine.metrics.claims.Inc()
 }

@@ -2,9 +2,10 @@ package phases
 
 import "time"
 
-// clock is the database's clock as this process knows it: its reading at one
-// moment, and a stopwatch that was started before that reading was asked for.
-// What it says can only be late, so a window judged by it closes early.
+// clock is the database's clock as this process knows it: the database's time
+// at one moment, and a stopwatch that was started before that time was asked
+// for. It can only be ahead of the database's clock, so a window that is judged
+// by it closes early.
 type clock struct {
 	at    time.Time
 	watch stopwatch
@@ -12,9 +13,9 @@ type clock struct {
 
 func (c clock) now() time.Time { return c.at.Add(c.watch.elapsed()) }
 
-// stopwatch measures time that passes for the world. The monotonic clock stands
-// still while a virtual machine is suspended, and the wall clock can be set
-// back: the larger of the two is taken.
+// stopwatch measures how much time has passed outside this process. The
+// monotonic clock stands still while a virtual machine is suspended, and the
+// wall clock can be set back, so the larger of the two differences counts.
 type stopwatch struct {
 	monotonic time.Time
 	wall      time.Time

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 // Limits of one transaction. They are politeness towards callers and the pool:
@@ -33,13 +35,13 @@ const (
 type fate int
 
 const (
-	committed   fate = iota
-	unsent           // nothing reached the server
-	failed           // the server rolled it back, and would again
-	repeated         // the server rolled it back and asks for another run
-	fenced           // the row isn't this worker's any more
-	doubtful         // it may have committed, or may yet
-	unconfirmed      // it committed here, and perhaps nowhere else
+	fateCommitted   fate = iota
+	fateUnsent           // nothing reached the server
+	fateFailed           // the server rolled it back, and would again
+	fateRepeat           // the server rolled it back and asks for another run
+	fateFenced           // the row isn't as this attempt left it
+	fateDoubtful         // it may have committed, or may yet
+	fateUnconfirmed      // it committed here, and perhaps not on the standby
 )
 
 // fate judges a failure. An abort is proved by one thing only: a server ERROR
@@ -48,27 +50,27 @@ const (
 // on Citus, where COMMIT may fail after a worker has committed.
 func (f *failure) fate() fate {
 	if f.unsent || pgconn.SafeToRetry(f.err) {
-		return unsent
+		return fateUnsent
 	}
 	var pg *pgconn.PgError
 	if !errors.As(f.err, &pg) || f.last || !provesAbort(pg) {
 		if f.committing {
-			return doubtful
+			return fateDoubtful
 		}
-		return failed // without COMMIT on its way nothing can commit
+		return fateFailed // without COMMIT on its way nothing can commit
 	}
 	switch {
 	case f.statement.guard && pg.Code == "22012":
-		return fenced
-	case pg.Code == "40001", pg.Code == "40P01", pg.Code == "55P03":
-		return repeated
+		return fateFenced
+	case pg.Code == "40001", pg.Code == "40P01", pg.Code == lockNotAvailable:
+		return fateRepeat
 	default:
-		return failed
+		return fateFailed
 	}
 }
 
-// provesAbort tells whether an error says that the transaction was rolled back:
-// severity ERROR, and neither a lost connection (class 08) nor a shutdown
+// provesAbort reports whether an error says that the transaction was rolled
+// back: severity ERROR, and neither a lost connection (class 08) nor a shutdown
 // (57P01 to 57P05).
 func provesAbort(pg *pgconn.PgError) bool {
 	severity := pg.SeverityUnlocalized
@@ -78,71 +80,64 @@ func provesAbort(pg *pgconn.PgError) bool {
 	return severity == "ERROR" && class(pg.Code) != "08" && !strings.HasPrefix(pg.Code, "57P0")
 }
 
-// A composer queues one transaction's statements and decides how it ends. It
-// may run more than once.
+// A composer queues one transaction's statements and decides how it leaves the
+// key. It may run more than once.
 type composer func(tx *Tx) (ending, error)
 
-// commit runs one transaction until its fate is known, and returns how it left
-// the key. It returns errFenced when the key is somebody else's, and then
-// nothing was written.
+// transact runs one transaction until its fate is known, and returns how it
+// left the key. It returns errFenced when another worker has claimed the key,
+// and then nothing was written.
 //
-// When the answer to a COMMIT was lost, the row is read again. If the row shows
+// When the answer to a COMMIT is lost, the row is read again. If the row shows
 // the transaction, all of it is believed. If not, that is no proof (it was seen
 // to appear 1.5 s later), so the same transaction runs again, with the same
 // token: whichever run comes second meets the fence. After such a doubt a
 // barrier is written before anything is built on the row, because a primary
 // that waits for a synchronous standby can show what isn't durable yet.
-func (a *attempt) commit(ctx context.Context, compose composer) (ending, error) {
-	doubt, repeats := false, 0
-	start := time.Now()
+func (a *attempt) transact(ctx context.Context, compose composer) (ending, error) {
+	doubt, repeats, start := false, 0, time.Now()
 	for try := 1; ; try++ {
 		end, happened, err := a.try(ctx, compose)
 		switch happened {
-		case committed:
-			return a.settled(ctx, end, doubt)
-		case unconfirmed:
-			return a.settled(ctx, end, true)
-		case failed:
+		case fateCommitted:
+			return a.settle(ctx, end, doubt)
+		case fateUnconfirmed:
+			return a.settle(ctx, end, true)
+		case fateFailed:
 			return ending{}, err
-		case fenced:
+		case fateDoubtful, fateFenced:
+			if happened == fateDoubtful {
+				doubt = true
+				a.engine.metrics.doubts.Inc()
+			}
 			if !doubt {
 				return ending{}, errFenced
 			}
-			// Perhaps it was fenced by its own earlier run.
-			if end, err := a.afterDoubt(ctx, end); !errors.Is(err, errNotShown) {
-				return end, err
+			// After a doubt, a transaction may be fenced by its own earlier
+			// run.
+			shown, err := a.readBack(ctx, end)
+			if err == nil {
+				return a.settle(ctx, shown, true)
 			}
-		case repeated:
+			if !errors.Is(err, errNotShown) {
+				return ending{}, err
+			}
+		case fateRepeat:
 			if repeats++; repeats > maxRepeats {
 				return ending{}, fmt.Errorf("after %d runs: %w", repeats, err)
 			}
-			if a.entry == entryFresh && !doubt && isLockTimeout(err) {
-				return ending{}, ErrInUse // somebody else is inserting the row
+			if a.entry == entryInsert && !doubt && isLockTimeout(err) {
+				return ending{}, ErrInUse // another request is inserting the row
 			}
-		case unsent:
+		case fateUnsent:
 			if a.entry != entryHeld && !doubt && errors.Is(err, errUnsent) {
 				return ending{}, err // nothing is claimed yet: refuse early
 			}
-		case doubtful:
-			doubt = true
-			a.engine.metrics.doubts.Inc()
-			if end, err := a.afterDoubt(ctx, end); !errors.Is(err, errNotShown) {
-				return end, err
-			}
 		}
-		if time.Since(start) > doubtPatience || !pause(ctx, try) {
+		if time.Since(start) > doubtPatience || backOff(ctx, try) != nil {
 			return ending{}, fmt.Errorf("%w: giving up on a transaction after %d tries: %w", ErrUnavailable, try, err)
 		}
 	}
-}
-
-// afterDoubt settles a transaction by what the row shows.
-func (a *attempt) afterDoubt(ctx context.Context, wanted ending) (ending, error) {
-	end, err := a.believe(ctx, wanted)
-	if err != nil {
-		return ending{}, err
-	}
-	return a.settled(ctx, end, true)
 }
 
 // try runs one transaction once.
@@ -151,70 +146,93 @@ func (a *attempt) try(ctx context.Context, compose composer) (ending, fate, erro
 	defer cancel()
 	watch := startStopwatch()
 	tx := &Tx{ctx: ctx, attempt: a, known: slices.Clip(a.known)}
-	tx.guard = a.opener(tx)
 	defer tx.close() //nolint:contextcheck // it rolls back on the transaction's own context, without its end
 
 	end, err := compose(tx)
 	if err == nil {
-		if guard, ok := a.guard(tx, end); ok {
-			tx.guard = guard
-		} else {
-			tx.queue = append(tx.queue, a.move(tx, end))
-		}
-		err = tx.send(statement{sql: commit})
+		err = tx.commit(end)
 	}
-	if tx.broken != nil {
-		return end, tx.broken.fate(), tx.broken.wrap()
-	}
-	if err != nil {
-		return end, failed, err // a phase gave up
+	switch {
+	case tx.failure != nil:
+		return end, tx.failure.fate(), tx.failure.wrap()
+	case err != nil:
+		return end, fateFailed, err // a phase gave up
 	}
 	a.known = tx.known
 	if !tx.now.IsZero() {
 		a.clock = clock{at: tx.now, watch: watch}
 	}
-	if a.engine.config.Unconfirmed != nil && a.engine.config.Unconfirmed(tx.conn.Conn()) {
-		return end, unconfirmed, nil
+	if a.engine.config.Unconfirmed(tx.conn.Conn()) {
+		return end, fateUnconfirmed, nil
 	}
-	return end, committed, nil
+	return end, fateCommitted, nil
 }
 
-// settled is the end of a transaction that is known to have committed.
-func (a *attempt) settled(ctx context.Context, end ending, doubt bool) (ending, error) {
+// settle ends a transaction that is known to have committed: it brings the
+// attempt to where the transaction left the key, after a barrier if there was a
+// doubt.
+func (a *attempt) settle(ctx context.Context, end ending, doubt bool) (ending, error) {
 	if doubt {
 		if err := a.engine.barrier(ctx, a.key.Account, a.key.Key); err != nil {
 			return ending{}, err
 		}
 	}
-	a.apply(end)
+	a.entry = entryHeld
+	switch {
+	case end.row != nil:
+		a.adopt(&end.row.row, end.form != nil)
+		// What the phases have written since is not in known, because the
+		// answer to their transaction was lost, and what is in known is out of
+		// date. From here on the phases read.
+		a.known = nil
+		return end, nil
+	case end.kind == endLookUp:
+		a.call.findReason, a.call.findUntil = end.reason, a.call.firstSentAt.Add(end.after)
+		return end, nil
+	case end.kind != endAdvanced:
+		return end, nil
+	}
+	if a.key.CreatedAt.IsZero() {
+		a.key.CreatedAt = a.clock.at
+	}
+	if end.point != a.key.RecoveryPoint {
+		a.call = storedCall{}
+	}
+	if end.form != nil {
+		a.call.foreignKey, a.call.form = *end.foreignKey, *end.form
+		a.call.firstSentAt, a.call.first = a.clock.at, true
+	}
+	a.key.RecoveryPoint = end.point
+	a.engine.metrics.points.WithLabelValues(a.flow.name, end.point).Inc()
 	return end, nil
 }
 
-// believe reads the row after a doubt and returns the ending that it shows. It
-// returns errNotShown when the row doesn't show the transaction, which proves
-// nothing, and errFenced when the row is in other hands.
-func (a *attempt) believe(ctx context.Context, wanted ending) (ending, error) {
+// readBack reads the row after a doubt and returns the ending that it shows.
+// wanted is the ending of the transaction in doubt. It returns errNotShown when
+// the row doesn't show the transaction, which proves nothing, and errFenced
+// when another worker has claimed the key.
+func (a *attempt) readBack(ctx context.Context, wanted ending) (ending, error) {
 	watch := startStopwatch()
 	found, err := a.engine.read(ctx, a.key.Account, a.key.Key)
 	if err != nil {
-		// Not being able to look is no reason to give up: look again.
+		// A read that failed is no reason to give up: read again.
 		return ending{}, fmt.Errorf("%w: %w", errNotShown, err)
 	}
 	switch {
 	case found == nil:
 		return ending{}, errNotShown
-	case a.entry == entryParked && found.parkedReason != nil && found.epoch == a.epoch:
+	case a.entry == entryUnpark && found.parkedReason != nil && found.epoch == a.epoch:
 		return ending{}, errNotShown // as it was before
-	case a.entry == entryFresh && deref(found.token) != a.token:
-		// Another request may have taken the key first, and with other
+	case a.entry == entryInsert && orZero(found.token) != a.token:
+		// Another request may have inserted the key first, and with other
 		// parameters: what its row holds answers nobody before the two are
 		// compared.
 		return ending{}, errFenced
 	case found.finishedAt != nil || found.parkedReason != nil:
-		end, err := over(found)
-		end.replayed = wanted.kind != endFinished || found.epoch != a.epoch // else it is this attempt's own
+		end, err := found.ending()
+		end.replayed = wanted.kind != endFinished || found.epoch != a.epoch // otherwise this attempt wrote it
 		return end, err
-	case deref(found.token) == a.token:
+	case orZero(found.token) == a.token:
 		moved := found.point != a.key.RecoveryPoint || a.entry != entryHeld
 		if !moved {
 			return ending{}, errNotShown // such a transaction can run twice
@@ -228,15 +246,8 @@ func (a *attempt) believe(ctx context.Context, wanted ending) (ending, error) {
 	}
 }
 
-// pause waits a little longer before each try. It returns false when ctx ended.
-func pause(ctx context.Context, try int) bool {
-	wait := Backoff{Initial: 20 * time.Millisecond, Max: 500 * time.Millisecond}.Next(try)
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
+// backOff waits a little longer before each further try of a statement. It
+// returns an error when ctx ends first.
+func backOff(ctx context.Context, try int) error {
+	return pause.For(ctx, Backoff{Initial: 20 * time.Millisecond, Max: 500 * time.Millisecond}.Next(try))
 }

@@ -10,22 +10,24 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 // A Completer brings abandoned keys to their end and reaps old ones. Any number
-// of completers share a database: each key is claimed by compare-and-swap, so
-// no leader is needed.
+// of completers can share a database: each key is claimed by compare-and-swap,
+// so no leader is needed.
 type Completer struct {
 	// Engine runs the keys, through the same loop as a client's request.
 	Engine *Engine
-	// Poll is how long to wait when nothing was due.
+	// Poll is how long to wait after a round in which nothing was due.
 	Poll time.Duration
-	// Concurrency is how many keys are worked on at once.
+	// Concurrency is the most keys that are worked on at once.
 	Concurrency int
-	// Retention is how long a finished key is replayed.
+	// Retention is how long the answer of a finished key is kept.
 	Retention time.Duration
-	// Tombstones is how long a reaped key is still known as expired. After that
-	// the flow's own unique constraint refuses a second life.
+	// Tombstones is how long the emptied row of a reaped key is kept. After
+	// that, the flow's own unique constraint refuses the key; see Tx.QueueOnce.
 	Tombstones time.Duration
 }
 
@@ -37,50 +39,50 @@ type Counts struct {
 	Released int `json:"released"`
 	// Parked keys wait for a person.
 	Parked int `json:"parked"`
-	// Lost keys were claimed by somebody else first.
+	// Lost keys were claimed by another worker first.
 	Lost int `json:"lost"`
-	// Reaped keys gave up their answer.
+	// Reaped keys were emptied.
 	Reaped int `json:"reaped"`
-	// Deleted tombstones were old enough to go.
+	// Deleted tombstones were old enough.
 	Deleted int `json:"deleted"`
 }
 
-// reapEvery is how often a daemon reaps and counts.
+// reapEvery is how often Run reaps and counts.
 const reapEvery = 10 * time.Second
 
-// Run works until ctx ends, and returns when the keys in hand are done; end
-// those early with Engine.Shutdown. An error of the database is logged and
-// tried again: a completer that has given up is no use.
+// Run works until ctx ends, and returns when the keys that it works on are
+// done; Engine.Shutdown ends those early. An error of the database is logged,
+// and the completer goes on: one that has given up is no use.
 func (c *Completer) Run(ctx context.Context) {
 	work := newRound(c.Engine, c.Concurrency)
 	defer work.wait()
-	// Beside the loop: years of old keys, or a slow Stripe, must delay neither
-	// what falls due nor what alerts look at.
-	work.group.Go(func() { c.tidy(ctx) })
+	// Beside the loop: reaping years of old keys must delay neither what falls
+	// due nor what alerts look at.
+	work.group.Go(func() { c.countAndReap(ctx) })
 	for ctx.Err() == nil {
 		found, err := work.dispatch(ctx, nil)
 		if err != nil && ctx.Err() == nil {
 			c.Engine.log.ErrorContext(ctx, "round failed: trying again", slog.Any("error", err))
 		}
 		if found == 0 {
-			sleep(ctx, c.Poll)
+			_ = pause.For(ctx, c.Poll) // the loop looks at ctx itself
 		}
 	}
 }
 
-// tidy counts and reaps from time to time, until ctx ends.
-func (c *Completer) tidy(ctx context.Context) {
+// countAndReap counts and reaps from time to time, until ctx ends.
+func (c *Completer) countAndReap(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := errors.Join(c.Engine.observe(ctx), c.reap(ctx, &Counts{}))
+		err := errors.Join(c.Engine.countKeys(ctx), c.reap(ctx, &Counts{}))
 		if err != nil && ctx.Err() == nil {
-			c.Engine.log.ErrorContext(ctx, "not tidied: trying again", slog.Any("error", err))
+			c.Engine.log.ErrorContext(ctx, "counting or reaping failed: trying again", slog.Any("error", err))
 		}
-		sleep(ctx, reapEvery)
+		_ = pause.For(ctx, reapEvery) // the loop looks at ctx itself
 	}
 }
 
-// Once does one round: every key that is due when it begins is tried once, and
-// every old key is reaped.
+// Once does one round: every key that is due when the round begins is tried
+// once, and every old key is reaped.
 func (c *Completer) Once(ctx context.Context) (Counts, error) {
 	work := newRound(c.Engine, c.Concurrency)
 	work.once = true
@@ -97,18 +99,18 @@ func (c *Completer) Once(ctx context.Context) (Counts, error) {
 	return counts, c.reap(ctx, &counts)
 }
 
-// A round is the keys that one process has in hand.
+// A round is what one completer works on.
 type round struct {
 	engine *Engine
 	slots  chan struct{}
 	group  sync.WaitGroup
-	// once keeps a key in hand when it is done with: a list that was read
-	// meanwhile still shows it, and it would count as lost to somebody else.
+	// once leaves keys in working when they are done: a list of due keys that
+	// was read meanwhile still shows them, and they would count as lost.
 	once bool
 
-	mu     sync.Mutex
-	inHand map[keyID]bool
-	counts Counts
+	mu      sync.Mutex
+	working map[keyID]bool
+	counts  Counts
 }
 
 type keyID struct{ account, key string }
@@ -116,12 +118,12 @@ type keyID struct{ account, key string }
 func newRound(e *Engine, concurrency int) *round {
 	// More at once would find the engine busy, again and again.
 	concurrency = min(concurrency, e.config.MaxInFlight)
-	return &round{engine: e, slots: make(chan struct{}, concurrency), inHand: map[keyID]bool{}}
+	return &round{engine: e, slots: make(chan struct{}, concurrency), working: map[keyID]bool{}}
 }
 
-// dispatch starts to work on the keys that are due, the oldest first, and
-// returns how many those were. It waits for a slot for each. A key that takes
-// long holds one slot and delays nobody else.
+// dispatch starts to work on the keys that are due, and returns how many it has
+// started. It waits for a slot for each. A key that takes long holds one slot
+// and delays no other key by more.
 func (r *round) dispatch(ctx context.Context, before *time.Time) (int, error) {
 	if r.engine.config.Paused {
 		return 0, nil
@@ -130,12 +132,13 @@ func (r *round) dispatch(ctx context.Context, before *time.Time) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	// Several completers read the same list: a shuffle keeps them from claiming
-	// in step, and the list is short enough for the oldest to come first.
+	// Several completers read the same list, and the shuffle keeps them from
+	// claiming the same keys at the same time. The list holds the oldest keys
+	// only, so none of them waits for long.
 	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	started := 0
 	for i := range due {
-		if !r.take(&due[i]) {
+		if !r.add(&due[i]) {
 			continue
 		}
 		select {
@@ -149,40 +152,43 @@ func (r *round) dispatch(ctx context.Context, before *time.Time) (int, error) {
 	return started, nil
 }
 
-// take notes that the key is in hand; false when it was already.
-func (r *round) take(seen *row) bool {
+// add notes that the key is being worked on. It returns false if it was
+// already.
+func (r *round) add(seen *row) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id := keyID{seen.account, seen.key}
-	if r.inHand[id] {
+	if r.working[id] {
 		return false
 	}
-	r.inHand[id] = true
+	r.working[id] = true
 	return true
 }
 
+// work runs a key that is due as far as it gets.
 func (r *round) work(ctx context.Context, seen *row) {
 	defer func() { <-r.slots }()
-	kind, err := r.engine.resume(ctx, seen)
+	flow := r.engine.flows[flowID{seen.flow, seen.version}]
+	_, err := r.engine.runAttempt(ctx, r.engine.nextAttempt(flow, seen, nil))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.once {
-		delete(r.inHand, keyID{seen.account, seen.key})
+		delete(r.working, keyID{seen.account, seen.key})
 	}
-	r.count(kind, err)
+	r.count(err)
 }
 
 // count counts how an attempt of the completer ended.
-func (r *round) count(kind endingKind, err error) {
+func (r *round) count(err error) {
 	label := "released"
 	switch {
 	case errors.Is(err, errFenced), errors.Is(err, ErrInUse):
 		label = "lost"
 		r.counts.Lost++
-	case errors.Is(err, ErrParked), kind == endParked:
+	case errors.Is(err, ErrParked):
 		label = "parked"
 		r.counts.Parked++
-	case err == nil && (kind == endFinished || kind == endBuried):
+	case err == nil, errors.Is(err, ErrKeyExpired):
 		label = "finished"
 		r.counts.Finished++
 	default:
@@ -191,40 +197,15 @@ func (r *round) count(kind endingKind, err error) {
 	r.engine.metrics.completed.WithLabelValues(label).Inc()
 }
 
-// wait waits until nothing is in hand.
+// wait waits until no key is being worked on.
 func (r *round) wait() Counts {
 	r.group.Wait()
 	return r.counts
 }
 
-// resume claims a key that was seen to be due and runs it as far as it gets.
-func (e *Engine) resume(ctx context.Context, seen *row) (endingKind, error) {
-	leave, err := e.enter()
-	if err != nil {
-		return endNone, err
-	}
-	defer leave()
-	ctx, cancel := e.detach(ctx)
-	defer cancel()
-	a := nextAttempt(e, e.flows[flowID{seen.flow, seen.version}], seen, nil)
-	if err := a.steal(ctx, seen); err != nil {
-		return endNone, err
-	}
-	end, err := a.run(ctx)
-	switch {
-	case errors.Is(err, errFenced):
-		e.metrics.fenced.Inc()
-		return endNone, err
-	case err != nil:
-		return endNone, a.fail(ctx, err)
-	}
-	_, _ = a.result(ctx, end) // there is nobody to answer; it is logged
-	return end.kind, nil
-}
-
-// due reads keys that are unfinished, in nobody's hands and due, the longest
-// due first. It locks nothing: the claim decides. Keys of flows, versions and
-// realms that this process doesn't know are left to another.
+// due reads keys that are unfinished, not leased and due, the longest due
+// first. It locks nothing: the claim decides. Keys of flows, versions and
+// realms that this process doesn't know are left to others.
 func (e *Engine) due(ctx context.Context, before *time.Time, limit int) ([]row, error) {
 	names, versions := make([]string, 0, len(e.flows)), make([]int, 0, len(e.flows))
 	for id := range e.flows {
@@ -254,6 +235,7 @@ func (e *Engine) due(ctx context.Context, before *time.Time, limit int) ([]row, 
 	return due, nil
 }
 
+// databaseTime returns the database's time.
 func (e *Engine) databaseTime(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
@@ -264,9 +246,9 @@ func (e *Engine) databaseTime(ctx context.Context) (time.Time, error) {
 	return now, nil
 }
 
-// observe sets the gauges that alerts look at, or takes them away when it can't
+// countKeys sets the gauges that alerts look at, or removes them if it can't
 // count.
-func (e *Engine) observe(ctx context.Context) error {
+func (e *Engine) countKeys(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	var unfinished, parked int
@@ -279,18 +261,9 @@ func (e *Engine) observe(ctx context.Context) error {
 		e.config.Realm,
 	).Scan(&unfinished, &parked, &oldest)
 	if err != nil {
-		e.metrics.uncounted()
+		e.metrics.hideCounts()
 		return fmt.Errorf("counting keys: %w", unavailable(err))
 	}
-	e.metrics.counted(unfinished, parked, oldest)
+	e.metrics.showCounts(unfinished, parked, oldest)
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

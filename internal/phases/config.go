@@ -17,13 +17,15 @@ type Config struct {
 	// Pool is the database. Its connections are never held during a foreign
 	// call.
 	Pool *pgxpool.Pool
-	// Flows are those that this process knows; keys of others are left alone.
+	// Flows are those that this process knows; keys of other flows are left
+	// alone.
 	Flows []Flow
 	// Realm names the world on the foreign side, such as "test" or "live". It
 	// is stored with every key, and a key of another realm is never claimed.
 	Realm string
-	// Lease is how long a worker may be silent before others may take its key.
-	// It must exceed CallTimeout. It is a right to steal, not a safety limit.
+	// Lease is how long a key stays with its worker after the worker's last
+	// transaction; then others may claim it. It must exceed CallTimeout. No
+	// safety rests on it: the fence shuts out a worker that has lost its key.
 	Lease time.Duration
 	// CallTimeout bounds one foreign call.
 	CallTimeout time.Duration
@@ -32,7 +34,7 @@ type Config struct {
 	// idempotency keys. 0 means 20 hours: Stripe forgets after 24 at the
 	// earliest.
 	Window time.Duration
-	// Backoff is how long the completer leaves a key alone after a failure.
+	// Backoff is how long the completer leaves a key alone after failures.
 	Backoff Backoff
 	// MaxAttempts is how many failures that would repeat with the same input
 	// park a key.
@@ -47,17 +49,19 @@ type Config struct {
 	MaxInFlight int
 	// Unconfirmed reports, and forgets, whether the server warned that the last
 	// commit on conn was not confirmed by its synchronous standby. nil means
-	// that it never does.
+	// that it never warns.
 	Unconfirmed func(conn *pgx.Conn) bool
-	// Logger takes what happens to keys. nil means slog.Default().
+	// Logger logs what happens to keys. nil means slog.Default().
 	Logger *slog.Logger
-	// Metrics registers the engine's metrics. nil means nowhere.
+	// Metrics registers the engine's metrics. nil means that they are not
+	// registered.
 	Metrics prometheus.Registerer
 }
 
-// window is how long the same form may be sent again; see Config.Window.
-const window = 20 * time.Hour
+// defaultWindow is the default of Config.Window.
+const defaultWindow = 20 * time.Hour
 
+// check returns an error for settings with which the engine can't work.
 func (c Config) check() error {
 	switch {
 	case c.Pool == nil || len(c.Flows) == 0 || c.Realm == "":

@@ -1,82 +1,86 @@
 // Package phases takes requests through atomic phases with recovery points, so
-// that whatever breaks, each request is carried out exactly once.
+// that each request is carried out exactly once, whatever breaks.
 //
 // # The promise
 //
-// A request is named by an idempotency key within an account. A Flow says, as a
-// list, what the request does. Some of it is local: writes to Postgres, all or
+// An idempotency key identifies a request within an account. A Flow is the list
+// of what the request does. Some of it is local: writes to Postgres, all or
 // nothing. Some of it is foreign: a write in somebody else's system, such as a
 // charge, which no transaction of ours can roll back. The engine runs local
-// phases in transactions and foreign calls between them, and stores after each
-// transaction how far the request has come: its recovery point. Whoever resumes
-// it, a client's retry or the completer, goes on from there, through the same
-// loop (attempt.run).
+// phases in transactions, and foreign calls between transactions. Each
+// transaction stores how far the request has come: its recovery point. A
+// client's retry and the completer both go on from there, through the same loop
+// (attempt.run).
 //
-// The package knows Postgres. It knows no HTTP, no Stripe and nothing of what
+// The package knows Postgres. It knows no HTTP, no Stripe, and nothing of what
 // flows are about.
 //
 // # The states of a key
 //
-//	         insert, with the first transaction
-//	(none) ───────────────────────────────────────▶ ┌──────────────────────────────┐
-//	                                                 │ leased                       │
-//	              steal: epoch+1, new token          │ started ▶ point ▶ … ▶ point  │──┐
-//	┌──────────┐ ──────────────────────────────────▶ │    (each ▶ is one fenced     │  │ fenced: the token
-//	│ released │                                     │     transaction)             │  │ is another's; the
-//	│ (due at  │ ◀────────────────────────────────── └──────────────────────────────┘  │ loser writes nothing
-//	│ run_after)│  release: epoch+1, no token          │              │                │ and answers from
-//	└──────────┘  (failure, Wait, shutdown)             │ Park         │ Finish         │ the row
-//	     ▲                                              ▼              ▼                ▼
-//	     │ retry: epoch+1                         ┌─────────┐    ┌──────────┐
-//	     └─────────────────────────────────────── │ parked  │    │ finished │
-//	                                              │ (reason)│──▶ │ (answer) │ ── reap ──▶ tombstone ──▶ (none)
-//	                                              └─────────┘    └──────────┘   retention         30 days
-//	                                                 resolve
+//	         insert, in the first transaction
+//	(none) ─────────────────────────────────────▶ ┌──────────────────────────────┐
+//	                                              │ leased                       │
+//	             claim: epoch+1, new token        │ started ▶ point ▶ … ▶ point  │
+//	┌────────────┐ ─────────────────────────────▶ │    (each ▶ is one fenced     │
+//	│ released   │                                │     transaction)             │
+//	│ (due at    │ ◀───────────────────────────── └──────────────────────────────┘
+//	│ run_after) │  release: epoch+1, no token         │ Park          │ Finish
+//	└────────────┘  (failure, Wait, shutdown)          ▼               ▼
+//	     ▲                                        ┌──────────┐    ┌──────────┐
+//	     │ retry: epoch+1                         │ parked   │    │ finished │
+//	     └─────────────────────────────────────── │ (reason) │──▶ │ (answer) │ ── reap ──▶ tombstone ──▶ (none)
+//	                                              └──────────┘    └──────────┘   retention         30 days
+//	                                                   resolve: epoch+1
 //
-// A leased key whose lease has ended is as free as a released one. A tombstone
-// answers ErrKeyExpired; when it is gone, the flow's own unique constraint
-// (Tx.QueueOnce) does.
+// A leased key whose lease has run out may be claimed like a released one. An
+// unfinished key that nobody holds is called abandoned. A tombstone is the
+// emptied row of a reaped key; it answers ErrKeyExpired. When it is gone, the
+// flow's own unique constraint does (Tx.QueueOnce).
 //
 // # One attempt
 //
-//	RT1  SELECT the row            finished? replay it. Nothing is written.
-//	RT2  BEGIN; insert the key at the point that the local phases reach, with the frozen form of
+//	RT1  SELECT the row            If the key is finished, its answer is replayed, and nothing is written.
+//	RT2  BEGIN; INSERT the key at the point that the local phases reach, with the frozen form of
 //	     the foreign call and its first_sent_at; the phases' statements; COMMIT
-//	     …the foreign call: no transaction open, no connection held…
+//	     …the foreign call: no transaction is open, no connection is held…
 //	RT3  BEGIN; the fence, with the answer; the phases' statements; COMMIT
 //
-// Each of RT2 and RT3 is one pipeline. That is a key's first attempt, fused:
-// points are names for what is durable, not a duty to commit at each. Every
-// later attempt, and every attempt under Config.Stepwise, is stepwise: one
-// phase a transaction. There is no fallback from one to the other inside an
-// attempt.
+// RT2 and RT3 are one pipeline each. This is a key's first attempt, and it is
+// fused: phases that no foreign call separates share a transaction, which
+// stores the last point that they reach. Every later attempt, by a client or by
+// the completer, and every attempt under Config.Stepwise, is stepwise: each
+// phase has a transaction of its own. An attempt never changes from one to the
+// other. Engine.Resolve is not an attempt at the flow: a person's decision and
+// the phases behind it are one transaction.
 //
 // # The fence
 //
-// Every transaction of a held key begins with one UPDATE of its row that names
-// the token of the claim and the point that the worker left, and excludes
-// finished and parked rows. It is fence, renewal of the lease and move in one.
-// Where it matches no row, the server itself aborts the transaction by a
-// division by zero, so that no client has to look before it commits.
+// Every transaction of a held key begins with one UPDATE of its row. Its WHERE
+// names the token of the claim and the point from which the transaction starts,
+// and excludes finished and parked rows. The same UPDATE renews the lease and
+// moves the key. If it matches no row, the server itself aborts the transaction
+// by a division by zero, so the client needs no round trip to check.
 //
-// The end of a lease is a right to steal, and never a safety argument: a worker
-// that slept past its lease may go on, and is harmless, because the fence shuts
-// it out as soon as somebody else has claimed the key. Only the database's
-// clock counts.
+// The end of a lease allows others to claim the key; no safety rests on it. A
+// worker that slept past its lease may go on, and does no harm, because the
+// fence shuts it out as soon as another worker has claimed the key. Only the
+// database's clock counts.
 //
-// A fence cannot recall a foreign call in flight. What protects that one:
+// The fence cannot recall a foreign call that is on its way. Three rules
+// protect that:
 //
-//   - One foreign key per call, for ever (ForeignKey): a pure function of flow,
+//   - A call has one foreign key, for ever (ForeignKey): a pure function of flow,
 //     point, account and client key. The other side replays its first answer.
-//   - One form, for ever: frozen in the transaction before the first send.
-//   - No send after Config.Window (20 hours) from first_sent_at, which is durable
-//     before the first send: the other side may forget keys after 24. From then
-//     on the call is looked up (Call.Find) and adopted, or the key is parked.
+//   - A call has one form, for ever. It is frozen in the transaction before the
+//     first send.
+//   - Nothing is sent after Config.Window (20 hours) from first_sent_at, which is
+//     durable before the first send, because the other side may forget keys
+//     after 24 hours. From then on the call is looked up (Call.Find). What is
+//     found is adopted; otherwise the key is parked.
 //
 // # Invariants
 //
-// This is the one list of what must hold. Tests, the model, crash, chaos and
-// audit cite these numbers.
+// These must hold. Tests, the model, crash, chaos and audit cite the numbers.
 //
 //	I1  Per account and key the card is charged at most once: at most one charge
 //	    has succeeded and was not refunded.
@@ -127,9 +131,9 @@
 //	I27 At rest these are equal to the cent: the charges in Stripe's ledger, the
 //	    charges on rides, and the fares of charged rides.
 //
-// I19, I21 and I25 have no code yet, and of I20 there is only the staging:
-// jobs, e-mails, callbacks and Stripe's events are still to come. The others
-// are shown by
+// I19, I21 and I25 have no code yet: jobs, e-mails, callbacks and Stripe's
+// events are still to come. Of I20 there is only the staging of jobs. The
+// others are checked by
 //
 //	tests  I1 to I12, I15 to I18, I22 to I24, I26
 //	model  I1 to I9, I16, I22                        (proof/model)
@@ -140,8 +144,8 @@
 // # What each crash leaves behind
 //
 //	died …                          what is durable               who goes on, and how
-//	before RT2's COMMIT             nothing                       a retry is a fresh request
-//	after it, before the send       point, form, first_sent_at    a retry or the completer, once the lease ended: sends
+//	before RT2's COMMIT             nothing                       a retry is a new request
+//	after it, before the send       point, form, first_sent_at    a retry or the completer, once the lease has ended: sends
 //	during or after the send        the same                      the same: sends again, and gets the first answer back
 //	after the answer, before RT3    the same                      the same
 //	after RT3's COMMIT              everything                    a retry is a replay
@@ -149,73 +153,80 @@
 //
 // # When COMMIT isn't answered
 //
-// An abort is proved by one thing only: a server ERROR for a statement before
-// COMMIT. Otherwise the row is read again. If it shows the transaction, all of
-// it is believed. If it doesn't, that is no proof (measured: absent at once,
-// there 1.5 s later), so the same transaction runs again under the same token,
-// and whichever run comes second meets the fence, or the primary key. After
-// such a doubt a barrier is written, an audit record of its own, and its
-// acknowledgement awaited, before the next foreign call or an answer: a primary
-// that waits for a synchronous standby can show what isn't durable yet. The
-// same goes for a COMMIT that succeeded with a warning that the standby did not
-// confirm.
+// Only one thing proves an abort: a server ERROR for a statement before COMMIT.
+// In every other case the row is read again. If it shows the transaction, all
+// of it is believed. If it doesn't, that is no proof: a transaction was seen to
+// be absent at first and there 1.5 s later. So the same transaction runs again
+// under the same token, and the second of the two runs meets the fence, or the
+// primary key.
+//
+// After such a doubt, and before the next foreign call or an answer, the engine
+// commits a barrier, which is an audit record of its own, and waits until it is
+// acknowledged. Without it, a primary that waits for a synchronous standby
+// could show what isn't durable yet. A COMMIT that succeeded with a warning
+// that the standby did not confirm it is followed by a barrier too.
 //
 // # Decisions, and why
 //
-// READ COMMITTED, everywhere. Safety rests on the primary key and on a row
-// compare-and-swap, which READ COMMITTED carries. SERIALIZABLE on small hot
-// tables refuses unrelated requests: measured on two cores at eight clients, 90
-// % of the transactions of the four-phase form failed with 40001; here none.
+// READ COMMITTED everywhere. Safety rests on the primary key and on a
+// compare-and-swap of one row, for which READ COMMITTED is enough. SERIALIZABLE
+// on small hot tables refuses unrelated requests: measured on two cores with
+// eight clients, 90 % of the transactions of the four-phase form failed with
+// 40001; with READ COMMITTED none did.
 //
-// Tokens and points, both. The token alone would let a worker repeat a
-// transaction of its own that had committed unseen; the point alone would let a
-// worker whose lease was taken move a key that has not moved yet.
+// The fence compares both token and point. With the token alone, a worker could
+// repeat a transaction of its own that had committed unseen. With the point
+// alone, a worker that has lost its key could move it as long as it stands
+// where the worker left it.
 //
-// A look-up first, then a guarded insert. Insert-or-select in one statement
-// returns no row in a race, and writes to replay; this way a replay writes
-// nothing.
+// The row is read first, then inserted by a guarded INSERT. Insert-or-select in
+// one statement returns no row in a race, and writes even for a replay. This
+// way a replay writes nothing.
 //
-// BEGIN and COMMIT are queued with the statements, instead of pgx's own, which
-// cost a round trip each. They are never left out: without them a pipelined
-// batch is atomic on plain Postgres but not on Citus.
+// BEGIN and COMMIT are queued with the statements, because pgx's own cost a
+// round trip each. They are never left out: without them a pipelined batch is
+// atomic on plain Postgres, but not on Citus.
 //
-// Three classes of foreign errors (Class). The original stored "the processor
-// failed" as an answer; that is how a captured charge becomes a failed request.
-// A flow's author must say which of its errors prove that nothing was done;
-// whatever isn't said is Unknown.
+// Foreign errors have three classes (Class). The original Rocket Rides stored
+// "the processor failed" as an answer, and so a captured charge could become a
+// failed request. Here a flow's author must say which errors prove that nothing
+// was done. Every other error is Unknown.
 //
-// "Nothing found" never leads to a send. The other side may still roll an
-// uncertain call forward; absence is no proof. So Find adopts, looks again, or
-// parks.
+// "Nothing found" never leads to a send. The other side may still complete a
+// call that was uncertain, so absence is no proof. A look-up leads to an
+// adoption, to another look-up, or to parking.
 //
-// Failures are counted when the completer finds them and they would repeat with
-// the same input. So neither an impatient client nor a long outage parks a key.
-// The claim counts an attempt in a commit of its own, so that a person sees
-// also those attempts that took their process down.
+// Failures count towards parking only if the completer finds them and they
+// would repeat with the same input. So neither an impatient client nor a long
+// outage parks a key. The claim counts the attempt in a commit of its own, so
+// that people also see those attempts that ended the process.
 //
-// A worker tells the phases behind it what it has just written (Know, Known),
-// so that the fused form reads nothing. Results are not serialised into the
-// key: rows hold the truth, and a resumed attempt reads them.
+// A phase tells the phases behind it what it has just written (Know, Known), so
+// that a fused attempt reads nothing. Results are not serialised into the key:
+// the flow's own rows hold the truth, and a later attempt reads them.
 //
-// The realm (test or live) is part of the row, so that a completer that is
-// started with the other mode's credentials finishes nobody's keys in the wrong
-// world.
+// The realm (test or live) is part of the row. So a completer that was started
+// with the other mode's credentials finishes no key in the wrong mode.
 //
-// Polling, no LISTEN; no FOR UPDATE; no session locks; no triggers. So plain
-// Postgres, Postgres behind a transaction pooler, and Citus run the same code.
-// For Citus's sake RETURNING never calls now(): the clock is read off a time
-// that the statement has just set.
+// There is polling and no LISTEN, and there are no FOR UPDATE, session locks or
+// triggers. So plain Postgres, Postgres behind a transaction pooler, and Citus
+// run the same code. Because of Citus, RETURNING never calls now(): the clock
+// is taken from a time that the statement has just set.
 //
 // # Risks that remain
 //
-// A process that is paused for more than four hours between the look at the
-// window and the write to the socket, and then still has its connection, may
-// send after the other side forgot. A key that is used again after its
-// tombstone went is refused only where the flow inserts something unique per
-// key. A primary that fails over to an asynchronous standby can lose an answer
-// that was given; the charge is not repeated when the client retries while the
-// other side remembers the foreign key (24 hours), since key and bytes are pure
-// functions of the request. A replay reads what the primary shows: after a
-// fail-over from a synchronous primary that had not waited, it can show what
-// was never durable.
+// A process may be paused for more than four hours between its look at the
+// window and its write to the socket. If it still has its connection then, it
+// sends after the other side may have forgotten the foreign key.
+//
+// A key that is used again after its tombstone was deleted is refused only if
+// the flow inserts something unique for the key.
+//
+// A primary that fails over to an asynchronous standby can lose an answer that
+// was given. The charge is not repeated if the client retries while the other
+// side remembers the foreign key (24 hours), because foreign key and form are
+// pure functions of the request.
+//
+// A replay reads what the primary shows. After a fail-over from a synchronous
+// primary that had not waited, that may never have been durable.
 package phases

@@ -2,12 +2,12 @@ package phases
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -19,7 +19,7 @@ type Engine struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	// slots has one token for every attempt in flight.
+	// slots holds one value for every attempt in flight.
 	slots    chan struct{}
 	running  sync.WaitGroup
 	mu       sync.Mutex
@@ -33,17 +33,20 @@ type flowID struct {
 	version int
 }
 
-// NewEngine returns an engine. ctx lends its values to attempts that outlive
-// their callers; its end does not end them, Shutdown does.
+// NewEngine returns an engine. Attempts that outlive their callers have the
+// values of ctx. They don't end when ctx ends, but when Shutdown is called.
 func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 	if config.Window == 0 {
-		config.Window = window
+		config.Window = defaultWindow
 	}
 	if config.MaxInFlight == 0 {
 		config.MaxInFlight = 10_000
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
+	}
+	if config.Unconfirmed == nil {
+		config.Unconfirmed = func(*pgx.Conn) bool { return false }
 	}
 	if err := config.check(); err != nil {
 		return nil, err
@@ -62,25 +65,38 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 	return e, nil
 }
 
-// enter takes a place for an attempt, before anything is claimed. leave gives
-// it back.
-func (e *Engine) enter() (leave func(), err error) {
+// flow returns the flow of a key, and false if this process doesn't know it or
+// the key's realm.
+func (e *Engine) flow(name string, version int, realm string) (Flow, bool) {
+	flow, ok := e.flows[flowID{name, version}]
+	return flow, ok && realm == e.config.Realm
+}
+
+// enter takes a slot for an attempt, before anything is claimed. It returns the
+// attempt's context, which doesn't end when the caller's does: the client does
+// not own the request, and a context that ends during COMMIT makes a doubt.
+// Only Shutdown ends it. leave gives the slot back.
+func (e *Engine) enter(caller context.Context) (ctx context.Context, leave func(), err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case e.draining:
-		return nil, ErrDraining
+		return nil, nil, ErrDraining
 	case e.config.Paused:
-		return nil, ErrPaused
+		return nil, nil, ErrPaused
 	}
 	select {
 	case e.slots <- struct{}{}:
 	default:
-		return nil, ErrBusy
+		return nil, nil, ErrBusy
 	}
 	e.running.Add(1)
 	e.metrics.inFlight.Inc()
-	return func() {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(caller))
+	stop := context.AfterFunc(e.aborted, func() { cancel(ErrAborted) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
 		e.metrics.inFlight.Dec()
 		<-e.slots
 		e.running.Done()
@@ -96,8 +112,8 @@ func (e *Engine) Drain() {
 }
 
 // Shutdown drains, waits for the attempts in flight until ctx ends, and then
-// ends those that are left: they give their keys back, due at once, so that
-// another process goes on with them. It returns the number of those.
+// ends those that are left. These release their keys, due at once, so that
+// another process goes on with them. Shutdown returns their number.
 func (e *Engine) Shutdown(ctx context.Context) int {
 	e.Drain()
 	done := make(chan struct{})
@@ -116,7 +132,7 @@ func (e *Engine) Shutdown(ctx context.Context) int {
 	return left
 }
 
-// acquire takes a connection from the pool, for one round trip or one
+// acquire returns a connection from the pool, for one round trip or one
 // transaction.
 func (e *Engine) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, acquireTimeout)
@@ -130,19 +146,15 @@ func (e *Engine) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 
 // barrier commits a write and waits for its acknowledgement: what was committed
 // before it is then durable, on the standby too. It writes a new row each time,
-// since a repetition that finds its row in place commits nothing.
+// since a second run that finds its row in place commits nothing.
 func (e *Engine) barrier(ctx context.Context, account, key string) error {
-	data, err := json.Marshal(map[string]string{"key": key})
-	if err != nil {
-		return fmt.Errorf("encoding audit record: %w", err)
-	}
 	start := time.Now()
 	for try := 1; ; try++ {
-		err := e.exec(ctx, audit(account, "key.barrier", string(data)))
+		err := e.exec(ctx, auditRecord(account, "key.barrier", map[string]string{"key": key}))
 		if err == nil {
 			return nil
 		}
-		if time.Since(start) > doubtPatience || !pause(ctx, try) {
+		if time.Since(start) > doubtPatience || backOff(ctx, try) != nil {
 			return fmt.Errorf("writing barrier: %w", unavailable(err))
 		}
 	}
@@ -160,7 +172,7 @@ func (e *Engine) exec(ctx context.Context, s statement) error {
 	if _, err := conn.Exec(ctx, s.sql, s.args...); err != nil {
 		return err
 	}
-	if e.config.Unconfirmed != nil && e.config.Unconfirmed(conn.Conn()) {
+	if e.config.Unconfirmed(conn.Conn()) {
 		return errUnconfirmed
 	}
 	return nil

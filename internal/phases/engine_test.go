@@ -217,3 +217,24 @@ func TestPanics(t *testing.T) {
 		})
 	}
 }
+
+// TestALaterAttemptIsStepwise: only a key's first attempt is fused. What a
+// later one gets done is durable point by point, also if a later phase fails.
+func TestALaterAttemptIsStepwise(t *testing.T) {
+	t.Parallel()
+	for name, resume := range map[string]func(t *testing.T, b *bundle){
+		"by a client":      func(t *testing.T, b *bundle) { t.Helper(); b.mustRun(t, "k") },
+		"by the completer": func(t *testing.T, b *bundle) { t.Helper(); b.expire(t); b.complete(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			_ = b.sendOnce(t, "k", hooks{after: lost})
+			resume(t, b)
+			b.checkDone(t, "k")
+			if got := value[int](t, b, `SELECT count(*) FROM phase_log WHERE key = 'k' AND to_point = $1`, booked); got != 1 {
+				t.Errorf("the key was %d times at %s, want once, in a transaction of its own", got, booked)
+			}
+		})
+	}
+}

@@ -1,7 +1,6 @@
 package phases
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -28,11 +27,11 @@ var (
 	ErrPaused = errors.New("foreign calls are switched off")
 	// ErrDraining: this process is shutting down.
 	ErrDraining = errors.New("shutting down")
-	// ErrBusy: this process has as many requests in flight as it may.
+	// ErrBusy: this process has as many attempts in flight as it may.
 	ErrBusy = errors.New("too many requests in flight")
 	// ErrUnavailable: Postgres could not be asked, or didn't answer in time.
 	ErrUnavailable = errors.New("database is unavailable")
-	// ErrAborted: Shutdown ended the attempt; the key was given back.
+	// ErrAborted: Shutdown ended the attempt and released the key.
 	ErrAborted = errors.New("the process is ending")
 )
 
@@ -58,8 +57,10 @@ type PanicError struct {
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 var (
-	// errFenced: the row is in other hands, and nothing was written.
-	errFenced = errors.New("the lease was taken by another worker")
+	// errFenced: another worker has claimed the row; nothing was written.
+	errFenced = errors.New("another worker has claimed the key")
+	// errAbandoned: the row gives no answer, and may be claimed.
+	errAbandoned = errors.New("the key is unfinished and nobody holds it")
 	// errNotShown: the row doesn't show a transaction whose answer was lost.
 	errNotShown = errors.New("the row does not show the transaction")
 	// errNoOutcome: a phase returned no outcome and no error.
@@ -72,7 +73,7 @@ var (
 	errUnconfirmed = errors.New("commit was not confirmed by the synchronous standby")
 )
 
-// wrap says what a failure means to the caller.
+// wrap returns what a failure means to the caller.
 func (f *failure) wrap() error {
 	var pg *pgconn.PgError
 	if errors.As(f.err, &pg) && f.statement.once && pg.Code == uniqueViolation {
@@ -83,10 +84,10 @@ func (f *failure) wrap() error {
 
 const uniqueViolation = "23505"
 
-// unavailable marks err as ErrUnavailable when it is trouble of the database or
-// of the way to it, and not a mistake in a statement. FATAL is trouble whatever
-// its code: it ends the session from outside, as when it slept in a transaction
-// for too long (25P03), and would not happen again.
+// unavailable marks err as ErrUnavailable if the database or the way to it is
+// in trouble, and returns it unchanged if a statement is at fault. FATAL is
+// trouble whatever its code: it ends the session from outside, for instance
+// when it slept in a transaction for too long (25P03), and passes by itself.
 func unavailable(err error) error {
 	var pg *pgconn.PgError
 	var scan pgx.ScanArgError
@@ -96,9 +97,10 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// isTrouble judges a SQLSTATE: lost connections (08), resources (53), limits of
-// time and shutdowns (55P03, 57), the system (58), other internal states (XX),
-// transactions to be repeated (40) and a server that is read-only (25006).
+// isTrouble reports whether a SQLSTATE stands for trouble that passes by
+// itself: lost connections (08), transactions to be run again (40), resources
+// (53), time-outs and shutdowns (55P03, 57), the system (58), internal errors
+// (XX), and a server that is read-only (25006).
 func isTrouble(code string) bool {
 	switch class(code) {
 	case "08", "40", "53", "57", "58", "XX":
@@ -114,26 +116,12 @@ func isLockTimeout(err error) bool {
 	return errors.As(err, &pg) && pg.Code == lockNotAvailable
 }
 
-// isImpossible tells whether err is a violated constraint: the data contradicts
-// what the flow takes for granted, and trying again cannot help.
+// isImpossible reports whether err is a violated constraint: the data
+// contradicts what the flow takes for granted, and trying again cannot help.
 func isImpossible(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && class(pg.Code) == "23"
 }
 
-// class is the first two characters of a SQLSTATE.
+// class returns the first two characters of a SQLSTATE.
 func class(code string) string { return code[:min(2, len(code))] }
-
-// countsTowardsParking tells whether a failure would repeat with the same
-// input. Trouble of the database, of the other side and of this process's own
-// end would not.
-func countsTowardsParking(err error) bool {
-	var foreign *CallError
-	switch {
-	case errors.As(err, &foreign), errors.Is(err, ErrUnavailable), errors.Is(err, ErrAborted),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return false
-	default:
-		return true
-	}
-}

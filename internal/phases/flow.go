@@ -7,16 +7,15 @@ import (
 
 // Recovery points that every flow has. A flow's own points lie between them.
 const (
-	// Started is where a key stands that exists and for which nothing was done.
+	// Started is the point of a key that exists and for which nothing was done.
 	Started = "started"
-	// Finished is where a key stands that has its answer.
+	// Finished is the point of a key that has its answer.
 	Finished = "finished"
 )
 
-// A Flow is what a request does, as a list: each phase is named for the
-// recovery point that it reaches, and starts from the point before it. The list
-// is at once the state machine, the fence's transitions and the matrix of the
-// tests. A Flow is immutable and safe for concurrent use.
+// A Flow is what a request does, as a list of phases. Each phase is named for
+// the recovery point that it reaches, and starts from the point before it. A
+// Flow is immutable and safe for concurrent use.
 type Flow struct {
 	name    string
 	version int
@@ -24,9 +23,10 @@ type Flow struct {
 }
 
 // A Phase takes a key from one recovery point to the next. Atomic and Foreign
-// make phases; exactly one of the two kinds is set.
+// make the two kinds of phases.
 type Phase struct {
-	point   string
+	point string
+	// One of these two is set.
 	atomic  AtomicFunc
 	foreign *foreign
 }
@@ -34,10 +34,10 @@ type Phase struct {
 // An AtomicFunc is the body of an atomic phase: it queues statements on tx,
 // which all commit together with the move to the phase's point, or not at all.
 //
-// It runs with no transaction of its own making and no way to commit; it must
-// not keep tx. It may run more than once for one key (a retried transaction, an
-// attempt whose process died before the commit), so everything it does besides
-// tx must be a pure function of key.
+// It can neither begin nor commit a transaction, and must not keep tx. It may
+// run more than once for one key: when a transaction is run again, or when the
+// process died before the commit. So everything that it does besides tx must be
+// a pure function of key.
 type AtomicFunc func(tx *Tx, key Key) (Outcome, error)
 
 // NewFlow returns the flow name in the given version. The version is stored
@@ -45,9 +45,9 @@ type AtomicFunc func(tx *Tx, key Key) (Outcome, error)
 // only the versions it knows, so that old and new binaries can share a database
 // during a deploy.
 //
-// It panics where the list is no flow: no phase, an empty or repeated point, a
-// last point other than Finished, a version below 1. Those are mistakes of the
-// programmer and show at start-up.
+// It panics if the list is no flow: if it has no phase, an empty or repeated
+// point, or a last point other than Finished, or if the version is below 1.
+// Those are mistakes of the programmer and show at start-up.
 func NewFlow(name string, version int, list ...Phase) Flow {
 	if name == "" || version < 1 || len(list) == 0 {
 		panic(fmt.Sprintf("phases: flow %q version %d with %d phases", name, version, len(list)))
@@ -85,8 +85,8 @@ func (f Flow) RecoveryPoints() []string {
 	return points
 }
 
-// after returns the phase that starts from point. A point that the flow lacks
-// is never guessed around: the key is left alone, loudly.
+// after returns the phase that starts from point. For a point that the flow
+// lacks it returns an error: nobody can know how such a key goes on.
 func (f Flow) after(point string) (Phase, error) {
 	if point == Started {
 		return f.phases[0], nil
@@ -100,8 +100,8 @@ func (f Flow) after(point string) (Phase, error) {
 }
 
 // Foreign returns a phase that reaches point by one call to somebody else's
-// system, made between two transactions: the intent is committed before the
-// call and the result after it.
+// system. The call is made between two transactions: its intent is committed
+// before it and its result after it.
 func Foreign[In ~string, Out any](point string, call Call[In, Out]) Phase {
 	return Phase{point: point, foreign: &foreign{
 		prepare: func(tx *Tx, key Key, foreignKey string) (string, Outcome, error) {
@@ -132,6 +132,7 @@ type foreign struct {
 	record  func(tx *Tx, key Key, form string, out any) (Outcome, error)
 }
 
+// typed gives a call its own type of form.
 func typed[In ~string](sent Sent[string]) Sent[In] {
 	return Sent[In]{
 		Key:         sent.Key,

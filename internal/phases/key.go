@@ -2,24 +2,25 @@ package phases
 
 import "time"
 
-// Key is an idempotency key as the phases of its flow see it: what was asked,
-// and what is durable about where it stands.
+// Key is an idempotency key as the phases of its flow see it: what was asked
+// for, and the durable state of the key.
 type Key struct {
-	// Account and Key together name the row. Every statement that a phase
-	// queues names the account.
+	// Account and Key together identify the row. Every statement that a phase
+	// queues must name the account.
 	Account string
 	Key     string
-	// RequestID names the request that the attempt runs for. Where no client
-	// waits, as with the completer, it names the one that made the key.
+	// RequestID identifies the request that the attempt runs for. For the
+	// completer and an operator it is that of the request that made the key.
 	RequestID string
 	// Params is the request's canonical form, as it was stored when the key was
-	// claimed first.
+	// made.
 	Params string
 	// RecoveryPoint is the last point that is durable. In a transaction that
 	// passes several points it is the point before the transaction.
 	RecoveryPoint string
-	// CreatedAt is the key's first claim by the database's clock. It is zero in
-	// the transaction that makes the row, which learns it only by committing.
+	// CreatedAt is the time of the key's first claim, by the database's clock.
+	// It is zero in the transaction that inserts the row, because the time is
+	// known only when that has committed.
 	CreatedAt time.Time
 	// Attempts counts the claims, this one included.
 	Attempts int

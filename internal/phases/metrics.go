@@ -15,12 +15,13 @@ type metrics struct {
 	inFlight prometheus.Gauge
 	fenced   prometheus.Counter
 	doubts   prometheus.Counter
-	steals   prometheus.Counter
+	claims   prometheus.Counter
 
 	// Set by the completer.
 	completed *prometheus.CounterVec
 	reaped    prometheus.Counter
-	// Without labels, and vectors all the same: an empty one is not shown.
+	// These have no labels. They are vectors because an empty vector is not
+	// shown.
 	unfinished, parkedNow, oldest *prometheus.GaugeVec
 }
 
@@ -45,7 +46,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		doubts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "phases_commit_doubts_total", Help: "Transactions whose COMMIT was not answered.",
 		}),
-		steals: prometheus.NewCounter(prometheus.CounterOpts{
+		claims: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "phases_claims_total", Help: "Claims of keys that an earlier attempt left behind.",
 		}),
 		completed: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -65,32 +66,32 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		}, nil),
 	}
 	if registry != nil {
-		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.fenced, m.doubts, m.steals,
+		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.fenced, m.doubts, m.claims,
 			m.completed, m.reaped, m.unfinished, m.parkedNow, m.oldest)
 	}
 	return m
 }
 
-// counted sets the gauges that alerts look at. A process that has counted
-// nothing shows none of them: its zeros would say that all is well.
-func (m *metrics) counted(unfinished, parked int, oldest float64) {
+// showCounts sets the gauges that alerts look at. A process that has counted
+// nothing shows none of them: zeros would say that all is well.
+func (m *metrics) showCounts(unfinished, parked int, oldest float64) {
 	m.unfinished.WithLabelValues().Set(float64(unfinished))
 	m.parkedNow.WithLabelValues().Set(float64(parked))
 	m.oldest.WithLabelValues().Set(oldest)
 }
 
-// uncounted takes the gauges away, because a count has failed: old values would
-// hide what has happened since. They are gone rather than NaN, for then one
-// alert on their absence tells both of a count that fails and of a completer
-// that doesn't run.
-func (m *metrics) uncounted() {
+// hideCounts removes the gauges after a count that failed: old values would
+// hide what has happened since. They are removed rather than set to NaN, so
+// that one alert on their absence covers both a count that fails and a
+// completer that doesn't run.
+func (m *metrics) hideCounts() {
 	m.unfinished.Reset()
 	m.parkedNow.Reset()
 	m.oldest.Reset()
 }
 
-// called observes one foreign call.
-func (m *metrics) called(flow, how string, err error, took time.Duration) {
+// observeCall observes one foreign call.
+func (m *metrics) observeCall(flow, how string, err error, took time.Duration) {
 	result := "definitive"
 	switch {
 	case errors.Is(err, ErrNothingFound):

@@ -2,7 +2,6 @@ package phases
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -12,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Keys are the rows themselves, for the people who run the service. They need
-// no flow: everything that carries a flow on is the Engine's.
+// Keys lists, shows, parks and retries keys, for the people who run the
+// service. It needs no flow: only an Engine carries keys on.
 type Keys struct {
 	Pool *pgxpool.Pool
 }
@@ -50,21 +49,21 @@ type Record struct {
 	ReapedAt      *time.Time `json:"reaped_at,omitempty"`
 }
 
-// record is the row as an operator sees it.
+// record returns the row as an operator sees it.
 func (r *reading) record() Record {
 	return Record{
 		Account: r.account, Key: r.key, Flow: r.flow, Version: r.version, Realm: r.realm, RequestID: r.requestID,
 		Method: r.method, Path: r.path, Params: r.params, RecoveryPoint: r.point,
-		ForeignKey: deref(r.foreignKey), ForeignForm: deref(r.foreignForm), ForeignRef: deref(r.foreignRef),
-		FirstSentAt: r.firstSentAt, FindReason: deref(r.findReason), FindUntil: r.findUntil,
+		ForeignKey: orZero(r.foreignKey), ForeignForm: orZero(r.foreignForm), ForeignRef: orZero(r.foreignRef),
+		FirstSentAt: r.firstSentAt, FindReason: orZero(r.findReason), FindUntil: r.findUntil,
 		Leased: r.leased(), LeaseEpoch: r.epoch, LeasedUntil: r.leasedUntil,
 		Attempts: r.attempts, Failures: r.failures, RunAfter: r.runAfter,
-		LastError: deref(r.lastError), ParkedReason: deref(r.parkedReason), Status: deref(r.responseStatus),
+		LastError: orZero(r.lastError), ParkedReason: orZero(r.parkedReason), Status: orZero(r.responseStatus),
 		CreatedAt: r.createdAt, FinishedAt: r.finishedAt, ReapedAt: r.reapedAt,
 	}
 }
 
-// Errors of the operator's methods. Each says why nothing was changed.
+// Errors of the operator's methods: the reasons why nothing was changed.
 var (
 	// ErrNotParked: only a parked key can be resolved.
 	ErrNotParked = errors.New("the key is not parked")
@@ -74,9 +73,9 @@ var (
 	ErrFinished = errors.New("the key is finished already")
 	// ErrParkedAlready: only a key that isn't parked can be parked.
 	ErrParkedAlready = errors.New("the key is parked already")
-	// ErrChanged: somebody else changed the key in the meantime.
+	// ErrChanged: the key has changed since the operator saw it.
 	ErrChanged = errors.New("the key was changed in the meantime; look at it again")
-	// ErrNoCall: the key doesn't stand before a foreign call.
+	// ErrNoCall: no foreign call is next for the key.
 	ErrNoCall = errors.New("the key does not stand before a foreign call; retry it instead")
 )
 
@@ -85,7 +84,7 @@ type Filter struct {
 	Account    string
 	Parked     bool
 	Unfinished bool
-	// OlderThan is the least age since the key was made.
+	// OlderThan is the least age of a key.
 	OlderThan time.Duration
 	// Limit is the most keys that are returned; 0 means 1,000.
 	Limit int
@@ -108,7 +107,7 @@ func (k Keys) List(ctx context.Context, filter Filter) ([]Record, error) {
 		filter.Account, filter.Parked, filter.Unfinished, filter.OlderThan.Seconds(), filter.Limit)
 }
 
-// Show returns every account's key of that name, or that of one account when
+// Show returns the key of every account that has it, or that of one account if
 // account isn't empty.
 func (k Keys) Show(ctx context.Context, account, key string) ([]Record, error) {
 	return k.records(ctx, `
@@ -138,11 +137,11 @@ func (k Keys) records(ctx context.Context, sql string, args ...any) ([]Record, e
 	return found, nil
 }
 
-// Retry makes an unfinished key due, and takes a parked one back to the
-// completer with its failures forgotten. A worker that has the key in hand is
-// fenced; the end of its lease stands, as in Park, so that no detour leads to a
-// decision while it may still be calling. The record is the key as the operator
-// saw it.
+// Retry makes an unfinished key due, with its failures forgotten; a parked key
+// is unparked. A worker that holds the key is fenced. The end of its lease
+// stays, as in Park, so that parking and retrying don't lead to a decision
+// while that worker may still be calling. seen is the key as the operator saw
+// it.
 func (k Keys) Retry(ctx context.Context, seen Record, by string) error {
 	return k.change(ctx, seen, "key.retried", map[string]string{"by": by, "was": seen.ParkedReason}, `
 		UPDATE idempotency_keys
@@ -150,9 +149,9 @@ func (k Keys) Retry(ctx context.Context, seen Record, by string) error {
 		WHERE account_id = $1 AND key = $2 AND lease_epoch = $3 AND finished_at IS NULL`)
 }
 
-// Park stops an unfinished key until a person decides. It clears the token but
-// leaves the end of the lease standing: until then the worker that it stops may
-// still be calling, and Resolve waits for that.
+// Park stops an unfinished key until a person decides. It clears the token, but
+// the end of the lease stays: until then the worker that it stops may still be
+// calling, and Resolve refuses.
 func (k Keys) Park(ctx context.Context, seen Record, by string) error {
 	return k.change(ctx, seen, "key.parked", map[string]string{"by": by, "reason": "operator"}, `
 		UPDATE idempotency_keys
@@ -170,10 +169,6 @@ func (k Keys) change(ctx context.Context, seen Record, action string, data map[s
 		return ErrParkedAlready
 	}
 	data["key"], data["recovery_point"] = seen.Key, seen.RecoveryPoint
-	encoded, err := json.Marshal(data)
-	if err != nil {
-		return fmt.Errorf("encoding audit record: %w", err)
-	}
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	return pgx.BeginTxFunc(ctx, k.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
@@ -184,7 +179,7 @@ func (k Keys) change(ctx context.Context, seen Record, action string, data map[s
 		if tag.RowsAffected() == 0 {
 			return ErrChanged
 		}
-		record := audit(seen.Account, action, string(encoded))
+		record := auditRecord(seen.Account, action, data)
 		if _, err := tx.Exec(ctx, record.sql, record.args...); err != nil {
 			return fmt.Errorf("inserting audit record: %w", unavailable(err))
 		}
@@ -192,18 +187,18 @@ func (k Keys) change(ctx context.Context, seen Record, action string, data map[s
 	})
 }
 
-// Resolve ends a parked key as a person decided, whose last worker's lease has
-// ended. decide is the phase that carries the decision out; from where it
-// advances to, the flow goes on in the same transaction. The audit record says
-// who decided what.
+// Resolve ends a parked key as a person decided, once the lease of its last
+// worker has ended. decide is the phase that carries the decision out. If it
+// advances, the flow goes on behind it in the same transaction. The audit
+// record says who decided what.
 func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, decide AtomicFunc) (Result, error) {
-	flow, ok := e.flows[flowID{seen.Flow, seen.Version}]
+	flow, ok := e.flow(seen.Flow, seen.Version, seen.Realm)
 	switch {
-	case !ok || seen.Realm != e.config.Realm:
+	case !ok:
 		return Result{}, ErrUnknownVersion
 	case seen.ParkedReason == "":
 		return Result{}, ErrNotParked
-	case seen.LeasedUntil != nil && seen.Leased:
+	case seen.Leased:
 		return Result{}, ErrStillLeased
 	}
 	next, err := flow.after(seen.RecoveryPoint)
@@ -211,31 +206,29 @@ func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, 
 		return Result{}, err
 	}
 	a := &attempt{
-		engine: e, flow: flow, entry: entryParked, token: uuid.NewString(), epoch: seen.LeaseEpoch, fused: true,
+		engine: e, flow: flow, entry: entryUnpark, token: uuid.NewString(), epoch: seen.LeaseEpoch, fused: true,
 		key: Key{
 			Account: seen.Account, Key: seen.Key, RequestID: seen.RequestID, Params: seen.Params,
 			RecoveryPoint: seen.RecoveryPoint, CreatedAt: seen.CreatedAt, Attempts: seen.Attempts,
 		},
 	}
-	end, err := a.commit(ctx, func(tx *Tx) (ending, error) {
-		if err := a.note(tx, "key.resolved", map[string]string{"by": by, "decision": decision}); err != nil {
-			return ending{}, err
-		}
-		return a.compose(tx, next, decide)
-	})
+	end, err := a.runPhase(ctx, Atomic(next.point, func(tx *Tx, key Key) (Outcome, error) {
+		tx.audit("key.resolved", map[string]string{"by": by, "decision": decision})
+		return decide(tx, key)
+	}))
 	if errors.Is(err, errFenced) {
 		return Result{}, ErrChanged
 	}
-	if err != nil {
-		return Result{}, err
-	}
-	return a.result(ctx, end)
+	return a.result(ctx, end, err)
 }
 
 // ResolveResult ends a parked key with a result of its foreign call that a
 // person vouches for, as if the call itself had returned it.
 func (e *Engine) ResolveResult(ctx context.Context, seen Record, by, decision string, result any) (Result, error) {
-	flow := e.flows[flowID{seen.Flow, seen.Version}]
+	flow, ok := e.flow(seen.Flow, seen.Version, seen.Realm)
+	if !ok {
+		return Result{}, ErrUnknownVersion
+	}
 	next, err := flow.after(seen.RecoveryPoint)
 	if err != nil || next.foreign == nil || seen.ForeignForm == "" {
 		return Result{}, errors.Join(ErrNoCall, err)

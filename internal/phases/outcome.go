@@ -4,24 +4,7 @@ import "time"
 
 // An Outcome is what a phase decided. The zero value is no outcome: a phase
 // that returns it without an error is a mistake and ends its attempt.
-type Outcome struct {
-	kind   outcomeKind
-	answer Answer
-	after  time.Duration
-	ref    string
-	reason string
-	detail string
-}
-
-type outcomeKind int
-
-const (
-	outcomeNone outcomeKind = iota
-	outcomeAdvance
-	outcomeFinish
-	outcomeWait
-	outcomePark
-)
+type Outcome struct{ ending ending }
 
 // Answer is the definitive answer to a request. Once committed it is replayed,
 // byte for byte, until the key is reaped.
@@ -34,23 +17,67 @@ type Answer struct {
 }
 
 // Advance moves the key to the phase's recovery point.
-func Advance() Outcome { return Outcome{kind: outcomeAdvance} }
+func Advance() Outcome { return Outcome{ending{kind: endAdvanced}} }
 
 // Finish ends the key with an answer, from whatever phase it is returned.
 func Finish(status int, headers map[string]string, body []byte) Outcome {
-	return Outcome{kind: outcomeFinish, answer: Answer{Status: status, Headers: headers, Body: body}}
+	return Outcome{ending{kind: endFinished, answer: Answer{Status: status, Headers: headers, Body: body}}}
 }
 
-// Wait keeps the key where it is, because the other side is still working:
-// the completer comes back after the given time and looks up ref with Find
+// Wait leaves the key where it is, because the other side is still working. The
+// completer comes back after the given time and looks ref up with Call.Find
 // instead of sending again. What the phase queued is committed.
 func Wait(after time.Duration, ref string) Outcome {
-	return Outcome{kind: outcomeWait, after: after, ref: ref}
+	return Outcome{ending{kind: endReleased, after: after, ref: ref, reason: "waiting for the other side"}}
 }
 
-// Park stops the key where it is until a person decides. Reason is one short
+// Park stops the key where it is until a person decides. reason is one short
 // word for metrics and operators, such as "stripe_mismatch"; detail is a line
-// for whoever decides. What the phase queued is committed.
+// for the person who decides. What the phase queued is committed.
 func Park(reason, detail string) Outcome {
-	return Outcome{kind: outcomePark, reason: reason, detail: detail}
+	return Outcome{ending{kind: endParked, reason: reason, detail: detail}}
 }
+
+// An ending is how a transaction leaves its key.
+type ending struct {
+	kind endingKind
+	// point is where an advanced key stands.
+	point string
+	// foreignKey and form are the foreign call that the transaction freezes, if
+	// it freezes one.
+	foreignKey, form *string
+	// answer is that of a finished key. replayed means that it was read from
+	// the row and that another attempt wrote it.
+	answer   Answer
+	replayed bool
+	// after is how long the completer leaves a released key alone; for
+	// endLookUp it is CallError.Patience.
+	after time.Duration
+	// reason and detail say why a key was released or parked, or why its call
+	// is looked up.
+	reason, detail string
+	// ref is the other side's name for the call that a released key waits for.
+	ref string
+	// failures is 1 when a released key's failure counts towards parking.
+	failures int
+	// neverSent means that no send can have happened: a released key's
+	// first_sent_at is cleared.
+	neverSent bool
+	// row is the row as it was read after a doubt.
+	row *reading
+}
+
+type endingKind int
+
+const (
+	endNone     endingKind = iota
+	endAdvanced            // the key goes on under the same claim
+	endLookUp              // the key goes on, and its call is only looked up from now on
+	endFinished            // the key has its answer
+	endReleased            // nobody holds the key
+	endParked              // the key waits for a person
+	endExpired             // the key was used and reaped before
+)
+
+// final reports whether the attempt is over.
+func (e ending) final() bool { return e.kind > endLookUp }

@@ -13,10 +13,10 @@ import (
 const reapBatch = 500
 
 // reap empties finished keys that are older than the retention, and deletes
-// tombstones that have stood long enough. Only a finished key is ever reaped:
-// an unfinished one may stand for money that was taken, and its row is all that
-// keeps a retry from taking it again. Keys of another realm are left to those
-// who know for how long they are promised.
+// tombstones that are old enough. Only a finished key is ever reaped: an
+// unfinished one may stand for money that was taken, and only its row keeps a
+// retry from taking it again. Keys of another realm are left to its own
+// completers, which may have another retention.
 func (c *Completer) reap(ctx context.Context, counts *Counts) error {
 	reaped, err := c.Engine.inBatches(ctx, c.Retention, `
 		SELECT account_id, key FROM idempotency_keys

@@ -12,7 +12,7 @@ import (
 )
 
 // columns are those of a row, in the order of row.targets. They are always
-// listed, so that this binary runs before and after a migration adds one.
+// listed, so that this binary runs both before and after a migration adds one.
 const columns = `account_id, key, flow, flow_version, realm, request_id, method, path,
 	request_hash, canon_version, params, recovery_point,
 	foreign_key, foreign_form, foreign_ref, first_sent_at, find_reason, find_until,
@@ -21,8 +21,8 @@ const columns = `account_id, key, flow, flow_version, realm, request_id, method,
 	response_status, response_headers, response_body,
 	created_at, finished_at, reaped_at`
 
-// row is a key as it is stored. Key and Record are what others see of it, so
-// that neither has to change when a column does.
+// row is a key as it is stored. Others see it as a Key or a Record, neither of
+// which has to change when a column does.
 type row struct {
 	account, key    string
 	flow            string
@@ -69,16 +69,17 @@ func (r *row) targets() []any {
 }
 
 // A reading is a row together with the database's clock at the time when it was
-// read: whether a lease has ended is never judged by another clock.
+// read. No other clock decides whether its lease has ended.
 type reading struct {
 	row
 	now time.Time
 }
 
+// leased reports whether the row's lease lasted when the row was read.
 func (r *reading) leased() bool { return r.leasedUntil != nil && r.leasedUntil.After(r.now) }
 
-// read returns the key's row, or nil where there is none: one round trip, no
-// transaction, no write.
+// read returns the key's row, or nil if there is none. It is one round trip, no
+// transaction and no write.
 func (e *Engine) read(ctx context.Context, account, key string) (*reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
@@ -108,9 +109,10 @@ func (e *Engine) read(ctx context.Context, account, key string) (*reading, error
 // every connection of the pool is dead, and each shows it only when it is used.
 const maxRereads = 5
 
-// Reread runs a read of the database, and again when the connection was lost,
-// which changes nothing. Where that goes on, the error is ErrUnavailable. The
-// read's own error is returned as it is: pgx.ErrNoRows, or one of the server.
+// Reread runs a read of the database, and runs it again if the connection was
+// lost. If that happens again and again, the error is ErrUnavailable. The
+// read's own error, such as pgx.ErrNoRows or an error of the server, is
+// returned as it is.
 func Reread(ctx context.Context, read func(context.Context) error) error {
 	for try := 1; ; try++ {
 		err := read(ctx)
@@ -120,45 +122,35 @@ func Reread(ctx context.Context, read func(context.Context) error) error {
 		err = unavailable(err)
 		pg, answered := errors.AsType[*pgconn.PgError](err)
 		lost := errors.Is(err, ErrUnavailable) && !errors.Is(err, errUnsent) && (!answered || !provesAbort(pg))
-		if !lost || try > maxRereads || !pause(ctx, try) {
+		if !lost || try > maxRereads || backOff(ctx, try) != nil {
 			return err
 		}
 	}
 }
 
-// stealOnce claims the row as it was seen, in a commit of its own. It returns
-// nil when the row isn't as it was seen any more, or is leased.
-func (e *Engine) stealOnce(ctx context.Context, token string, seen *row) (*row, error) {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	conn, err := e.acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Release()
-
-	var got row
-	err = conn.QueryRow(ctx, stealKey,
-		seen.account, seen.key, token, e.config.Lease.Seconds(), seen.epoch, seen.point).Scan(got.targets()...)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil //nolint:nilnil // losing a race is an ordinary answer, and no error
-	}
-	if err == nil && e.config.Unconfirmed != nil && e.config.Unconfirmed(conn.Conn()) {
-		err = errUnconfirmed
-	}
-	return &got, err
-}
-
-// public is the row as the phases see it.
-func (r *row) public() Key {
+// asKey returns the row as the phases see it.
+func (r *row) asKey() Key {
 	return Key{
 		Account: r.account, Key: r.key, RequestID: r.requestID, Params: r.params,
 		RecoveryPoint: r.point, CreatedAt: r.createdAt, Attempts: r.attempts,
 	}
 }
 
-// answer is the stored answer of a finished row.
-func (r *row) answer() (Answer, error) {
+// ending returns the ending that a finished or parked row shows.
+func (r *row) ending() (ending, error) {
+	switch {
+	case r.reapedAt != nil:
+		return ending{kind: endExpired}, nil
+	case r.finishedAt != nil:
+		answer, err := r.storedAnswer()
+		return ending{kind: endFinished, answer: answer}, err
+	default:
+		return ending{kind: endParked, reason: *r.parkedReason}, nil
+	}
+}
+
+// storedAnswer returns the stored answer of a finished row.
+func (r *row) storedAnswer() (Answer, error) {
 	if r.finishedAt == nil || r.responseStatus == nil || r.responseHeaders == nil {
 		return Answer{}, fmt.Errorf("key at %q has no answer", r.point)
 	}
@@ -169,19 +161,17 @@ func (r *row) answer() (Answer, error) {
 	return answer, nil
 }
 
-// encodeHeaders is the form in which an answer's headers are stored.
-func encodeHeaders(headers map[string]string) (string, error) {
+// encodeHeaders returns the form in which an answer's headers are stored.
+func encodeHeaders(headers map[string]string) string {
 	if headers == nil {
 		headers = map[string]string{}
 	}
-	encoded, err := json.Marshal(headers)
-	if err != nil {
-		return "", fmt.Errorf("encoding headers: %w", err)
-	}
-	return string(encoded), nil
+	encoded, _ := json.Marshal(headers) // of strings it can't fail
+	return string(encoded)
 }
 
-func deref[T any](p *T) T {
+// orZero returns what p points to, or the zero value for nil.
+func orZero[T any](p *T) T {
 	if p == nil {
 		var zero T
 		return zero

@@ -5,14 +5,15 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"log/slog"
 )
 
 // Request is what a client asked for.
 type Request struct {
-	// Account and Key name the request for ever.
+	// Account and Key identify the request: every retry has the same two.
 	Account, Key string
-	// RequestID names this very arrival of it, and is what the phases see that
-	// run for it. The row keeps the one that made the key.
+	// RequestID identifies this arrival of the request, and is what its phases
+	// see. The row keeps the id of the arrival that made the key.
 	RequestID string
 	// Method and Path are stored for people to read.
 	Method, Path string
@@ -21,31 +22,32 @@ type Request struct {
 	// CanonVersion is the version of that form.
 	CanonVersion int
 	// Hash returns the hash of the request under a version of the canonical
-	// form; false when it doesn't know that version. The same request always
-	// has the same hash, and different requests never do.
+	// form, and false when it doesn't know that version. Two requests have the
+	// same hash only if they are the same.
 	Hash func(canonVersion int) ([]byte, bool)
-	// Check validates a request whose key is new. It runs after the look-up, so
-	// that a later, stricter rule never contradicts an answer already given,
-	// and before anything is written, so that a refused request consumes no
-	// key.
+	// Check validates a request whose key is new. It runs after the key's row
+	// was read, so that a later, stricter rule never contradicts an answer that
+	// was given, and before anything is written, so that a refused request
+	// leaves no key.
 	Check func() error
-	// Async asks for Result.Pending as soon as a foreign call is next, with the
-	// rest done in the background. A key that exists and is unfinished is
-	// Pending also while this process may not take it.
+	// Async asks for Result.Pending as soon as a foreign call is next; the rest
+	// is done in the background. A key that exists and is unfinished is Pending
+	// also when this process can't claim it.
 	Async bool
-	// Known are values that the phases would otherwise have to read; see Known.
+	// Known are values that the phases would otherwise have to read; see the
+	// function Known.
 	Known []any
 
 	hash []byte
 }
 
-// Result is how a request stands.
+// Result is where a request stands.
 type Result struct {
 	// Answer is the definitive answer, unless Pending.
 	Answer Answer
-	// Replayed tells that the answer was stored before this attempt.
+	// Replayed means that the answer was stored before this attempt.
 	Replayed bool
-	// Pending tells that the request was accepted and goes on by itself.
+	// Pending means that the request was accepted and goes on by itself.
 	Pending bool
 	// Key is the key as this process knows it.
 	Key Key
@@ -54,17 +56,12 @@ type Result struct {
 // Run takes a request to its answer, or as far as it gets.
 //
 // A key that is finished is answered from its row: one round trip, nothing
-// written. A new or abandoned one is claimed and run through flow's phases, on
-// a context of its own: a caller who goes away does not stop it. The errors are
-// those of this package, those of Check, those of the phases, and ForeignError
-// and PanicError; none of them is stored, and the same request may be made
-// again.
+// written. A new or abandoned key is claimed and run through the phases of its
+// flow, on a context of its own: a caller who goes away does not stop it. flow
+// is the flow of a new key; an existing key has its own. The errors are those
+// of this package, those of Check, those of the phases, and ForeignError and
+// PanicError. None of them is stored, and the same request may be made again.
 func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, error) {
-	hash, ok := request.Hash(request.CanonVersion)
-	if !ok {
-		return Result{}, fmt.Errorf("request cannot be hashed under its own version %d", request.CanonVersion)
-	}
-	request.hash = hash
 	found, err := e.read(ctx, request.Account, request.Key)
 	if err != nil {
 		return Result{}, err
@@ -73,129 +70,129 @@ func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, e
 		if err := request.Check(); err != nil {
 			return Result{}, err
 		}
-		return e.start(ctx, flow, &request)
+		var ok bool
+		if request.hash, ok = request.Hash(request.CanonVersion); !ok {
+			return Result{}, fmt.Errorf("request cannot be hashed under its own version %d", request.CanonVersion)
+		}
+		return e.runAttempt(ctx, e.newAttempt(flow, &request))
 	}
-	if result, err := e.look(found, &request); err != nil || result != nil {
-		return deref(result), err
+	result, err := request.answerFrom(found)
+	if !errors.Is(err, errAbandoned) {
+		return result, err
 	}
-	return e.takeOver(ctx, found, &request)
+	flow, ok := e.flow(found.flow, found.version, found.realm)
+	if !ok {
+		return request.refuse(found.asKey(), ErrUnknownVersion)
+	}
+	return e.runAttempt(ctx, e.nextAttempt(flow, &found.row, &request))
 }
 
-// look answers from a row, in the order that the contract fixes: expired,
-// reused, replayed, under review, in use. It returns nil when the row is
-// unfinished and in nobody's hands.
-func (e *Engine) look(found *reading, request *Request) (*Result, error) {
+// answerFrom answers the request from its key's row, in the order that the
+// contract fixes: expired, reused, replayed, under review, in use. It returns
+// errAbandoned when the row is unfinished and nobody holds it.
+func (r *Request) answerFrom(found *reading) (Result, error) {
 	if found.reapedAt != nil {
-		return nil, ErrKeyExpired
+		return Result{}, ErrKeyExpired
 	}
-	hash, ok := request.Hash(found.canonVersion)
+	hash, ok := r.Hash(found.canonVersion)
 	if !ok {
-		return nil, ErrUnknownVersion
+		return Result{}, ErrUnknownVersion
 	}
 	if subtle.ConstantTimeCompare(hash, found.requestHash) != 1 {
-		return nil, ErrKeyReused
+		return Result{}, ErrKeyReused
 	}
-	key := found.public()
 	switch {
 	case found.finishedAt != nil:
-		answer, err := found.answer()
-		return &Result{Answer: answer, Replayed: true, Key: key}, err
+		answer, err := found.storedAnswer()
+		return Result{Answer: answer, Replayed: true, Key: found.asKey()}, err
 	case found.parkedReason != nil:
-		return nil, ErrParked
-	case found.leased() && request.Async:
-		return &Result{Pending: true, Key: key}, nil
+		return Result{}, ErrParked
 	case found.leased():
-		return nil, ErrInUse
+		return r.refuse(found.asKey(), ErrInUse)
+	default:
+		return Result{}, errAbandoned
 	}
-	return nil, nil //nolint:nilnil // neither an answer nor a refusal: the row is free
 }
 
-// start runs a request whose key is new.
-func (e *Engine) start(ctx context.Context, flow Flow, request *Request) (Result, error) {
-	leave, err := e.enter()
-	if err != nil {
-		return Result{}, err
-	}
-	a := newAttempt(e, flow, request)
-	return e.drive(ctx, a, leave, func(ctx context.Context) (ending, error) {
-		return a.commit(ctx, a.begin)
-	})
-}
-
-// takeOver runs a request whose key was abandoned.
-func (e *Engine) takeOver(ctx context.Context, found *reading, request *Request) (Result, error) {
-	flow, ok := e.flows[flowID{found.flow, found.version}]
-	if !ok || found.realm != e.config.Realm {
-		return untaken(found, request, ErrUnknownVersion)
-	}
-	leave, err := e.enter()
-	if err != nil {
-		return untaken(found, request, err)
-	}
-	a := newAttempt(e, flow, request)
-	result, err := e.drive(ctx, a, leave, func(ctx context.Context) (ending, error) {
-		return ending{kind: endAdvanced, point: found.point}, a.steal(ctx, &found.row)
-	})
-	if errors.Is(err, ErrInUse) {
-		return untaken(found, request, err)
-	}
-	return result, err
-}
-
-// untaken answers from a row that is unfinished and not parked, and that this
-// request doesn't get hold of. Who asked for Async asked how it stands, and it
-// goes on by itself whoever takes it; who didn't learns why it was refused.
-func untaken(found *reading, request *Request, refusal error) (Result, error) {
-	if request.Async {
-		return Result{Pending: true, Key: found.public()}, nil
+// refuse answers a request whose key is unfinished and not parked, and which
+// can't claim it. An asynchronous request is answered that the key is pending,
+// because it goes on by itself, whoever claims it.
+func (r *Request) refuse(key Key, refusal error) (Result, error) {
+	if r.Async {
+		return Result{Pending: true, Key: key}, nil
 	}
 	return Result{}, refusal
 }
 
-// drive claims the key and runs the attempt to its end, or, for an asynchronous
-// request, up to the first foreign call. It calls leave when the attempt is
-// over.
-func (e *Engine) drive(
-	ctx context.Context, a *attempt, leave func(), claim func(context.Context) (ending, error),
-) (Result, error) {
-	ctx, cancel := e.detach(ctx)
-	over := func() { cancel(); leave() }
-	end, err := claim(ctx)
-	if err == nil && !end.final() && a.request.Async {
-		end, err = a.local(ctx)
-		if err == nil && !end.final() {
-			pending := Result{Pending: true, Key: a.key}
-			go func() {
-				defer over()
-				end, err := a.run(ctx)
-				_, _ = e.conclude(ctx, a, end, err) // the row and the log tell the rest
-			}()
-			return pending, nil
-		}
+// runAttempt runs an attempt to its end. An asynchronous request is answered at
+// its first foreign call, and the rest runs in the background.
+func (e *Engine) runAttempt(ctx context.Context, a *attempt) (Result, error) {
+	ctx, leave, err := e.enter(ctx)
+	if err != nil {
+		return a.refuse(err)
 	}
-	defer over()
+	end, err := a.run(ctx, a.request != nil && a.request.Async)
 	if err == nil && !end.final() {
-		end, err = a.run(ctx)
+		pending := Result{Pending: true, Key: a.key}
+		go func() {
+			defer leave()
+			end, err := a.run(ctx, false)
+			_, _ = a.result(ctx, end, err) // nobody waits; the row and the log have it
+		}()
+		return pending, nil
 	}
-	return e.conclude(ctx, a, end, err)
+	defer leave()
+	return a.result(ctx, end, err)
 }
 
-// conclude is what an attempt's end means to the caller.
-func (e *Engine) conclude(ctx context.Context, a *attempt, end ending, err error) (Result, error) {
+// result is what the end of an attempt means to its caller.
+func (a *attempt) result(ctx context.Context, end ending, err error) (Result, error) {
 	switch {
-	case err == nil:
-		return a.result(ctx, end)
 	case errors.Is(err, errFenced):
-		return e.fenced(ctx, a)
-	default:
+		return a.fenced(ctx)
+	case errors.Is(err, ErrInUse):
+		return a.refuse(err)
+	case err != nil:
 		return Result{}, a.fail(ctx, err)
 	}
+	switch end.kind {
+	case endFinished:
+		if a.unattended() {
+			a.engine.log.InfoContext(ctx, "finished", append(a.attrs(), slog.Int("status", end.answer.Status))...)
+		}
+		return Result{Answer: end.answer, Replayed: end.replayed, Key: a.key}, nil
+	case endParked:
+		a.reportParked(ctx, end)
+		return Result{}, ErrParked
+	case endReleased:
+		return Result{}, &ForeignError{Class: Unknown, RetryAfter: end.after, Err: errors.New(end.reason)}
+	case endExpired:
+		return Result{}, ErrKeyExpired
+	default:
+		return Result{}, fmt.Errorf("the attempt stopped at %q without an answer", a.key.RecoveryPoint)
+	}
 }
 
-// fenced is the end of an attempt whose row is somebody else's: write nothing,
-// unlock nothing, answer from the row.
-func (e *Engine) fenced(ctx context.Context, a *attempt) (Result, error) {
+// refuse ends an attempt that could not claim its key. A key that doesn't exist
+// yet is not pending.
+func (a *attempt) refuse(refusal error) (Result, error) {
+	if a.request == nil || a.entry == entryInsert {
+		return Result{}, refusal
+	}
+	return a.request.refuse(a.key, refusal)
+}
+
+// fenced ends an attempt whose key another worker holds or has held since. It
+// writes nothing, releases nothing, and answers from the row.
+func (a *attempt) fenced(ctx context.Context) (Result, error) {
+	if a.request == nil && a.entry == entryClaim {
+		return Result{}, errFenced // another completer was faster, as is usual
+	}
+	e := a.engine
 	e.metrics.fenced.Inc()
+	if a.request == nil {
+		return Result{}, errFenced
+	}
 	e.log.WarnContext(ctx, "fenced", a.attrs()...)
 	found, err := e.read(context.WithoutCancel(ctx), a.key.Account, a.key.Key)
 	if err != nil {
@@ -204,18 +201,9 @@ func (e *Engine) fenced(ctx context.Context, a *attempt) (Result, error) {
 	if found == nil {
 		return Result{}, fmt.Errorf("%w: the key's row is gone", ErrUnavailable)
 	}
-	result, err := e.look(found, a.request)
-	if err != nil || result != nil {
-		return deref(result), err
+	result, err := a.request.answerFrom(found)
+	if errors.Is(err, errAbandoned) {
+		return a.request.refuse(found.asKey(), fmt.Errorf("%w: another worker claimed and released the key", ErrUnavailable))
 	}
-	return untaken(found, a.request, fmt.Errorf("%w: the key was taken over and given back", ErrUnavailable))
-}
-
-// detach returns a context that the caller's end does not end: the client does
-// not own the request, and a context that dies during COMMIT makes a doubt.
-// Only Shutdown ends it.
-func (e *Engine) detach(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(e.aborted, func() { cancel(ErrAborted) })
-	return ctx, func() { stop(); cancel(nil) }
+	return result, err
 }

@@ -1,6 +1,7 @@
 package phases
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,33 +15,73 @@ type statement struct {
 	args []any
 	// scan reads the statement's one row; nil when it has none.
 	scan func(pgx.Row) error
-	// guard marks the statement that makes the server itself abort the
-	// transaction when the row isn't as this worker left it.
+	// guard marks the statement with which the server itself aborts the
+	// transaction when the row isn't as the attempt left it.
 	guard bool
-	// once marks the statement whose violation of a unique constraint means
-	// that the key has lived before.
+	// once marks a statement of QueueOnce: if it violates a unique constraint,
+	// the key was used and reaped before.
 	once bool
 }
 
 const (
-	begin  = "BEGIN ISOLATION LEVEL READ COMMITTED"
-	commit = "COMMIT"
+	sqlBegin  = "BEGIN ISOLATION LEVEL READ COMMITTED"
+	sqlCommit = "COMMIT"
 )
 
-// held is the fence: the row is mine and where I left it. Each of its four
-// conditions is needed. The token shuts out a worker whose lease was taken; the
-// point shuts out a repetition of a transaction that did commit after all; the
-// last two shut out every write to a row that is over or waits for a person.
-const held = `
+// fence ends every write to the row of a held key. It matches only a row that
+// this attempt holds, at the point where the attempt left it. Each of its four
+// conditions beside the key is needed. The token shuts out a worker whose key
+// another has claimed. The point shuts out a second run of a transaction that
+// had committed unseen. The last two shut out every write to a row that is
+// finished or parked.
+const fence = `
 		WHERE account_id = $1 AND key = $2 AND lease_token = $3 AND recovery_point = $4
 		  AND finished_at IS NULL AND parked_reason IS NULL`
 
-// Every guard is a WITH over a write that returns a row, and divides by the
-// number of rows: no row is SQLSTATE 22012 (division_by_zero), by which the
-// server aborts the whole pipeline. The client needs no round trip to look.
+// fenceArgs are the arguments of the fence, and the first of its statement.
+func (a *attempt) fenceArgs() []any {
+	return []any{a.key.Account, a.key.Key, a.token, a.key.RecoveryPoint}
+}
 
-// insertKey makes the row, at the point that its transaction reaches. It
-// guards: where the key exists already, the transaction is aborted.
+// Every guard is a WITH over a write that returns a row, and divides by the
+// number of rows: if there is none, that is SQLSTATE 22012 (division_by_zero),
+// with which the server aborts the whole pipeline. The client needs no round
+// trip to check.
+
+// guard is the statement that begins a transaction, and aborts it if the
+// attempt doesn't hold the row. It leaves the key as end says, if the attempt
+// holds the row or inserts it. The database's clock is stored in now.
+func (a *attempt) guard(end ending, now *time.Time) statement {
+	switch a.entry {
+	case entryInsert:
+		return insertKey(a, end, now)
+	case entryUnpark:
+		return unparkKey(a, now)
+	default:
+		return a.write(end, now)
+	}
+}
+
+// write is the write that leaves a held row as end says.
+func (a *attempt) write(end ending, now *time.Time) statement {
+	switch end.kind {
+	case endLookUp:
+		return lookUpKey(a, end, now)
+	case endFinished:
+		return finishKey(a, end)
+	case endReleased:
+		return releaseKey(a, end)
+	case endParked:
+		return parkKey(a, end)
+	case endExpired:
+		return expireKey(a)
+	default:
+		return advanceKey(a, end, now)
+	}
+}
+
+// insertKey inserts the row, at the point that its transaction reaches. If the
+// key exists already, the transaction is aborted.
 func insertKey(a *attempt, end ending, now *time.Time) statement {
 	req := a.request
 	return statement{
@@ -65,31 +106,31 @@ func insertKey(a *attempt, end ending, now *time.Time) statement {
 	}
 }
 
-// unparkKey takes a parked row, for the transaction in which a person's
-// decision is carried out. It guards: the row must be as that person saw it,
-// and its last worker's lease must have ended, because until then that worker
-// may still be calling.
+// unparkKey claims a parked row, for the transaction in which a person's
+// decision is carried out. The row must be as that person saw it, and the lease
+// of its last worker must have ended, because until then that worker may still
+// be calling.
 func unparkKey(a *attempt, now *time.Time) statement {
 	return statement{
 		guard: true,
 		sql: `
-		WITH taken AS (
+		WITH unparked AS (
 		  UPDATE idempotency_keys
 		  SET parked_reason = NULL, lease_token = $3, lease_epoch = lease_epoch + 1,
 		      leased_until = now() + $5 * interval '1 second'
 		  WHERE account_id = $1 AND key = $2 AND lease_epoch = $4
 		    AND parked_reason IS NOT NULL AND (leased_until IS NULL OR leased_until <= now())
 		  RETURNING leased_until)
-		SELECT 1/count(*), max(leased_until) FROM taken`,
+		SELECT 1/count(*), max(leased_until) FROM unparked`,
 		args: []any{a.key.Account, a.key.Key, a.token, a.epoch, a.engine.config.Lease.Seconds()},
 		scan: scanGuard(now, a.engine.config.Lease),
 	}
 }
 
 // advanceKey moves the row to end.point, freezes the next foreign call when end
-// has one, and renews the lease. With the point where it is it only renews, or
-// freezes; a late repetition of that must not move the time of a first send
-// that has been made since.
+// has one, and renews the lease. If the row stands at end.point already, it
+// only renews, or freezes; a second run of that must not move the time of a
+// first send that was made since.
 func advanceKey(a *attempt, end ending, now *time.Time) statement {
 	return statement{
 		guard: true,
@@ -102,16 +143,16 @@ func advanceKey(a *attempt, end ending, now *time.Time) statement {
 		                           WHEN recovery_point = $5 THEN coalesce(first_sent_at, now()) ELSE now() END,
 		      foreign_ref = CASE WHEN recovery_point = $5 THEN foreign_ref END,
 		      find_reason = CASE WHEN recovery_point = $5 THEN find_reason END,
-		      find_until = CASE WHEN recovery_point = $5 THEN find_until END` + held + `
+		      find_until = CASE WHEN recovery_point = $5 THEN find_until END` + fence + `
 		  RETURNING leased_until)
 		SELECT 1/count(*), max(leased_until) FROM moved`,
-		args: append(a.held(), end.point, a.engine.config.Lease.Seconds(), end.foreignKey, end.form),
+		args: append(a.fenceArgs(), end.point, a.engine.config.Lease.Seconds(), end.foreignKey, end.form),
 		scan: scanGuard(now, a.engine.config.Lease),
 	}
 }
 
-// lookUpKey notes that the call must be looked up from now on, and renews the
-// lease for the looking.
+// lookUpKey stores that the call is only looked up from now on, and renews the
+// lease for the look-up.
 func lookUpKey(a *attempt, end ending, now *time.Time) statement {
 	return statement{
 		guard: true,
@@ -119,10 +160,10 @@ func lookUpKey(a *attempt, end ending, now *time.Time) statement {
 		WITH noted AS (
 		  UPDATE idempotency_keys
 		  SET find_reason = $5, find_until = first_sent_at + $6 * interval '1 second',
-		      leased_until = now() + $7 * interval '1 second'` + held + `
+		      leased_until = now() + $7 * interval '1 second'` + fence + `
 		  RETURNING leased_until)
 		SELECT 1/count(*), max(leased_until) FROM noted`,
-		args: append(a.held(), end.reason, end.after.Seconds(), a.engine.config.Lease.Seconds()),
+		args: append(a.fenceArgs(), end.reason, end.after.Seconds(), a.engine.config.Lease.Seconds()),
 		scan: scanGuard(now, a.engine.config.Lease),
 	}
 }
@@ -135,33 +176,33 @@ func finishKey(a *attempt, end ending) statement {
 		WITH finished AS (
 		  UPDATE idempotency_keys
 		  SET recovery_point = 'finished', finished_at = now(), lease_token = NULL, leased_until = NULL, last_error = NULL,
-		      response_status = $5, response_headers = $6, response_body = $7` + held + `
+		      response_status = $5, response_headers = $6, response_body = $7` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM finished`,
-		args: append(a.held(), end.answer.Status, end.headers, end.answer.Body),
+		args: append(a.fenceArgs(), end.answer.Status, encodeHeaders(end.answer.Headers), end.answer.Body),
 		scan: scanGuard(nil, 0),
 	}
 }
 
-// buryKey ends a key that turned out to have lived before: it becomes the
-// tombstone that it should have met.
-func buryKey(a *attempt) statement {
+// expireKey ends a key that turned out to have been used and reaped before: it
+// becomes the tombstone that it should have found.
+func expireKey(a *attempt) statement {
 	return statement{
 		guard: true,
 		sql: `
-		WITH buried AS (
+		WITH expired AS (
 		  UPDATE idempotency_keys
 		  SET recovery_point = 'finished', finished_at = now(), reaped_at = now(), lease_token = NULL, leased_until = NULL,
-		      params = '', foreign_key = NULL, foreign_form = NULL` + held + `
+		      params = '', foreign_key = NULL, foreign_form = NULL` + fence + `
 		  RETURNING 1)
-		SELECT 1/count(*) FROM buried`,
-		args: a.held(),
+		SELECT 1/count(*) FROM expired`,
+		args: a.fenceArgs(),
 		scan: scanGuard(nil, 0),
 	}
 }
 
-// releaseKey gives the row back where it stands, for the completer after
-// end.after and for a client's retry at once.
+// releaseKey releases the row where it stands. A client's retry may claim it at
+// once, the completer after end.after.
 func releaseKey(a *attempt, end ending) statement {
 	return statement{
 		guard: true,
@@ -171,10 +212,10 @@ func releaseKey(a *attempt, end ending) statement {
 		  SET lease_token = NULL, leased_until = NULL, lease_epoch = lease_epoch + 1,
 		      run_after = now() + $5 * interval '1 second', last_error = $6::text, failures = failures + $7,
 		      first_sent_at = CASE WHEN $8 THEN NULL ELSE first_sent_at END,
-		      foreign_ref = coalesce($9::text, foreign_ref)` + held + `
+		      foreign_ref = coalesce($9::text, foreign_ref)` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM released`,
-		args: append(a.held(), end.after.Seconds(), nullable(end.reason), end.failures, end.unsent, nullable(end.ref)),
+		args: append(a.fenceArgs(), end.after.Seconds(), orNull(end.reason), end.failures, end.neverSent, orNull(end.ref)),
 		scan: scanGuard(nil, 0),
 	}
 }
@@ -187,19 +228,19 @@ func parkKey(a *attempt, end ending) statement {
 		WITH parked AS (
 		  UPDATE idempotency_keys
 		  SET lease_token = NULL, leased_until = NULL, lease_epoch = lease_epoch + 1,
-		      parked_reason = $5, last_error = coalesce($6::text, last_error)` + held + `
+		      parked_reason = $5, last_error = coalesce($6::text, last_error)` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM parked`,
-		args: append(a.held(), end.reason, nullable(end.detail)),
+		args: append(a.fenceArgs(), end.reason, orNull(end.detail)),
 		scan: scanGuard(nil, 0),
 	}
 }
 
-// stealKey takes a row that nobody holds. It compares the epoch and the point
-// that were read, so of many claimers one wins, and it is a commit of its own
-// that counts the attempt: a worker that dies leaves the count behind. It
+// claimKey claims a row that nobody holds. It compares the epoch and the point
+// that were read, so of many claimers one wins. It is a commit of its own that
+// counts the attempt, so that a worker that dies leaves the count behind. It
 // returns the row as it is now held.
-const stealKey = `
+const claimKey = `
 	UPDATE idempotency_keys
 	SET lease_token = $3, lease_epoch = lease_epoch + 1, leased_until = now() + $4 * interval '1 second',
 	    attempts = attempts + 1
@@ -207,21 +248,22 @@ const stealKey = `
 	  AND finished_at IS NULL AND parked_reason IS NULL AND (leased_until IS NULL OR leased_until <= now())
 	RETURNING ` + columns
 
-// audit records something out of the ordinary that happened to a key. The same
-// statement is the barrier: a write whose acknowledged commit proves that
+// auditRecord records something out of the ordinary that happened to a key. The
+// same statement is the barrier: a write whose acknowledged commit proves that
 // everything committed before it is durable.
-func audit(account, action, data string) statement {
+func auditRecord(account, action string, data map[string]string) statement {
+	encoded, _ := json.Marshal(data) // of strings it can't fail
 	return statement{
 		sql: `
 		INSERT INTO audit_records (account_id, id, action, data)
 		VALUES ($1, $2, $3, $4)`,
-		args: []any{account, "aud_" + uuid.Must(uuid.NewV7()).String(), action, data},
+		args: []any{account, "aud_" + uuid.Must(uuid.NewV7()).String(), action, string(encoded)},
 	}
 }
 
 // scanGuard reads a guard's row. When now is given, the second column is the
-// database's clock plus ahead: RETURNING now() is refused by Citus, so the
-// clock is read off a time that the statement has just set.
+// database's clock plus ahead: Citus refuses RETURNING now(), so the clock is
+// taken from a time that the statement has just set.
 func scanGuard(now *time.Time, ahead time.Duration) func(pgx.Row) error {
 	return func(r pgx.Row) error {
 		var one int
@@ -237,7 +279,8 @@ func scanGuard(now *time.Time, ahead time.Duration) func(pgx.Row) error {
 	}
 }
 
-func nullable(s string) *string {
+// orNull returns nil for the empty string.
+func orNull(s string) *string {
 	if s == "" {
 		return nil
 	}

@@ -20,27 +20,25 @@ type Tx struct {
 	queue   []statement
 	known   []any
 
-	// guard is the statement that goes first.
-	guard statement
+	// begun means that BEGIN and the guard are queued or sent.
+	begun bool
 	// now is the database's clock at the guard.
-	now time.Time
-
-	conn   *pgxpool.Conn
-	opened bool
-	// broken is what the server or the wire said, when a statement failed.
-	broken *failure
+	now  time.Time
+	conn *pgxpool.Conn
+	// failure is the first one; nothing more is sent after it.
+	failure *failure
 }
 
 // A failure is where and how a pipeline failed.
 type failure struct {
 	statement statement
 	err       error
-	// committing tells that COMMIT was in the pipeline, so the server may have
+	// committing means that COMMIT was in the pipeline, so the server may have
 	// executed it whatever became of the answer.
 	committing bool
-	// last tells that the failed statement is COMMIT itself.
+	// last means that the failed statement is COMMIT itself.
 	last bool
-	// unsent tells that there was no connection to send on.
+	// unsent means that there was no connection to send on.
 	unsent bool
 }
 
@@ -51,16 +49,16 @@ func (tx *Tx) Queue(sql string, args ...any) {
 	tx.queue = append(tx.queue, statement{sql: sql, args: args})
 }
 
-// QueueOnce adds a statement that succeeds only once in a key's life. When it
-// violates a unique constraint, the key has lived before and was reaped: the
-// request is refused with ErrKeyExpired, for ever.
+// QueueOnce adds a statement that inserts something unique for the key, such as
+// the key's ride. If it violates a unique constraint, the key was used and
+// reaped before, and the request is refused with ErrKeyExpired, for ever.
 func (tx *Tx) QueueOnce(sql string, args ...any) {
 	tx.queue = append(tx.queue, statement{sql: sql, args: args, once: true})
 }
 
-// QueryRow returns a row to scan. Scan sends what is queued so far with the
-// query behind it, and so pays a round trip; a phase that can do without
-// reading does. Scan returns pgx.ErrNoRows where there is no row.
+// QueryRow returns a row to scan. Scan sends what is queued so far and then the
+// query, which costs a round trip; a phase that needn't read shouldn't. Scan
+// returns pgx.ErrNoRows when there is no row.
 func (tx *Tx) QueryRow(sql string, args ...any) Row {
 	return Row{tx: tx, sql: sql, args: args}
 }
@@ -83,6 +81,7 @@ func (r Row) Scan(dest ...any) error {
 		}
 		return err
 	}}
+	r.tx.begin(r.tx.attempt.stay())
 	if err := r.tx.send(query); err != nil {
 		return err
 	}
@@ -93,8 +92,8 @@ func (r Row) Scan(dest ...any) error {
 }
 
 // Know tells the phases that follow in this attempt about a row that this
-// transaction writes, so that they need not read it. It is never needed for
-// correctness: after a crash they read.
+// transaction writes, so that they need not read it. Nothing depends on it:
+// after a crash they read.
 func Know[T any](tx *Tx, value T) {
 	tx.known = append(tx.known, value)
 }
@@ -110,49 +109,76 @@ func Known[T any](tx *Tx) (T, bool) {
 	return none, false
 }
 
-// send sends what is queued, and more behind it, in one pipeline; the first
-// time with BEGIN and the guard before it.
-func (tx *Tx) send(more ...statement) error {
-	batch := tx.queue
+// audit queues an audit record about the key.
+func (tx *Tx) audit(action string, data map[string]string) {
+	key := tx.attempt.key
+	data["key"], data["recovery_point"] = key.Key, key.RecoveryPoint
+	tx.queue = append(tx.queue, auditRecord(key.Account, action, data))
+}
+
+// begin puts BEGIN and the guard before what is queued, unless that was done.
+// end is how the guard leaves the key.
+func (tx *Tx) begin(end ending) {
+	if !tx.begun {
+		tx.begun = true
+		tx.queue = append([]statement{{sql: sqlBegin}, tx.attempt.guard(end, &tx.now)}, tx.queue...)
+	}
+}
+
+// commit leaves the key as end says and sends what is queued, and COMMIT behind
+// it. Mostly the guard itself can leave the key so, and the key's row is
+// written once.
+func (tx *Tx) commit(end ending) error {
+	if end.kind == endParked {
+		tx.audit("key.parked", map[string]string{"reason": end.reason})
+	}
+	a := tx.attempt
+	if !tx.begun && (a.entry == entryHeld || a.entry == entryInsert && end.kind == endAdvanced) {
+		tx.begin(end)
+	} else {
+		tx.begin(a.stay())
+		tx.queue = append(tx.queue, a.write(end, &tx.now))
+	}
+	return tx.send(statement{sql: sqlCommit})
+}
+
+// send sends what is queued, and last behind it, in one pipeline.
+func (tx *Tx) send(last statement) error {
+	if tx.failure != nil {
+		return tx.failure.err
+	}
+	batch := append(tx.queue, last)
 	tx.queue = nil
-	if !tx.opened {
-		if err := tx.acquire(); err != nil {
+	if tx.conn == nil {
+		conn, err := tx.attempt.engine.acquire(tx.ctx)
+		if err != nil {
+			tx.failure = &failure{err: err, unsent: true}
 			return err
 		}
-		tx.opened = true
-		batch = append([]statement{{sql: begin}, tx.guard}, batch...)
+		tx.conn = conn
 	}
-	return tx.pipeline(append(batch, more...))
+	return tx.pipeline(batch)
 }
 
-func (tx *Tx) acquire() error {
-	conn, err := tx.attempt.engine.acquire(tx.ctx)
-	if err != nil {
-		tx.broken = &failure{err: err, unsent: true}
-		return err
-	}
-	tx.conn = conn
-	return nil
-}
-
-// pipeline sends a batch in one round trip, and keeps what failed in tx.broken.
+// pipeline sends a batch in one round trip, and notes what failed in
+// tx.failure.
 func (tx *Tx) pipeline(batch []statement) error {
 	var queued pgx.Batch
 	for _, s := range batch {
 		queued.Queue(s.sql, s.args...)
 	}
-	committing := batch[len(batch)-1].sql == commit
+	committing := batch[len(batch)-1].sql == sqlCommit
 	results := tx.conn.SendBatch(tx.ctx, &queued)
 	for i, s := range batch {
 		if err := readResult(results, s); err != nil {
 			_ = results.Close() // it repeats err
-			tx.broken = &failure{statement: s, err: err, committing: committing, last: committing && i == len(batch)-1}
+			tx.failure = &failure{statement: s, err: err, committing: committing, last: committing && i == len(batch)-1}
 			return err
 		}
 	}
 	if err := results.Close(); err != nil && !committing {
 		// After COMMIT was acknowledged nothing can take it back.
-		tx.broken = &failure{err: err}
+		tx.failure = &failure{err: err}
 		return err
 	}
 	return nil
@@ -166,13 +192,13 @@ func readResult(results pgx.BatchResults, s statement) error {
 	if err != nil {
 		return err
 	}
-	if s.sql == commit && tag.String() != commit {
+	if s.sql == sqlCommit && tag.String() != sqlCommit {
 		return fmt.Errorf("COMMIT was answered with %s", tag.String())
 	}
 	return nil
 }
 
-// close gives the connection back. A failed transaction is still open on it:
+// close releases the connection. A failed transaction is still open on it:
 // without ROLLBACK the pool would throw the connection away.
 func (tx *Tx) close() {
 	if tx.conn == nil {
