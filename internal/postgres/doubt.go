@@ -8,23 +8,23 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// doubtKey is where a connection remembers a commit in doubt.
+// doubtKey marks a connection that has a commit in doubt.
 const doubtKey = "rocketrides.commit-in-doubt"
 
-// TookDoubtfulCommit reports whether the server warned, since the last call for
-// this connection, that a commit may not be durable yet, and forgets it.
+// TookDoubtfulCommit reports whether the server has warned, since the last call
+// for this connection, that a commit may not be durable yet.
 //
 // With a synchronous standby, COMMIT waits until the standby has it. When that
 // wait is cancelled (by an operator, or by statement_timeout) the server
 // reports success together with a WARNING of SQLSTATE 01000 (Postgres,
 // src/backend/replication/syncrep.c): the transaction is committed here and may
-// be lost in a fail-over. Whoever sees true must have another write committed
+// be lost in a fail-over. After true, the caller must commit another write
 // without such a warning before it charges a card or answers a client.
 //
 // Any warning of that class counts, not only the one of syncrep.c: its text is
-// translated, Citus relays it from elsewhere, and a false alarm costs one
-// write. A connection that Open's pool didn't make never reports a doubt. Like
-// the connection itself, it is not for concurrent use.
+// translated, Citus relays it from another node, and a false alarm costs only
+// one write. A connection that is not from Open's pool never reports a doubt.
+// Like the connection, the function is not for concurrent use.
 func TookDoubtfulCommit(conn *pgx.Conn) bool {
 	custom := conn.PgConn().CustomData()
 	_, took := custom[doubtKey]
@@ -32,8 +32,8 @@ func TookDoubtfulCommit(conn *pgx.Conn) bool {
 	return took
 }
 
-// noticeDoubt runs while the connection is being read, on the goroutine that
-// uses it, so the map needs no lock.
+// noticeDoubt returns a handler that marks the connection. The handler runs on
+// the goroutine that uses the connection, so the map needs no lock.
 func noticeDoubt(ctx context.Context, logger *slog.Logger) pgconn.NoticeHandler {
 	return func(conn *pgconn.PgConn, notice *pgconn.Notice) {
 		if notice.SeverityUnlocalized != "WARNING" || notice.Code != "01000" {

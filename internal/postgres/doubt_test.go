@@ -9,8 +9,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
-// TestTookDoubtfulCommit has a server that waits for a standby which doesn't
-// exist, and an operator who cancels the wait.
+// TestTookDoubtfulCommit has a server wait for a standby that does not exist,
+// and an operator cancel the wait.
 func TestTookDoubtfulCommit(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, nil)
@@ -26,19 +26,19 @@ func TestTookDoubtfulCommit(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	insert := func() (inDoubt bool, err error) {
-		// As the engine does it: everything in one pipeline.
+		// Everything goes in one pipeline, as in the engine.
 		_, err = conn.Conn().PgConn().Exec(ctx, "BEGIN; INSERT INTO notes VALUES (1); COMMIT").ReadAll()
 		return postgres.TookDoubtfulCommit(conn.Conn()), err
 	}
 	if inDoubt, err := insert(); inDoubt || err != nil {
-		t.Fatalf("a commit that the server was sure of: in doubt = %t, %v", inDoubt, err)
+		t.Fatalf("a commit without a warning: in doubt = %t, %v", inDoubt, err)
 	}
 
 	pgtest.Execute(t, operator, "ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
 	pgtest.Execute(t, operator, "SELECT pg_reload_conf()")
 	ended := make(chan error)
 	go func() {
-		// The setting takes effect a moment after the reload.
+		// The new setting applies a moment after the reload.
 		for {
 			if inDoubt, err := insert(); inDoubt || err != nil {
 				ended <- err
@@ -51,21 +51,21 @@ func TestTookDoubtfulCommit(t *testing.T) {
 		return err == nil && tag.RowsAffected() == 1
 	})
 	if err := <-ended; err != nil {
-		t.Errorf("the server refused a commit instead of warning: %v", err)
+		t.Errorf("the commit failed instead of causing a warning: %v", err)
 	}
 	if postgres.TookDoubtfulCommit(conn.Conn()) {
 		t.Error("the doubt is reported twice")
 	}
 }
 
-func TestTookDoubtfulCommitOfAnotherWarning(t *testing.T) {
+func TestTookDoubtfulCommitAfterOtherWarnings(t *testing.T) {
 	t.Parallel()
 	conn, err := pgtest.New(t).Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	// A NOTICE and a WARNING of another class, and then one of class 01000.
+	// A NOTICE, a WARNING of another class, and a WARNING of class 01000.
 	for _, c := range []struct {
 		sql  string
 		want bool

@@ -13,11 +13,11 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// driver is golang-migrate's driver, but for two things. A file that is one
-// transaction carries its version inside it; as it comes, the version is marked
-// dirty before the file and clean after it, and a lock time-out or a kill in
-// between would leave a schema that only a person can release. And it ends with
-// a context, which golang-migrate doesn't know.
+// driver is golang-migrate's driver with two changes. First, a file that is one
+// transaction sets the version in that transaction. The original marks the
+// version dirty before the file and clean after it; a lock time-out or a kill
+// in between would leave a schema that only a person can repair. Second, the
+// driver ends when a context ends; golang-migrate takes no context.
 type driver struct {
 	database.Driver
 
@@ -25,19 +25,19 @@ type driver struct {
 	stopCancel func() bool
 }
 
-// openDriver connects with one session of its own, which is cut when ctx ends.
+// openDriver connects with one session, which is closed when ctx ends.
 func openDriver(ctx context.Context, config *pgx.ConnConfig) (*driver, error) {
 	var session *pgx.Conn
 	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(_ context.Context, conn *pgx.Conn) error {
 		session = conn
 		return nil
 	}))
-	// The one session is what can be cut.
+	// With more connections, session would not be the one that is in use.
 	db.SetMaxOpenConns(1)
 	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	// pgx finds the session cut, and has the server cancel what it is doing.
+	// pgx notices that the socket is closed, and cancels the statement.
 	stop := context.AfterFunc(ctx, func() { _ = session.PgConn().Conn().Close() })
 	inner, err := pgxmigrate.WithInstance(db, &pgxmigrate.Config{})
 	if err != nil {
@@ -53,8 +53,8 @@ func (d *driver) Close() error {
 	return d.Driver.Close()
 }
 
-// SetVersion is called before and after each file. Before, it only keeps the
-// version in mind: Run writes it in the way that suits the file.
+// SetVersion is called before each file, with dirty = true, and after it.
+// Before the file it only stores the version for Run, which writes it.
 func (d *driver) SetVersion(version int, dirty bool) error {
 	if dirty {
 		d.version = version
@@ -71,26 +71,27 @@ func (d *driver) Run(file io.Reader) error {
 	}
 	body, whole := bytes.CutSuffix(bytes.TrimSpace(sql), []byte("\nCOMMIT;"))
 	if !whole {
-		return d.runInPieces(sql)
+		return d.runAlone(sql)
 	}
 	if err := d.run(append(body, d.versionSQL()...)); err != nil {
-		// The session is in a failed transaction, and golang-migrate wants to
-		// unlock with it.
+		// golang-migrate releases its lock with this session, which is still in
+		// the failed transaction.
 		return errors.Join(err, d.run([]byte("ROLLBACK")))
 	}
 	return nil
 }
 
-// runInPieces is for what can't be in a transaction: CREATE INDEX CONCURRENTLY.
-func (d *driver) runInPieces(sql []byte) error {
+// runAlone runs a file that can't be in a transaction, such as CREATE INDEX
+// CONCURRENTLY.
+func (d *driver) runAlone(sql []byte) error {
 	if err := d.Driver.SetVersion(d.version, true); err != nil {
 		return err
 	}
 	return d.run(sql)
 }
 
-// versionSQL ends a file that is one transaction. It deletes and doesn't
-// truncate, as golang-migrate does, so that readers of the version needn't
+// versionSQL is the end of a file that is one transaction. It uses DELETE and
+// not TRUNCATE, as golang-migrate does, so that readers of the version don't
 // wait.
 func (d *driver) versionSQL() string {
 	return fmt.Sprintf(`
@@ -99,8 +100,8 @@ func (d *driver) versionSQL() string {
 		COMMIT;`, d.version)
 }
 
-// run keeps the server's error and leaves out the text of the file, and the
-// rows in the error's detail, which golang-migrate would print.
+// run runs statements. Its error is the server's, without the text of the file
+// and the values of rows, which golang-migrate's error holds.
 func (d *driver) run(sql []byte) error {
 	err := d.Driver.Run(bytes.NewReader(sql))
 	if failed, ok := errors.AsType[database.Error](err); ok {

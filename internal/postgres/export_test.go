@@ -9,7 +9,9 @@ import (
 
 // The tests are outside of the package, because pgtest imports it.
 
-// A Migrator is one with other files, and less patience.
+var ErrUnsafeSettings = errUnsafeSettings
+
+// A Migrator is a migrator with other files and shorter time-outs.
 type Migrator struct {
 	Files       fs.FS
 	LockTimeout time.Duration

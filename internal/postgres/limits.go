@@ -8,16 +8,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A limit is a time-out that every session of ours needs. They are settings of
-// the role and not of the connection string, since a transaction pooler passes
-// no settings on, and SET LOCAL doesn't reach the workers of Citus.
+// A limit is a time-out that every session needs. Limits are settings of the
+// role and not of the connection string, because a transaction pooler does not
+// pass those on, and SET LOCAL does not reach the workers of Citus.
 type limit struct {
 	name  string
 	value string
 	of    func(session) string
 }
 
-// limits are well above what a healthy statement takes and well below a lease.
+// limits are much longer than a healthy statement takes. All but the last are
+// shorter than the default lease.
 //
 //nolint:gochecknoglobals // a table that nothing writes to
 var limits = []limit{
@@ -26,10 +27,10 @@ var limits = []limit{
 	{"idle_in_transaction_session_timeout", "30s", func(s session) string { return s.IdleInTransaction }},
 }
 
-// SetTimeouts gives the role of conn the time-outs that Open asks for, in the
+// SetTimeouts gives the role of conn the time-outs that Open demands, in the
 // named database, which need not be the one that conn is connected to. They
-// hold for sessions that begin afterwards. It overwrites what is there; the
-// role needs no privilege to change its own settings.
+// apply to later sessions and replace those that the role has. A role needs no
+// privilege to change its own settings.
 func SetTimeouts(ctx context.Context, conn *pgx.Conn, database string) error {
 	return setTimeouts(ctx, conn, database, limits)
 }
@@ -46,9 +47,8 @@ func setTimeouts(ctx context.Context, conn *pgx.Conn, database string, limits []
 	return nil
 }
 
-// setMissingTimeouts sets the time-outs that a plain session lacks, and leaves
-// the others as an operator chose them: for the role, the database or the
-// server.
+// setMissingTimeouts sets the time-outs that a new session lacks. It keeps
+// those that an operator set for the role, the database or the server.
 func setMissingTimeouts(ctx context.Context, config *pgx.ConnConfig, logger *slog.Logger) error {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {

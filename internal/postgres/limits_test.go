@@ -36,7 +36,7 @@ func TestMigrateSetsTimeouts(t *testing.T) {
 		}
 		pgtest.Open(t, postgres.Options{URL: url})
 	})
-	t.Run("but not where an operator chose one", func(t *testing.T) {
+	t.Run("but not if an operator set one", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.EmptyURL(t)
 		operator := pgtest.Connect(t, url)
@@ -53,7 +53,7 @@ func TestMigrateSetsTimeouts(t *testing.T) {
 			t.Errorf("time-outs (-want +got):\n%s", diff)
 		}
 	})
-	t.Run("and its own session has none but on locks", func(t *testing.T) {
+	t.Run("and a migration has only that for locks", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.URL(t)
 		pgtest.Execute(t, pgtest.Connect(t, url), "DROP TABLE schema_migrations; DROP SCHEMA public CASCADE; CREATE SCHEMA public")

@@ -18,18 +18,18 @@ import (
 	"github.com/rocketrides/rocketrides/migrations"
 )
 
-// closeTimeout bounds saying goodbye to a server.
+// closeTimeout bounds the orderly end of a connection.
 const closeTimeout = 5 * time.Second
 
 // Migrate brings the schema of the database at url up to date, and gives the
-// role of url the time-outs that Open asks for, where it has none.
+// role of url the time-outs that Open demands and the role lacks. A schema that
+// is newer than this binary stays as it is.
 //
 // Any number of migrators may run at once: they take turns. A file that is one
-// transaction moves schema and version together, so that one that fails, is
-// cancelled or is killed has done nothing and can be run again. A schema that
-// is newer than this binary is left alone. The url must lead to the server
-// itself or to a pooler in session mode, because the turns are kept by a lock
-// of the session.
+// transaction changes schema and version together. If it fails, is cancelled or
+// is killed, it has changed nothing and can be run again. The url must lead to
+// the server itself or to a pooler in session mode, because migrators take
+// turns by a lock of the session. A nil logger means no log.
 func Migrate(ctx context.Context, url string, logger *slog.Logger) error {
 	m := migrator{
 		files:       migrations.Files,
@@ -45,9 +45,9 @@ func Migrate(ctx context.Context, url string, logger *slog.Logger) error {
 type migrator struct {
 	files fs.FS
 
-	// lockTimeout bounds the wait for one lock, and with it the time for which
-	// requests queue up behind a migration that itself waits. Then it stands
-	// aside for a pause and tries again, this often in all.
+	// lockTimeout bounds the wait for one lock. While a migration waits,
+	// requests queue up behind it; so it gives up, makes a pause and tries
+	// again, up to tries times.
 	lockTimeout time.Duration
 	tries       int
 	pause       time.Duration
@@ -89,7 +89,7 @@ func (m migrator) applyInTurn(ctx context.Context, config *pgx.ConnConfig) error
 		if try == m.tries || !isCode(err, pgerrcode.LockNotAvailable) {
 			return err
 		}
-		m.logger.InfoContext(ctx, "a lock is taken; the migration waits and tries again", slog.Int("try", try))
+		m.logger.InfoContext(ctx, "a lock is taken; trying the migration again", slog.Int("try", try))
 		if err := pause.For(ctx, m.pause); err != nil {
 			return fmt.Errorf("waiting for a lock: %w", err)
 		}
@@ -102,7 +102,7 @@ func (m migrator) apply(ctx context.Context, config *pgx.ConnConfig) error {
 	if err != nil {
 		return err
 	}
-	// What went wrong before matters more than how the session ended.
+	// An earlier error matters more than that of Close.
 	defer func() { _, _ = steps.Close() }()
 
 	before, err := m.version(steps)
@@ -130,7 +130,7 @@ func (m migrator) apply(ctx context.Context, config *pgx.ConnConfig) error {
 	return nil
 }
 
-// version is the schema's; 0 means that there is none.
+// version is the version of the schema; 0 means that there is no schema.
 func (m migrator) version(steps *migrate.Migrate) (uint, error) {
 	version, dirty, err := steps.Version()
 	if errors.Is(err, migrate.ErrNilVersion) {
@@ -145,8 +145,8 @@ func (m migrator) version(steps *migrate.Migrate) (uint, error) {
 	return version, nil
 }
 
-// dirtyError is for a file that can't be one transaction, or for a schema that
-// another tool migrated.
+// dirtyError says how to repair a schema whose last migration was interrupted:
+// one that can't be a transaction, or that another tool ran.
 func dirtyError(version uint) error {
 	return fmt.Errorf("migration %d stopped half-way: compare the schema with migrations/%06[1]d_*.up.sql, "+
 		"finish or undo by hand what it did, set version and dirty = false in schema_migrations, then run `api migrate`", version)
@@ -170,8 +170,8 @@ func (m migrator) open(ctx context.Context, config *pgx.ConnConfig) (*migrate.Mi
 	return steps, nil
 }
 
-// session lifts the time-outs of the role for a session of the migrator: an
-// index may take an hour to build. It keeps one on locks, see migrator.
+// session is the configuration of a session without the role's time-outs, since
+// an index may take an hour to build. It has one for locks; see migrator.
 func (m migrator) session(config *pgx.ConnConfig) *pgx.ConnConfig {
 	config = config.Copy()
 	config.RuntimeParams["statement_timeout"] = "0"
@@ -183,10 +183,11 @@ func (m migrator) session(config *pgx.ConnConfig) *pgx.ConnConfig {
 // turnLock is the advisory lock of migrators, "rides" in ASCII.
 const turnLock = 0x7269646573
 
-// takeTurn returns a connection that holds the lock of migrators until it is
-// closed. It asks again and again instead of waiting in the server, because a
-// session that waits for a lock holds a snapshot, and CREATE INDEX CONCURRENTLY
-// of the migrator before would wait for that (golang-migrate, issue 960).
+// takeTurn returns a connection that holds the migrators' lock until it is
+// closed. It polls instead of waiting in the server: a session that waits for a
+// lock holds a snapshot, and CREATE INDEX CONCURRENTLY of the migrator whose
+// turn it is would wait for the end of that snapshot (golang-migrate, issue
+// 960).
 func (m migrator) takeTurn(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, m.session(config))
 	if err != nil {
@@ -213,8 +214,7 @@ func isCode(err error, code string) bool {
 	return ok && pgErr.Code == code
 }
 
-// closeConn says goodbye also when ctx has ended, so that the server doesn't
-// have to find out that nobody is there.
+// closeConn ends the session in order, also if ctx has ended.
 func closeConn(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()

@@ -21,13 +21,13 @@ import (
 	"github.com/rocketrides/rocketrides/migrations"
 )
 
-// first is a migration that every test here can build on.
+// first is the first migration of the tests.
 var first = fstest.MapFS{
 	"000001_first.up.sql":   {Data: []byte("BEGIN;\nCREATE TABLE rides (id int);\nINSERT INTO rides VALUES (1);\nCOMMIT;\n")},
 	"000001_first.down.sql": {Data: []byte("BEGIN;\nDROP TABLE rides;\nCOMMIT;\n")},
 }
 
-// migrator has the first migration and those that follow.
+// migrator returns a migrator with the first migration and later ones.
 func migrator(later ...string) postgres.Migrator {
 	files := maps.Clone(first)
 	for i, sql := range later {
@@ -36,7 +36,7 @@ func migrator(later ...string) postgres.Migrator {
 	return postgres.Migrator{Files: files, LockTimeout: 5 * time.Second, Tries: 1}
 }
 
-// state is the version that the database says it has.
+// state reads the version of the schema.
 func state(t *testing.T, conn *pgx.Conn) (version int, dirty bool) {
 	t.Helper()
 	err := conn.QueryRow(t.Context(), `SELECT version, dirty FROM schema_migrations`).Scan(&version, &dirty)
@@ -46,7 +46,7 @@ func state(t *testing.T, conn *pgx.Conn) (version int, dirty bool) {
 	return version, dirty
 }
 
-// schema lists everything that migrations make, in a comparable form.
+// schema lists the columns, indexes and constraints, in a comparable form.
 func schema(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `
@@ -83,7 +83,7 @@ func TestMigrateUpDownUp(t *testing.T) {
 	}
 	for _, line := range schema(t, conn) {
 		if !strings.Contains(line, "schema_migrations") && !strings.Contains(line, "(version)") {
-			t.Errorf("after down, this is left: %s", line)
+			t.Errorf("after down, this is still there: %s", line)
 		}
 	}
 	if version, dirty := state(t, conn); version != 0 || dirty {
@@ -97,9 +97,9 @@ func TestMigrateUpDownUp(t *testing.T) {
 	}
 }
 
-// TestMigrationsAreWhole holds for every file that is ever added: it can't be
-// left half-way, or is alone with its statement.
-func TestMigrationsAreWhole(t *testing.T) {
+// TestMigrationsAreTransactions checks that each file is one transaction, which
+// can't stop half-way, or one statement that can't be in a transaction.
+func TestMigrationsAreTransactions(t *testing.T) {
 	t.Parallel()
 	names, err := fs.Glob(migrations.Files, "*.sql")
 	if err != nil || len(names) == 0 {
@@ -120,9 +120,10 @@ func TestMigrationsAreWhole(t *testing.T) {
 	}
 }
 
-// TestMigrateTakesTurns has five migrators. One that waited inside the server
-// would hold up the index, which waits for every transaction, which waits for
-// the index.
+// TestMigrateTakesTurns runs five migrators at once. If one waited for its turn
+// inside the server, there would be a deadlock: CREATE INDEX CONCURRENTLY waits
+// for all transactions, and the one that waits for its turn waits for the
+// index.
 func TestMigrateTakesTurns(t *testing.T) {
 	t.Parallel()
 	url := pgtest.EmptyURL(t)
@@ -160,20 +161,20 @@ func TestMigrateFailures(t *testing.T) {
 			t.Fatalf("err = %v, want one that names the version", err)
 		}
 		if strings.Contains(err.Error(), "CREATE TABLE") || strings.Contains(err.Error(), "aborted") {
-			t.Errorf("err = %v, want one without the file's text and without what follows from the failure", err)
+			t.Errorf("err = %v, want one without the file's text and without later errors", err)
 		}
 		conn := pgtest.Connect(t, url)
 		if version, dirty := state(t, conn); version != 1 || dirty {
 			t.Errorf("version = %d, dirty = %t; want 1, false", version, dirty)
 		}
 		if lines := strings.Join(schema(t, conn), "\n"); strings.Contains(lines, "extra") {
-			t.Errorf("the file that failed left something:\n%s", lines)
+			t.Errorf("the file that failed changed the schema:\n%s", lines)
 		}
 		if err := migrator("BEGIN;\nCREATE TABLE extra (n int);\nCOMMIT;\n").Up(t.Context(), url); err != nil {
-			t.Errorf("the file, put right: %v", err)
+			t.Errorf("running the corrected file: %v", err)
 		}
 	})
-	t.Run("rows are never in an error", func(t *testing.T) {
+	t.Run("an error never holds the values of rows", func(t *testing.T) {
 		t.Parallel()
 		err := migrator("BEGIN;\nCREATE UNIQUE INDEX ON rides (id);\nINSERT INTO rides VALUES (1);\nCOMMIT;\n").
 			Up(t.Context(), pgtest.EmptyURL(t))
@@ -225,7 +226,7 @@ func TestMigrateWaitsForLocks(t *testing.T) {
 	migrated := make(chan error)
 	go func() { migrated <- m.Up(t.Context(), url) }()
 	watcher := pgtest.Connect(t, url)
-	tries := make(map[int]bool) // by the process id of their sessions
+	tries := make(map[int]bool) // by the process ids of their sessions
 	pgtest.Eventually(t, "the migration waits for the reader, a second time", func() bool {
 		var waiting int
 		err := watcher.QueryRow(t.Context(), `
@@ -240,7 +241,7 @@ func TestMigrateWaitsForLocks(t *testing.T) {
 	})
 	pgtest.Execute(t, reader, "COMMIT")
 	if err := <-migrated; err != nil {
-		t.Errorf("the lock is free, and the migration says %v", err)
+		t.Errorf("the migration failed after the lock was released: %v", err)
 	}
 }
 
@@ -263,7 +264,7 @@ func TestMigrateEndsWithItsContext(t *testing.T) {
 	go func() { ended <- m.Up(ctx, url) }()
 	pgtest.Eventually(t, "the migration runs", func() bool { return running("%pg_sleep%") })
 
-	// Another migrator waits for its turn, and doesn't wait for ever.
+	// Another migrator stops waiting for its turn when its context ends.
 	impatient, giveUp := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer giveUp()
 	if err := m.Up(impatient, url); !errors.Is(err, context.DeadlineExceeded) {
@@ -277,7 +278,7 @@ func TestMigrateEndsWithItsContext(t *testing.T) {
 			t.Errorf("the first migrator: %v, want context.Canceled", err)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("the first migrator goes on 20s after it was cancelled")
+		t.Fatal("the first migrator still runs 20s after it was cancelled")
 	}
 	pgtest.Eventually(t, "the server ends the statement", func() bool { return !running("%pg_sleep%") })
 	if version, dirty := state(t, watcher); version != 1 || dirty {

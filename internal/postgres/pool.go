@@ -1,7 +1,6 @@
-// Package postgres opens the database, refuses it when its settings would
-// break the promise, and brings its schema up to date.
-//
-// It knows Postgres and the migrations; it knows no rides and no keys.
+// Package postgres opens the database, refuses it if its settings are
+// dangerous, and brings its schema up to date. It knows nothing of rides and
+// keys.
 package postgres
 
 import (
@@ -18,25 +17,25 @@ import (
 )
 
 const (
-	// connectTimeout bounds dialling, TLS and authentication together, where
-	// the URL has no connect_timeout.
+	// connectTimeout bounds dialling, TLS and authentication together, if the
+	// URL has no connect_timeout.
 	connectTimeout = 5 * time.Second
 
-	// pingAfter is how long a connection may be idle and still be trusted.
+	// pingAfter is how long a connection may be idle before it is checked.
 	pingAfter = 30 * time.Second
 
 	// pingTimeout bounds the check of a connection that was idle.
 	pingTimeout = 2 * time.Second
 
-	// maxConns is the size of a pool for which nobody chose one.
+	// maxConns is the default size of a pool.
 	maxConns = 20
 )
 
-// Options say how Open connects.
+// Options are those of Open.
 type Options struct {
 	// URL names the database: a postgres:// URL or a libpq keyword string.
-	// pgx's own parameters are understood too; default_query_exec_mode=exec is
-	// the one that a pooler without support for prepared statements needs.
+	// It may contain pgx's own parameters. A pooler that does not support
+	// prepared statements needs default_query_exec_mode=exec.
 	URL string
 
 	// ApplicationName is shown in pg_stat_activity and in the server's log,
@@ -44,28 +43,31 @@ type Options struct {
 	ApplicationName string
 
 	// MaxConns is the size of the pool. 0 means the URL's pool_max_conns, or 20
-	// where it has none.
+	// if the URL has none.
 	MaxConns int32
 
-	// DialFunc replaces the dialler, for tests that cut the wire. Nil means TCP
-	// with keepalives.
+	// DialFunc replaces the dialler, for tests that break connections. Nil
+	// means TCP with keepalives.
 	DialFunc pgconn.DialFunc
 
-	// Logger hears of commits in doubt. Nil means nobody does.
+	// Logger logs commits in doubt. Nil means no log.
 	Logger *slog.Logger
 
-	// AcceptUnsafe leaves out the check of the server's settings. It is for the
-	// test that proves that the check matters, and for nothing else: with
-	// fsync off, 36 to 122 acknowledged commits were lost per crash.
+	// AcceptUnsafe skips the check of the server's settings. It is only for
+	// tests and for the canary of proof/chaos, which proves that the check is
+	// needed: with fsync off, a crash lost 36 to 122 acknowledged commits.
 	AcceptUnsafe bool
 }
 
-// Open returns a pool whose every connection has passed the check of the
-// server's settings (see ErrUnsafeSettings), and on which a transaction holds
-// together. It connects once before it returns, so that a wrong URL or an
-// unsafe server is an error here and not at the first request. Statements are
-// prepared and cached, unless the URL's default_query_exec_mode says otherwise.
-// The caller closes the pool. Errors never contain the password.
+// Open returns a pool. The caller closes it. Each new connection is refused if
+// the server could lose an acknowledged commit, keep a lock for ever or refuse
+// to write. Open connects once, so that a wrong URL, an unsafe server or a
+// pooler that breaks transactions is an error of Open and not of the first
+// request. Statements are prepared and cached, unless the URL has another
+// default_query_exec_mode.
+//
+// Errors can be shown to an operator. They never contain the password; one
+// about an unsafe setting is a sentence that says what to do.
 func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	config, err := o.config(ctx)
 	if err != nil {
@@ -101,16 +103,16 @@ func (o Options) config(ctx context.Context) (*pgxpool.Config, error) {
 	if o.MaxConns > 0 {
 		config.MaxConns = o.MaxConns
 	}
-	// Connections are replaced now and then, so that the load spreads again
-	// after a fail-over, and so that a change of role settings takes effect.
+	// Connections are replaced from time to time, so that the load is spread
+	// again after a fail-over, and so that changed role settings take effect.
 	config.MaxConnLifetime = 30 * time.Minute
 	config.MaxConnLifetimeJitter = 5 * time.Minute
 	config.MaxConnIdleTime = 5 * time.Minute
 	config.HealthCheckPeriod = 30 * time.Second
 	config.PingTimeout = pingTimeout
-	// A ping costs a round trip. Readers read again when a connection turns out
-	// to be dead, and writers find out what became of a transaction anyway;
-	// only one that was idle for long is worth asking.
+	// A ping costs a round trip, so only a connection that was idle for long is
+	// checked. On any other dead connection readers read again, and writers
+	// find out what became of their transaction.
 	config.ShouldPing = func(_ context.Context, idle pgxpool.ShouldPingParams) bool { return idle.IdleDuration > pingAfter }
 	o.configureConn(ctx, config)
 	return config, nil
@@ -129,8 +131,8 @@ func (o Options) configureConn(ctx context.Context, config *pgxpool.Config) {
 		conn.RuntimeParams["application_name"] = o.ApplicationName
 	}
 	if _, ok := conn.RuntimeParams["client_encoding"]; !ok {
-		// What a database made without a locale offers is SQL_ASCII, in which
-		// pgx's simple protocol refuses to quote.
+		// The encoding of a database that was made without a locale is
+		// SQL_ASCII, for which pgx's simple protocol refuses to quote.
 		conn.RuntimeParams["client_encoding"] = "UTF8"
 	}
 	conn.OnNotice = noticeDoubt(ctx, orSilent(o.Logger))
@@ -140,13 +142,14 @@ func (o Options) configureConn(ctx context.Context, config *pgxpool.Config) {
 				return err
 			}
 		}
-		// A warning that came while connecting says nothing about a commit.
+		// Forget warnings from before: they are not about a commit.
 		TookDoubtfulCommit(conn)
 		return nil
 	}
 }
 
-// dialer finds a server that vanished without a word within half a minute.
+// dialer returns a dialler whose connections notice within half a minute that
+// the server is unreachable.
 func dialer(timeout time.Duration) *net.Dialer {
 	return &net.Dialer{
 		Timeout: timeout,
@@ -171,7 +174,7 @@ func (o Options) probe(ctx context.Context, pool *pgxpool.Pool) error {
 	return checkTransactions(ctx, conn.Conn())
 }
 
-// orSilent lets a caller that wants no logs give no logger.
+// orSilent returns l, or a logger that discards everything if l is nil.
 func orSilent(l *slog.Logger) *slog.Logger {
 	if l == nil {
 		return slog.New(slog.DiscardHandler)

@@ -37,7 +37,7 @@ func TestOpen(t *testing.T) {
 	t.Parallel()
 	database := pgtest.URL(t)
 
-	t.Run("text is UTF-8 whatever the database says", func(t *testing.T) {
+	t.Run("text is UTF-8 whatever encoding the database has", func(t *testing.T) {
 		t.Parallel()
 		own := pgtest.URL(t)
 		_, err := pgtest.Open(t, postgres.Options{URL: own}).Exec(t.Context(), `
@@ -50,7 +50,7 @@ func TestOpen(t *testing.T) {
 		}
 	})
 
-	t.Run("statements are cached and the pool has 20 connections unless told otherwise", func(t *testing.T) {
+	t.Run("by default statements are cached and the pool has 20 connections", func(t *testing.T) {
 		t.Parallel()
 		config := pgtest.Open(t, postgres.Options{URL: database}).Config()
 		if got := config.ConnConfig.DefaultQueryExecMode; got != pgx.QueryExecModeCacheStatement {
@@ -93,18 +93,18 @@ func TestOpen(t *testing.T) {
 			t.Errorf("application_name = %q, want ours", got)
 		}
 	})
-	t.Run("the database is reached through the dialler that is given", func(t *testing.T) {
+	t.Run("Open uses the given dialler", func(t *testing.T) {
 		t.Parallel()
-		cut := errors.New("the wire is cut")
+		cut := errors.New("the connection is cut")
 		_, err := postgres.Open(t.Context(), postgres.Options{
 			URL:      database,
 			DialFunc: func(context.Context, string, string) (net.Conn, error) { return nil, cut },
 		})
 		if !errors.Is(err, cut) {
-			t.Errorf("err = %v, want one of the dialler", err)
+			t.Errorf("err = %v, want the dialler's", err)
 		}
 	})
-	t.Run("without a URL the error says where to put it", func(t *testing.T) {
+	t.Run("without a URL the error says how to set it", func(t *testing.T) {
 		t.Parallel()
 		_, err := postgres.Open(t.Context(), postgres.Options{})
 		if err == nil || !strings.Contains(err.Error(), "DATABASE_URL") {
@@ -142,8 +142,8 @@ func TestOpen(t *testing.T) {
 	})
 }
 
-// TestOpenChecksTransactions has a wire that does to BEGIN what poolers do that
-// hand each statement to whichever server connection is free.
+// TestOpenChecksTransactions replaces BEGIN on the wire, with the effect of a
+// pooler that gives each statement to any server connection that is free.
 func TestOpenChecksTransactions(t *testing.T) {
 	t.Parallel()
 	database := pgtest.URL(t)
@@ -156,11 +156,11 @@ func TestOpenChecksTransactions(t *testing.T) {
 			t.Parallel()
 			_, err := postgres.Open(t.Context(), postgres.Options{URL: database, DialFunc: replaceBegin(instead)})
 			if !errors.Is(err, postgres.ErrUnsafeSettings) || !strings.Contains(err.Error(), "transaction or session mode") {
-				t.Errorf("err = %v, want ErrUnsafeSettings with what to do", err)
+				t.Errorf("err = %v, want ErrUnsafeSettings that says what to do", err)
 			}
 		})
 	}
-	t.Run("a wire that does nothing passes", func(t *testing.T) {
+	t.Run("without a replacement Open succeeds", func(t *testing.T) {
 		t.Parallel()
 		pgtest.Open(t, postgres.Options{URL: database, DialFunc: replaceBegin("BEGIN")})
 	})

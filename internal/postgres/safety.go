@@ -8,13 +8,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrUnsafeSettings says that the server, as this role in this database sees
-// it, could lose an acknowledged commit, keep a lock for ever or refuse to
-// write. Every error that wraps it is one sentence that says what to do, fit to
-// be shown to an operator as it is.
-var ErrUnsafeSettings = errors.New("unsafe database settings")
+// errUnsafeSettings means that the server, with the settings of this role in
+// this database, could lose an acknowledged commit, keep a lock for ever or
+// refuse to write. Each error that wraps it is a sentence that tells an
+// operator what to do.
+var errUnsafeSettings = errors.New("unsafe database settings")
 
-// session is what one connection says about itself.
+// session is what the server says about one connection.
 type session struct {
 	FullPageWrites    string
 	Fsync             string
@@ -28,9 +28,9 @@ type session struct {
 	Database          string
 }
 
-// checkSettings costs a new connection one round trip. It is made for each one
-// and not once per process, since a server is reconfigured, failed over or
-// restored while its clients live.
+// checkSettings returns an error if the settings are unsafe. It runs for each
+// new connection, in one round trip, and not only once per process, because a
+// server can be reconfigured, failed over or restored while its clients run.
 func checkSettings(ctx context.Context, conn *pgx.Conn) error {
 	s, err := readSession(ctx, conn)
 	if err != nil {
@@ -40,8 +40,8 @@ func checkSettings(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func readSession(ctx context.Context, conn *pgx.Conn) (session, error) {
-	// QueryExecModeExec prepares nothing: one round trip, and good for every
-	// kind of pooler.
+	// QueryExecModeExec prepares nothing: it takes one round trip, and works
+	// with every kind of pooler.
 	rows, err := conn.Query(ctx, `
 		SELECT current_setting('full_page_writes') AS full_page_writes,
 		       current_setting('fsync') AS fsync,
@@ -63,8 +63,8 @@ func readSession(ctx context.Context, conn *pgx.Conn) (session, error) {
 	return s, nil
 }
 
-// check names the first fault. Durability comes first: it is the one that
-// nothing in this program could make up for.
+// check returns an error that names the first fault. Durability comes first:
+// this program can't make up for its lack.
 func (s session) check() error {
 	switch {
 	case s.Fsync == "off":
@@ -81,8 +81,8 @@ func (s session) check() error {
 	return s.checkTimeouts()
 }
 
-// checkTimeouts looks at what design keeps as settings of the role: a phase
-// that hangs would keep its locks, and with them its key, for ever.
+// checkTimeouts returns an error if a time-out is missing: a phase that hangs
+// would keep its locks, and with them its key, for ever.
 func (s session) checkTimeouts() error {
 	for _, limit := range limits {
 		if limit.of(s) == "0" {
@@ -93,10 +93,10 @@ func (s session) checkTimeouts() error {
 	return nil
 }
 
-// checkTransactions refuses a pooler in statement mode, which gives every
-// statement to whichever server connection is free: a phase would no longer be
-// all or nothing. PgBouncer refuses BEGIN then; behind a pooler that lets it
-// through, the next statement finds itself outside of a transaction.
+// checkTransactions refuses a pooler in statement mode, which gives each
+// statement to any server connection that is free: a phase would no longer be
+// all or nothing. PgBouncer refuses BEGIN in that mode; behind a pooler that
+// accepts it, the next statement runs outside of a transaction.
 func checkTransactions(ctx context.Context, conn *pgx.Conn) error {
 	const why = "BEGIN and COMMIT don't reach the same server connection; set the pooler to transaction or session mode"
 	if _, err := conn.Exec(ctx, "BEGIN"); err != nil {
@@ -115,5 +115,5 @@ func checkTransactions(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func refuse(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrUnsafeSettings}, args...)...)
+	return fmt.Errorf("%w: "+format, append([]any{errUnsafeSettings}, args...)...)
 }

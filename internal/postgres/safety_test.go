@@ -44,8 +44,8 @@ func wantUnsafe(t *testing.T, err error, names ...string) {
 	}
 }
 
-// TestOpenRefusesUnsafeSessions is about settings that a role, a database or a
-// URL can have.
+// TestOpenRefusesUnsafeSessions is about settings of a role, a database or a
+// URL.
 func TestOpenRefusesUnsafeSessions(t *testing.T) {
 	t.Parallel()
 	database := pgtest.URL(t)
@@ -76,9 +76,8 @@ func TestOpenRefusesUnsafeSessions(t *testing.T) {
 	})
 }
 
-// TestOpenRefusesUnsafeServers is about settings that only a server can have.
-// It changes them under an open pool: each connection is checked, not each
-// process.
+// TestOpenRefusesUnsafeServers is about settings of the whole server. It
+// changes them while a pool is open, because each new connection is checked.
 func TestOpenRefusesUnsafeServers(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, nil)
@@ -98,7 +97,7 @@ func TestOpenRefusesUnsafeServers(t *testing.T) {
 		pgtest.Execute(t, admin, "ALTER SYSTEM RESET "+setting)
 		reload(t, admin, setting, "on")
 		if err := newConnection(t, pool); err != nil {
-			t.Errorf("%s is on again, and a connection is still refused: %v", setting, err)
+			t.Errorf("%s is on again, but a connection is refused: %v", setting, err)
 		}
 	}
 
@@ -111,7 +110,7 @@ func TestOpenRefusesUnsafeServers(t *testing.T) {
 	wantUnsafe(t, err, "standby", "primary")
 }
 
-// newConnection makes the pool replace its connections.
+// newConnection has the pool replace its connections.
 func newConnection(t *testing.T, pool *pgxpool.Pool) error {
 	t.Helper()
 	pool.Reset()
@@ -121,13 +120,12 @@ func newConnection(t *testing.T, pool *pgxpool.Pool) error {
 func reload(t *testing.T, admin *pgx.Conn, setting, want string) {
 	t.Helper()
 	pgtest.Execute(t, admin, "SELECT pg_reload_conf()")
-	// A session reads the new settings before its next statement, and may be
-	// told of them a moment later.
+	// Sessions get the new settings a moment after the reload.
 	pgtest.Eventually(t, setting+" is "+want, func() bool { return show(t, admin, setting) == want })
 }
 
-// standBy makes the next start of the server one of a standby that has no
-// primary.
+// standBy makes the server a standby, without a primary, from its next start
+// on.
 func standBy(t *testing.T, server *pgserver.Server) {
 	t.Helper()
 	data := filepath.Join(server.Config().Dir, "data")

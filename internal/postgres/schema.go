@@ -15,11 +15,13 @@ import (
 	"github.com/rocketrides/rocketrides/migrations"
 )
 
-// CheckSchema returns an error when the schema is older than this binary, is
-// missing, or was left half-way by a migration. A newer one is fine: a change
-// first adds, and takes away only a release later, so the version before keeps
-// running while the next one is rolled out. The error is one sentence that says
-// what to do. One round trip.
+// CheckSchema returns an error if the schema is missing, older than this binary
+// needs, or was left incomplete by a migration. The error is a sentence that
+// says what to do. It takes one round trip.
+//
+// A newer schema is fine. A release only adds to the schema; what it no longer
+// uses is removed a release later. So the version before runs on while the next
+// one is rolled out.
 func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	wanted, err := latestVersion(migrations.Files)
 	if err != nil {

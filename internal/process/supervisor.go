@@ -111,7 +111,7 @@ func (s *Supervisor) runOnce(ctx context.Context, start func(context.Context) (P
 	case <-p.Done():
 		return cmp.Or(p.Err(), errExited)
 	case <-ctx.Done():
-		s.err = p.Stop(<-s.force)
+		s.err = p.Stop(<-s.force) //nolint:contextcheck // it is the context of Supervisor.Stop; ctx has ended
 		return ctx.Err()
 	}
 }
