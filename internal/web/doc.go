@@ -6,7 +6,7 @@
 // refuses.
 //
 //   - router.go: routes, 404 and 405, and what happens around a handler
-//   - record.go: what the log and the metrics say about a request
+//   - record.go, metrics.go: what the log and the metrics say about a request
 //   - answer.go: answers, those that are stored with a key included
 //   - problem.go: the table of problems (RFC 9457)
 //   - refusal.go: which error is which problem

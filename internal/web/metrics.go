@@ -1,0 +1,25 @@
+package web
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the metrics of an API.
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+}
+
+func newMetrics(registry prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rides_http_requests_total", Help: "Answers of the public API, by route, status and problem code.",
+		}, []string{"route", "status", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "rides_http_request_seconds", Help: "Time from a request's arrival to its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"route"}),
+	}
+	if registry != nil {
+		registry.MustRegister(m.requests, m.seconds)
+	}
+	return m
+}
