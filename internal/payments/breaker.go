@@ -17,7 +17,7 @@ var (
 	errKeyRefused = errors.New("stripe refuses our API key")
 	// errKeyUnjudged means that an answer, or the lack of one, says nothing
 	// about the API key.
-	errKeyUnjudged = errors.New("no answer of Stripe's")
+	errKeyUnjudged = errors.New("no answer from Stripe")
 )
 
 // newKeyBreaker returns a circuit breaker that opens after one refusal of the

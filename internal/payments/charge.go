@@ -74,9 +74,9 @@ func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Char
 // FindCharge looks for what an earlier send may have made, and sends no charge.
 // It is the Find of a foreign phase. It reads the payment intent named by
 // sent.Ref or, without one, all of the customer's payment intents since an hour
-// before the first send; never Stripe's search, which lags behind. If the
-// charge will never be sent again, an intent that failed is canceled, so that
-// it can't succeed later.
+// before the first send. It never uses Stripe's search, which lags behind. If
+// the charge will never be sent again, it cancels an intent that failed, so
+// that this can't succeed later.
 //
 // Its error wraps phases.ErrNothingFound if it has seen everything and found
 // nothing conclusive. If anything could not be read, the result is unknown, not
@@ -111,7 +111,7 @@ func (s *Stripe) create(ctx context.Context, key string, form ChargeForm) observ
 // one further request, whose answer is judged in turn: after a charge or a list
 // the intent is read, and after that it may be canceled.
 func (s *Stripe) judge(ctx context.Context, o observation, form ChargeForm) (Charge, error) {
-	row := s.rowFor(o)
+	row := s.countRow(o)
 	switch row.then {
 	case verdictRead:
 		next := s.read(ctx, o.intentID(), form)
@@ -124,13 +124,13 @@ func (s *Stripe) judge(ctx context.Context, o observation, form ChargeForm) (Cha
 		next.earlier = o.failure()
 		return s.judge(ctx, next, form)
 	default:
-		return row.charge(o, s.saved500After)
+		return row.chargeFor(o, s.saved500After)
 	}
 }
 
-// charge returns what the row makes of o: a Charge, or the error that the
+// chargeFor returns what the row makes of o: a Charge, or the error that the
 // engine acts on.
-func (r resultRow) charge(o observation, patience time.Duration) (Charge, error) {
+func (r resultRow) chargeFor(o observation, patience time.Duration) (Charge, error) {
 	switch r.then {
 	case verdictCharged:
 		return o.charge(ChargeSucceeded), nil

@@ -2,7 +2,7 @@ package payments
 
 import "slices"
 
-// wireRows are the sends without an answer of Stripe's.
+// wireRows are the sends without an answer from Stripe.
 func wireRows() []resultRow {
 	return []resultRow{
 		{name: "form_changed", then: verdictLookUp, reason: parkForm, when: faulty(faultForm)},
@@ -113,9 +113,8 @@ func busyRows() []resultRow {
 	}
 }
 
-// lookRows are the reads, lists and cancels without what they asked for. None
-// is transient: something may have been charged, and a look-up that fails
-// doesn't change that.
+// lookRows are the reads, lists and cancels that failed. None is transient: the
+// card may have been charged, and a look-up that fails doesn't change that.
 func lookRows() []resultRow {
 	limited := func(o observation) bool { return o.refused(429) }
 	return []resultRow{

@@ -29,8 +29,8 @@ type Config struct {
 	// It counts from the dial to the last byte. It must be shorter than the
 	// lease on the key that a call is made for.
 	Timeout time.Duration
-	// Saved500After is how long after the first send a saved 500 may still turn
-	// out to have charged.
+	// Saved500After is how long after the first send the card may still be
+	// charged although Stripe has saved a 500 as its answer.
 	Saved500After time.Duration
 	// RefusedPause is how long nothing is sent after Stripe has refused the
 	// API key; 0 means 5 seconds.

@@ -122,8 +122,8 @@ func (o observation) failure() apiError {
 	return o.earlier
 }
 
-// intentID returns the id of the intent that the answer names. A list must have
-// found one.
+// intentID returns the id of the intent that the answer names. If it is a list,
+// that must have found one.
 func (o observation) intentID() string {
 	if o.call == callList {
 		return o.found[0]

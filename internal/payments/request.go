@@ -45,9 +45,9 @@ func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponse
 	return o
 }
 
-// roundTrip makes a request by stripe-go. Whether it was sent and answered is
-// told by the wire, because stripe-go's errors don't say; stripe-go says only
-// what is in the answer's body.
+// roundTrip makes a request by stripe-go. It takes from the wire whether the
+// request was sent and answered, because stripe-go's errors don't say, and from
+// stripe-go what is in the answer's body.
 func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastResponseSetter) observation {
 	seen := &exchange{key: r.key}
 	params := &stripe.Params{Context: seen.watch(ctx)}

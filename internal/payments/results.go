@@ -68,8 +68,8 @@ const (
 	parkForm             = "stripe_form"              // the frozen form can't be sent as the same bytes any more
 )
 
-// rowFor returns the row that matches o, and counts it.
-func (s *Stripe) rowFor(o observation) resultRow {
+// countRow returns the row that matches o, and counts it in the metrics.
+func (s *Stripe) countRow(o observation) resultRow {
 	row := rowFor(o)
 	s.metrics.countResult(o.call, row.name)
 	return row
@@ -86,8 +86,9 @@ func rowFor(o observation) resultRow {
 	return resultRow{name: "unclassified", then: verdictUnknown}
 }
 
-// callError returns what the row makes of an o without a result: the error that
-// the engine acts on. What needs a further request is unknown without it.
+// callError returns the error that the engine acts on, for a row without a
+// result. patience is how long "nothing found" proves nothing if the row says
+// so.
 func (r resultRow) callError(o observation, patience time.Duration) *phases.CallError {
 	failed := &phases.CallError{Class: phases.Unknown, Err: o.asError(), Reason: r.reason}
 	if r.backoff != nil {

@@ -24,7 +24,7 @@ func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID st
 	defer cancel()
 	o := s.read(ctx, intentID, form)
 	o.settled = true
-	charge, err := s.rowFor(o).charge(o, s.saved500After)
+	charge, err := s.countRow(o).chargeFor(o, s.saved500After)
 	if err == nil && charge.Status != ChargeSucceeded {
 		charge.Detail = o.whyNotPaid(intentID, form)
 	}
@@ -88,13 +88,13 @@ func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since ti
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	list := s.list(ctx, since, form)
-	s.rowFor(list) // counts the answer
+	s.countRow(list)
 	if !list.hasObject() {
 		return list.asError()
 	}
 	for _, id := range list.found {
 		o := s.read(ctx, id, form)
-		s.rowFor(o)
+		s.countRow(o)
 		if !o.hasObject() {
 			return o.asError()
 		}
