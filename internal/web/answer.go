@@ -15,10 +15,10 @@ import (
 // ready and not when the request arrives, because a payment may take long.
 const writeTimeout = 10 * time.Second
 
-// Answer writes an answer, whose headers are set already but for its length. An
+// answer writes an answer, whose headers are set already but for its length. An
 // error in writing is ignored: the client lost its connection, and gets a
 // replay when it asks again.
-func Answer(w http.ResponseWriter, r *Request, status int, body []byte) {
+func answer(w http.ResponseWriter, r *Request, status int, body []byte) {
 	r.record.status = status
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -37,7 +37,7 @@ func AnswerJSON(w http.ResponseWriter, r *Request, status int, value any) error 
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	Answer(w, r, status, body)
+	answer(w, r, status, body)
 	return nil
 }
 
@@ -52,7 +52,7 @@ func AnswerResult(w http.ResponseWriter, r *Request, result phases.Result) {
 	if result.Replayed {
 		w.Header().Set("Idempotent-Replayed", "true")
 	}
-	Answer(w, r, result.Answer.Status, result.Answer.Body)
+	answer(w, r, result.Answer.Status, result.Answer.Body)
 }
 
 // codeOf returns the code of a stored answer that is a problem, else "". It

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,8 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // promised is what the API's documentation says of each code.
@@ -150,7 +154,7 @@ func TestEveryProblemIsEncodedWhole(t *testing.T) {
 	}
 }
 
-func TestAsProblemTranslatesErrors(t *testing.T) {
+func TestErrorsAreTranslatedToProblems(t *testing.T) {
 	t.Parallel()
 	secret := errors.New("SELECT secret FROM accounts: connection refused")
 	reused := NewProblemError(CodeIdempotencyKeyReused, nil)
@@ -167,6 +171,21 @@ func TestAsProblemTranslatesErrors(t *testing.T) {
 		"a refusal":              {reused, CodeIdempotencyKeyReused, "This Idempotency-Key belongs"},
 		"any other error":        {secret, CodeInternal, "Something went wrong"},
 		"a refusal with a cause": {NewProblemError(CodeUnavailable, secret), CodeUnavailable, "The service cannot"},
+		"a used key":             {phases.ErrKeyReused, CodeIdempotencyKeyReused, "This Idempotency-Key belongs"},
+		"an expired key":         {phases.ErrKeyExpired, CodeIdempotencyKeyExpired, "The request with this"},
+		"a parked key":           {phases.ErrParked, CodePaymentUnderReview, "It is unclear"},
+		"a key in use":           {phases.ErrInUse, CodeIdempotencyKeyInUse, "The same request is running"},
+		"no database":            {phases.ErrUnavailable, CodeUnavailable, "The service cannot"},
+		"another release's key":  {phases.ErrUnknownVersion, CodeUnavailable, "The service cannot"},
+		"charges are off":        {phases.ErrPaused, CodeUnavailable, "The service cannot"},
+		"a process that drains":  {phases.ErrDraining, CodeUnavailable, "The service cannot"},
+		"a process that is full": {phases.ErrBusy, CodeUnavailable, "The service cannot"},
+		"a process that ends":    {phases.ErrAborted, CodeUnavailable, "The service cannot"},
+		"a deadline":             {context.DeadlineExceeded, CodeUnavailable, "The service cannot"},
+		"a client that is gone":  {context.Canceled, CodeUnavailable, "The service cannot"},
+		"a foreign error": {
+			&phases.ForeignError{Err: secret}, CodePaymentProcessorUnavailable, "The payment processor",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,6 +200,32 @@ func TestAsProblemTranslatesErrors(t *testing.T) {
 				t.Errorf("the log loses the cause: %v", got)
 			}
 		})
+	}
+}
+
+// TestRetryAfterOfTheOtherSide: the client comes back when the completer would.
+func TestRetryAfterOfTheOtherSide(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[time.Duration]int{
+		0: 1, time.Millisecond: 1, time.Second: 1, 1001 * time.Millisecond: 2, 7 * time.Second: 7, time.Hour: 60,
+	} {
+		if got := problemOf(&phases.ForeignError{RetryAfter: wait, Err: errors.New("rate limited")}).RetryAfter; got != want {
+			t.Errorf("%s is Retry-After %d, want %d", wait, got, want)
+		}
+	}
+}
+
+func TestRetryAfterIsSpread(t *testing.T) {
+	t.Parallel()
+	seen := map[int]bool{}
+	for range 200 {
+		seen[problemOf(phases.ErrUnavailable).RetryAfter] = true
+	}
+	if diff := cmp.Diff(map[int]bool{1: true, 2: true}, seen); diff != "" {
+		t.Error(diff)
+	}
+	if got := problemOf(phases.ErrKeyReused).RetryAfter; got != 0 {
+		t.Errorf("what no retry can change has Retry-After %d", got)
 	}
 }
 

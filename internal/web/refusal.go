@@ -53,7 +53,7 @@ func refuse(w http.ResponseWriter, r *Request, err error) {
 		w.Header().Set("Retry-After", strconv.Itoa(refusal.RetryAfter))
 	}
 	w.Header().Set("Content-Type", ProblemType)
-	Answer(w, r, problem.Status, problem.Encode())
+	answer(w, r, problem.Status, problem.Encode())
 }
 
 // knownErrors says which problem an error is. The first line that matches

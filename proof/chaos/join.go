@@ -72,7 +72,7 @@ func correct(ops []*op, f *facts) check {
 // fares are what an op's request costs, and what its answer says.
 func fares(o *op) (want, got int64, ok bool) {
 	var sent rides.Params
-	var shown struct{ Fare rides.Money }
+	var shown rides.Ride
 	err := json.Unmarshal([]byte(o.Sent), &sent)
 	if err == nil {
 		err = json.Unmarshal([]byte(o.Body), &shown)
