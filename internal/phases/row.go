@@ -166,7 +166,15 @@ func encodeHeaders(headers map[string]string) string {
 	if headers == nil {
 		headers = map[string]string{}
 	}
-	encoded, _ := json.Marshal(headers) // of strings it can't fail
+	return encode(headers)
+}
+
+// encode returns strings as a JSON object.
+func encode(strings map[string]string) string {
+	encoded, err := json.Marshal(strings)
+	if err != nil {
+		panic(err) // impossible: strings can always be encoded
+	}
 	return string(encoded)
 }
 

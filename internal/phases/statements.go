@@ -1,7 +1,6 @@
 package phases
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -252,12 +251,11 @@ const claimKey = `
 // same statement is the barrier: a write whose acknowledged commit proves that
 // everything committed before it is durable.
 func auditRecord(account, action string, data map[string]string) statement {
-	encoded, _ := json.Marshal(data) // of strings it can't fail
 	return statement{
 		sql: `
 		INSERT INTO audit_records (account_id, id, action, data)
 		VALUES ($1, $2, $3, $4)`,
-		args: []any{account, "aud_" + uuid.Must(uuid.NewV7()).String(), action, string(encoded)},
+		args: []any{account, "aud_" + uuid.Must(uuid.NewV7()).String(), action, encode(data)},
 	}
 }
 

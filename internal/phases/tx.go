@@ -147,8 +147,7 @@ func (tx *Tx) send(last statement) error {
 	if tx.failure != nil {
 		return tx.failure.err
 	}
-	batch := append(tx.queue, last)
-	tx.queue = nil
+	tx.queue = append(tx.queue, last)
 	if tx.conn == nil {
 		conn, err := tx.attempt.engine.acquire(tx.ctx)
 		if err != nil {
@@ -157,12 +156,14 @@ func (tx *Tx) send(last statement) error {
 		}
 		tx.conn = conn
 	}
-	return tx.pipeline(batch)
+	return tx.pipeline()
 }
 
-// pipeline sends a batch in one round trip, and notes what failed in
+// pipeline sends what is queued in one round trip, and notes what failed in
 // tx.failure.
-func (tx *Tx) pipeline(batch []statement) error {
+func (tx *Tx) pipeline() error {
+	batch := tx.queue
+	tx.queue = nil
 	var queued pgx.Batch
 	for _, s := range batch {
 		queued.Queue(s.sql, s.args...)
