@@ -85,9 +85,14 @@ type CallError struct {
 	// Backoff replaces the engine's back-off, if the other side asks for
 	// another one. The zero value doesn't.
 	Backoff Backoff
-	// Reason, for LookUp, is the reason for which the key is parked if nothing
-	// is found.
+	// Reason is what the key is parked for: for LookUp if nothing is found, and
+	// with Counts after Config.MaxAttempts.
 	Reason string
+	// Counts means that the call would fail again with the same input, because
+	// the other side refuses it. The completer counts such failures, and parks
+	// the key for Reason when there were enough. A client's retries never
+	// count.
+	Counts bool
 	// Patience, for LookUp, is how long after the first send the call is
 	// looked up again if nothing is found.
 	Patience time.Duration
