@@ -17,11 +17,11 @@ func (b *bundle) asyncRun(t *testing.T, key string) (phases.Result, error) {
 	return b.engine.Run(t.Context(), b.flow, asked)
 }
 
-// TestAnAsyncRetryShowsHowItStands: a key that exists and is unfinished is
-// pending for who asked so, also in a process that may not go on with it.
-// Nobody else is told so, nor is it said of a key that is new, parked or
-// finished.
-func TestAnAsyncRetryShowsHowItStands(t *testing.T) {
+// TestAnAsyncRetryOfAnUnfinishedKeyIsPending: a key that exists and is
+// unfinished is pending for who asked so, also in a process that may not go on
+// with it. Nobody else is told so, nor is it said of a key that is new, parked
+// or finished.
+func TestAnAsyncRetryOfAnUnfinishedKeyIsPending(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		option  option // of the process that is asked

@@ -43,8 +43,9 @@ func TestOneOfManyClaimersWins(t *testing.T) {
 	}
 }
 
-// TestALockedRowIsInUse: a claim that can't get at the row in time refuses.
-func TestALockedRowIsInUse(t *testing.T) {
+// TestAKeyThatIsBeingInsertedIsInUse: a claim that can't get at the row in time
+// refuses.
+func TestAKeyThatIsBeingInsertedIsInUse(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	tx, err := b.pool.Begin(t.Context())
@@ -63,9 +64,9 @@ func TestALockedRowIsInUse(t *testing.T) {
 	}
 }
 
-// TestEveryChangeOfHandsRaisesTheEpoch: claims and decisions compare the epoch
-// that was seen, so a change that keeps it is one that they overlook.
-func TestEveryChangeOfHandsRaisesTheEpoch(t *testing.T) {
+// TestEveryChangeOfTheHolderRaisesTheEpoch: claims and decisions compare the
+// epoch that was seen, so a change that keeps it is one that they overlook.
+func TestEveryChangeOfTheHolderRaisesTheEpoch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	epoch := func(after string, want int64) {
@@ -124,9 +125,9 @@ func TestEachTransactionRenewsTheLease(t *testing.T) {
 	b.mustRun(t, "k")
 }
 
-// TestALockedClaimIsInUse: a claim that can't get at an unfinished row in time
+// TestALockedKeyIsInUse: a claim that can't get at an unfinished row in time
 // refuses.
-func TestALockedClaimIsInUse(t *testing.T) {
+func TestALockedKeyIsInUse(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_ = b.sendOnce(t, "k", hooks{before: lost})

@@ -55,7 +55,7 @@ func TestCompletersShareTheWork(t *testing.T) {
 	}
 }
 
-func TestTheDaemonFinishesWhatFallsDue(t *testing.T) {
+func TestTheCompleterFinishesWhatFallsDue(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	engine := b.newEngine(t, nil)
@@ -105,9 +105,9 @@ func TestALeasedKeyIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestAPoisonedKeyDelaysNobody: keys whose calls hang hold their own slots
+// TestAKeyThatHangsDelaysNoOther: keys whose calls hang hold their own slots
 // only.
-func TestAPoisonedKeyDelaysNobody(t *testing.T) {
+func TestAKeyThatHangsDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.abandon(t, 30)
@@ -146,7 +146,7 @@ func (b *bundle) hanging(key string, leave chan struct{}) phases.Flow {
 	)
 }
 
-func TestParkedKeysAreNoWork(t *testing.T) {
+func TestTheCompleterLeavesParkedKeysAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.carrier.set(hooks{answer: "odd"})
@@ -177,8 +177,8 @@ func TestOnceTriesEachKeyOnce(t *testing.T) {
 	}
 }
 
-// TestTheDaemonReapsAndOutlivesTrouble: its first messages all fail.
-func TestTheDaemonReapsAndOutlivesTrouble(t *testing.T) {
+// TestTheCompleterReapsAndSurvivesTrouble: its first messages all fail.
+func TestTheCompleterReapsAndSurvivesTrouble(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "old")
@@ -202,8 +202,8 @@ func TestTheDaemonReapsAndOutlivesTrouble(t *testing.T) {
 	<-done
 }
 
-// TestWhatTheDaemonHasInHandIsDoneWhenItEnds: its end is not that of its keys.
-func TestWhatTheDaemonHasInHandIsDoneWhenItEnds(t *testing.T) {
+// TestTheCompleterFinishesItsKeysWhenItEnds: its end is not that of its keys.
+func TestTheCompleterFinishesItsKeysWhenItEnds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.abandon(t, 1)
@@ -213,8 +213,9 @@ func TestWhatTheDaemonHasInHandIsDoneWhenItEnds(t *testing.T) {
 	b.checkDone(t, "k0")
 }
 
-// TestACompleterIsNeverTooBusy: it takes no more keys than its engine takes.
-func TestACompleterIsNeverTooBusy(t *testing.T) {
+// TestACompleterTakesNoMoreKeysThanItsEngine: it takes no more keys than its
+// engine takes.
+func TestACompleterTakesNoMoreKeysThanItsEngine(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const keys = 12
@@ -225,9 +226,9 @@ func TestACompleterIsNeverTooBusy(t *testing.T) {
 	}
 }
 
-// TestReapingDelaysNothing: while the reaper waits for an old key, what falls
+// TestReapingDelaysNoDueKey: while the reaper waits for an old key, what falls
 // due is finished.
-func TestReapingDelaysNothing(t *testing.T) {
+func TestReapingDelaysNoDueKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "old")

@@ -10,11 +10,11 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// TestEveryCut cuts the connection to Postgres at each message in turn, before
-// the server sees it, after it has acted, and in between; lets a client, the
-// completer, or both go on; and checks that everything happened once. Nobody
-// names the places: the last k is the one that a run passes uncut.
-func TestEveryCut(t *testing.T) {
+// TestACutAtEveryMessage cuts the connection to Postgres at each message in
+// turn, before the server sees it, after it has acted, and in between; lets a
+// client, the completer, or both go on; and checks that everything happened
+// once. Nobody names the places: the last k is the one that a run passes uncut.
+func TestACutAtEveryMessage(t *testing.T) {
 	t.Parallel()
 	modes := map[string][]option{"fused": nil, "stepwise": {stepwise}}
 	for mode, options := range modes {
@@ -69,10 +69,10 @@ func (b *bundle) recover(t *testing.T, how, key string) {
 	}
 }
 
-// TestZombies: a worker sleeps past its lease at each of its messages, before
-// the server sees it or after it has acted, and wakes when another has stolen
-// the key, or has even finished it. It must change nothing.
-func TestZombies(t *testing.T) {
+// TestAZombieChangesNothing: a worker sleeps past its lease at each of its
+// messages, before the server sees it or after it has acted, and wakes when
+// another has stolen the key, or has even finished it. It must change nothing.
+func TestAZombieChangesNothing(t *testing.T) {
 	t.Parallel()
 	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {
 		for _, kind := range []wire.Kind{wire.HoldBefore, wire.HoldAfter} {

@@ -32,7 +32,7 @@ func lengths() *rapid.Generator[string] {
 
 // Two operations at Stripe that share one key are one charge for two rides, or
 // none for the second.
-func TestDigestsTellHowTheirPartsAreCut(t *testing.T) {
+func TestDigestsDependOnHowTheTextIsCut(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(lengths(), rapid.String()).Draw(t, "text")
@@ -43,7 +43,7 @@ func TestDigestsTellHowTheirPartsAreCut(t *testing.T) {
 	})
 }
 
-func TestForeignKeysDifferWhereTheirPartsDo(t *testing.T) {
+func TestForeignKeysDifferIfTheirPartsDo(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		part := rapid.SampledFrom([]string{"", "a", "b", "ab", "a\x00", "\x00", "hail", "charge_created"})

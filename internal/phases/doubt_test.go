@@ -13,9 +13,9 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// TestLostAnswersAreResolvedWithinTheAttempt: after a commit whose answer was
+// TestAnAttemptResolvesALostAnswer: after a commit whose answer was
 // lost the attempt finds out by itself, and writes a barrier before it goes on.
-func TestLostAnswersAreResolvedWithinTheAttempt(t *testing.T) {
+func TestAnAttemptResolvesALostAnswer(t *testing.T) {
 	t.Parallel()
 	for mode, test := range map[string]struct {
 		options []option
@@ -92,9 +92,9 @@ func waitForLock(t *testing.T, b *bundle) {
 	})
 }
 
-// TestALostClaimIsResolvedWithinTheAttempt: a claim whose answer was lost is
+// TestAnAttemptResolvesALostClaim: a claim whose answer was lost is
 // found out by its token, and counted once.
-func TestALostClaimIsResolvedWithinTheAttempt(t *testing.T) {
+func TestAnAttemptResolvesALostClaim(t *testing.T) {
 	t.Parallel()
 	for kind, barriers := range map[wire.Kind]int{wire.CutAfter: 1, wire.CutBefore: 0} {
 		t.Run(kind.String(), func(t *testing.T) {
@@ -145,9 +145,9 @@ func TestALostClaimThatAnotherWonIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestAfterALostFirstCommitTheTimeCanStillBeTakenBack: the attempt that froze
+// TestFirstSentAtCanBeClearedAfterALostAnswer: the attempt that froze
 // the call is the first to send it, however it learned that it had committed.
-func TestAfterALostFirstCommitTheTimeCanStillBeTakenBack(t *testing.T) {
+func TestFirstSentAtCanBeClearedAfterALostAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "warm")
@@ -184,9 +184,9 @@ func TestATransactionFencedByItsOwnEarlierRunIsBelieved(t *testing.T) {
 	}
 }
 
-// TestADoubtAboutAKeyThatWasReapedSinceIsExpired: the row shows no answer that
+// TestADoubtAboutAReapedKeyEndsAsExpired: the row shows no answer that
 // could be given.
-func TestADoubtAboutAKeyThatWasReapedSinceIsExpired(t *testing.T) {
+func TestADoubtAboutAReapedKeyEndsAsExpired(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "warm")
@@ -207,10 +207,10 @@ func TestADoubtAboutAKeyThatWasReapedSinceIsExpired(t *testing.T) {
 	}
 }
 
-// TestWhatAnotherFinishedDuringADoubtIsAReplay: the bytes are that worker's,
+// TestAnAnswerOfAnotherWorkerIsAReplay: the bytes are that worker's,
 // and so is the request that got them first. What this one finished is no
 // replay.
-func TestWhatAnotherFinishedDuringADoubtIsAReplay(t *testing.T) {
+func TestAnAnswerOfAnotherWorkerIsAReplay(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		kind    wire.Kind
@@ -244,10 +244,10 @@ func TestWhatAnotherFinishedDuringADoubtIsAReplay(t *testing.T) {
 	}
 }
 
-// TestADoubtIsNoAnswerToAnotherRequest: while the answer to the first COMMIT of
-// a key is in doubt, another request takes the key and is finished. The row's
-// answer belongs to that one.
-func TestADoubtIsNoAnswerToAnotherRequest(t *testing.T) {
+// TestADoubtDoesNotAnswerAnotherRequest: while the answer to the first COMMIT
+// of a key is in doubt, another request takes the key and is finished. The
+// row's answer belongs to that one.
+func TestADoubtDoesNotAnswerAnotherRequest(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]string{"finished": "", "parked": "odd"} {
 		t.Run(name, func(t *testing.T) {

@@ -10,10 +10,10 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// TestLostAnswersOfEveryEnding cuts the connection at each message of attempts
-// that end in another way than with a label. The key must be left as it is left
-// when nothing is cut, and the caller told the same.
-func TestLostAnswersOfEveryEnding(t *testing.T) {
+// TestALostAnswerChangesNoEnding cuts the connection at each message of
+// attempts that end in another way than with a label. The key must be left as
+// it is left when nothing is cut, and the caller told the same.
+func TestALostAnswerChangesNoEnding(t *testing.T) {
 	t.Parallel()
 	park := phases.Park("early", "")
 	for name, h := range map[string]hooks{

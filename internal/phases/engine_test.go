@@ -15,7 +15,7 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-func TestHappyWay(t *testing.T) {
+func TestRoundTripsAndTransactions(t *testing.T) {
 	t.Parallel()
 
 	for name, test := range map[string]struct {
@@ -58,7 +58,7 @@ func TestHappyWay(t *testing.T) {
 	}
 }
 
-func TestLookUp(t *testing.T) {
+func TestWhatAnExistingKeyAnswers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "done")
@@ -111,7 +111,7 @@ func TestLookUp(t *testing.T) {
 	})
 }
 
-func TestOneOfManyRuns(t *testing.T) {
+func TestOnlyOneOfManyRequestsRuns(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, width := range []int{2, 8, 64} {
@@ -163,7 +163,7 @@ func TestTheClientDoesNotOwnTheRequest(t *testing.T) {
 	b.checkDone(t, "k")
 }
 
-func TestAsync(t *testing.T) {
+func TestAnAsyncRequestIsPendingUntilItIsDone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	reached, leave := make(chan struct{}), make(chan struct{})
@@ -193,7 +193,7 @@ func TestAsync(t *testing.T) {
 	b.checkDone(t, "k")
 }
 
-func TestPanics(t *testing.T) {
+func TestAPanicReleasesTheKey(t *testing.T) {
 	t.Parallel()
 	boom := func() error { panic("boom") }
 

@@ -55,8 +55,9 @@ func TestFate(t *testing.T) {
 	}
 }
 
-// TestWhatIsTrouble: trouble passes by itself, and is never held against a key.
-func TestWhatIsTrouble(t *testing.T) {
+// TestTroubleIsUnavailable: trouble passes by itself, and is never held against
+// a key.
+func TestTroubleIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]bool{
 		"08006": true, "40001": true, "53100": true, "53300": true, "57014": true, "57P01": true, "58030": true, "XX000": true,

@@ -56,9 +56,9 @@ func TestTheTokenFences(t *testing.T) {
 	b.checkDone(t, "k")
 }
 
-// TestALateReleaseUnlocksNobody: a worker that fails after its key was stolen
+// TestALateReleaseChangesNothing: a worker that fails after its key was stolen
 // must not give back what isn't its own.
-func TestALateReleaseUnlocksNobody(t *testing.T) {
+func TestALateReleaseChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	asleep, wake := make(chan struct{}), make(chan struct{})
@@ -112,9 +112,9 @@ func (b *bundle) changeAt(t *testing.T, n int, set string) func() string {
 
 const finishedByAnother = `finished_at = now(), response_status = 200, response_headers = '{}', response_body = ''`
 
-// TestAStaleLookClaimsNothing: each condition of the claim holds back a claim
+// TestAStaleReadClaimsNothing: each condition of the claim holds back a claim
 // that no other condition would.
-func TestAStaleLookClaimsNothing(t *testing.T) {
+func TestAStaleReadClaimsNothing(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]string{
 		"was claimed and given back":  `lease_epoch = lease_epoch + 1`,

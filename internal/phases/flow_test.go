@@ -8,7 +8,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-func TestFlowsThatAreNoFlowsPanic(t *testing.T) {
+func TestNewFlowPanicsOnABadList(t *testing.T) {
 	t.Parallel()
 	nop := func(*phases.Tx, phases.Key) (phases.Outcome, error) { return phases.Advance(), nil }
 	for name, construct := range map[string]func(){

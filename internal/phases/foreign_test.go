@@ -54,7 +54,7 @@ func TestTheForeignKeyIsStable(t *testing.T) {
 	}
 }
 
-func TestFirstTellsThatNothingWasSentBefore(t *testing.T) {
+func TestFirstMeansThatNothingWasSentBefore(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_ = b.sendOnce(t, "k", hooks{after: lost})
@@ -68,7 +68,7 @@ func TestFirstTellsThatNothingWasSentBefore(t *testing.T) {
 	}
 }
 
-func TestAClaimThatKnowsThatNothingLeftTakesItsTimeBack(t *testing.T) {
+func TestFirstSentAtIsClearedIfNothingWasSent(t *testing.T) {
 	t.Parallel()
 	unsent := func(context.Context, int) error {
 		return &phases.CallError{Class: phases.Transient, Err: errors.New("refused the connection")}

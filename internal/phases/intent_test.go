@@ -39,9 +39,9 @@ func TestTheIntentIsDurableBeforeTheSend(t *testing.T) {
 	}
 }
 
-// TestALookThatCouldNotLookTakesNoTimeBack: the look certainly did nothing, but
+// TestAFailedLookUpKeepsFirstSentAt: the look certainly did nothing, but
 // the send before it may have.
-func TestALookThatCouldNotLookTakesNoTimeBack(t *testing.T) {
+func TestAFailedLookUpKeepsFirstSentAt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_ = b.sendOnce(t, "k", hooks{
@@ -118,10 +118,10 @@ func TestAKeyKnowsWhenItWasMade(t *testing.T) {
 	}
 }
 
-// TestArmingTwiceMovesNoTime: a claim that took its time back arms the call
-// again; the answer to that COMMIT is lost, and the transaction runs once more.
-// The late one of the two must not move the time behind a send.
-func TestArmingTwiceMovesNoTime(t *testing.T) {
+// TestFreezingTwiceKeepsFirstSentAt: a claim that took its time back arms the
+// call again; the answer to that COMMIT is lost, and the transaction runs once
+// more. The late one of the two must not move the time behind a send.
+func TestFreezingTwiceKeepsFirstSentAt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "warm")

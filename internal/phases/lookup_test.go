@@ -71,9 +71,9 @@ func TestLookUpInsteadOfSending(t *testing.T) {
 	})
 }
 
-// TestALookUpIsNotedWithItsTime: patience counts from the first send, not from
-// when somebody first looked.
-func TestALookUpIsNotedWithItsTime(t *testing.T) {
+// TestPatienceCountsFromTheFirstSend: patience counts from the first send, not
+// from when somebody first looked.
+func TestPatienceCountsFromTheFirstSend(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_ = b.sendOnce(t, "k", hooks{before: lost})
@@ -87,9 +87,9 @@ func TestALookUpIsNotedWithItsTime(t *testing.T) {
 	}
 }
 
-// TestWhatHasANameAndIsNotFoundIsLookedUpAgain: inside the window nothing is
+// TestARefThatIsNotFoundIsLookedUpAgain: inside the window nothing is
 // parked because the other side didn't show what it had named.
-func TestWhatHasANameAndIsNotFoundIsLookedUpAgain(t *testing.T) {
+func TestARefThatIsNotFoundIsLookedUpAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_ = b.sendOnce(t, "k", hooks{answer: "working"})
@@ -101,9 +101,9 @@ func TestWhatHasANameAndIsNotFoundIsLookedUpAgain(t *testing.T) {
 	}
 }
 
-// TestOneCallsTroubleIsNotTheNextOnes: a name to look up, and the note that a
-// call must be looked up, end with the call that they belong to.
-func TestOneCallsTroubleIsNotTheNextOnes(t *testing.T) {
+// TestACallBeginsWithoutTheTroubleOfTheLast: a name to look up, and the note
+// that a call must be looked up, end with the call that they belong to.
+func TestACallBeginsWithoutTheTroubleOfTheLast(t *testing.T) {
 	t.Parallel()
 	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {
 		t.Run(mode, func(t *testing.T) {

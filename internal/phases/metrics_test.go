@@ -11,8 +11,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// TestGaugesGoWhenACountFails: old numbers would hide what has happened since.
-func TestGaugesGoWhenACountFails(t *testing.T) {
+// TestGaugesAreRemovedWhenACountFails: old numbers would hide what has happened
+// since.
+func TestGaugesAreRemovedWhenACountFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	registry := prometheus.NewRegistry()

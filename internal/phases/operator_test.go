@@ -10,7 +10,7 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-func TestOperatorParksAKeyInHand(t *testing.T) {
+func TestAnOperatorParksAHeldKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	asleep, wake := make(chan struct{}), make(chan struct{})
@@ -196,9 +196,9 @@ func TestTheOperatorChangesOnlyWhatWasSeen(t *testing.T) {
 	}
 }
 
-// TestRetryTakesTheKeyFromItsWorker, forgets its failures, and makes it due as
+// TestRetryFencesTheWorker, forgets its failures, and makes it due as
 // soon as the worker can no longer be calling.
-func TestRetryTakesTheKeyFromItsWorker(t *testing.T) {
+func TestRetryFencesTheWorker(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "warm")
@@ -251,9 +251,9 @@ func TestResolveRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-// TestNoDetourLeadsToADecisionDuringACall: neither parking nor retrying ends
+// TestNobodyDecidesDuringACall: neither parking nor retrying ends
 // the time in which the worker that was stopped may still be calling.
-func TestNoDetourLeadsToADecisionDuringACall(t *testing.T) {
+func TestNobodyDecidesDuringACall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.carrier.set(hooks{before: func(context.Context, int) error {

@@ -95,7 +95,7 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-func TestAKeyThatLivedBeforeHasExpired(t *testing.T) {
+func TestAKeyThatWasReapedBeforeHasExpired(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {
 		t.Run(name, func(t *testing.T) {
