@@ -14,7 +14,7 @@ import (
 // The sandbox ignores them.
 var otherSettings = []string{
 	"STRIPE_API_KEY=sk_live_1234567890", "STRIPE_URL=http://127.0.0.1:1", "LISTEN=127.0.0.1:1", "ADMIN_LISTEN=127.0.0.1:1",
-	"FAKESTRIPE_LISTEN=127.0.0.1:1", "FAKESTRIPE_DATA=/nowhere", "PGSERVICE=nowhere", "PGHOST=nowhere",
+	"FAKESTRIPE_LISTEN=127.0.0.1:1", "FAKESTRIPE_DATA=/nowhere", "DATABASE_URL_FILE=/nowhere", "STRIPE_API_KEY_FILE=/nowhere", "PGSERVICE=nowhere", "PGHOST=nowhere",
 }
 
 func TestKilledProcessIsRestartedOnItsAddress(t *testing.T) {

@@ -63,6 +63,7 @@ func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL string)
 	// the environment.
 	env := append(os.Environ(),
 		"DATABASE_URL="+databaseURL, "STRIPE_API_KEY="+stripeKey, "STRIPE_URL="+a.stripe.url(),
+		"DATABASE_URL_FILE=", "STRIPE_API_KEY_FILE=",
 		"SHUTDOWN_TIMEOUT="+s.flags.ShutdownTimeout.String())
 	self := func(name, address, ready string, args ...string) program {
 		output := s.log.writer(name)
