@@ -11,5 +11,7 @@ RUN mkdir /out/data
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/api /out/completer /out/fakestripe /
 COPY --from=build --chown=65532:65532 /out/data /data
+# `make up` removes images with this label that a newer build has replaced.
+LABEL org.opencontainers.image.title=rocketrides
 USER 65532:65532
 ENTRYPOINT ["/api"]

@@ -14,7 +14,7 @@ actions := $(GO) tool -modfile=.ci/actions.mod actionlint
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test check crash chaos model mutants fuzz stripe-mock up down clean
+.PHONY: help run build test check crash chaos model mutants fuzz stripe-mock up down compose-test clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,7 @@ check: ## Check format, lint, modules, workflows and known vulnerabilities.
 	$(lint) fmt --diff
 	$(GO) vet ./...
 	$(GO) vet -tags stripemock ./internal/payments
+	$(GO) vet -tags compose ./deploy
 	$(lint) run
 	$(GO) mod verify
 	$(GO) mod tidy -diff
@@ -84,11 +85,16 @@ done; \
 STRIPE_MOCK_URL=$$url $(GO) test -count=1 -tags stripemock -run StripeMock ./internal/payments
 endef
 
+# An image that a newer build replaces keeps its space and loses its name.
 up: ## Run everything in containers, with Docker Compose.
 	docker compose up --build --detach --wait
+	@docker image prune --force --filter label=org.opencontainers.image.title=rocketrides
 
 down: ## Stop the containers; their data stays.
 	docker compose down
+
+compose-test: ## Run everything in containers of its own, and check what the README says of them.
+	$(GO) test -count=1 -tags compose -timeout 20m $(ARGS) ./deploy
 
 clean: ## Remove the programs and the sandbox's data.
 	rm -rf bin .sandbox
