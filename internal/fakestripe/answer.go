@@ -37,9 +37,30 @@ func (e *apiError) answer() answer {
 // testKey is what Stripe's secret test keys look like.
 var testKey = regexp.MustCompile(`^sk_test_[A-Za-z0-9_]+$`)
 
-// authenticate checks the API key. All test keys open the one account that
-// there is; a live key never does, so that no live key is ever used against a
-// fake without anybody noticing.
+// The ids of the two Stripe accounts. The other one is empty, and stays so.
+const (
+	ownAccount   = "acct_fake"
+	otherAccount = "acct_other"
+)
+
+// accountOf returns the id of the account that an API key belongs to.
+func accountOf(key string) string {
+	if strings.HasPrefix(key, "sk_test_other") {
+		return otherAccount
+	}
+	return ownAccount
+}
+
+func readAccount(t *tx) (any, error) {
+	return account{
+		ID: t.account, Object: "account", ChargesEnabled: true, Country: "US", DefaultCurrency: "usd",
+		DetailsSubmitted: true, PayoutsEnabled: true, Type: "standard",
+	}, nil
+}
+
+// authenticate checks the API key. Test keys open one of the two accounts; a
+// live key never does, so that no live key is ever used against a fake without
+// anybody noticing.
 func authenticate(h http.Header) *apiError {
 	key := apiKey(h.Get("Authorization"))
 	switch {

@@ -19,11 +19,13 @@ const maxBody = 1 << 20
 type call struct {
 	send   Send
 	header http.Header
-	fields []field
-	refuse *apiError // what is wrong with the request's form, if anything
-	route  *route
-	id     string
-	plan   plan
+	// account is whose API key was sent.
+	account string
+	fields  []field
+	refuse  *apiError // what is wrong with the request's form, if anything
+	route   *route
+	id      string
+	plan    plan
 }
 
 // serveStripe takes a request the way it goes at Stripe: it arrives; it is
@@ -51,7 +53,7 @@ func (s *Server) serveStripe(w http.ResponseWriter, r *http.Request) {
 // receive reads a request.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request) *call {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	c := &call{header: r.Header, send: Send{
+	c := &call{header: r.Header, account: accountOf(apiKey(r.Header.Get("Authorization"))), send: Send{
 		Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Body: string(body),
 		Key: r.Header.Get("Idempotency-Key"), RequestID: newID("req"),
 		InFlight: err == nil, Incomplete: err != nil,
@@ -142,7 +144,7 @@ func (s *Server) admit(c *call) (answer, bool) {
 	if err := c.check(); err != nil {
 		return err.answer(), true
 	}
-	if c.send.Method != http.MethodPost || c.send.Key == "" {
+	if c.send.Method != http.MethodPost || c.send.Key == "" || c.account == otherAccount {
 		return answer{}, false
 	}
 	a, decided := s.recall(c)

@@ -102,6 +102,11 @@ func (s *Server) Dispute(intent string) error {
 	return s.step(func(t *tx) error { return t.dispute(intent) })
 }
 
+// DeleteCustomer deletes a customer. The error says that there is none.
+func (s *Server) DeleteCustomer(customer string) error {
+	return s.step(func(t *tx) error { return t.deleteCustomer(customer) })
+}
+
 // step makes something happen at Stripe that nobody asked for over the API.
 func (s *Server) step(f func(*tx) error) error {
 	return s.update(func() error {

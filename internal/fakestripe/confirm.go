@@ -51,6 +51,10 @@ func (t *tx) confirm(pi *paymentIntent, ask confirmation) error {
 	default:
 		return unexpectedState(pi, "You cannot confirm this PaymentIntent because it has a status of %s.", pi.Status)
 	}
+	if t.refusedIntent {
+		t.refused.PaymentIntent = pi
+		return t.refused
+	}
 	if a := pi.AutomaticPaymentMethods; a != nil && a.AllowRedirects != "never" && ask.returnURL == "" {
 		return invalid("", "", "This PaymentIntent is configured to accept payment methods enabled in your Dashboard. "+
 			"Because some of these payment methods might redirect your customer off of your page, you must provide a `return_url`. "+
@@ -77,6 +81,8 @@ func (t *tx) use(pi *paymentIntent, id string) error {
 	switch {
 	case err != nil:
 		return err
+	case m.Detached:
+		return detached()
 	case m.Customer != "" && pi.Customer.id == "":
 		return invalid("payment_method", "", "The PaymentMethod provided (%s) belongs to a Customer. "+
 			"Please include the Customer in the `customer` parameter on the PaymentIntent.", m.ID)

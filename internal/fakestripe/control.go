@@ -35,6 +35,7 @@ func (s *Server) controlRoutes() http.Handler {
 	mux.HandleFunc("POST /_fake/clock", s.control(s.moveClock))
 	mux.HandleFunc("POST /_fake/settle", s.control(s.settleIntent))
 	mux.HandleFunc("POST /_fake/dispute", s.control(s.disputeIntent))
+	mux.HandleFunc("POST /_fake/delete", s.control(s.deleteCustomer))
 	mux.HandleFunc("POST /_fake/reset", s.control(s.resetAll))
 	return mux
 }
@@ -166,6 +167,16 @@ func (s *Server) disputeIntent(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return map[string]string{"status": "ok"}, s.Dispute(which.PaymentIntent)
+}
+
+func (s *Server) deleteCustomer(r *http.Request) (any, error) {
+	var which struct {
+		Customer string `json:"customer"`
+	}
+	if err := readBody(r, &which); err != nil {
+		return nil, err
+	}
+	return map[string]string{"status": "ok"}, s.DeleteCustomer(which.Customer)
 }
 
 func (s *Server) resetAll(*http.Request) (any, error) {

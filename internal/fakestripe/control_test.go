@@ -21,7 +21,7 @@ func TestTheManualNamesEveryRouteAndKind(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	manual := f.control(t, http.MethodGet, "/_fake", "")
-	for _, route := range []string{"ledger", "charges", "faults", "clock", "settle", "dispute", "reset", "healthz"} {
+	for _, route := range []string{"ledger", "charges", "faults", "clock", "settle", "dispute", "delete", "reset", "healthz"} {
 		if !strings.Contains(manual.body, "$F/_fake/"+route) {
 			t.Errorf("the manual lacks the route %s", route)
 		}
@@ -125,6 +125,8 @@ func TestAllFieldsOfFaultsSurviveTheWire(t *testing.T) {
 		`{"kind":"lock_timeout","status":409,"skip":3}`:                          {"status", "409", "skip", "3"},
 		`{"kind":"402","decline_code":"lost_card"}`:                              {"decline_code", "lost_card"},
 		`{"kind":"400","code":"c","message":"m","match":{"path_prefix":"/v1/"}}`: {"code", "c", "message", "m", "match.path_prefix", "/v1/"},
+		`{"kind":"400","code":"c","intent":true}`:                                {"intent", "true"},
+		`{"kind":"400_saved","message":"m"}`:                                     {"message", "m"},
 		`{"kind":"slow_drip","over":"1s"}`:                                       {"over", "1s"},
 		`{"kind":"other_object","set":{"amount":1}}`:                             {"set.amount", "1"},
 	} {
@@ -143,6 +145,7 @@ func TestNonsenseIsRefusedAndTheKindsAreListed(t *testing.T) {
 		``, `x`, `{}`, `{"kind":"500"}`, `{"kind":"503","colour":"red"}`, `{"kind":"503","match":{"colour":"red"}}`,
 		`{"kind":"latency","latency":{"p95":"1s"}}`, `{"kind":"503","times":-2}`, `[{"kind":"503"},{"kind":"?"}]`, `{"kind":"503"} {}`,
 		`{"kind":"429","decline_code":"x"}`, `{"kind":"429","latency":"fast"}`, `{"kind":"slow_drip","over":"-1s"}`,
+		`{"kind":"402","intent":true}`,
 	} {
 		r := f.control(t, http.MethodPost, "/_fake/faults", body)
 		r.want(t, 400)
@@ -169,6 +172,8 @@ func TestLaterEventsAndResetOverHTTP(t *testing.T) {
 	declined := processing()
 	f.control(t, http.MethodPost, "/_fake/settle", `{"payment_intent":"`+declined+`","decline_code":"lost_card"}`).want(t, 200)
 	f.read(t, intents+"/"+declined).want(t, 200, "last_payment_error.decline_code", "lost_card")
+	f.control(t, http.MethodPost, "/_fake/delete", `{"customer":"cus_second"}`).want(t, 200)
+	f.control(t, http.MethodPost, "/_fake/delete", `{"customer":"cus_second"}`).want(t, 400)
 	f.control(t, http.MethodGet, "/_fake/healthz", "").want(t, 200, "status", "ok")
 	f.control(t, http.MethodPost, "/_fake/reset", "").want(t, 200)
 	f.control(t, http.MethodGet, "/_fake/ledger?reads=true", "").wantNone(t)

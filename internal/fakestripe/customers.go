@@ -40,13 +40,34 @@ func readCustomer(t *tx) (any, error) {
 	if c == nil {
 		return nil, notFound("customer", t.id)
 	}
+	if c.Deleted {
+		return deletedCustomer{ID: c.ID, Object: c.Object, Deleted: true}, nil
+	}
 	return c, nil
+}
+
+// deleteCustomer deletes a customer, and detaches its payment methods. What it
+// paid stays.
+func (t *tx) deleteCustomer(id string) error {
+	found := t.state.customers.get(id)
+	if found == nil || found.Deleted {
+		return notFound("customer", id)
+	}
+	c := *found
+	c.Deleted = true
+	t.change.Customers = append(t.change.Customers, &c)
+	for m := range t.state.methods.all() {
+		if m.Customer == id {
+			t.detach(m)
+		}
+	}
+	return nil
 }
 
 func listCustomers(t *tx) (any, error) {
 	email := t.form.text("email")
 	return page(t, "/v1/customers", &t.state.customers, func(c *customer) (int64, bool) {
-		return c.Created, email == "" || string(c.Email) == email
+		return c.Created, !c.Deleted && (email == "" || string(c.Email) == email)
 	}, func(c *customer) any { return c })
 }
 
@@ -62,12 +83,53 @@ func attachMethod(t *tx) (any, error) {
 	return m.shape(), nil
 }
 
+// readMethod shows a payment method. As a test card's token belongs to nobody,
+// it shows no customer.
+func readMethod(t *tx) (any, error) {
+	if m := t.state.methods.get(t.id); m != nil {
+		return m.shape(), nil
+	}
+	if _, ok := cardOf(t.id); ok {
+		return (&paymentMethod{ID: t.id, Token: t.id, Created: t.created()}).shape(), nil
+	}
+	return nil, notFound("PaymentMethod", t.id)
+}
+
+func detachMethod(t *tx) (any, error) {
+	m := t.state.methods.get(t.id)
+	switch {
+	case m == nil:
+		return nil, notFound("PaymentMethod", t.id)
+	case m.Customer == "":
+		return nil, invalid("", "payment_method_unexpected_state", "The payment method you provided is not attached to a customer so detachment is impossible.")
+	}
+	return t.detach(m).shape(), nil
+}
+
+// detach takes a payment method from its customer, for good.
+func (t *tx) detach(m *paymentMethod) *paymentMethod {
+	loose := *m
+	loose.Customer, loose.Detached = "", true
+	t.change.Methods = append(t.change.Methods, &loose)
+	return &loose
+}
+
+// detached makes the 400 for the use of a payment method that was detached.
+func detached() *apiError {
+	return invalid("payment_method", "", "The provided PaymentMethod was previously used with a PaymentIntent without Customer attachment, "+
+		"shared with a connected account without Customer attachment, or was detached from a Customer. It may not be used again. "+
+		"To use a PaymentMethod multiple times, you must attach it to a Customer first.")
+}
+
 // attach ties a payment method to a customer. Stripe tries the card, so most
 // declined test cards fail already here.
 func (t *tx) attach(id, customer string) (*paymentMethod, error) {
 	m, err := t.resolve(id)
 	if err != nil {
 		return nil, err
+	}
+	if m.Detached {
+		return nil, detached()
 	}
 	if m.Customer != "" && m.Customer != customer {
 		return nil, invalid("", "payment_method_unexpected_state",

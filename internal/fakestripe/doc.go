@@ -17,9 +17,9 @@
 // executes, even if the client has gone away meanwhile: that is what makes a
 // broken connection ambiguous.
 //
-// The ledger ([Server.Ledger]) has every write request in the order of
-// arrival, and [Server.Charges] counts the succeeded charges of each ride: the
-// number that must never exceed one.
+// The ledger ([Server.Ledger]) has every write request in the order of arrival,
+// and [Server.Charges] counts the succeeded charges of each ride: the number
+// that must never exceed one.
 //
 // # Idempotency
 //
@@ -27,7 +27,8 @@
 // https://docs.stripe.com/error-low-level. Where these leave a choice:
 //
 //   - What began to execute is saved: 200, 402 and 500. No other 4xx is, also
-//     not one for a reference to nothing or for an object in the wrong state.
+//     not one for a reference to nothing or for an object in the wrong state,
+//     except where a fault wants it: Stripe saves some 400s.
 //   - A request whose key is in use is a 409 whatever its parameters are.
 //   - Parameters are compared by name and value. The order of different names
 //     does not matter; that of the values of one list does.
@@ -36,7 +37,8 @@
 //
 // Faults are scripted with [Server.Script] or POST /_fake/faults. They are kept
 // in memory only, as are the reads in the ledger. There is one Stripe account,
-// no rate limit but a scripted one, and there are no webhooks. Objects show the
-// fields that a payment by card fills; balance transactions, receipts and the
-// like are left out.
+// and an empty one that only the keys sk_test_other… open. There is no rate
+// limit but a scripted one, and there are no webhooks. Objects show the fields
+// that a payment by card fills; balance transactions, receipts and the like are
+// left out.
 package fakestripe

@@ -44,6 +44,9 @@ type apiError struct {
 	retry string
 	// retryAfter is the Retry-After header; 0 sends none.
 	retryAfter time.Duration
+	// began means that the request had begun to execute, though the status
+	// doesn't say so.
+	began bool
 }
 
 // Error returns the status and the text for people.
@@ -52,7 +55,7 @@ func (e *apiError) Error() string { return fmt.Sprintf("%d: %s", e.status, e.Mes
 // executed tells whether the request had begun to execute, so that its answer
 // is saved under its key.
 func (e *apiError) executed() bool {
-	return e.status == http.StatusPaymentRequired || e.status == http.StatusInternalServerError
+	return e.began || e.status == http.StatusPaymentRequired || e.status == http.StatusInternalServerError
 }
 
 // refuse makes an error of a status and a type. The code may be empty.

@@ -58,10 +58,14 @@ func (s *Server) execute(c *call) (answer, error) {
 		delete(s.running, c.send.Key)
 	}
 	t := s.newTx()
-	t.id = c.id
+	t.id, t.account = c.id, c.account
+	if c.account == otherAccount {
+		t.state = newState()
+	}
 	if c.plan.Kind == Declined402 {
 		t.scripted = cmp.Or(c.plan.DeclineCode, "generic_decline")
 	}
+	t.refused, t.refusedIntent = c.plan.executedRefusal(), c.plan.Intent
 	object, err := t.execute(c.route, c.fields)
 	if err != nil && !executed(err) {
 		t.change = change{}
@@ -69,6 +73,9 @@ func (s *Server) execute(c *call) (answer, error) {
 	a, err := s.outcome(c, t, object, err)
 	if err != nil {
 		return answer{}, err
+	}
+	if c.account == otherAccount {
+		a.saved, t.change = false, change{}
 	}
 	if c.send.Method != http.MethodPost {
 		return a, s.end(c, a)
@@ -97,7 +104,7 @@ func (s *Server) outcome(c *call, t *tx, object any, err error) (answer, error) 
 		if !refused.executed() {
 			return a, nil
 		}
-		a.saved = true
+		a.saved = c.plan.Kind != BadRequest400
 		return s.bend(c, t, a)
 	}
 	if err != nil {

@@ -48,7 +48,11 @@ const (
 	// BadGateway502 refuses with a proxy's HTML page.
 	BadGateway502 Kind = "502_html"
 	// BadRequest400 refuses with a 400: see [Fault.Code] and [Fault.Message].
+	// With [Fault.Intent] it makes a payment intent first.
 	BadRequest400 Kind = "400"
+	// Saved400 answers and saves a 400 like that of BadRequest400. Stripe saves
+	// the 400s of requests that it had begun to execute.
+	Saved400 Kind = "400_saved"
 	// Truncated200 executes and cuts the body in the middle, under a
 	// Content-Length for all of it.
 	Truncated200 Kind = "truncated_200"
@@ -66,7 +70,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Delayed, DropBefore, DropAfter, Unsaved500, Saved500WithEffect, Saved500WithoutEffect, InUse409, LockTimeout,
 		RateLimited429, Declined402, Unauthorized401, Forbidden403, Unavailable503, BadGateway502, BadRequest400,
-		Truncated200, Empty200, SlowDrip, OtherObject,
+		Saved400, Truncated200, Empty200, SlowDrip, OtherObject,
 	}
 }
 
@@ -119,7 +123,8 @@ type Fault struct {
 	RetryAfter       time.Duration  // whole seconds; of RateLimited429 and Unavailable503; 0 sends no header
 	Status           int            // 409 or 429 (the default); of LockTimeout
 	DeclineCode      string         // of Declined402; generic_decline if empty
-	Code, Message    string         // of BadRequest400
+	Code, Message    string         // of BadRequest400 and Saved400
+	Intent           bool           // of BadRequest400 and Saved400, for what confirms: the intent is made, not confirmed, and shown
 	Over             time.Duration  // real time; of SlowDrip
 	Set              map[string]any // of OtherObject: what replaces the fields of the answer
 }
@@ -154,8 +159,9 @@ func (f *Fault) checkOptions() error {
 		{"retry_after", f.RetryAfter > 0, false, []Kind{RateLimited429, Unavailable503}},
 		{"status", f.Status != 0, false, []Kind{LockTimeout}},
 		{"decline_code", f.DeclineCode != "", false, []Kind{Declined402}},
-		{"code", f.Code != "", false, []Kind{BadRequest400}},
-		{"message", f.Message != "", false, []Kind{BadRequest400}},
+		{"code", f.Code != "", false, []Kind{BadRequest400, Saved400}},
+		{"message", f.Message != "", false, []Kind{BadRequest400, Saved400}},
+		{"intent", f.Intent, false, []Kind{BadRequest400, Saved400}},
 		{"over", f.Over > 0, true, []Kind{SlowDrip}},
 		{"set", len(f.Set) > 0, true, []Kind{OtherObject}},
 		{"latency", f.Latency != Latency{} || f.HoldBefore != nil || f.HoldAfter != nil, f.Kind == Delayed, Kinds()},
@@ -210,11 +216,26 @@ func (f *Fault) refusalError(s *Send) *apiError {
 		e.retryAfter = f.RetryAfter
 		return e
 	case BadRequest400:
-		if f.Message == "" {
-			return invalid("", f.Code, "This request was refused by a scripted fault.")
+		if f.Intent {
+			return nil // see executedRefusal
 		}
-		return invalid("", f.Code, "%s", f.Message)
+		return f.badRequest()
 	default:
 		return nil
 	}
+}
+
+// executedRefusal returns the error that ends a request after its execution
+// began, or nil if the fault wants none.
+func (f *Fault) executedRefusal() *apiError {
+	if f.Kind != Saved400 && (f.Kind != BadRequest400 || !f.Intent) {
+		return nil
+	}
+	e := f.badRequest()
+	e.began = true
+	return e
+}
+
+func (f *Fault) badRequest() *apiError {
+	return invalid("", f.Code, "%s", cmp.Or(f.Message, "This request was refused by a scripted fault."))
 }

@@ -2,6 +2,7 @@ package fakestripe
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -55,6 +56,44 @@ func TestFaultsThatRefuseShowStripesAnswer(t *testing.T) {
 			t.Errorf("the answer is %d %s", r.status, r.body)
 		}
 	})
+}
+
+// A 400 is saved only by its own kind. Either kind may leave a payment intent
+// behind that nobody confirms.
+func TestA400IsSavedOrNotAndMayMakeAnIntent(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []Fault{
+		{Kind: BadRequest400, Code: "c", Intent: true}, {Kind: Saved400, Code: "c"}, {Kind: Saved400, Code: "c", Intent: true},
+	} {
+		t.Run(fmt.Sprintf("%s with an intent: %t", fault.Kind, fault.Intent), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			f := open(t, Options{Dir: dir})
+			f.Script(fault)
+			first := f.post(t, intents, "k1", hail("r"))
+			first.want(t, 400, "error.type", "invalid_request_error", "error.code", "c")
+			first.wantHeader(t, "Idempotent-Replayed", "")
+			f = reopen(t, f, dir)
+			made := 0
+			if fault.Intent {
+				made = 1
+				first.want(t, 400, "error.payment_intent.status", "requires_payment_method", "error.payment_intent.metadata.ride_id", "r")
+				f.read(t, intents+"/"+first.get("error.payment_intent.id")).want(t, 200, "latest_charge", "<nil>")
+			}
+			if got := len(f.PaymentIntents()); got != made {
+				t.Errorf("there are %d payment intents, want %d", got, made)
+			}
+			again := f.post(t, intents, "k1", hail("r"))
+			if fault.Kind == Saved400 {
+				again.wantHeader(t, "Idempotent-Replayed", "true")
+				if again.status != 400 || again.body != first.body {
+					t.Errorf("the replay is %d %s, the first was %s", again.status, again.body, first.body)
+				}
+				return
+			}
+			again.want(t, 200)
+		})
+	}
 }
 
 // What executed behind a broken answer is there, and its key knows it.

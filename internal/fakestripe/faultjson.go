@@ -59,6 +59,7 @@ type faultJSON struct {
 	DeclineCode      string         `json:"decline_code,omitempty"`
 	Code             string         `json:"code,omitempty"`
 	Message          string         `json:"message,omitempty"`
+	Intent           bool           `json:"intent,omitempty"`
 	Over             duration       `json:"over,omitempty"`
 	Set              map[string]any `json:"set,omitempty"`
 }
@@ -76,7 +77,7 @@ func (f Fault) MarshalJSON() ([]byte, error) {
 			duration(f.Latency.Mean), duration(f.Latency.P50), duration(f.Latency.P99),
 		},
 		f.LatencyAt, duration(f.RollForwardAfter), duration(f.RetryAfter), f.Status, f.DeclineCode,
-		f.Code, f.Message, duration(f.Over), f.Set,
+		f.Code, f.Message, f.Intent, duration(f.Over), f.Set,
 	})
 }
 
@@ -93,7 +94,7 @@ func (f *Fault) UnmarshalJSON(b []byte) error {
 			time.Duration(in.Latency.Mean), time.Duration(in.Latency.P50), time.Duration(in.Latency.P99),
 		},
 		RollForwardAfter: time.Duration(in.RollForwardAfter), RetryAfter: time.Duration(in.RetryAfter),
-		Status: in.Status, DeclineCode: in.DeclineCode, Code: in.Code, Message: in.Message,
+		Status: in.Status, DeclineCode: in.DeclineCode, Code: in.Code, Message: in.Message, Intent: in.Intent,
 		Over: time.Duration(in.Over), Set: in.Set,
 	}
 	if in.Times != nil {

@@ -64,11 +64,31 @@ type customer struct {
 	Object      string            `json:"object"`
 	Balance     int64             `json:"balance"`
 	Created     int64             `json:"created"`
+	Deleted     bool              `json:"deleted,omitempty"`
 	Description optional          `json:"description"`
 	Email       optional          `json:"email"`
 	Livemode    bool              `json:"livemode"`
 	Metadata    map[string]string `json:"metadata"`
 	Name        optional          `json:"name"`
+}
+
+// deletedCustomer is what Stripe still shows of a customer that was deleted.
+type deletedCustomer struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Deleted bool   `json:"deleted"`
+}
+
+// account is what the fake shows of a Stripe account.
+type account struct {
+	ID               string `json:"id"`
+	Object           string `json:"object"`
+	ChargesEnabled   bool   `json:"charges_enabled"`
+	Country          string `json:"country"`
+	DefaultCurrency  string `json:"default_currency"`
+	DetailsSubmitted bool   `json:"details_submitted"`
+	PayoutsEnabled   bool   `json:"payouts_enabled"`
+	Type             string `json:"type"`
 }
 
 type automaticMethods struct {
@@ -174,6 +194,7 @@ type paymentMethod struct {
 	Token    string `json:"token"`
 	Customer string `json:"customer"`
 	Created  int64  `json:"created"`
+	Detached bool   `json:"detached,omitempty"` // from its customer, for good
 }
 
 type methodShape struct {

@@ -161,7 +161,7 @@ func TestWhatIsNotThereIs404(t *testing.T) {
 			t.Errorf("the message is %q", r.get("error.message"))
 		}
 	}
-	for _, path := range []string{"/v1/payment_intents/pi_none", "/v1/charges/ch_none", "/v1/refunds/re_none"} {
+	for _, path := range []string{"/v1/payment_intents/pi_none", "/v1/charges/ch_none", "/v1/refunds/re_none", "/v1/payment_methods/pm_none"} {
 		f.read(t, path).want(t, 404, "error.code", "resource_missing")
 	}
 }

@@ -227,6 +227,55 @@ func TestCustomersAndTheirPaymentMethods(t *testing.T) {
 	f.post(t, "/v1/payment_methods/pm_card_chargeCustomerFail/attach", "", "customer=cus_visa").want(t, 200)
 }
 
+// What a customer paid stays when it is deleted, and its cards go.
+func TestDeletedCustomersAndDetachedCardsAreGone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := open(t, Options{Dir: dir})
+	f.read(t, "/v1/payment_methods/pm_visa").want(t, 200, "object", "payment_method", "customer", "cus_visa")
+	f.read(t, "/v1/payment_methods/pm_card_visa").want(t, 200, "id", "pm_card_visa", "customer", "<nil>")
+	paid := f.post(t, intents, "", hail("r")).get("id")
+	second := []string{"customer", "cus_second", "payment_method", "pm_second"}
+	f.post(t, "/v1/payment_methods/pm_second/detach", "", "").want(t, 200, "customer", "<nil>")
+	f.post(t, "/v1/payment_methods/pm_second/detach", "", "").want(t, 400, "error.code", "payment_method_unexpected_state")
+	f.post(t, "/v1/payment_methods/pm_none/detach", "", "").want(t, 404)
+	f.post(t, "/v1/payment_methods/pm_second/attach", "", "customer=cus_second").want(t, 400)
+	f.post(t, intents, "", hail("r", second...)).want(t, 400, "error.param", "payment_method")
+	if err := f.DeleteCustomer("cus_visa"); err != nil {
+		t.Fatal(err)
+	}
+	f = reopen(t, f, dir)
+	f.read(t, "/v1/customers/cus_visa").want(t, 200, "deleted", "true", "email", "<missing>")
+	f.read(t, "/v1/customers?email=visa%40example.com").want(t, 200, "data.0", "<missing>")
+	f.read(t, intents+"?customer=cus_visa").want(t, 400, "error.code", "resource_missing", "error.param", "customer")
+	f.post(t, intents, "", hail("r")).want(t, 400, "error.code", "resource_missing", "error.param", "customer")
+	f.read(t, intents+"/"+paid).want(t, 200, "customer", "cus_visa", "status", "succeeded")
+	f.read(t, "/v1/payment_methods/pm_visa").want(t, 200, "customer", "<nil>")
+	if f.DeleteCustomer("cus_visa") == nil || f.DeleteCustomer("cus_none") == nil {
+		t.Error("a customer that isn't there was deleted")
+	}
+}
+
+func TestAKeyOfTheOtherAccountSeesAndKeepsNothing(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{})
+	other := []string{"Authorization", "Bearer sk_test_other1"}
+	f.read(t, "/v1/account").want(t, 200, "id", "acct_fake", "object", "account")
+	f.read(t, "/v1/account", other...).want(t, 200, "id", "acct_other")
+	paid := f.post(t, intents, "k1", hail("r"))
+	f.read(t, intents+"/"+paid.get("id"), other...).want(t, 404)
+	f.read(t, "/v1/customers/cus_visa", other...).want(t, 404)
+	f.read(t, "/v1/payment_methods/pm_visa", other...).want(t, 404)
+	f.read(t, intents, other...).want(t, 200, "data.0", "<missing>")
+	missing := f.post(t, intents, "k1", hail("r"), other...)
+	missing.want(t, 400, "error.code", "resource_missing", "error.param", "customer")
+	missing.wantHeader(t, "Idempotent-Replayed", "")
+	f.post(t, intents, "k2", hail("r2", "customer", "", "payment_method", "pm_card_visa"), other...).want(t, 200)
+	f.read(t, intents, other...).want(t, 200, "data.0", "<missing>")
+	f.wantCharges(t, "r2", 0)
+	f.post(t, intents, "k2", hail("r2")).want(t, 200)
+}
+
 func TestTheSeedsCanBeUsedAtOnce(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})

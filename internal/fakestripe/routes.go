@@ -26,8 +26,11 @@ func routes() []route {
 	return []route{
 		{post, "/v1/customers", []string{"email", "name", "description", "metadata", "payment_method"}, nil, createCustomer},
 		{get, "/v1/customers", paged("email"), nil, listCustomers},
+		{get, "/v1/account", nil, nil, readAccount},
 		{get, "/v1/customers/{id}", nil, nil, readCustomer},
+		{get, "/v1/payment_methods/{id}", nil, nil, readMethod},
 		{post, "/v1/payment_methods/{id}/attach", []string{"customer"}, nil, attachMethod},
+		{post, "/v1/payment_methods/{id}/detach", nil, nil, detachMethod},
 		{post, "/v1/payment_intents", []string{
 			"amount", "currency", "customer", "description", "metadata", "payment_method", "payment_method_types[]",
 			"automatic_payment_methods[enabled]", "automatic_payment_methods[allow_redirects]", "capture_method",
@@ -102,7 +105,13 @@ type tx struct {
 	settleAfter time.Duration
 	// scripted is the decline code that a fault forces on the next charge.
 	scripted string
-	change   change
+	// refused is the error with which a fault ends the execution; nil if none
+	// does. With refusedIntent it comes when the payment intent is to be
+	// confirmed, and shows it.
+	refused       *apiError
+	refusedIntent bool
+	account       string // whose API key was sent
+	change        change
 }
 
 // execute runs the route. An error is an *apiError; with one that executed (a
@@ -119,6 +128,9 @@ func (t *tx) execute(r *route, fields []field) (any, error) {
 	}
 	if form.err != nil {
 		return nil, form.err
+	}
+	if t.refused != nil && !t.refusedIntent {
+		return nil, t.refused
 	}
 	return r.run(t)
 }
@@ -149,7 +161,7 @@ func (t *tx) method(id string) *paymentMethod {
 // customer returns the id of the customer that a parameter names, or "". The
 // form remembers an error if there is no such customer.
 func (t *tx) customer(id string) string {
-	if id != "" && t.state.customers.get(id) == nil {
+	if c := t.state.customers.get(id); id != "" && (c == nil || c.Deleted) {
 		t.form.reject(noSuch("customer", id, "customer"))
 	}
 	return id
