@@ -15,7 +15,7 @@ import (
 // that it is used (I9, I10, I13). All else that is checked takes a 5xx for an
 // answer that says nothing; here it is none.
 func askedAgain(ops []*op, f *facts) check {
-	c := check{name: "asked once more, every key answers as stored"}
+	c := newCheck("asked once more, every key answers as stored", "I9", "I10", "I13")
 	answers := byKey(ops)
 	for id, key := range f.keys {
 		c.looked++

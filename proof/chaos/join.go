@@ -30,7 +30,7 @@ func join(ops []*op, f *facts) []check {
 
 // acknowledged: what a client was told is there (I2, I13).
 func acknowledged(ops []*op, f *facts) check {
-	c := check{name: nothingLost}
+	c := newCheck(nothingLost, "I13")
 	for _, o := range ops {
 		if !o.shows() {
 			continue
@@ -52,7 +52,7 @@ func acknowledged(ops []*op, f *facts) check {
 // correct: an answer is the stored one, byte for byte, for the price of what
 // was asked (I9).
 func correct(ops []*op, f *facts) check {
-	c := check{name: nothingWrong}
+	c := newCheck(nothingWrong, "I2", "I9")
 	for _, o := range ops {
 		if o.Look || o.Status != http.StatusCreated && o.Status != http.StatusPaymentRequired {
 			continue
@@ -83,7 +83,7 @@ func fares(o *op) (want, got int64, ok bool) {
 // inUse: "in use" is said only while somebody holds the key, or is about to
 // make it.
 func inUse(ops []*op, f *facts) check {
-	c := check{name: "\"in use\" is said beside a live lease or another request"}
+	c := newCheck("\"in use\" is said beside a live lease or another request", "I14")
 	changes := f.changesOf()
 	for id, all := range byKey(ops) {
 		for i, o := range all {
@@ -105,7 +105,7 @@ func inUse(ops []*op, f *facts) check {
 
 // internalErrors: a 500 is a bug, by the contract.
 func internalErrors(ops []*op) check {
-	c := check{name: "no internal error"}
+	c := newCheck("no internal error")
 	for _, o := range ops {
 		c.looked++
 		if o.Status == http.StatusInternalServerError || o.Code == "internal" {
@@ -118,7 +118,7 @@ func internalErrors(ops []*op) check {
 // oneEach: one ride and one audit record for each key, one receipt for each
 // 201, and nothing without a key (I12).
 func oneEach(f *facts) check {
-	c := check{name: "one ride, one audit record, one receipt each"}
+	c := newCheck("one ride, one audit record, one receipt each", "I2", "I12")
 	for id, key := range f.keys {
 		c.looked++
 		ride, known := f.rides[id]
@@ -138,7 +138,7 @@ func oneEach(f *facts) check {
 
 // finished: no key is left unfinished (I16).
 func finished(f *facts) check {
-	c := check{name: "no key is left unfinished"}
+	c := newCheck("no key is left unfinished", "I16")
 	for id, key := range f.keys {
 		c.looked++
 		if !key.atRest() {

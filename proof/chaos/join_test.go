@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
 // whole is a history of one ride that is as it should be, and its facts.
@@ -139,5 +140,23 @@ func TestAStrayRequestExplainsInUse(t *testing.T) {
 				t.Errorf("it is right: %t", c.ok())
 			}
 		})
+	}
+}
+
+func TestEveryCitedInvariantIsListed(t *testing.T) {
+	t.Parallel()
+	list, err := invariants.Read("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops, f := whole()
+	all := append(join(ops, f), logChecks(f, nil)...)
+	all = append(all, orders(ops), askedAgain(ops, f), inBound("at rest", 0, 0))
+	for _, c := range all {
+		for _, number := range c.invariants {
+			if list[number] == "" {
+				t.Errorf("%q cites %s, which is not in the list of internal/phases", c.name, number)
+			}
+		}
 	}
 }

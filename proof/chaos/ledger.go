@@ -9,7 +9,7 @@ import (
 
 // chargedOnce: no ride is charged twice (I1).
 func chargedOnce(f *facts) check {
-	c := check{name: "no ride is charged twice"}
+	c := newCheck("no ride is charged twice", "I1")
 	for ride, intents := range f.intentsOf() {
 		c.looked++
 		if n := count(intents, intent.paid); n > 1 {
@@ -33,7 +33,7 @@ func count[T any](list []T, is func(T) bool) int {
 // customer, and nothing else is charged but what waits for a person (I2, I4,
 // I5).
 func paid(f *facts) check {
-	c := check{name: "charged at Stripe ⇔ charged here (or parked)"}
+	c := newCheck("charged at Stripe ⇔ charged here (or parked)", "I2", "I4", "I5")
 	intents := f.intentsOf()
 	for id, key := range f.keys {
 		ride := f.rides[id]
@@ -69,7 +69,7 @@ func paid(f *facts) check {
 
 // declined: what is answered 402 was never charged (I3).
 func declined(f *facts) check {
-	c := check{name: "a declined ride is never charged"}
+	c := newCheck("a declined ride is never charged", "I3")
 	intents := f.intentsOf()
 	for id, key := range f.keys {
 		if key.Status == nil || *key.Status != http.StatusPaymentRequired {
@@ -86,7 +86,7 @@ func declined(f *facts) check {
 // refusedCards: a card that its bank declines never pays for a ride, in
 // whatever way the ride ends (I3).
 func refusedCards(f *facts) check {
-	c := check{name: "a declined card is never charged"}
+	c := newCheck("a declined card is never charged", "I3")
 	intents := f.intentsOf()
 	for id, key := range f.keys {
 		if !f.refused[id.account] {
@@ -103,7 +103,7 @@ func refusedCards(f *facts) check {
 // sums: all that Stripe took is all that rides cost, and what parked rides may
 // have cost (I27).
 func sums(f *facts) check {
-	c := check{name: "the sums are equal, to the cent"}
+	c := newCheck("the sums are equal, to the cent", "I27")
 	var stripe, here, waiting int64
 	intents := f.intentsOf()
 	for _, i := range f.intents {
@@ -128,7 +128,7 @@ func sums(f *facts) check {
 // sameBytes: everything that is ever sent for a ride has one key and is the
 // same (I6).
 func sameBytes(f *facts) check {
-	c := check{name: "all sends of a ride have one key and the same bytes"}
+	c := newCheck("all sends of a ride have one key and the same bytes", "I6")
 	for ride, sends := range f.sendsOf() {
 		c.looked += len(sends)
 		for _, s := range sends {
@@ -144,7 +144,7 @@ func sameBytes(f *facts) check {
 // sentEarly: nothing reaches Stripe before the intent to send it was committed
 // (I5).
 func sentEarly(f *facts) check {
-	c := check{name: onRecord}
+	c := newCheck(onRecord, "I5")
 	sends := f.sendsOf()
 	for id, key := range f.keys {
 		for _, s := range sends[f.rides[id].ID] {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
 // options are the command line.
@@ -109,6 +111,14 @@ func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) 
 		}
 		return true, nil
 	}
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return false, err
+	}
+	list, err := invariants.Read(root)
+	if err != nil {
+		return false, err
+	}
 	fmt.Fprintf(out, "seed %d, %s, %d clients; building the programs\n", o.Seed, s.total, o.Clients)
 	dir, err := os.MkdirTemp(o.Dir, "rocketrides-chaos-")
 	if err != nil {
@@ -130,7 +140,7 @@ func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	kept = o.conclude(out, checks, verdict(out, checks))
+	kept = o.conclude(out, checks, verdict(out, checks, list))
 	if !kept {
 		fmt.Fprintf(out, "all violations, the histories, the facts and the logs are in %s\n", w.history())
 		err = keep(w.history(), checks, r.facts)

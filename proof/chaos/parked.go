@@ -9,7 +9,8 @@ import (
 
 // parks: a key waits for a person only where Stripe itself was unclear (I17).
 func parks(f *facts) check {
-	c := check{name: "keys are parked for legal reasons only", seldom: true}
+	c := newCheck("keys are parked for legal reasons only", "I17")
+	c.seldom = true
 	sends, intents, changes := f.sendsOf(), f.intentsOf(), f.changesOf()
 	for id, key := range f.keys {
 		if key.Parked == nil {

@@ -17,7 +17,7 @@ func logChecks(f *facts, lives map[string][]life) []check {
 // paths: points follow the flow, epochs never fall, and nothing happens after
 // the end (I7, I8).
 func paths(f *facts) check {
-	c := check{name: "the changes of each key are a path of its flow"}
+	c := newCheck("the changes of each key are a path of its flow", "I7", "I8")
 	points := []string{"", "started", "ride_created", "charge_created", "finished"}
 	for id, changes := range f.changesOf() {
 		at, epoch := 0, int64(0)
@@ -41,7 +41,7 @@ func paths(f *facts) check {
 // holders: while a process holds a key, nobody else changes it but by taking it
 // over, which begins another epoch (I7).
 func holders(f *facts) check {
-	c := check{name: "only the holder of a key changes it"}
+	c := newCheck("only the holder of a key changes it", "I7")
 	for id, changes := range f.changesOf() {
 		holder, epoch := "", int64(0)
 		for _, change := range changes {
@@ -70,7 +70,7 @@ func deref[T any](p *T) T {
 // versions: a release that doesn't know a key's flow never touches the key
 // (I26).
 func versions(f *facts, lives map[string][]life) check {
-	c := check{name: "no release touches a flow that it doesn't know"}
+	c := newCheck("no release touches a flow that it doesn't know", "I26")
 	for _, change := range f.changes {
 		if f.keys[change.id()].FlowVersion < 2 {
 			continue
@@ -91,7 +91,7 @@ func versions(f *facts, lives map[string][]life) check {
 
 // alarms: no tripwire in the database was touched.
 func alarms(log string) (check, error) {
-	c := check{name: "no tripwire in the database was touched"}
+	c := newCheck("no tripwire in the database was touched", "I7", "I8", "I22")
 	file, err := os.Open(log)
 	if err != nil {
 		return c, err

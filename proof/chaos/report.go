@@ -102,7 +102,8 @@ func (r *run) figures(f *facts, ops []*op) []check {
 }
 
 func inGoal(name string, took []time.Duration, goal time.Duration) check {
-	c := check{name: name, looked: len(took)}
+	c := newCheck(name)
+	c.looked = len(took)
 	if p99 := quantile(took, 0.99); p99 > goal {
 		c.breaks("it is %s", p99)
 	}

@@ -130,7 +130,8 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 }
 
 func inBound(name string, took, bound time.Duration) check {
-	c := check{name: name, looked: 1}
+	c := newCheck(name, "I16")
+	c.looked = 1
 	if took > bound {
 		c.breaks("it took %s, and may take %s", took, bound)
 	}
@@ -161,7 +162,7 @@ func (r *run) closeJournals() ([]*op, error) {
 // orders checks that the history of every key has an order that explains it
 // (I14).
 func orders(ops []*op) check {
-	c := check{name: "the history of every key is linearizable"}
+	c := newCheck("the history of every key is linearizable", "I14")
 	keys := byKey(ops)
 	ids := make(chan rideKey)
 	var mu sync.Mutex

@@ -10,15 +10,24 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
-// A check is one promise, how often it was looked at, and where it was broken.
+// A check is one rule, how many things were held against it, and what broke it.
 type check struct {
-	name   string
-	looked int
-	broken []string
-	// seldom tells that even a full run may have nothing to look at.
+	name string
+	// invariants are the numbers of the invariants that the rule follows from.
+	// A rule of the contract's or a goal has none.
+	invariants []string
+	looked     int
+	broken     []string
+	// seldom is set if even a full run may have nothing to look at.
 	seldom bool
+}
+
+func newCheck(name string, invariants ...string) check {
+	return check{name: name, invariants: invariants}
 }
 
 // breaks notes a violation.
@@ -50,16 +59,19 @@ func demand(checks []check) {
 	}
 }
 
-// verdict prints the table of all checks, with the first violations of each,
-// and tells whether there is none.
-func verdict(out io.Writer, checks []check) bool {
+// verdict prints the table of all checks, the invariants that it cites, and the
+// first violations of each check. It reports whether there are none.
+func verdict(out io.Writer, checks []check, list invariants.List) bool {
 	const shown = 5
 	ok := true
-	fmt.Fprintf(out, "\n%-58s %9s %9s\n", "CHECK", "LOOKED AT", "BROKEN")
+	var cited []string
+	fmt.Fprintf(out, "\n%-58s %-10s %9s %9s\n", "CHECK", "INVARIANTS", "LOOKED AT", "BROKEN")
 	for _, c := range checks {
 		ok = ok && c.ok()
-		fmt.Fprintf(out, "%-58s %9d %9d  %s\n", c.name, c.looked, len(c.broken), c.mark())
+		cited = append(cited, c.invariants...)
+		fmt.Fprintf(out, "%-58s %-10s %9d %9d  %s\n", c.name, strings.Join(c.invariants, " "), c.looked, len(c.broken), c.mark())
 	}
+	fmt.Fprintf(out, "\n%s\n", list.Legend(cited...))
 	for _, c := range checks {
 		for i, text := range c.broken {
 			if i == shown {

@@ -13,7 +13,7 @@ func TestAVerdictOnNothing(t *testing.T) {
 	t.Parallel()
 	checks := []check{{name: "parks", seldom: true}, {name: "p99"}, {name: "looked", looked: 3}}
 	var out bytes.Buffer
-	if !verdict(&out, checks) {
+	if !verdict(&out, checks, nil) {
 		t.Errorf("a short run fails:\n%s", &out)
 	}
 	if n := strings.Count(out.String(), " nothing\n"); n != 2 || strings.Count(out.String(), " ok\n") != 1 {
@@ -23,7 +23,7 @@ func TestAVerdictOnNothing(t *testing.T) {
 	if got := broken(checks); !slices.Equal(got, []string{"p99"}) {
 		t.Errorf("a full run breaks %q", got)
 	}
-	if verdict(&out, checks) {
+	if verdict(&out, checks, nil) {
 		t.Error("a full run is content with nothing")
 	}
 }

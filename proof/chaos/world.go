@@ -194,7 +194,7 @@ func (w *world) rest(ctx context.Context, limit time.Duration) error {
 // lives are the processes of every worker, and panics how many of them ended by
 // one.
 func (w *world) lives() (lives map[string][]life, panics check) {
-	lives, panics = map[string][]life{}, check{name: "no program panics"}
+	lives, panics = map[string][]life{}, newCheck("no program panics")
 	for name, worker := range w.workers {
 		all, crashes := worker.history()
 		lives[name] = all

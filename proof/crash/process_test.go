@@ -154,10 +154,6 @@ func (p *process) dialStripe(ctx context.Context, network, address string) (net.
 	return p.stripeWire.Dial(ctx, network, address)
 }
 
-// tripwires are the invariants that those of package tripwire guard. They undo
-// what they refuse, and the log that would show it.
-var tripwires = map[string]string{"RR001": "I8", "RR002": "I7", "RR003": "I7", "RR004": "I22"}
-
 // connect is what happens to a connection that is about to be opened.
 func (p *process) connect(name string) error {
 	switch fault := p.lane.meet(p, name, connecting, 1); fault.Kind {

@@ -10,12 +10,15 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
 // A report is what is known of all trials so far. It is safe for concurrent
 // use.
 type report struct {
 	t     *testing.T
+	list  invariants.List
 	began time.Time
 
 	mu       sync.Mutex
@@ -32,8 +35,12 @@ type report struct {
 
 func newReport(t *testing.T) *report {
 	t.Helper()
+	list, err := invariants.Read("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &report{
-		t: t, began: time.Now(), seen: map[string]int{}, broken: map[string]int{},
+		t: t, list: list, began: time.Now(), seen: map[string]int{}, broken: map[string]int{},
 		counts: map[string]map[string]int{"stage": {}, "fault": {}, "wire": {}, "recovery": {}, "script": {}, "end": {}, "mode": {}, "again": {}},
 	}
 }
@@ -46,7 +53,7 @@ func (p *report) begin(stage string, total int) {
 
 // add judges a trial and counts it.
 func (p *report) add(r *run, err error) {
-	faults, seen, broken := judge(r, err)
+	faults, seen, broken := p.judge(r, err)
 	if err == nil && r.starved() {
 		faults, broken[machinery] = append(faults, machinery+": the machine's load struck each of "+strconv.Itoa(tries)+" runs like a fault"), true
 	}
@@ -61,7 +68,7 @@ func (p *report) add(r *run, err error) {
 func (p *report) again(r *run, err error, why string) {
 	var faults []string
 	if err == nil {
-		faults, _, _ = judge(r, nil)
+		faults, _, _ = p.judge(r, nil)
 	}
 	p.mu.Lock()
 	p.tally("again", why)
@@ -83,18 +90,18 @@ const machinery = "the machinery"
 
 // judge holds the invariants against a run: what is wrong, and by invariant
 // whether the run had something to say about it and whether it broke it.
-func judge(r *run, err error) (faults []string, seen, broken map[string]bool) {
+func (p *report) judge(r *run, err error) (faults []string, seen, broken map[string]bool) {
 	seen, broken = map[string]bool{}, map[string]bool{}
 	if err != nil {
 		broken[machinery] = true
 		return []string{machinery + ": " + err.Error()}, seen, broken
 	}
 	e := r.evidence()
-	for _, i := range invariants {
-		applies, wrong := i.check(e)
-		seen[i.name], broken[i.name] = applies, len(wrong) > 0
+	for _, c := range checks {
+		applies, wrong := c.run(e)
+		seen[c.invariant], broken[c.invariant] = applies, len(wrong) > 0
 		for _, text := range wrong {
-			faults = append(faults, i.name+" ("+i.text+"): "+text)
+			faults = append(faults, c.invariant+" ("+p.list[c.invariant]+"): "+text)
 		}
 	}
 	return faults, seen, broken
@@ -200,10 +207,11 @@ func (p *report) print(seed uint64) {
 		}
 	}
 	fmt.Fprintf(&text, "invariants (trials that each applied to, trials that broke it):\n")
-	for _, i := range invariants {
-		fmt.Fprintf(&text, "  %7d %5d  %-4s %s\n", p.seen[i.name], p.broken[i.name], i.name, i.text)
-		if p.seen[i.name] == 0 {
-			p.t.Errorf("no trial had anything to say about %s (%s)", i.name, i.text)
+	for _, c := range checks {
+		sentence := p.list[c.invariant]
+		fmt.Fprintf(&text, "  %7d %5d  %-4s %s\n", p.seen[c.invariant], p.broken[c.invariant], c.invariant, sentence)
+		if p.seen[c.invariant] == 0 {
+			p.t.Errorf("no trial had anything to say about %s (%s)", c.invariant, sentence)
 		}
 	}
 	fmt.Fprintf(&text, "%d trials in %s, seed %d: %d violations", p.all, time.Since(p.began).Round(time.Second), seed, p.failures)

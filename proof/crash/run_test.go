@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/proof/tripwire"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -190,7 +190,8 @@ const idledOut = "25P03"
 // heardError notes an error that a process heard from Postgres.
 func (r *run) heardError(p *process, code string) {
 	if code != idledOut {
-		r.note(cmp.Or(tripwires[code], "I8"), p.name+" was stopped by tripwire "+code)
+		// Postgres undoes what a tripwire refuses, and the log with it.
+		r.note(tripwire.Invariant(code), p.name+" was stopped by tripwire "+code)
 		return
 	}
 	r.mu.Lock()

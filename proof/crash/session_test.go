@@ -120,7 +120,7 @@ var (
 
 	// errorCode finds, in an ErrorResponse, the field of a SQLSTATE that a run
 	// must hear of.
-	errorCode = regexp.MustCompile(`\x00C(RR00\d|` + idledOut + `)\x00`)
+	errorCode = regexp.MustCompile(`\x00C(RR00[1-4]|` + idledOut + `)\x00`)
 )
 
 // Write sends b, but for the words that begin and end a session.

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# Checks the model of the engine's protocol with spin, and says what came out: see README.md beside this file.
+# Checks the model of the engine's protocol with spin, and prints the results. See README.md in this folder.
 #
-#   proof/model/check.sh                  checks everything, and exits 1 when anything differs from what is expected
-#   proof/model/check.sh NAME…            checks these alone
-#   proof/model/check.sh --trace NAME     checks one, and prints the run that spin found, step by step
+#   proof/model/check.sh                  runs all checks, and exits 1 if a result is not as expected
+#   proof/model/check.sh NAME…            runs these checks alone
+#   proof/model/check.sh --trace NAME     runs one check, and prints the run that spin found, step by step
 #
-# JOBS is how many checks run at once: 2 unless set.
+# JOBS is how many checks run at once, 2 by default.
 set -euo pipefail
 
 model=$(cd "$(dirname "$0")" && pwd)/rides.pml
+invariants=$(dirname "$model")/../../internal/phases/doc.go
 
-# Each line: a name, what spin must say, how to search, and the model's switches.
-# What spin must say: "holds"; or the invariant that it must find broken; or "reached", for something that must be able
-# to happen in the correct design, because a model in which nothing happens breaks nothing either.
-# How to search: all states (depth), the shortest run first (breadth), or endless runs (cycles).
+# Each line is a check: its name, what spin must find, how it searches, and the switches of the model.
+# What spin must find: "holds"; or the invariant that breaks; or "reached", for something that must be possible in the
+# correct design, because a model in which nothing happens breaks nothing either.
+# How it searches: all states (depth), the shortest run first (breadth), or endless runs (cycles).
 checks() {
 	cat <<-'END'
 		correct            holds   depth   -DTWO_MORTALS
@@ -52,8 +53,8 @@ checks() {
 
 names() { awk '{ printf "%s ", $1 }' <<<"$(checks)"; }
 
-# check runs one line in a folder of its own, and leaves its row of the table there. Two run at once, so each may take
-# half of 5 GB; the largest takes 0.9.
+# check runs one check in a folder of its own, and leaves its row of the table there. Two run at once, and each may use
+# 2.5 GB of memory; the largest uses 0.9 GB.
 check() {
 	local name=$1 expected=$2 search=$3 began
 	began=$(date +%s)
@@ -71,12 +72,12 @@ check() {
 	awk '{ printf "%-21s %-8s after %d s, %d states%s\n", $1, $3, $5, $4, $2 == $3 ? "" : ": NOT as expected, which is " $2 }' row
 }
 
-# replay prints the run that was found, up to what it was found for.
+# replay prints the run that spin found, up to the step that it was looking for.
 replay() {
 	{ spin -t -T -B "$@" rides.pml 2>&1 || true; } | sed '/^spin: warning/d; / is broken$/q; / is reached$/q'
 }
 
-# verdict says what was found. "holds" is said only after a complete search.
+# verdict prints what spin found. It prints "holds" only after a complete search.
 verdict() {
 	if grep -q 'acceptance cycle' pan.log; then
 		echo I16
@@ -87,6 +88,17 @@ verdict() {
 	else
 		echo incomplete
 	fi
+}
+
+# legend prints the numbers and sentences of the invariants that are named in a text.
+legend() {
+	awk -v text="$*" '
+		BEGIN { n = split(text, word); for (i = 1; i <= n; i++) named[word[i]] = 1 }
+		/^\/\/\tI[0-9]+ / { on = named[$2]; if (on) { printf "%s%-4s", nl, $2; nl = "\n"; $1 = $2 = "" } }
+		/^\/\/\t  / { $1 = "" }
+		!/^\/\/\t/ && !/^ / { on = 0 }
+		on { sub(/^ +/, ""); printf " %s", $0 }
+		END { printf "%s%s", nl, nl }' "$invariants"
 }
 
 for tool in spin gcc; do
@@ -101,7 +113,7 @@ fi
 chosen=$(checks | awk -v names="$*" 'BEGIN { n = split(names, list); for (i in list) want[list[i]] } !n || $1 in want')
 count=$(grep -c . <<<"$chosen" || true)
 if [ "$#" -gt 0 ] && [ "$count" -ne "$#" ]; then
-	echo "there is no such check; there are: $(names)" >&2
+	echo "there is no such check; the checks are: $(names)" >&2
 	exit 2
 fi
 
@@ -115,6 +127,8 @@ table=$(while read -r name expected _; do cat "$dir/$name/row" 2>/dev/null || ec
 echo
 printf 'check expected found states seconds\n%s\n' "$table" | awk '{ printf "%-21s  %-8s  %-10s  %8s  %7s\n", $1, $2, $3, $4, $5 }'
 [ -z "$trace" ] || { echo; cat "$dir/$trace/trace" 2>/dev/null || echo "Spin found nothing, so there is no run to show."; }
+echo
+legend "$table"
 
 differ=$(awk '$2 != $3' <<<"$table" | grep -c . || true)
 [ "$differ" -eq 0 ] || { echo "$differ of $count checks are not as expected" >&2; exit 1; }

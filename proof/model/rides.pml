@@ -1,22 +1,24 @@
 /*
- * One idempotency key of Rocket Rides, and everybody who can touch it: client API workers, a completer, Stripe, the
+ * One idempotency key of Rocket Rides, and everything that can change it: client API workers, a completer, Stripe, the
  * passing of time, the reaper, and an operator. Spin tries every order in which they can act, with every fault at every
- * place, and checks the invariants in every state. README.md explains it to somebody who never used spin.
+ * place, and checks the invariants in every state. README.md explains this to somebody who has never used spin. The
+ * numbers of the invariants are those of internal/phases/doc.go.
  *
- * One key is enough: every statement that changes a key names it, so what holds for one holds for all. One customer's
- * payments are told apart by an operation in their metadata, which is the key's own; here only the key's own are listed.
+ * One key is enough: every statement that changes a key names it, so what holds for one key holds for all. The metadata
+ * of a payment names the operation that it belongs to, which is unique to the key, so here only this key's payments are
+ * listed.
  *
  * Names of the parts in the engine: `write` is one transaction as the server executes it (statements.go), `doubt` is
- * what a worker does when a COMMIT was not answered (commit.go), `idle` is the claim (claim.go, run.go, completer.go),
- * `calling`, `sending` and `looking` are the foreign call (foreign.go), `judge` is what its result leads to (the table
- * of Stripe's answers, and fail.go).
+ * what a worker does after a COMMIT that was not answered (commit.go), `idle` is the claim (claim.go, run.go,
+ * completer.go), `calling`, `sending` and `looking` are the foreign call (foreign.go), `judge` is what its result leads
+ * to (the table of Stripe's answers, and fail.go).
  *
  * Switches, given to spin with -D:
  *   WRONG=<design>  builds in one mistake, which spin must find
- *   ONLY=<I…>       checks this invariant alone
+ *   ONLY=<number>   checks this invariant alone, such as ONLY=I5
  *   REACH=<event>   claims that this event never happens, which spin must refute
- *   TWO_MORTALS     a second worker that may die; to keep this feasible the tombstone then stands for ever
- *   OPERATOR        an operator
+ *   TWO_MORTALS     adds a second worker that may die; the tombstone then stays for ever, to keep the search feasible
+ *   OPERATOR        adds an operator
  *   CALM            lets the faults stop at some moment, for I16
  */
 
@@ -53,8 +55,8 @@ mtype = { fenced, takeover, late_commit, adopted, rolled, forgotten, resolved_ch
 	fi
 
 /*
- * The database: the key's row and what the phases write beside it. Params, hashes, realm, versions, attempts and back-off
- * are left out: they decide whether and when a worker acts, and here a worker may act at any time.
+ * The database: the key's row and what the phases write besides it. Parameters, hashes, realm, versions, attempts and
+ * back-off are left out: they decide whether and when a worker acts, and here a worker may act at any time.
  */
 
 mtype = { absent, open, parked, finished, tombstone };      /* the row's state */
@@ -62,9 +64,9 @@ mtype = { started, ride_created, charge_created, done };    /* the recovery poin
 mtype = { charged, declined, not_charged };                 /* the stored answer: 201, 402, 402 by an operator */
 
 /*
- * Who holds the row. The lease's end has no variable: it is only a right to steal, so here anybody may steal at any
- * time. A token is fresh for every claim; that it never comes back is modelled by renaming it to ORPHAN as soon as its
- * worker has let go (see leave), so a worker's number can serve as its token again.
+ * Who holds the row. There is no variable for the end of the lease: it is only a right to steal, so here anybody may
+ * steal at any time. In the engine a token is new for every claim and never comes back. Here a worker's number is its
+ * token, and the token is renamed to ORPHAN as soon as the worker has let go (see leave), so the number can be used again.
  */
 #define NOBODY 0
 #define ORPHAN 8
@@ -84,12 +86,12 @@ byte rides;     /* rows in rides for this key; a unique constraint keeps it at o
 byte receipts;  /* receipts staged */
 bit  paid;      /* the ride carries the charge */
 
-/* view[w]: the row's epoch and point are still as worker w last read them, so that its compare-and-swap would match. */
+/* view[w] is set while the row's epoch and point are as worker w last read them, so that its compare-and-swap matches. */
 bit view[4];
 
 /*
- * Transactions. In this order: claims, which compare what was read; a worker's transactions behind the fence; an
- * operator's, which compare the epoch.
+ * Transactions, in this order: claims, which compare what was read; a worker's transactions behind the fence; an
+ * operator's transactions, which compare the epoch.
  */
 mtype = { nothing,
 	insert_fused, insert_stepwise, steal,
@@ -102,9 +104,9 @@ mtype = { nothing,
 #define is_fenced(k)   (k != nothing && !is_insert(k) && !compares(k))
 
 /*
- * A transaction that was sent, and that the server has not executed yet although its sender has given up waiting. One at
- * a time. When the row has changed so that it can only fail, it is forgotten at once: that saves states and changes
- * nothing, because tokens and epochs never come back.
+ * A transaction that was sent, and that the server has not executed yet although its sender has stopped waiting. There is
+ * one at a time. When the row has changed so that the transaction can only fail, it is forgotten at once. That saves
+ * states and changes nothing, because tokens and epochs never come back.
  */
 typedef Late {
 	mtype kind = nothing;
@@ -114,10 +116,10 @@ typedef Late {
 Late late;
 
 /*
- * Stripe, as far as this key's charge goes. `saved` is its idempotency cache for our one foreign key. It executes a
- * request once, saves the answer, and may forget it 24 hours later. A 500 is saved too, and says nothing: the charge may
- * be made, not made, or made later (`roll`, the roll-forward). `flying` is a request that is on the wire although its
- * sender has given up.
+ * What Stripe knows of this key's charge. `saved` is its idempotency cache for our one foreign key. It executes a request
+ * once, saves the answer, and may forget it 24 hours later. A 500 is saved too, and proves nothing: the charge may be
+ * made, not made, or made later (`roll`: Stripe rolls the 500 forward). `flying` is a request that is on the wire although
+ * its sender has given up.
  */
 mtype = { unsaved, saved_ok, saved_500 };
 mtype = { missing, processing, succeeded, failed, canceled };
@@ -128,16 +130,16 @@ typedef Stripe {
 	byte intents;
 	byte charges;
 	bit roll;
-	bit old;    /* the saved answer is older than first_sent_at; never so in the correct design */
+	bit old;    /* the saved answer is older than first_sent_at; never set in the correct design */
 }
 Stripe stripe;
 bit flying;
-byte pausing;   /* workers that have looked at the clock and not sent yet */
+byte pausing;   /* how many workers have looked at the clock and not sent yet */
 
 /*
- * Time since first_sent_at: sending is allowed; no longer, but Stripe still knows the key; Stripe may have forgotten.
- * Hours are left out: only these borders matter. The one assumption about them is that nobody pauses for more than four
- * hours between looking at the clock and writing to the socket, and no request is on the wire for so long.
+ * Time since first_sent_at: sending is allowed; sending is not allowed, but Stripe still knows the key; Stripe may have
+ * forgotten it. Hours are left out, because only these limits matter. The one assumption about them: nobody pauses for
+ * more than four hours between looking at the clock and writing to the socket, and no request is on the wire that long.
  */
 mtype = { in_window, after_20h, after_24h };
 mtype age = in_window;
@@ -145,13 +147,13 @@ mtype age = in_window;
 mtype told = none;  /* the answer that a client got, until the key is reaped */
 bit calm;           /* faults have stopped */
 
-/* Results of the inlines below. They are cleared at the end of each step, so that they make no states. */
+/* Results of the inlines below. They are cleared at the end of each step, so that they add no states. */
 mtype = { applied, refused, exists };
 mtype = { r_charged, r_declined, r_processing, r_unknown, r_transient, r_lookup, r_suspect, r_nothing };
 mtype outcome = none;
 mtype reply = none;
 
-/* What must hold after every transaction and every act of Stripe's. */
+/* What must hold after every transaction and everything that Stripe does. */
 inline check() {
 	REQUIRE(I1, stripe.charges <= 1);
 	REQUIRE(I2, !(row.state == finished && row.answer == charged) && told != charged ||
@@ -165,7 +167,7 @@ inline forget_late() { late.kind = nothing; late.token = 0; late.from = started 
 
 inline forget_views() { view[1] = 0; view[2] = 0; view[3] = 0 }
 
-/* The epoch rises: every view of the row is out of date, and its old token is gone for ever. */
+/* The epoch rises: every view of the row is out of date, and the old token is gone for ever. */
 inline hand(holder) {
 	if
 	:: compares(late.kind) -> forget_late()
@@ -220,8 +222,8 @@ inline insert_ride() {
 #define has_lived (rides > 0 && !wrong(no_unique_ride))
 
 /*
- * One transaction, as the server executes it: all or nothing, and one at a time on the key's row, which is what the row
- * lock of its first statement sees to.
+ * One transaction, as the server executes it: all or nothing. Transactions on the key's row run one at a time, because
+ * the first statement of each takes the row lock.
  */
 inline write(what, whose, origin, fresh) {
 	d_step {
@@ -280,7 +282,7 @@ inline write(what, whose, origin, fresh) {
 
 #define has_500 (stripe.saved == saved_500 && !wrong(new_key))
 
-/* A request to charge arrives at Stripe, under the key's one foreign key. `reply` is what a caller would read. */
+/* A request to charge arrives at Stripe, under the key's one foreign key. `reply` is the answer that its sender reads. */
 inline arrive() {
 	REQUIRE(I6, age != after_24h);
 	if
@@ -307,7 +309,7 @@ inline arrive() {
 	check()
 }
 
-/* The client gets the stored answer, if it is there and somebody is asking. */
+/* The client gets the stored answer, if there is one and a client is asking. */
 inline tell() {
 	if
 	:: client && row.state == finished ->
@@ -319,8 +321,8 @@ inline tell() {
 }
 
 /*
- * The worker forgets the key. Its token becomes one that nobody knows, and so does that of what it left on the wire. A
- * steal on the wire is forgotten: it would be the same as this worker's stealing the key at that time and dying.
+ * The worker forgets the key. Its token becomes one that nobody has, also in a transaction that it left on the wire. A
+ * steal on the wire is forgotten: it would be the same as if this worker stole the key at that time and died.
  */
 inline leave() {
 	if
@@ -338,16 +340,16 @@ inline leave() {
 /* The row shows that the transaction at hand has committed. */
 #define shown (row.state == open && row.token == me && (is_insert(kind) || kind == steal || row.point != from))
 
-/* The key is not this worker's any more, and never will be under this claim. */
+/* This worker has lost the key, and cannot get it back under this claim. */
 #define lost ((row.state != open || row.token != me) && !(is_insert(kind) && row.state == absent) && !(kind == steal && view[me]))
 
 /*
- * Then whatever the worker would still write is refused, so here it leaves at once, which saves states. In the engine it
- * answers from the row; here that is a client's next retry.
+ * Whatever such a worker still wrote would be refused, so here it leaves at once, which saves states. In the engine it
+ * answers from the row; here the client's next retry does that.
  */
 #define hopeless (lost && !wrong(no_token) && !wrong(unfenced))
 
-/* What is next, from the point that the worker believes in. */
+/* The next step, from the point at which the worker believes the row is. */
 inline proceed() {
 	if
 	:: from == started && !wrong(send_first) -> kind = create_ride; step = transact
@@ -357,7 +359,7 @@ inline proceed() {
 	fi
 }
 
-/* The row is believed, all of it. */
+/* The worker believes what the row shows, all of it. */
 inline adopt() {
 	if
 	:: kind == steal -> fused = 0
@@ -424,21 +426,21 @@ inline judge() {
 mtype = { idle, transact, doubt, calling, sending, looking };
 
 /*
- * A worker: an API process with a client's request in hand (client), or a completer. A mortal one may die at any step;
- * after that the same process stands for the next worker, which knows nothing. A deaf one may lose any answer of the
- * database. Any of them may be overtaken at any step, may sleep for ever, and may lose any answer of Stripe's.
+ * A worker: an API process with a client's request (client is set), or a completer. A mortal worker may die at any step;
+ * after that the same process stands for the next worker, which knows nothing. A deaf worker may lose any answer of the
+ * database. Any worker may be overtaken at any step, may sleep for ever, and may lose any answer of Stripe's.
  */
 proctype worker(byte me; bit mortal; bit deaf; bit client)
 {
 	mtype step = idle;
 	mtype kind = nothing;   /* the transaction at hand */
 	mtype from = started;   /* the recovery point that the worker believes in */
-	bit fused;              /* phases without a call between them share a transaction: the first attempt only */
+	bit fused;              /* phases without a call between them share a transaction: in the first attempt only */
 	bit sent, find, ref;    /* of the row, as the worker knows it; cleared when they don't matter any more */
 	bit mine;               /* this claim set first_sent_at, and has sent nothing yet */
 #define dies (mortal && !calm)
 #define unheard (deaf && !calm)
-/* When faults have stopped, clients come no more, and the lease of a worker that lives lasts. */
+/* When faults have stopped, no more clients come, and the lease of a living worker does not end. */
 #define may_insert (step == idle && client && !calm && row.state == absent)
 #define may_steal (step == idle && row.state == open && row.token != me && \
 	(!calm || !client && (row.token == NOBODY || row.token == ORPHAN)))
@@ -447,8 +449,8 @@ end:
 	:: atomic { step == idle && client && !calm && row.state == finished && told != row.answer ->
 		tell(); printf("worker %d: tells %e\n", me, told) }
 	/*
-	 * A claim, or the next transaction. A claim is made in the step that read the row: it compares what was read, so one
-	 * that comes later either finds the row unchanged, and is this one at that time, or changes nothing.
+	 * A claim, or the next transaction. A claim is made in the same step that reads the row. It compares what was read, so
+	 * a later one either finds the row unchanged, and is the same as a claim made then, or changes nothing.
 	 */
 	:: atomic { step == transact || may_insert || may_steal ->
 		if
@@ -477,8 +479,8 @@ end:
 		fi;
 		outcome = none }
 	/*
-	 * The row is read again. What it shows is believed; what it doesn't show is no proof, and neither is a look that failed:
-	 * then the same transaction runs again, or the worker gives up and lets go.
+	 * The row is read again. What it shows is believed. What it does not show is no proof, and a read that failed is none
+	 * either: then the same transaction runs again, or the worker gives up and releases the key.
 	 */
 	:: atomic { step == doubt ->
 		if
@@ -545,7 +547,7 @@ end:
 
 #define quiet (pausing == 0 && !flying)
 
-/* What happens by itself: late transactions and requests, the passing of time, Stripe's own doings, and the reaper. */
+/* What happens by itself: late transactions and requests, the passing of time, what Stripe does alone, and the reaper. */
 proctype world()
 {
 	mtype kind = nothing;
@@ -593,7 +595,7 @@ end:
 		:: printf("Stripe leaves the 500 as it is\n")
 		fi;
 		check() }
-	/* The reaper. The answer goes after the retention, the tombstone 30 days later, when no request can be under way. */
+	/* The reaper. The answer goes after the retention; the tombstone goes 30 days later, when no request can be on its way. */
 	:: atomic { row.state == finished || row.state == open && wrong(reap_unfinished) ->
 		printf("the key is reaped\n"); REACHED(tombstone);
 		row.state = tombstone; row.point = done; row.answer = none; told = none; hand(NOBODY); check() }
@@ -609,9 +611,9 @@ end:
 }
 
 /*
- * A person who parks, retries and resolves. "Not charged" is said only when Stripe shows nothing that charged or may
- * charge: the payment was cancelled, or there is none and none can come, because 24 hours have passed and Stripe is
- * done with its 500s. A program cannot see the latter, so it is an assumption about people.
+ * A person who parks, retries and resolves. The person says "not charged" only when Stripe shows nothing that charged or
+ * may charge: the payment was cancelled, or there is none and none can come, because 24 hours have passed and Stripe
+ * rolls no 500 forward any more. A program cannot see the latter, so it is an assumption about people.
  */
 #define harmless (stripe.intents == 0 || stripe.intents == 1 && stripe.intent == canceled)
 #define nothing_can_come (!stripe.roll && (!row.sent || age == after_24h || stripe.intents == 1) || wrong(hasty_operator))
@@ -657,6 +659,6 @@ init {
 }
 
 #ifdef CALM
-/* Whatever has happened: once faults have stopped, the key comes to rest, and no client waits for ever. */
+/* Whatever happened before: once faults have stopped, the key comes to rest, and no client waits for ever. */
 ltl I16 { [] (calm -> <> (row.state != open)) }
 #endif

@@ -1,6 +1,6 @@
 // Command mutants shows that the tests notice when a rule is broken. Each patch
-// beside it breaks one rule of the service on purpose and names the tests that
-// must fail then. See README.md.
+// in this folder breaks one rule of the service on purpose, and names the tests
+// that must fail then. See README.md.
 package main
 
 import (
@@ -14,9 +14,11 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
-// folder holds the patches, below the repository's root.
+// folder is where the patches are, relative to the root of the repository.
 const folder = "proof/mutants"
 
 func main() {
@@ -32,9 +34,9 @@ func main() {
 	}
 }
 
-// run tries the mutants that args select, and prints to out how each ended. The
-// error says that a mutant survived, that the canary didn't, or that something
-// could not be tried.
+// run tries the mutants that args select, and prints to out how each ended. It
+// returns an error if a mutant survived, if the canary did not, or if one could
+// not be tried.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
 	chosen := flags.String("run", "", "try only mutants whose name matches this regular `expression`")
@@ -45,8 +47,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
-	if _, err := os.Stat(folder); err != nil {
-		return fmt.Errorf("looking for the patches: %w; run it in the repository's root", err)
+	list, err := invariants.Read(".")
+	if err != nil {
+		return fmt.Errorf("%w; run this in the root of the repository", err)
 	}
 	mutants, err := readMutants(folder, pattern)
 	if err != nil {
@@ -57,11 +60,19 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer tree.remove()
-	return tryAll(ctx, tree, mutants, out)
+	if err := tryAll(ctx, tree, mutants, out); err != nil {
+		return err
+	}
+	var cited []string
+	for _, m := range mutants {
+		cited = append(cited, m.invariants...)
+	}
+	fmt.Fprintf(out, "\n%s", list.Legend(cited...))
+	return nil
 }
 
-// tryAll tries the tests on the tree as it is, then each mutant, and then the
-// tests on the tree once more.
+// tryAll runs the tests on the unchanged tree, then each mutant, and then the
+// tests on the unchanged tree once more.
 func tryAll(ctx context.Context, tree *tree, mutants []mutant, out io.Writer) error {
 	start := time.Now()
 	fmt.Fprintf(out, "%d mutants, in a copy of the tree in %s\n", len(mutants), tree.dir)
@@ -72,11 +83,10 @@ func tryAll(ctx context.Context, tree *tree, mutants []mutant, out io.Writer) er
 	if err != nil {
 		return err
 	}
-	// Once more, because a test that could not get its Postgres has failed,
-	// too. What is out of order by now was out of order for some of the
-	// mutants.
+	// A test that could not get its Postgres fails as well. If it still passes
+	// on the unchanged tree, the mutant was the reason.
 	if err := tree.healthy(ctx, mutants, out); err != nil {
-		return fmt.Errorf("after the last mutant, so that no kill can be believed: %w", err)
+		return fmt.Errorf("after the last mutant, so no kill can be trusted: %w", err)
 	}
 	fmt.Fprintln(out)
 	writeTable(out, outcomes)
@@ -86,14 +96,14 @@ func tryAll(ctx context.Context, tree *tree, mutants []mutant, out io.Writer) er
 			wrong++
 		}
 	}
-	fmt.Fprintf(out, "\n%d of %d ended as they must, in %s.\n", len(outcomes)-wrong, len(outcomes), time.Since(start).Round(time.Second))
+	fmt.Fprintf(out, "\n%d of %d mutants ended as expected, in %s.\n", len(outcomes)-wrong, len(outcomes), time.Since(start).Round(time.Second))
 	if wrong > 0 {
-		return fmt.Errorf("%d mutants did not end as they must", wrong)
+		return fmt.Errorf("%d mutants did not end as expected", wrong)
 	}
 	return nil
 }
 
-// tryEach tries one mutant after the other, and says how each ended.
+// tryEach tries one mutant after the other, and returns how each ended.
 func tryEach(ctx context.Context, tree *tree, mutants []mutant, out io.Writer) ([]outcome, error) {
 	outcomes := make([]outcome, 0, len(mutants))
 	for i, m := range mutants {

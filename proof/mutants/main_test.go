@@ -7,27 +7,41 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
 const diff = "\n--- a/x.go\n+++ b/x.go\n@@ -1 +1 @@\n-a\n+b\n"
 
-func TestEveryPatchSaysWhatItBreaksAndWhoNotices(t *testing.T) {
+func TestEveryPatchNamesARuleAndAKiller(t *testing.T) {
 	t.Parallel()
 	mutants, err := readMutants(".", regexp.MustCompile(""))
 	if err != nil {
 		t.Fatal(err)
+	}
+	list, err := invariants.Read("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutants {
+		for _, number := range m.invariants {
+			if list[number] == "" {
+				t.Errorf("%s breaks %s, which is not in the list of internal/phases", m.name, number)
+			}
+		}
 	}
 	if len(mutants) < 31 {
 		t.Errorf("there are %d mutants", len(mutants))
 	}
 }
 
-func TestPatchesThatAreNoMutants(t *testing.T) {
+func TestPatchesThatAreRefused(t *testing.T) {
 	t.Parallel()
-	const rule, killer = "Rule: nothing is lost\n", "Killer: ./internal/phases TestX\n"
+	const rule, killer = "Invariant: I13\nRule: nothing is lost\n", "Killer: ./internal/phases TestX\n"
 	for name, test := range map[string]struct{ patch, text string }{
 		"no diff":               {"p", rule + killer},
-		"no rule":               {"p", killer + diff},
+		"no rule":               {"p", "Invariant: I13\n" + killer + diff},
+		"no invariant":          {"p", "Rule: nothing is lost\n" + killer + diff},
 		"no killer":             {"p", rule + diff},
 		"a killer without test": {"p", rule + "Killer: ./internal/phases\n" + diff},
 		"an unknown field":      {"p", rule + killer + "Author: ann\n" + diff},
@@ -45,8 +59,8 @@ func TestPatchesThatAreNoMutants(t *testing.T) {
 	}
 }
 
-// TestResults: a test that fails is told from a program that can't be built,
-// which no test has noticed.
+// TestResults: a test that fails is told apart from a program that does not
+// compile, which no test has noticed.
 func TestResults(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -97,14 +111,14 @@ func TestVerdicts(t *testing.T) {
 	}{
 		"a killed mutant":      {outcome{}, true, "killed"},
 		"a survivor":           {outcome{passed: []test{killer}}, false, "SURVIVED internal/phases TestX"},
-		"a living canary":      {outcome{mutant: mutant{survives: true}, passed: []test{killer}}, true, "survived, as it must"},
+		"a living canary":      {outcome{mutant: mutant{survives: true}, passed: []test{killer}}, true, "survived, as expected"},
 		"a dead canary":        {outcome{mutant: mutant{survives: true}}, false, "KILLED"},
-		"a patch that is none": {outcome{trouble: errors.New("no patch")}, false, "NOT TRIED"},
+		"a patch with trouble": {outcome{trouble: errors.New("no patch")}, false, "NOT TRIED"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if got := c.outcome.asExpected(); got != c.fine {
-				t.Errorf("as it must: %v, want %v", got, c.fine)
+				t.Errorf("as expected: %v, want %v", got, c.fine)
 			}
 			if got := c.outcome.verdict(); !strings.HasPrefix(got, c.says) {
 				t.Errorf("got %q, want %q", got, c.says)

@@ -6,31 +6,35 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
 
-// canary is the mutant that breaks nothing. It is tried in every run, because a
-// runner that takes everything for killed would otherwise look like success.
+// canary is the mutant that breaks nothing. It is tried in every run: a runner
+// that took every mutant for killed would otherwise look like success.
 const canary = "canary"
 
-// A mutant is one patch and what is said of it in the lines before its diff.
+// A mutant is one patch and what the lines before its diff say about it.
 type mutant struct {
 	name string
 	// patch is the path of the patch, which git apply takes with its header.
 	patch string
+	// invariants are the numbers of the invariants that the rule follows from.
+	// The canary has none.
+	invariants []string
 	// rule is the rule that the patch breaks, as a sentence.
 	rule string
 	// killers are the tests each of which must fail.
 	killers []test
-	// survives is what only the canary must do.
+	// survives is set if all tests must pass: for the canary alone.
 	survives bool
 }
 
 // A test is one test function of one package of this module.
 type test struct{ folder, name string }
 
-// readMutants reads the patches whose names match, and the canary.
+// readMutants reads the patches in a folder whose names match, and the canary.
 func readMutants(folder string, pattern *regexp.Regexp) ([]mutant, error) {
 	patches, err := filepath.Glob(filepath.Join(folder, "*.patch"))
 	if err != nil {
@@ -43,16 +47,9 @@ func readMutants(folder string, pattern *regexp.Regexp) ([]mutant, error) {
 		if name != canary && !pattern.MatchString(name) {
 			continue
 		}
-		text, err := os.ReadFile(patch)
+		m, err := readMutant(name, patch)
 		if err != nil {
-			return nil, fmt.Errorf("reading patch: %w", err)
-		}
-		m, err := parseMutant(name, string(text))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", patch, err)
-		}
-		if m.patch, err = filepath.Abs(patch); err != nil {
-			return nil, fmt.Errorf("finding patch: %w", err)
+			return nil, fmt.Errorf("reading %s: %w", patch, err)
 		}
 		if m.survives {
 			canaries++
@@ -60,43 +57,66 @@ func readMutants(folder string, pattern *regexp.Regexp) ([]mutant, error) {
 		mutants = append(mutants, m)
 	}
 	if canaries != 1 || len(mutants) < 2 {
-		return nil, fmt.Errorf("%d mutants and %d canaries are chosen, want at least one mutant and one canary", len(mutants)-canaries, canaries)
+		return nil, fmt.Errorf("%d mutants and %d canaries match, want at least one mutant and one canary", len(mutants)-canaries, canaries)
 	}
 	return mutants, nil
 }
 
-// parseMutant reads the header of a patch: one line "Rule: …" and at least one
-// "Killer: package Test", before the diff.
+func readMutant(name, patch string) (mutant, error) {
+	text, err := os.ReadFile(patch)
+	if err != nil {
+		return mutant{}, err
+	}
+	m, err := parseMutant(name, string(text))
+	if err != nil {
+		return m, err
+	}
+	m.patch, err = filepath.Abs(patch)
+	return m, err
+}
+
+// parseMutant reads the lines before the diff of a patch: "Invariant: I7 …",
+// "Rule: …", and at least one "Killer: ./package Test".
 func parseMutant(name, text string) (mutant, error) {
 	m := mutant{name: name}
 	header, _, ok := strings.Cut(text, "\n--- ")
 	if !ok {
-		return m, errors.New("it has no diff")
+		return m, errors.New("the patch has no diff")
 	}
 	for line := range strings.Lines(header) {
 		field, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		switch field {
+		case "Invariant":
+			m.invariants = invariantsIn(value)
 		case "Rule":
 			m.rule = value
 		case "Killer":
 			folder, name, ok := strings.Cut(value, " ")
 			if !ok || !strings.HasPrefix(folder, "./") || !strings.HasPrefix(name, "Test") {
-				return m, fmt.Errorf("%q is no package and test", value)
+				return m, fmt.Errorf("%q is not a package and a test", value)
 			}
 			m.killers = append(m.killers, test{folder, name})
 		case "Expect":
 			m.survives = value == "survives"
 		default:
-			return m, fmt.Errorf("%q is none of Rule, Killer and Expect", field)
+			return m, fmt.Errorf("%q is not one of Invariant, Rule, Killer and Expect", field)
 		}
 	}
 	if m.rule == "" || len(m.killers) == 0 {
-		return m, errors.New("it must name a rule and a killer")
+		return m, errors.New("the patch must name a rule and a killer")
 	}
 	if m.survives != (name == canary) {
-		return m, fmt.Errorf("%s must survive, and nothing else may", canary)
+		return m, fmt.Errorf("%s must survive, and no other mutant may", canary)
+	}
+	if (len(m.invariants) == 0) != (name == canary) {
+		return m, fmt.Errorf("%s breaks no invariant, and every other patch must name one", canary)
 	}
 	return m, nil
+}
+
+// invariantsIn returns the numbers that a line names; "none" names none.
+func invariantsIn(line string) []string {
+	return slices.DeleteFunc(strings.Fields(line), func(word string) bool { return word == "none" })
 }
 
 // An outcome is how a mutant ended.
@@ -104,8 +124,8 @@ type outcome struct {
 	mutant mutant
 	// passed are the killers that did not fail.
 	passed []test
-	// trouble says why the mutant could not be tried: the patch doesn't fit any
-	// more, or what it makes isn't a program. That is no kill.
+	// trouble is why the mutant could not be tried: the patch no longer fits, or
+	// the changed program does not compile. That is not a kill.
 	trouble error
 	took    time.Duration
 }
@@ -114,15 +134,15 @@ func (o outcome) killed() bool { return o.trouble == nil && len(o.passed) == 0 }
 
 func (o outcome) asExpected() bool { return o.trouble == nil && o.killed() != o.mutant.survives }
 
-// verdict says how the mutant ended, in a few words.
+// verdict returns how the mutant ended, in a few words.
 func (o outcome) verdict() string {
 	switch {
 	case o.trouble != nil:
 		return "NOT TRIED"
 	case o.mutant.survives && o.killed():
-		return "KILLED, though it breaks nothing: the runner cannot be believed"
+		return "KILLED, although it breaks nothing: no result of this run can be trusted"
 	case o.mutant.survives:
-		return "survived, as it must"
+		return "survived, as expected"
 	case o.killed():
 		return "killed"
 	default:

@@ -11,18 +11,18 @@ import (
 
 // writeTable writes the outcomes as a table in Markdown.
 func writeTable(out io.Writer, outcomes []outcome) {
-	fmt.Fprintln(out, "| mutant | rule that it breaks | killer | seconds |")
-	fmt.Fprintln(out, "|---|---|---|--:|")
+	fmt.Fprintln(out, "| mutant | invariant | rule that it breaks | killer | seconds |")
+	fmt.Fprintln(out, "|---|---|---|---|--:|")
 	for _, o := range outcomes {
 		killer := names(o.mutant.killers)
 		if !o.killed() {
 			killer = o.verdict()
 		}
-		fmt.Fprintf(out, "| %s | %s | %s | %.1f |\n", o.mutant.name, o.mutant.rule, killer, o.took.Seconds())
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %.1f |\n", o.mutant.name, strings.Join(o.mutant.invariants, " "), o.mutant.rule, killer, o.took.Seconds())
 	}
 }
 
-// names lists tests for people, each behind its package's folder.
+// names lists tests, each after the folder of its package.
 func names(tests []test) string {
 	var list []string
 	for _, one := range tests {
@@ -31,7 +31,7 @@ func names(tests []test) string {
 	return strings.Join(list, ", ")
 }
 
-// byName lists the names of tests, each once.
+// byName returns the names of tests, sorted, each once.
 func byName(tests []test) []string {
 	seen := map[string]bool{}
 	for _, one := range tests {
@@ -40,7 +40,7 @@ func byName(tests []test) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// byFolder sorts tests by their package.
+// byFolder groups tests by the folder of their package.
 func byFolder(tests []test) map[string][]test {
 	folders := map[string][]test{}
 	for _, one := range tests {

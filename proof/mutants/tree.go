@@ -15,17 +15,17 @@ import (
 	"time"
 )
 
-// A tree is a copy of the repository's files, in which mutants can do no harm.
+// A tree is a copy of the files of the repository, where mutants do no harm.
 type tree struct {
 	dir string
 	// timeout bounds one run of a package's tests.
 	timeout time.Duration
 }
 
-// copyTree copies what git knows of or would take, as it lies in the work tree,
-// changes that were never committed included.
+// copyTree copies the files of the work tree that git tracks or would add, with
+// changes that are not committed.
 func copyTree(ctx context.Context) (*tree, error) {
-	// A clone that belongs to another user is read only: that is harmless.
+	// git refuses a clone that belongs to another user; reading one does no harm.
 	files, err := exec.CommandContext(ctx, "git", "-c", "safe.directory=*",
 		"ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
 	if err != nil {
@@ -37,7 +37,7 @@ func copyTree(ctx context.Context) (*tree, error) {
 	}
 	t := &tree{dir: dir, timeout: testTimeout}
 	for file := range bytes.SplitSeq(bytes.TrimRight(files, "\x00"), []byte{0}) {
-		// A file that was deleted since it was committed is still listed.
+		// git still lists a file that was deleted after it was committed.
 		if err := copyFile(filepath.Join(dir, string(file)), string(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.remove()
 			return nil, fmt.Errorf("copying %s: %w", file, err)
@@ -57,12 +57,12 @@ func copyFile(to, from string) error {
 	return os.WriteFile(to, content, 0o644)
 }
 
-// remove deletes the copy. What is left of it when that fails lies in the
-// system's folder for temporary files.
+// remove deletes the copy. If that fails, the rest stays in the system's folder
+// for temporary files.
 func (t *tree) remove() { _ = os.RemoveAll(t.dir) }
 
-// healthy runs all killers on the tree as it is. They must pass there, or their
-// failing later would show nothing.
+// healthy runs all killers on the unchanged tree. They must pass there, or their
+// failures later would show nothing.
 func (t *tree) healthy(ctx context.Context, mutants []mutant, out io.Writer) error {
 	var all []test
 	for _, m := range mutants {
@@ -73,7 +73,7 @@ func (t *tree) healthy(ctx context.Context, mutants []mutant, out io.Writer) err
 		start := time.Now()
 		_, failed, err := t.test(ctx, folder, tests)
 		if err == nil && len(failed) > 0 {
-			err = fmt.Errorf("%s failed on the tree as it is", names(failed))
+			err = fmt.Errorf("%s failed on the unchanged tree", names(failed))
 		}
 		if err != nil {
 			fmt.Fprintln(out)
@@ -84,8 +84,8 @@ func (t *tree) healthy(ctx context.Context, mutants []mutant, out io.Writer) err
 	return nil
 }
 
-// try applies a mutant, runs its killers, and takes it back. The error says
-// that the tree is not what it was, so that nothing more can be tried in it.
+// try applies a mutant, runs its killers, and reverts it. It returns an error if
+// the tree could not be restored, so that nothing more can be tried in it.
 func (t *tree) try(ctx context.Context, m mutant) (outcome, error) {
 	done := outcome{mutant: m}
 	if done.trouble = t.apply(ctx, m.patch); done.trouble != nil {
@@ -100,13 +100,14 @@ func (t *tree) try(ctx context.Context, m mutant) (outcome, error) {
 	return done, t.apply(ctx, m.patch, "--reverse")
 }
 
-// apply applies a patch. One that doesn't fit any more is an error, and no
-// kill: the code under it has changed, and the patch must follow.
+// apply applies a patch. A patch that no longer fits is an error, and not a
+// kill: the code under it has changed, and the patch must be adapted.
 func (t *tree) apply(ctx context.Context, patch string, options ...string) error {
 	apply := exec.CommandContext(ctx, "git", append([]string{"apply"}, append(options, patch)...)...)
 	apply.Dir = t.dir
-	// Where the folder for temporary files lies inside of a repository, git
-	// would take the patch's paths for that one's, and skip them silently.
+	// If the folder for temporary files is inside a repository, git would take
+	// the paths of the patch for paths of that repository, and skip them
+	// silently.
 	apply.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(t.dir))
 	if _, err := apply.Output(); err != nil {
 		return fmt.Errorf("applying the patch: %w", withStderr(err))
@@ -114,17 +115,18 @@ func (t *tree) apply(ctx context.Context, patch string, options ...string) error
 	return nil
 }
 
-// testTimeout is long enough for the slowest killers on a busy machine. A
-// mutant that hangs is to be killed by a test that notices, and not by this: a
-// busy machine runs out of time as well.
+// testTimeout is long enough for the slowest killers on a busy machine. A mutant
+// that hangs must be killed by a test that notices it. This time-out kills
+// nothing, because a busy machine can exceed it as well.
 const testTimeout = 5 * time.Minute
 
-// test runs tests of one package and says which passed and which failed. Where
-// one did neither, because nothing could be built or there is no such test, or
-// where the time was over, it returns an error with what go said.
+// test runs tests of one package, and returns those that passed and those that
+// failed. If one did neither, because the build failed or there is no such test,
+// or if the time ran out, it returns an error with the output of go test.
 func (t *tree) test(ctx context.Context, folder string, tests []test) (passed, failed []test, err error) {
-	// Neither vet nor the race detector kills these mutants. Without the
-	// folder's name in it, what is built today is found in the cache tomorrow.
+	// Neither vet nor the race detector kills these mutants. With -trimpath the
+	// name of the copy's folder is not part of what is built, so that the next
+	// run finds it in the cache.
 	run := exec.CommandContext(ctx, "go", "test", "-json", "-vet=off", "-trimpath", "-count=1", "-timeout="+t.timeout.String(),
 		"-run=^("+strings.Join(byName(tests), "|")+")$", folder)
 	run.Dir = t.dir
@@ -140,7 +142,7 @@ func (t *tree) test(ctx context.Context, folder string, tests []test) (passed, f
 	}
 	results, text := readResults(said)
 	if timedOut(text) {
-		return nil, nil, fmt.Errorf("the tests in %s were not done within %s:\n%s", folder, t.timeout, text)
+		return nil, nil, fmt.Errorf("the tests in %s did not end within %s:\n%s", folder, t.timeout, text)
 	}
 	for _, one := range tests {
 		switch results[one.name] {
@@ -155,8 +157,8 @@ func (t *tree) test(ctx context.Context, folder string, tests []test) (passed, f
 	return passed, failed, nil
 }
 
-// readResults reads the events of go test -json (see go doc test2json): how
-// each test ended, and everything that was printed.
+// readResults reads the events of go test -json (see go doc test2json). It
+// returns how each test ended, and everything that was printed.
 func readResults(events []byte) (results map[string]string, text string) {
 	results = map[string]string{}
 	var printed strings.Builder
@@ -174,13 +176,14 @@ func readResults(events []byte) (results map[string]string, text string) {
 	return results, printed.String()
 }
 
-// timedOut tells that package testing ended the run at its -timeout. It says so
-// at the beginning of a line.
+// timedOut reports whether package testing ended the run at its -timeout, which
+// it prints at the beginning of a line.
 func timedOut(text string) bool {
 	return strings.Contains("\n"+text, "\npanic: test timed out after ")
 }
 
-// withStderr adds what a program said to how it ended.
+// withStderr adds what a program wrote to its standard error to the error that
+// it ended with.
 func withStderr(err error) error {
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// smallTree is a module of one package with the given test file.
+// smallTree returns a module of one package with the given test file.
 func smallTree(t *testing.T, tests string, timeout time.Duration) *tree {
 	t.Helper()
 	dir := t.TempDir()
@@ -28,9 +28,9 @@ func write(t *testing.T, dir, name, text string) string {
 	return path
 }
 
-// TestTimingOutIsNoKill: a test that still runs when the time is over has
-// noticed nothing.
-func TestTimingOutIsNoKill(t *testing.T) {
+// TestATimeOutIsNotAKill: a test that still runs when the time is up has noticed
+// nothing.
+func TestATimeOutIsNotAKill(t *testing.T) {
 	t.Parallel()
 	small := smallTree(t, `package x
 
@@ -43,7 +43,7 @@ func TestHangs(*testing.T) { time.Sleep(time.Hour) }
 
 func TestFails(t *testing.T) { t.Error("panic: test timed out after 1s") }
 `, time.Second)
-	if _, _, err := small.test(t.Context(), ".", []test{{".", "TestHangs"}}); err == nil || !strings.Contains(err.Error(), "not done within 1s") {
+	if _, _, err := small.test(t.Context(), ".", []test{{".", "TestHangs"}}); err == nil || !strings.Contains(err.Error(), "did not end within 1s") {
 		t.Errorf("a test that hangs: %v, want trouble", err)
 	}
 	if _, failed, err := small.test(t.Context(), ".", []test{{".", "TestFails"}}); err != nil || len(failed) != 1 {
@@ -51,9 +51,9 @@ func TestFails(t *testing.T) { t.Error("panic: test timed out after 1s") }
 	}
 }
 
-// TestWhatFailsForAnotherReasonIsNoKill: a killer that fails from the second
-// run on, as one does that has lost its Postgres, would kill whatever is tried.
-func TestWhatFailsForAnotherReasonIsNoKill(t *testing.T) {
+// TestAFailureForAnotherReasonIsNotAKill: a test that fails from its second run
+// on, as one does that has lost its Postgres, would seem to kill every mutant.
+func TestAFailureForAnotherReasonIsNotAKill(t *testing.T) {
 	t.Parallel()
 	small := smallTree(t, `package x
 
@@ -73,7 +73,7 @@ func TestRunsOnce(t *testing.T) {
 	broken := mutant{name: "x", patch: patch, killers: []test{{".", "TestRunsOnce"}}}
 	var out strings.Builder
 	err := tryAll(t.Context(), small, []mutant{broken}, io.MultiWriter(&out, t.Output()))
-	if err == nil || !strings.Contains(err.Error(), "no kill can be believed") || !strings.Contains(out.String(), "x: killed") {
-		t.Errorf("got %v, want the kill not to be believed", err)
+	if err == nil || !strings.Contains(err.Error(), "no kill can be trusted") || !strings.Contains(out.String(), "x: killed") {
+		t.Errorf("got %v, want that the kill is not trusted", err)
 	}
 }

@@ -1,7 +1,7 @@
-// Package tripwire installs triggers that watch the rules of the engine from
-// inside the database, for tests. Production has no triggers: distributed
-// Postgres knows none, and the fence, the primary keys and the CHECKs carry the
-// promise. A test wants to hear of a broken rule when it is broken, not when
+// Package tripwire installs triggers that watch invariants of internal/phases
+// from inside the database, for tests. Production has no triggers: distributed
+// Postgres has none, and the fence, the primary keys and the CHECKs keep the
+// promise. A test must notice a broken invariant when it is broken, not when
 // the damage shows.
 package tripwire
 
@@ -12,13 +12,33 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Install makes the database refuse, with SQLSTATE RR001 to RR003, an UPDATE
-// that changes a finished key (but for reaping), lowers an epoch, or moves a
-// key to a point that does not come later in its flow, and a DELETE of a key
-// that isn't a tombstone (RR004). It logs each change of a key in phase_log, in
-// order, with the application_name of the session that made it.
+// Invariant returns the number of the invariant that the statement broke which
+// was refused with a SQLSTATE of this package, or "".
+func Invariant(sqlstate string) string {
+	switch sqlstate {
+	case "RR001":
+		return "I8"
+	case "RR002", "RR003":
+		return "I7"
+	case "RR004":
+		return "I22"
+	default:
+		return ""
+	}
+}
+
+// Install makes the database refuse these changes of keys, each with a SQLSTATE
+// of its own:
 //
-// points are a flow's recovery points in order, Started and Finished included.
+//	RR001  an UPDATE of a finished key, except to reap it (I8)
+//	RR002  an UPDATE that lowers a lease epoch (I7)
+//	RR003  an UPDATE to a point that does not come later in the flow (I7)
+//	RR004  a DELETE of a key that is not a tombstone (I22)
+//
+// All other changes of keys are logged in the table phase_log, in order, with
+// the application_name of the session that made them.
+//
+// points are a flow's recovery points in order, from Started to Finished.
 func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
 	if _, err := pool.Exec(ctx, `
 		CREATE TABLE phase_log (
@@ -35,7 +55,7 @@ func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
 		BEGIN
 		    IF TG_OP = 'DELETE' THEN
 		        IF OLD.reaped_at IS NULL THEN
-		            RAISE EXCEPTION 'a key that is no tombstone was deleted' USING ERRCODE = 'RR004';
+		            RAISE EXCEPTION 'I22: a key that is not a tombstone was deleted' USING ERRCODE = 'RR004';
 		        END IF;
 		        RETURN OLD;
 		    END IF;
@@ -47,15 +67,15 @@ func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
 		    IF OLD.finished_at IS NOT NULL AND (
 		           NEW.reaped_at IS NULL OR NEW.finished_at IS DISTINCT FROM OLD.finished_at
 		           OR NEW.recovery_point IS DISTINCT FROM OLD.recovery_point OR NEW.lease_token IS NOT NULL) THEN
-		        RAISE EXCEPTION 'a finished key was changed' USING ERRCODE = 'RR001';
+		        RAISE EXCEPTION 'I8: a finished key was changed' USING ERRCODE = 'RR001';
 		    END IF;
 		    IF NEW.lease_epoch < OLD.lease_epoch THEN
-		        RAISE EXCEPTION 'an epoch fell' USING ERRCODE = 'RR002';
+		        RAISE EXCEPTION 'I7: a lease epoch was lowered' USING ERRCODE = 'RR002';
 		    END IF;
 		    IF NEW.recovery_point <> OLD.recovery_point AND NOT EXISTS (
 		           SELECT FROM legal_points f, legal_points t
 		           WHERE f.point = OLD.recovery_point AND t.point = NEW.recovery_point AND f.n < t.n) THEN
-		        RAISE EXCEPTION 'illegal move from % to %', OLD.recovery_point, NEW.recovery_point USING ERRCODE = 'RR003';
+		        RAISE EXCEPTION 'I7: a key moved from % to %', OLD.recovery_point, NEW.recovery_point USING ERRCODE = 'RR003';
 		    END IF;
 		    INSERT INTO phase_log (account_id, key, epoch, token, old_token, from_point, to_point)
 		    VALUES (NEW.account_id, NEW.key, NEW.lease_epoch, NEW.lease_token, OLD.lease_token, OLD.recovery_point, NEW.recovery_point);
