@@ -40,8 +40,9 @@ var (
 // nothing but its hash. Compare two keys by their hashes, not with ==. The zero
 // value is not a key.
 type APIKey struct {
-	// text is a pointer because fmt doesn't call methods on unexported fields of
-	// a struct: there it would print a string, but prints a pointer's address.
+	// text is a pointer because fmt doesn't call methods on unexported fields
+	// of a struct: there it would print a string, but prints a pointer's
+	// address.
 	text *string
 }
 
@@ -111,8 +112,8 @@ func (k APIKey) AccountID() string {
 func (k APIKey) Live() bool { return strings.HasPrefix(k.Reveal(), livePrefix) }
 
 // Hash returns the SHA-256 of the whole key, which is all that is stored of it.
-// A slow hash would add nothing: the random part has 190 bits, too many to guess
-// it from its hash.
+// A slow hash would add nothing: the random part has 190 bits, too many to
+// guess it from its hash.
 func (k APIKey) Hash() [32]byte { return sha256.Sum256([]byte(k.Reveal())) }
 
 // Hint returns what its owner may see later to tell keys apart: the prefix and
@@ -154,7 +155,8 @@ func newCallbackSecret() string {
 }
 
 // checksum returns the CRC-32 (IEEE) of a text in base62, padded to six
-// characters. It finds typing errors. It proves nothing: anybody can compute it.
+// characters. It finds typing errors. It proves nothing: anybody can compute
+// it.
 func checksum(text string) string {
 	sum := crc32.ChecksumIEEE([]byte(text))
 	var digits [checksumLength]byte
@@ -171,9 +173,9 @@ func isBase62(text string) bool {
 	return strings.Trim(text, base62) == ""
 }
 
-// randomBase62 returns n characters, each equally likely. It discards bytes from
-// 248 on, because 248 is the largest multiple of 62 in a byte: the remainders of
-// all 256 values would prefer the first eight characters.
+// randomBase62 returns n characters, each equally likely. It discards bytes
+// from 248 on, because 248 is the largest multiple of 62 in a byte: the
+// remainders of all 256 values would prefer the first eight characters.
 func randomBase62(n int) string {
 	text := make([]byte, 0, n)
 	random := make([]byte, 2*n)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzAPIKeyTypo makes each possible slip of a finger in a key, and expects
-// every one of them to be seen.
+// FuzzAPIKeyTypo makes each possible typing error in a key: every one must be
+// noticed.
 func FuzzAPIKeyTypo(f *testing.F) {
 	f.Add([]byte(""), false, byte('x'))
 	f.Add([]byte("0123456789abcdef0123456789abcdef0123456789abcdef"), true, byte(' '))
@@ -26,15 +26,14 @@ func FuzzAPIKeyTypo(f *testing.F) {
 			}
 			for _, text := range wrong {
 				if _, err := ParseAPIKey(text); !errors.Is(err, errAPIKeyInvalid) {
-					t.Fatalf("%q is taken", text)
+					t.Fatalf("%q is accepted", text)
 				}
 			}
 		}
 	})
 }
 
-// base62Of makes the part of a key between its prefix and its checksum of any
-// bytes.
+// base62Of turns any bytes into the part of a key between prefix and checksum.
 func base62Of(seed []byte) string {
 	text := make([]byte, accountLength+randomLength)
 	for i := range text {

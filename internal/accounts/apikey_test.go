@@ -41,8 +41,8 @@ func TestNewAPIKeyIsReadBack(t *testing.T) {
 	}
 }
 
-// TestAPIKeyFormatIsStable reads a fixed key, whose checksum comes from
-// elsewhere: issued keys must stay valid.
+// TestAPIKeyFormatIsStable reads a fixed key, whose checksum another program
+// computed: keys that were issued must stay valid.
 func TestAPIKeyFormatIsStable(t *testing.T) {
 	t.Parallel()
 	const text = "rr_test_" + "0123456789ABCDEF" + "abcdefghijklmnopqrstuvwxyz012345" + "4ITlM3"
@@ -228,9 +228,9 @@ func TestNewIDsAndSecrets(t *testing.T) {
 	}
 }
 
-// TestRandomBase62IsUnbiased would see the 25 % more of eight characters that a
-// plain remainder gives. The bound is more than six standard deviations of a
-// fair draw.
+// TestRandomBase62IsUnbiased fails if eight characters are 25 % more frequent
+// than the others, as a plain remainder would make them. Its bounds are more
+// than six standard deviations away.
 func TestRandomBase62IsUnbiased(t *testing.T) {
 	t.Parallel()
 	const each = 4000
@@ -259,7 +259,7 @@ func FuzzParseAPIKey(f *testing.F) {
 			return
 		}
 		if key.Reveal() != text || resum(text) != text || len(key.AccountID()) != len("acct_")+16 {
-			t.Fatalf("%q was taken", text)
+			t.Fatalf("%q was accepted", text)
 		}
 		if bearer, err := BearerKey("Bearer " + text); err != nil || bearer.Hash() != key.Hash() {
 			t.Fatalf("%q is a key, but as a bearer key: %v", text, err)

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// principalTTL is how long a successful authentication is remembered, and so
-	// how long a revoked API key may still work.
+	// principalTTL is how long a successful authentication is remembered, and
+	// so how long a revoked API key may still work.
 	principalTTL = 30 * time.Second
 	// maxPrincipals bounds the memory that this takes.
 	maxPrincipals = 10_000
@@ -53,9 +53,9 @@ func NewAuthenticator(pool *pgxpool.Pool, live bool) *Authenticator {
 	}
 }
 
-// Authenticate returns the account whose API key is in the Authorization header.
-// A key that worked is not looked up again for 30 seconds. A key of the wrong
-// form or mode is refused without asking the database.
+// Authenticate returns the account whose API key is in the Authorization
+// header. A key that worked is not looked up again for 30 seconds. A key of the
+// wrong form or mode is refused without asking the database.
 //
 // The error is [ErrUnauthenticated] with its cause, or what kept the database
 // from answering, such as [phases.ErrUnavailable].

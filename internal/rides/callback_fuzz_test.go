@@ -14,9 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzCallbackURL: a URL that is taken keeps what is promised of it, and a
-// callback can be sent to it. One that cannot is found out only after the ride
-// was paid, and then at every attempt.
+// FuzzCallbackURL: to every URL that is accepted a callback can be sent. If it
+// could not, nobody would notice before the ride was paid.
 func FuzzCallbackURL(f *testing.F) {
 	for _, seed := range []string{
 		"https://example.com/hook", "HTTPS://EXAMPLE.com", "https://example.com:8443/a%20b?c=d&e", "https://[2001:db8::1]:443/", "https://bücher.example/ü?ü=ü",
@@ -30,13 +29,13 @@ func FuzzCallbackURL(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if !utf8.ValidString(text) || callbackFault(text) != "" {
-			return // [Canonical] lets no broken text through
+			return // web.Canonical accepts no invalid UTF-8
 		}
 		if utf8.RuneCountInString(text) > 2048 || strings.Contains(text, "#") || strings.ContainsFunc(text, unicode.IsControl) {
-			t.Fatalf("%q is taken", text)
+			t.Fatalf("%q is accepted", text)
 		}
 		if err := callable(t, text); err != nil {
-			t.Fatalf("%q is taken, but no callback can be sent to it: %v", text, err)
+			t.Fatalf("%q is accepted, but no callback can be sent to it: %v", text, err)
 		}
 	})
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-// These tests make a ride contradict its key: the ride is charged (or missing),
-// while the key stands before the charge. Whoever declines such a ride must
-// fail, change nothing, and never tell the client that nothing was charged (I3,
-// I12).
+// These tests make a ride contradict its key: the ride is charged or missing,
+// but the key's recovery point is before the charge. Declining such a ride must
+// fail and change nothing, and the client must never be told that nothing was
+// charged (I3, I12).
 
-// chargeByHand makes the ride of a key look charged.
+// chargeByHand marks the ride of a key as charged.
 func (h *harness) chargeByHand(t *testing.T, who accounts.Credentials, key string) {
 	t.Helper()
 	h.exec(t, `
@@ -25,8 +25,8 @@ func (h *harness) chargeByHand(t *testing.T, who accounts.Credentials, key strin
 		who.AccountID, key)
 }
 
-// checkStillCharged checks that the ride is as chargeByHand left it and that its
-// key has no answer.
+// checkStillCharged checks that the ride is as chargeByHand left it and that
+// its key has no answer.
 func (h *harness) checkStillCharged(t *testing.T, who accounts.Credentials, key string) {
 	t.Helper()
 	if n := number(t, h, `
@@ -97,9 +97,8 @@ func TestAMissingRideIsNotResolvedAsNotCharged(t *testing.T) {
 	}
 }
 
-// TestARideOfAnEarlierLifeIsNotDeclined: a key that stands at its start, but
-// whose ride exists, has lived before. What that ride cost is not for this key to
-// say.
+// TestARideOfAnEarlierLifeIsNotDeclined: if a ride exists although its key is
+// at its start, the ride belongs to an earlier life of the key.
 func TestARideOfAnEarlierLifeIsNotDeclined(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, stepwise)

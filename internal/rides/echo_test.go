@@ -11,8 +11,9 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// TestTheKeyIsEchoedOnEveryAnswer: also on those that are given before the key's
-// form is checked. The key comes back unquoted, and only if its form is right.
+// TestTheKeyIsEchoedOnEveryAnswer: also on those that are given before the
+// key's form is checked. The key comes back unquoted, and only if its form is
+// right.
 func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -38,8 +39,8 @@ func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 		"422 of the parameters":         {h.process, hail("k", h.visa, `{}`), 422, web.CodeInvalidParameters, "k"},
 		"400 of the key":                {h.process, hail("k,k", h.visa, aRide), 400, web.CodeIdempotencyKeyInvalid, ""},
 		"not on a route without a key":  {h.process, call{method: "GET", path: "/v1/rides", key: "k", as: h.visa}, 200, "", ""},
-		"nor where there is no route":   {h.process, call{method: "POST", path: "/v1/boats", key: "k", as: h.visa}, 404, web.CodeNotFound, ""},
-		"nor for a method that is none": {h.process, call{method: "DELETE", path: "/v1/rides", key: "k", as: h.visa}, 405, web.CodeMethodNotAllowed, ""},
+		"not on a path without a route": {h.process, call{method: "POST", path: "/v1/boats", key: "k", as: h.visa}, 404, web.CodeNotFound, ""},
+		"not for a method without one":  {h.process, call{method: "DELETE", path: "/v1/rides", key: "k", as: h.visa}, 405, web.CodeMethodNotAllowed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -51,7 +52,8 @@ func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 	}
 }
 
-// TestNothingIsInjectedByAKey gives the handler keys that no HTTP client can send.
+// TestNothingIsInjectedByAKey gives the handler keys that no HTTP client can
+// send.
 func TestNothingIsInjectedByAKey(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

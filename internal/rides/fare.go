@@ -2,8 +2,8 @@ package rides
 
 import "math"
 
-// currency is the currency of every fare as Stripe writes it: ISO 4217, in lower
-// case.
+// currency is the currency of every fare as Stripe writes it: ISO 4217, in
+// lower case.
 const currency = "usd"
 
 // The tariff, in cents. A change of it applies to new rides; a ride that exists
@@ -18,14 +18,15 @@ const (
 // earthRadius is the mean radius of the earth (IUGG), in metres.
 const earthRadius = 6_371_008.8
 
-// Fare returns what a ride costs, in US cents: 200, plus 160 per kilometre of the
-// great circle between the points, rounded up to the next 50, and at least 500.
-// The distance is rounded to whole metres first, so that the rest is integer
-// arithmetic. A longer way never costs less, and both directions cost the same.
+// Fare returns what a ride costs, in US cents: 200, plus 160 per kilometre of
+// the great circle between the points, rounded up to the next 50, and at least
+// 500. The distance is rounded to whole metres first, so that the rest is
+// integer arithmetic. A longer way never costs less, and both directions cost
+// the same.
 //
 // The points should be finite and in range. For NaN or an infinity the fare is
-// that of the longest way on earth, so that a bug elsewhere cannot make a ride
-// cheap.
+// that of the longest way on earth, so that a bug in other code cannot make a
+// ride cheap.
 func Fare(origin, target Point) int64 {
 	const metresPerKilometre = 1000
 	milliCents := baseFare*metresPerKilometre + farePerKilometre*distance(origin, target)

@@ -155,14 +155,14 @@ func stageReceipt(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	}, body), nil
 }
 
-// decline ends a ride for which no money was taken. Its payment intent, if there
-// is one, stays with it, because somebody with access to Stripe could still
-// confirm it.
+// decline ends a ride for which no money was taken. Its payment intent, if
+// there is one, stays with it, because somebody with access to Stripe could
+// still confirm it.
 //
-// The UPDATE has no condition on the ride's status. A ride that is charged makes
-// it fail on the constraint rides_charge_agrees, which says that the key's
-// recovery point and the ride contradict each other; with a condition it would
-// change nothing and the client would be told that nothing was charged.
+// The UPDATE has no condition on the ride's status. A ride that is charged
+// makes it fail on the constraint rides_charge_agrees, which says that the
+// key's recovery point and the ride contradict each other; with a condition it
+// would change nothing and the client would be told that nothing was charged.
 func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string) {
 	tx.Queue(`
 		UPDATE rides
@@ -205,8 +205,8 @@ func principalOf(tx *phases.Tx, key phases.Key) (accounts.Principal, error) {
 	return who, nil
 }
 
-// rideOf returns the ride of a key. It is known if a phase of this attempt wrote
-// it; an attempt that resumes reads it.
+// rideOf returns the ride of a key. It is known if a phase of this attempt
+// wrote it; an attempt that resumes reads it.
 func rideOf(tx *phases.Tx, key phases.Key) (Ride, error) {
 	if ride, ok := phases.Known[Ride](tx); ok {
 		ride.CreatedAt = key.CreatedAt.UTC()

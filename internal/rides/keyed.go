@@ -18,19 +18,19 @@ type keyedRoute struct {
 	// check validates the body of a request whose key is new.
 	check func(body []byte) error
 	// pending returns the ride that a 202 shows for a key that is not finished.
-	// nil means that the route knows no Prefer: respond-async.
+	// nil means that the route ignores Prefer: respond-async.
 	pending func(ctx context.Context, key phases.Key) (Ride, error)
 	// bodyOptional allows requests without a body, which equals {}.
 	bodyOptional bool
 }
 
 // keyed returns the handler of a keyed route. The order of its checks is part
-// of the contract: a refused request never consumes a key, and a key that has
-// an answer gives that answer whatever stricter rule came later.
+// of the contract: a refused request never consumes a key, and a stricter rule
+// of a later release never changes the answer that a key already has.
 func (s *Service) keyed(route keyedRoute) web.Handler {
 	return func(w http.ResponseWriter, r *web.Request) error {
-		// The key is read first because every answer echoes it, but an invalid
-		// one is refused further down.
+		// The key is read first because every answer echoes it. If it is
+		// missing or invalid, that is refused in its turn.
 		key, keyErr := web.ReadIdempotencyKey(w, r)
 		who, err := s.authenticate(w, r)
 		if err != nil {
@@ -67,8 +67,8 @@ func (k keyedRoute) readBody(w http.ResponseWriter, r *web.Request) ([]byte, err
 	return web.ReadJSON(w, r)
 }
 
-// request is what the engine must know of a request. It takes what it needs from
-// r now: an asynchronous attempt outlives r.
+// request returns what the engine must know of a request. It refers to nothing
+// of r, because an asynchronous attempt outlives r.
 func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, body []byte) (phases.Request, error) {
 	ids := r.PathIDs()
 	params, err := flowParams(body, ids)
@@ -91,8 +91,8 @@ func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, 
 	}, nil
 }
 
-// checkNew validates a request whose key is new. An id that no ride can have is
-// not found, like one that no ride has, and is never stored.
+// checkNew validates a request whose key is new. An id in the path that no ride
+// can have is not found. Postgres could not store it.
 func (k keyedRoute) checkNew(ids []web.PathID, body []byte) error {
 	for _, id := range ids {
 		if !isText(id.Value) {

@@ -98,8 +98,8 @@ func (w *waver) wave(t *testing.T, ride, key, body string) reply {
 	return w.send(t, call{method: "POST", path: "/v1/rides/" + ride + "/wave", key: key, body: body, as: w.visa})
 }
 
-// TestASecondKeyedRoute: a route is a flow, a check and a line in the router.
-// Everything else that the contract says of keys holds for it too.
+// TestASecondKeyedRoute: a further route is a flow, a check and a line in the
+// router. What the contract says of keys holds for it without more code.
 func TestASecondKeyedRoute(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string][]setting{"fused": nil, "stepwise": {stepwise}} {
@@ -136,8 +136,8 @@ func TestASecondKeyedRoute(t *testing.T) {
 	}
 }
 
-// TestASecondKeyedRouteIsResumed: the completer, which has no request, knows the
-// ids in the path too.
+// TestASecondKeyedRouteIsResumed: the completer, which has no request, knows
+// the ids in the path too.
 func TestASecondKeyedRouteIsResumed(t *testing.T) {
 	t.Parallel()
 	w := newWaver(t, stepwise)
@@ -161,8 +161,8 @@ func TestASecondKeyedRouteIsResumed(t *testing.T) {
 	}
 }
 
-// TestASecondKeyedRouteChecksInTheSameOrder refuses a request for the first thing
-// that is wrong with it, and mends that, until nothing is wrong.
+// TestASecondKeyedRouteChecksInTheSameOrder starts with a request in which
+// everything is wrong, and corrects what it is refused for, one at a time.
 func TestASecondKeyedRouteChecksInTheSameOrder(t *testing.T) {
 	t.Parallel()
 	w := newWaver(t)
@@ -171,8 +171,8 @@ func TestASecondKeyedRouteChecksInTheSameOrder(t *testing.T) {
 		header: http.Header{"Content-Type": {"text/plain"}},
 	}
 	steps := []struct {
-		code web.Code
-		mend func()
+		code    web.Code
+		correct func()
 	}{
 		{web.CodeUnauthenticated, func() { c.as = w.visa }},
 		{web.CodeUnsupportedMediaType, func() { c.header, c.body = nil, c.body+strings.Repeat(" ", mostBytes) }},
@@ -188,7 +188,7 @@ func TestASecondKeyedRouteChecksInTheSameOrder(t *testing.T) {
 	var got, want []web.Code
 	for _, step := range steps {
 		got, want = append(got, w.send(t, c).problem.Code), append(want, step.code)
-		step.mend()
+		step.correct()
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -20,7 +20,7 @@ import (
 )
 
 // An observed service is a harness with a handler of its own, which is called
-// directly and not over the network: once it returned, the request is in the log
+// directly and not over the network: when it returns, the request is in the log
 // and in the metrics.
 type observed struct {
 	*harness
@@ -83,8 +83,8 @@ func (o *observed) counted(t *testing.T, status string, code web.Code) int {
 	return 0
 }
 
-// TestStoredRefusalsAreToldApart: log and metrics say which 402 an answer was, for
-// the first answer and for its replay.
+// TestStoredRefusalsAreToldApart: log and metrics say which 402 an answer was,
+// for the first answer and for its replay.
 func TestStoredRefusalsAreToldApart(t *testing.T) {
 	t.Parallel()
 	o := newObserved(t)
@@ -164,7 +164,7 @@ func TestTraceHeaders(t *testing.T) {
 		"a trace with a dash too many": {header: parent("00", trace, span[1:], "-01")},
 		"two traces":                   {header: http.Header{"Traceparent": {"00-" + trace + "-" + span + "-01", "00-" + trace + "-" + span + "-01"}}},
 	} {
-		// Not in sub-tests of their own: they share one log.
+		// These are no sub-tests, because they share one log.
 		r, line := o.ask(t, call{method: "GET", path: "/v1/rides", as: o.visa, header: test.header})
 		r.must(t, 200, "")
 		if got := r.header.Values("X-Traceability-Id"); strings.Join(got, "|") != test.traceabilityID {
@@ -182,7 +182,8 @@ func TestTraceHeaders(t *testing.T) {
 	}
 }
 
-// TestMetricsDoNotGrowWithWhatClientsSend: clients can invent methods and paths.
+// TestMetricsDoNotGrowWithWhatClientsSend: clients can invent methods and
+// paths.
 func TestMetricsDoNotGrowWithWhatClientsSend(t *testing.T) {
 	t.Parallel()
 	o := newObserved(t)

@@ -51,8 +51,8 @@ func (s *Service) checkParams(body []byte) error {
 // It returns every fault that it finds, at most one for each field, sorted by
 // pointer. The parameters are usable only if there is none. Names are compared
 // exactly: "Origin" is an unknown field, and "origin" is then missing. A
-// document that is not an object is a [*web.JSONError], because it has no fields
-// to point at.
+// document that is not an object is a [*web.JSONError], because it has no
+// fields to point at.
 func parseParams(canonical []byte, maxFare int64) (Params, []web.ParamFault, error) {
 	decoder := json.NewDecoder(bytes.NewReader(canonical))
 	decoder.UseNumber() // A float64 cannot hold every number that JSON can.
@@ -139,8 +139,8 @@ func (f *faultList) degrees(at jsontext.Pointer, members map[string]any, name st
 	return degrees, true
 }
 
-// callbackURL returns nil if there is no callback. null and a missing member mean
-// the same, although they are different requests.
+// callbackURL returns nil if there is no callback. null and a missing member
+// mean the same, although they are different requests.
 func (f *faultList) callbackURL(members map[string]any) *string {
 	value := members["callback_url"]
 	if value == nil {
@@ -158,9 +158,9 @@ func (f *faultList) callbackURL(members map[string]any) *string {
 	return &text
 }
 
-// callbackFault returns what is wrong with a callback's URL as a sentence, or "".
-// Whether its host may be called is not checked here but at each call, on the
-// address that is dialled: until then the name may resolve to another one.
+// callbackFault returns what is wrong with a callback's URL as a sentence, or
+// "". Whether its host may be called is not checked here but at each call, on
+// the address that is dialled: until then the name may resolve to another one.
 func callbackFault(text string) string {
 	if utf8.RuneCountInString(text) > maxCallbackURL {
 		return "Must have at most 2,048 characters."
@@ -184,9 +184,9 @@ func callbackFault(text string) string {
 	return ""
 }
 
-// reachable reports whether a request can be sent to the host and port of a URL.
-// url.Parse accepts nearly any character in a host and any number as a port, and
-// net/http would then send no Host, or no request.
+// reachable reports whether a request can be sent to the host and port of a
+// URL. url.Parse accepts nearly any character in a host and any number as a
+// port, and net/http would then send no Host, or no request.
 func reachable(target *url.URL) bool {
 	if port := target.Port(); port != "" {
 		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {

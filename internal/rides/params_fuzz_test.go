@@ -20,9 +20,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web/webtest"
 )
 
-// FuzzSpelling takes a document to mean what encoding/json, a parser of other
-// people's, reads in it: the canonical form means the same, and another
-// spelling of the same has the same form.
+// FuzzSpelling compares with encoding/json, an independent parser: it reads the
+// same in a document and in its canonical form, and another spelling of what it
+// reads has the same canonical form.
 func FuzzSpelling(f *testing.F) {
 	for _, seed := range []string{
 		aRide, `{"b":1.0,"a":[1e0,-0,"\u0041\ud83d\ude00"]}`, "{\"\ufb33\":1,\"\U0001f600\":2}", `[1e999,-1E+999,1e-999]`, `"<\/script>\u2028"`,
@@ -47,8 +47,9 @@ func FuzzSpelling(f *testing.F) {
 	})
 }
 
-// knownRefusal is every reason to refuse what encoding/json takes: it lets the
-// last of two members win, and mends broken text.
+// knownRefusal fails the test unless the error is a known reason to refuse what
+// encoding/json accepts: it takes the last of two members with one name, and
+// replaces invalid text.
 func knownRefusal(t *testing.T, doc []byte, err error) {
 	t.Helper()
 	if !stdjson.Valid(doc) {
@@ -59,18 +60,18 @@ func knownRefusal(t *testing.T, doc []byte, err error) {
 			return
 		}
 	}
-	t.Fatalf("%q is refused (%v), but encoding/json takes it", doc, err)
+	t.Fatalf("%q is refused (%v), but encoding/json accepts it", doc, err)
 }
 
 // meaning decodes a document, with each number as its float64, or as its text
-// where it has none.
+// if it has none.
 func meaning(t *testing.T, doc []byte) any {
 	t.Helper()
 	decoder := stdjson.NewDecoder(bytes.NewReader(doc))
 	decoder.UseNumber()
 	var value any
 	if err := decoder.Decode(&value); err != nil {
-		t.Fatalf("%q is taken, but encoding/json says %v", doc, err)
+		t.Fatalf("%q is accepted, but encoding/json says %v", doc, err)
 	}
 	return floats(value)
 }
@@ -94,7 +95,8 @@ func floats(value any) any {
 	return value
 }
 
-// respelled writes a value as unlike the canonical form as JSON allows.
+// respelled writes a value as differently from the canonical form as JSON
+// allows.
 func respelled(value any) string {
 	switch v := value.(type) {
 	case float64:
@@ -128,8 +130,7 @@ func respelled(value any) string {
 	}
 }
 
-// strictRide is a ride's parameters as a parser with other rules than ours
-// reads them.
+// strictRide is the parameters of a ride for another parser to read.
 type strictRide struct {
 	Origin      *strictPoint `json:"origin"`
 	Target      *strictPoint `json:"target"`
@@ -141,8 +142,8 @@ type strictPoint struct {
 	Lon *float64 `json:"lon"`
 }
 
-// FuzzParseParams accepts exactly what a strict parser with the contract's bounds
-// does, and reads the same in it.
+// FuzzParseParams compares with a strict parser that has the bounds of the
+// contract: both accept the same documents and read the same in them.
 func FuzzParseParams(f *testing.F) {
 	for _, seed := range []string{
 		aRide, oakland + `,"callback_url":null}`, oakland + `,"callback_url":"https://example.com/hook?a=b"}`, oakland + `,"Origin":1}`,
@@ -174,7 +175,7 @@ func FuzzParseParams(f *testing.F) {
 		if diff := cmp.Diff(want, params); diff != "" {
 			t.Fatalf("%q (-strict +parsed):\n%s", doc, diff)
 		}
-		// What was stored is read once more when the ride is made.
+		// The stored parameters are read again when the ride is made.
 		ride, err := newRide(phases.Key{Account: "acct_1", Key: "k", Params: string(canonical)}, false)
 		stored := Params{Origin: ride.Origin, Target: ride.Target, CallbackURL: ride.CallbackURL}
 		if diff := cmp.Diff(params, stored); err != nil || diff != "" || ride.Fare.Amount < minimumFare || ride.Fare.Amount > maxFare {

@@ -225,7 +225,7 @@ func TestParseParamsRefusesWhatIsNotAnObject(t *testing.T) {
 		}
 	}
 	if _, _, err := parseParams(nil, 50_000); err == nil {
-		t.Error("no document at all was taken")
+		t.Error("a missing document was accepted")
 	}
 }
 
@@ -255,7 +255,8 @@ func TestParseParamsIsStableAndSilentAboutValues(t *testing.T) {
 	})
 }
 
-// fault is a web.ParamFault that tests write without the names of its fields.
+// A fault is a web.ParamFault that a table can hold without the names of its
+// fields.
 type fault struct{ Pointer, Detail string }
 
 func parseRide(t *testing.T, doc string) (Params, []fault) {
@@ -271,7 +272,7 @@ func parseRide(t *testing.T, doc string) (Params, []fault) {
 	return params, plain
 }
 
-// canonical is the document in the form that parseParams takes.
+// canonical returns the canonical form of a document.
 func canonical(t interface {
 	Helper()
 	Fatal(args ...any)

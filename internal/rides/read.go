@@ -49,8 +49,8 @@ func (s *Service) getRide(w http.ResponseWriter, r *web.Request, who accounts.Pr
 	return web.AnswerJSON(w, r, http.StatusOK, ride)
 }
 
-// pendingRide returns the ride of a key that is not finished. Between two phases
-// the key may exist without its ride: then it returns the ride to be.
+// pendingRide returns the ride of a key that is not finished. Between two
+// phases the key may exist without its ride: then it returns the ride to be.
 func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error) {
 	var ride Ride
 	err := s.read(ctx, func(ctx context.Context) (err error) {
@@ -151,8 +151,8 @@ func (s *Service) findStart(ctx context.Context, account string, query *rideQuer
 	return nil
 }
 
-// parseRideQuery reads the query of GET /v1/rides and returns all faults, sorted
-// by pointer. An unknown parameter is a fault: if a misspelt filter were
+// parseRideQuery reads the query of GET /v1/rides and returns all faults,
+// sorted by pointer. An unknown parameter is a fault: if a misspelt filter were
 // ignored, the answer would have the wrong rides.
 func parseRideQuery(raw string) (rideQuery, []web.ParamFault) {
 	query := rideQuery{limit: defaultLimit}
@@ -174,7 +174,8 @@ func parseRideQuery(raw string) (rideQuery, []web.ParamFault) {
 	return query, faults
 }
 
-// set takes one parameter. It returns what is wrong with it as a sentence, or "".
+// set takes one parameter. It returns what is wrong with it as a sentence, or
+// "".
 func (q *rideQuery) set(name string, given []string) string {
 	value := given[0]
 	switch {
@@ -198,6 +199,6 @@ func (q *rideQuery) set(name string, given []string) string {
 	return ""
 }
 
-// isText reports whether a value can be an id or a key. Postgres accepts neither
-// NUL nor invalid UTF-8.
+// isText reports whether a value can be an id or a key. Postgres accepts
+// neither NUL nor invalid UTF-8.
 func isText(value string) bool { return web.IsPrintable(value, web.MaxKeyLength) }

@@ -66,7 +66,8 @@ func newOffline(f *testing.F) *offline {
 	return o
 }
 
-// identifyBy is real authentication, but for the look-up of the one valid key.
+// identifyBy is the real authentication, except that it needs no database to
+// find the one valid key.
 func (o *offline) identifyBy(
 	identify func(context.Context, http.Header) (accounts.Principal, error),
 ) func(context.Context, http.Header) (accounts.Principal, error) {
@@ -188,8 +189,8 @@ func FuzzHTTP(f *testing.F) {
 	})
 }
 
-// FuzzRideQuery checks what a list is asked for, on its own and through the
-// handler.
+// FuzzRideQuery checks how the query of a list is read, by the parser alone and
+// through the handler.
 func FuzzRideQuery(f *testing.F) {
 	api := newOffline(f)
 	for _, seed := range []string{
@@ -203,7 +204,7 @@ func FuzzRideQuery(f *testing.F) {
 		given, err := url.ParseQuery(raw)
 		if len(faults) == 0 {
 			if err != nil {
-				t.Fatalf("%q is taken, though %v", raw, err)
+				t.Fatalf("%q is accepted, although %v", raw, err)
 			}
 			checkQuery(t, query, given)
 		}
@@ -226,8 +227,7 @@ func FuzzRideQuery(f *testing.F) {
 	})
 }
 
-// checkQuery compares what was read with what was given: nothing is ignored,
-// and nothing is made up.
+// checkQuery checks that what was read is what was given, no less and no more.
 func checkQuery(t *testing.T, got rideQuery, given url.Values) {
 	t.Helper()
 	if got.limit < 1 || got.limit > 100 || !given.Has("limit") && got.limit != 20 {
@@ -237,7 +237,7 @@ func checkQuery(t *testing.T, got rideQuery, given url.Values) {
 		value := map[string]string{"starting_after": got.after, "idempotency_key": got.key}[name]
 		switch {
 		case len(values) != 1:
-			t.Fatalf("%s was given %d times, and taken", name, len(values))
+			t.Fatalf("%s was given %d times and accepted", name, len(values))
 		case name == "limit":
 			if !strings.HasSuffix(values[0], strconv.Itoa(got.limit)) || strings.Trim(strings.TrimSuffix(values[0], strconv.Itoa(got.limit)), "+0") != "" {
 				t.Fatalf("the limit %q was read as %d", values[0], got.limit)

@@ -10,8 +10,8 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// checkReplay checks that a key's answer is replayed, with the id of the
-// request that got it first in its body and one of its own in its header.
+// checkReplay checks that a key's answer is replayed. Its body must have the id
+// of the request that got it first, and its header an id of its own.
 func (h *harness) checkReplay(t *testing.T, key, first string) {
 	t.Helper()
 	r := h.hailAs(t, h.declined, key).must(t, 402, web.CodeCardDeclined)
@@ -21,9 +21,10 @@ func (h *harness) checkReplay(t *testing.T, key, first string) {
 	}
 }
 
-// TestAFirstProblemNamesItsOwnRequest: only a replay has another request's id
-// in its body. So a 402 that a retry brings about has that retry's, and one for
-// which nobody waited has that of the request that made the key.
+// TestAFirstProblemNamesItsOwnRequest: only a replay has the id of another
+// request in its body. A 402 that a retry brings about has the id of that
+// retry, and one that the completer brings about has the id of the request that
+// made the key.
 func TestAFirstProblemNamesItsOwnRequest(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string][]setting{"fused": nil, "stepwise": {stepwise}} {
@@ -66,9 +67,9 @@ func TestAFirstProblemNamesItsOwnRequest(t *testing.T) {
 	}
 }
 
-// TestARetrysProblemSurvivesEveryCut: whichever message of a retry is lost, or
-// its answer, each 402 has the id of its own request, unless it is a replay;
-// and there is one 402 only.
+// TestARetrysProblemSurvivesEveryCut loses each message of a retry in turn, or
+// the answer to it. Each 402 has the id of its own request, unless it is a
+// replay, and there is only one 402.
 func TestARetrysProblemSurvivesEveryCut(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter} {
@@ -98,15 +99,14 @@ func TestARetrysProblemSurvivesEveryCut(t *testing.T) {
 					break
 				}
 			}
-			if first < 3 { // the look's, the claim's and the commit's losses are made good within the request
+			if first < 3 { // a lost look-up, claim or commit is repeated within the request
 				t.Errorf("%d retries got their answer", first)
 			}
 		})
 	}
 }
 
-// checkID checks that a problem names another request only where it is a
-// replay.
+// checkID checks that a problem names another request only if it is a replay.
 func checkID(t *testing.T, r reply) {
 	t.Helper()
 	replayed := r.header.Get("Idempotent-Replayed") != ""

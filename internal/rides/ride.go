@@ -78,9 +78,9 @@ func newRide(key phases.Key, live bool) (Ride, error) {
 	}, nil
 }
 
-// rideID derives the id of a ride from the key of its charge. A random id, or one
-// from a sequence, would change if the ride's row were lost and made again, and
-// Stripe would refuse to charge with other metadata under the same key.
+// rideID derives the id of a ride from the key of its charge. A random id, or
+// one from a sequence, would change if the ride's row were lost and made again,
+// and Stripe would refuse to charge with other metadata under the same key.
 func rideID(account, key string) string {
 	return derivedID("ride_", phases.ForeignKey(hailFlow, pointCharge, account, key))
 }
@@ -102,8 +102,8 @@ const rideColumns = `r.id, r.created_at, CASE WHEN k.parked_reason IS NOT NULL T
 	r.origin_lat, r.origin_lon, r.target_lat, r.target_lon, r.fare_amount, r.fare_currency,
 	r.charge_id, r.payment_intent_id, r.key, r.callback_url`
 
-// rideTables are the tables of rideColumns. The join is a left one because a ride
-// outlives its key.
+// rideTables are the tables of rideColumns. The join is a left one because a
+// ride outlives its key.
 const rideTables = `rides r LEFT JOIN idempotency_keys k ON k.account_id = r.account_id AND k.key = r.key`
 
 // A scanner is a row, either of pgx or of a phase.

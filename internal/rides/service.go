@@ -68,8 +68,8 @@ func NewService(config Config) *Service {
 	}
 }
 
-// Drain makes the service refuse every request that would claim a key. Keys that
-// have their answer are still answered.
+// Drain makes the service refuse every request that would claim a key. Keys
+// that have their answer are still answered.
 func (s *Service) Drain() {
 	s.draining.Store(true)
 	s.engine.Drain()
@@ -92,7 +92,7 @@ func (s *Service) router() *web.Router {
 // An accountHandler is a handler of a request that acts for an account.
 type accountHandler func(w http.ResponseWriter, r *web.Request, who accounts.Principal) error
 
-// authenticated calls next for requests with a valid API key only.
+// authenticated calls next only for requests with a valid API key.
 func (s *Service) authenticated(next accountHandler) web.Handler {
 	return func(w http.ResponseWriter, r *web.Request) error {
 		who, err := s.authenticate(w, r)
@@ -119,9 +119,9 @@ func (s *Service) authenticate(w http.ResponseWriter, r *web.Request) (accounts.
 // readTimeout bounds one read of the database for one request.
 const readTimeout = 5 * time.Second
 
-// read runs a query, and runs it again if its connection turns out to be dead.
-// After a restart of Postgres all connections of the pool are, and reading twice
-// changes nothing.
+// read runs a query, and runs it again if its connection turns out to be dead,
+// as every connection of the pool is after a restart of Postgres. The query
+// must change nothing.
 func (s *Service) read(ctx context.Context, query func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

@@ -10,7 +10,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web/webtest"
 )
 
-// Over HTTP, on a database: whatever the spelling, one key is one request.
+// TestOneKeyIsOneRequestInAnySpelling: over HTTP and with a database, every
+// spelling of a request under its key is a replay, and no other request is.
 func TestOneKeyIsOneRequestInAnySpelling(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

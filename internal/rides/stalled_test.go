@@ -15,9 +15,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
-// TestAWithheldBodyDelaysNoAnswer: a client that announces a body and doesn't send
-// it gets its answer and loses its connection. net/http by itself would wait for
-// the rest of the body for ever.
+// TestAWithheldBodyDelaysNoAnswer: a client that announces a body and doesn't
+// send it gets its answer and loses its connection. net/http by itself would
+// wait for the rest of the body for ever.
 func TestAWithheldBodyDelaysNoAnswer(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

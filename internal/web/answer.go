@@ -15,9 +15,9 @@ import (
 // ready and not when the request arrives, because a payment may take long.
 const writeTimeout = 10 * time.Second
 
-// answer writes an answer, whose headers are set already but for its length. An
-// error in writing is ignored: the client lost its connection, and gets a
-// replay when it asks again.
+// answer writes an answer. All of its headers but Content-Length must be set
+// before. A write that fails is ignored: the client has lost its connection,
+// and gets a replay when it asks again.
 func answer(w http.ResponseWriter, r *Request, status int, body []byte) {
 	r.record.status = status
 	control := http.NewResponseController(w)
@@ -30,7 +30,7 @@ func answer(w http.ResponseWriter, r *Request, status int, body []byte) {
 	_ = control.SetWriteDeadline(time.Time{})
 }
 
-// AnswerJSON answers with a value as JSON.
+// AnswerJSON answers with a value as JSON. It writes nothing if it fails.
 func AnswerJSON(w http.ResponseWriter, r *Request, status int, value any) error {
 	body, err := EncodeJSON(value)
 	if err != nil {

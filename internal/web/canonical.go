@@ -13,8 +13,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// CanonVersion is the version of the rules of [Canonical]. It is stored with each
-// idempotency key, and hashes are compared under the stored version only:
+// CanonVersion is the version of the rules of [Canonical]. It is stored with
+// each idempotency key, and hashes are compared under the stored version only:
 // otherwise a change of the rules would make a retry look like another request.
 const CanonVersion = 1
 
@@ -44,7 +44,8 @@ func (e *JSONError) Error() string {
 // RFC has no form, keeps its text. So 1e999 and 1e9999 are different requests,
 // although neither is valid. A number too small for float64 is 0.
 //
-// It runs before validation and accepts any well-formed document. The error is a
+// It runs before validation and accepts any well-formed document. The error is
+// a
 // *[JSONError] for everything else: an empty body, more than one document, a
 // member named twice, NaN and Infinity, invalid UTF-8, half a surrogate pair,
 // and nesting deeper than 64. The argument is not changed.
@@ -102,8 +103,8 @@ func canonicalNumber(token jsontext.Token) jsontext.Token {
 	}
 }
 
-// jsonError translates an error of the tokenizer, whose text quotes the document,
-// into one that doesn't.
+// jsonError translates an error of the tokenizer, whose text quotes the
+// document, into one that doesn't.
 func jsonError(doc []byte, err error) error {
 	if errors.Is(err, io.EOF) {
 		return &JSONError{"The body is empty", int64(len(doc))}

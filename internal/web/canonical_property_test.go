@@ -26,7 +26,7 @@ func TestSpellingsOfOneDocumentHashAlike(t *testing.T) {
 func TestDifferentDocumentsNeverHashAlike(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		// Both come from a few small values, so that near misses and equal
+		// Both come from a few small values, so that equal and nearly equal
 		// pairs are frequent.
 		one, two := documents(2).Draw(t, "one"), documents(2).Draw(t, "two")
 		same := reflect.DeepEqual(one, two)

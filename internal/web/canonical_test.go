@@ -207,8 +207,8 @@ func TestRequestHashIsStable(t *testing.T) {
 	}
 }
 
-// FuzzCanonical compares with jsontext's own canonical form, which differs only
-// where a number overflows.
+// FuzzCanonical compares with the canonical form of package jsontext, which
+// differs only for numbers that overflow.
 func FuzzCanonical(f *testing.F) {
 	for _, seed := range []string{
 		``, `null`, `{"b":1.0,"a":[1e0,-0,"\u0041\ud83d\ude00"]}`, `{"a":{"a":{"":"\u0000"}}}`, `[1e999,1e-999]`,
@@ -231,12 +231,12 @@ func FuzzCanonical(f *testing.F) {
 				t.Fatalf("%q: error %#v", doc, err)
 			}
 			if referenceErr == nil && !strings.Contains(refusal.Reason, "deep") {
-				t.Fatalf("%q refused (%v), but the reference takes it", doc, err)
+				t.Fatalf("%q refused (%v), but the reference accepts it", doc, err)
 			}
 			return
 		}
 		if referenceErr != nil {
-			t.Fatalf("%q taken as %s, but the reference says %v", doc, got, referenceErr)
+			t.Fatalf("%q accepted as %s, but the reference says %v", doc, got, referenceErr)
 		}
 		if again, err := Canonical(got); err != nil || !bytes.Equal(got, again) {
 			t.Fatalf("%q: %s becomes %s, error %v", doc, got, again, err)

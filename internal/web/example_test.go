@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -27,14 +28,14 @@ func ExampleCanonical() {
 
 // A quoted key and a bare one are the same key.
 func ExampleParseIdempotencyKey() {
-	for _, value := range []string{`order-7`, `"order-7"`, `order 7`} {
+	for _, value := range []string{`order-7`, `"order-7"`, `"order-7";v=1`} {
 		key, err := web.ParseIdempotencyKey(http.Header{"Idempotency-Key": {value}})
 		fmt.Printf("%q %v\n", key, err)
 	}
 	// Output:
 	// "order-7" <nil>
 	// "order-7" <nil>
-	// "" reading the Idempotency-Key header: A key that is not quoted may hold only visible ASCII characters, and no quotation mark, comma or backslash
+	// "" reading the Idempotency-Key header: The key has parameters
 }
 
 func ExamplePrefersAsync() {
@@ -56,7 +57,7 @@ func ExampleRouter() {
 	})
 	for _, path := range []string{"/v1/boats/boat_1", "/v1/boats/boat_2"} {
 		recorder := httptest.NewRecorder()
-		router.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+		router.ServeHTTP(recorder, httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, http.NoBody))
 		fmt.Println(recorder.Code, recorder.Header().Get("Content-Type"))
 	}
 	// Output:

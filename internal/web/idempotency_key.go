@@ -40,13 +40,13 @@ func ReadIdempotencyKey(w http.ResponseWriter, r *Request) (string, error) {
 // unquoted. The error says that there is none, or what is wrong with it; a
 // handler that returns the error refuses the request with 400.
 //
-// A value that starts with a quotation mark must be a String of RFC 9651 without
-// parameters, as in the IETF draft of this header. The key is what is inside,
-// and may have every character that such a String can have (0x20 to 0x7E). Any
-// other value is the key itself, as most clients send it. It may have the
-// characters 0x21 to 0x7E except quotation marks, commas and backslashes. So
-// "abc" and abc are one key, and a value that a proxy joined from two header
-// lines is refused.
+// A value that starts with a quotation mark must be a String of RFC 9651
+// without parameters, as in the IETF draft of this header. The key is what is
+// inside, and may have every character that such a String can have (0x20 to
+// 0x7E). Any other value is the key itself, as most clients send it. It may
+// have the characters 0x21 to 0x7E except quotation marks, commas and
+// backslashes. So "abc" and abc are one key, and a value that a proxy joined
+// from two header lines is refused.
 func ParseIdempotencyKey(header http.Header) (string, error) {
 	lines := header.Values("Idempotency-Key")
 	if len(lines) == 0 {

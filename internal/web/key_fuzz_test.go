@@ -6,9 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzIdempotencyKeyReadings compares with the two forms of the contract,
-// written down as what they are: regular languages that have no value in
-// common.
+// FuzzIdempotencyKeyReadings compares with the two forms of the contract as
+// regular expressions, of which at most one matches any value.
 func FuzzIdempotencyKeyReadings(f *testing.F) {
 	bare := regexp.MustCompile(`^[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}$`)
 	quoted := regexp.MustCompile(`^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"$`)
@@ -31,7 +30,7 @@ func FuzzIdempotencyKeyReadings(f *testing.F) {
 		if taken := err == nil; taken != (len(readings) == 1) || taken && key != readings[0] {
 			t.Fatalf("%q is the key %q (%v), but its readings are %q", line, key, err, readings)
 		}
-		// A proxy may join two lines into one; neither way is anybody's key.
+		// A proxy may join two lines into one. Both forms are refused.
 		for _, twice := range [][]string{{line, other}, {line + ", " + other}, {line + "," + other}} {
 			if len(twice) == 1 && (len(readings) == 0 || strings.TrimSpace(other) == "") {
 				continue // joined with nothing, or with what was no key before

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// PrefersAsync reports whether the client asked for respond-async (RFC 7240). It
-// ignores all other preferences, as that RFC demands.
+// PrefersAsync reports whether the client asked for respond-async (RFC 7240).
+// It ignores all other preferences, as that RFC demands.
 func PrefersAsync(header http.Header) bool {
 	for _, line := range header.Values("Prefer") {
 		for _, preference := range elements(line) {

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A client that didn't ask for it must not get 202 in place of its ride.
+// A client that didn't ask for 202 must not get one.
 func TestPreferWithinQuotesIsNoPreference(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]bool{

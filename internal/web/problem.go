@@ -34,8 +34,8 @@ const (
 // ProblemType is the media type of every error answer.
 const ProblemType = "application/problem+json"
 
-// A Problem is the body of an error answer: the problem details of RFC 9457 with
-// further members. The order of the fields is their order in the body.
+// A Problem is the body of an error answer: the problem details of RFC 9457
+// with further members. The order of the fields is their order in the body.
 type Problem struct {
 	Type      string `json:"type"` // "/problems/" and the code
 	Title     string `json:"title"`
@@ -51,9 +51,9 @@ type Problem struct {
 	Errors []ParamFault `json:"errors,omitempty"`
 	// DeclineCode is Stripe's reason for card_declined.
 	DeclineCode string `json:"decline_code,omitempty"`
-	// RetryWithNewKey says that nothing was charged and nothing will be, so that
-	// a request with a new key cannot charge twice. idempotency_key_reused and
-	// idempotency_key_expired don't have it: their keys may have charged.
+	// RetryWithNewKey says that nothing was charged and nothing will be, so
+	// that a request with a new key cannot charge twice. idempotency_key_reused
+	// and idempotency_key_expired don't have it: their keys may have charged.
 	RetryWithNewKey bool `json:"retry_with_new_key,omitempty"`
 }
 

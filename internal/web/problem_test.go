@@ -17,7 +17,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// promised is what the API's documentation says of each code.
+// promised is what the contract says of each code.
 var promised = map[Code]struct {
 	status     int
 	retryable  bool
@@ -98,7 +98,7 @@ func TestNewProblemPanicsForAnUnknownCode(t *testing.T) {
 	t.Parallel()
 	defer func() {
 		if recover() == nil {
-			t.Error("a problem without a kind was made")
+			t.Error("it made a problem that is not in the table")
 		}
 	}()
 	NewProblem("no_such_code")

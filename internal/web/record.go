@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -29,7 +30,7 @@ func newRecord(r *http.Request) requestRecord {
 }
 
 // report counts a request that was answered, and logs it.
-func (rt *Router) report(r *Request, took time.Duration) {
+func (rt *Router) report(ctx context.Context, r *Request, took time.Duration) {
 	// The label is the route's pattern, never the path: clients invent paths
 	// and methods, and a metric must not grow with them.
 	route := "unmatched"
@@ -38,10 +39,11 @@ func (rt *Router) report(r *Request, took time.Duration) {
 	}
 	rt.metrics.requests.WithLabelValues(route, strconv.Itoa(r.record.status), string(r.record.code)).Inc()
 	rt.metrics.seconds.WithLabelValues(route).Observe(took.Seconds())
-	rt.log.LogAttrs(r.Context(), r.record.level(), "request", r.attrs(took)...)
+	rt.log.LogAttrs(ctx, r.record.level(), "request", r.attrs(took)...)
 }
 
-// level is higher for what people should look at.
+// level returns the level of the request's line in the log: the higher it is,
+// the more a person should look at it.
 func (record *requestRecord) level() slog.Level {
 	switch {
 	case record.code == CodeInternal:
@@ -53,7 +55,8 @@ func (record *requestRecord) level() slog.Level {
 	}
 }
 
-// failed reports whether the request was refused because of trouble here.
+// failed reports whether the request was refused because of a failure on the
+// server's side.
 func (record *requestRecord) failed() bool {
 	return record.status >= http.StatusInternalServerError && record.cause != nil
 }

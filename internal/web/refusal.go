@@ -68,7 +68,7 @@ var knownErrors = []struct {
 	{phases.ErrKeyExpired, CodeIdempotencyKeyExpired},
 	{phases.ErrParked, CodePaymentUnderReview},
 	{phases.ErrInUse, CodeIdempotencyKeyInUse},
-	// What another time or another process may do better.
+	// These may not happen again at another time or in another process.
 	{phases.ErrUnavailable, CodeUnavailable},
 	{phases.ErrUnknownVersion, CodeUnavailable},
 	{phases.ErrPaused, CodeUnavailable},
@@ -124,7 +124,8 @@ func spread(refusal *ProblemError) *ProblemError {
 	return refusal
 }
 
-// wholeSeconds rounds a wait up to whole seconds, between 1 second and 1 minute.
+// wholeSeconds rounds a wait up to whole seconds, between 1 second and 1
+// minute.
 func wholeSeconds(wait time.Duration) int {
 	wait = min(max(wait, time.Second), time.Minute)
 	return int((wait + time.Second - 1) / time.Second)

@@ -2,8 +2,8 @@ package web
 
 import "testing"
 
-// Each request differs from the first in one part alone. A part that the hash
-// left out would make two requests one.
+// Each request differs from the first in one part. If the hash left that part
+// out, the two would be taken for one request.
 func TestRequestHashCoversEachPart(t *testing.T) {
 	t.Parallel()
 	hash := func(method, route string, ids []string, body string) [32]byte {
@@ -17,7 +17,7 @@ func TestRequestHashCoversEachPart(t *testing.T) {
 		"the document": hash("POST", "/v1/rides/{id}/cancel", []string{"ride_1"}, `{"a":1}`),
 	} {
 		if other == first {
-			t.Errorf("requests that differ in %s alone have one hash", part)
+			t.Errorf("requests that differ only in %s have the same hash", part)
 		}
 	}
 }

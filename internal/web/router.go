@@ -28,8 +28,8 @@ type Handler func(w http.ResponseWriter, r *Request) error
 // the one that the route was registered with.
 type Request struct {
 	*http.Request
-	// ID is what the request is called in the Request-Id header, in problems and
-	// in the log: req_ and 32 hexadecimal digits.
+	// ID names the request in the Request-Id header, in problems and in the
+	// log: req_ and 32 hexadecimal digits.
 	ID string
 
 	record requestRecord
@@ -82,8 +82,9 @@ func NewRouter(logger *slog.Logger, registry prometheus.Registerer) *Router {
 	return rt
 }
 
-// Get adds a route for GET and for HEAD, which every resource has that has GET
-// (RFC 9110, section 9.1). net/http leaves out the body of an answer to HEAD.
+// Get adds a route for GET and HEAD: a resource that has one must have the
+// other (RFC 9110, section 9.1). net/http leaves out the body of an answer to
+// HEAD.
 func (rt *Router) Get(pattern string, handler Handler) {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		rt.mux.Method(method, pattern, rt.serve(pattern, handler))
@@ -98,15 +99,16 @@ func (rt *Router) Post(pattern string, handler Handler) {
 // ServeHTTP answers one request.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.ServeHTTP(w, r) }
 
-// serve is everything that happens around a handler.
+// serve returns the handler with everything that the router does around it. The
+// pattern is "" for a request that matches no route.
 func (rt *Router) serve(pattern string, handler Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, httpRequest *http.Request) {
 		start := time.Now()
 		r := newRequest(httpRequest, pattern)
 		setCommonHeaders(w, r)
 		if r.Body != http.NoBody {
-			// As long as the body is unread: net/http would wait for the rest of
-			// it before it sends an answer. ReadJSON takes this back.
+			// Otherwise net/http would wait for the rest of an unread body
+			// before it sends the answer. ReadJSON removes the header.
 			w.Header().Set("Connection", "close")
 		}
 		if err := guarded(handler, w, r); err != nil {
@@ -115,7 +117,7 @@ func (rt *Router) serve(pattern string, handler Handler) http.HandlerFunc {
 		if w.Header().Get("Connection") == "close" {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTimeout))
 		}
-		rt.report(r, time.Since(start))
+		rt.report(httpRequest.Context(), r, time.Since(start))
 	}
 }
 
@@ -143,8 +145,9 @@ func guarded(handler Handler, w http.ResponseWriter, r *Request) (err error) {
 
 func notFound(http.ResponseWriter, *Request) error { return NewProblemError(CodeNotFound, nil) }
 
-// methodNotAllowed names the methods that the path has. chi also comes here for
-// a method that it doesn't know, whatever the path.
+// methodNotAllowed refuses a method that the path doesn't have, and names those
+// that it has. chi also calls it for a method that it doesn't know, whatever
+// the path.
 func (rt *Router) methodNotAllowed(w http.ResponseWriter, r *Request) error {
 	allowed := rt.methods(cmp.Or(r.URL.RawPath, r.URL.Path))
 	if len(allowed) == 0 {

@@ -16,8 +16,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// ask makes one request to a router that has the given handlers, and returns the
-// answer and the line in the log.
+// ask makes one request to a router that has the given handlers, and returns
+// the answer and the line in the log.
 func ask(t *testing.T, method, path string, get, post Handler) (*httptest.ResponseRecorder, map[string]any) {
 	t.Helper()
 	var log bytes.Buffer

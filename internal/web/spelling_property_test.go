@@ -11,14 +11,14 @@ import (
 	"github.com/rocketrides/rocketrides/internal/web/webtest"
 )
 
-// request is everything that tells one request from another.
+// A request is everything by which two requests can differ.
 type request struct {
 	method, route string
 	ids           []string
 	document      any
 }
 
-// requests come from a few values that could run into one another.
+// requests draws from a few values that could be confused when they are joined.
 func requests(t *rapid.T, name string) request {
 	t.Helper()
 	word := rapid.SampledFrom([]string{"", "POST", "/v1/rides", "/v1/rides/{id}/cancel", "ride_1", "{}", "\x00", "POST/v1/rides"})
@@ -33,7 +33,8 @@ func (r request) hash(t *rapid.T) [32]byte {
 	return requestHash(r.method, r.route, r.ids, []byte(canonical(t, webtest.Spell(t, r.document))))
 }
 
-// nearly is one with a part of two, or with its own text cut elsewhere.
+// nearly returns one with a part of two, or with its own text divided at
+// another place.
 func nearly(t *rapid.T, one, two request) request {
 	t.Helper()
 	switch rapid.IntRange(0, 5).Draw(t, "part") {
@@ -59,7 +60,7 @@ func TestRequestsHashAlikeOnlyWhenTheyAreOne(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		one, two := requests(t, "one"), requests(t, "two")
-		if rapid.Bool().Draw(t, "near") { // else hardly any pair has all but one part in common
+		if rapid.Bool().Draw(t, "near") { // otherwise hardly any pair has all but one part in common
 			two = nearly(t, one, two)
 		}
 		same := fmt.Sprintf("%#v", one) == fmt.Sprintf("%#v", two) && slices.Equal(one.ids, two.ids)

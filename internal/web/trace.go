@@ -13,9 +13,9 @@ const (
 )
 
 // traceabilityID returns the value of X-Traceability-Id: the client's own name
-// for what it does, by which it finds this request in its log and in ours. It is
-// "" if there is none, or if it is too long or not printable: an optional header
-// is no reason to refuse a request.
+// for what it does, by which it finds this request in its log and in ours. It
+// is "" if there is none, or if it is too long or not printable: an optional
+// header is no reason to refuse a request.
 func traceabilityID(header http.Header) string {
 	id := single(header, "X-Traceability-Id")
 	if !IsPrintable(id, maxTraceabilityID) {
@@ -25,8 +25,9 @@ func traceabilityID(header http.Header) string {
 }
 
 // traceID returns the id of the trace that a request belongs to, from its
-// traceparent (W3C Trace Context, section 3.2, version 00). It is "" if there is
-// none, or if any part of the header is malformed: then all of it is ignored.
+// traceparent (W3C Trace Context, section 3.2, version 00). It is "" if there
+// is none, or if any part of the header is malformed: then all of it is
+// ignored.
 func traceID(header http.Header) string {
 	parent := single(header, "Traceparent")
 	if len(parent) != traceparentLength {

@@ -1,4 +1,4 @@
-// Package webtest helps to test what reads JSON from clients.
+// Package webtest helps to test code that reads JSON from clients.
 package webtest
 
 import (
@@ -12,9 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// An Overflow is the text of a number that no float64 holds. Every other value
-// of a document is nil, a bool, a float64, a string, a []any or a
-// map[string]any.
+// An Overflow is the text of a number that no float64 can hold. All other
+// values of a document are nil, bool, float64, string, []any or map[string]any.
 type Overflow string
 
 // Spell writes a document as JSON in one of its many spellings.

@@ -1,0 +1,75 @@
+package rides
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestListing(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	for i := range 7 {
+		h.hailAs(t, h.visa, fmt.Sprint("k", i)).must(t, 201, "")
+	}
+	h.hailAs(t, h.second, "k0").must(t, 201, "")
+	var keys []string
+	path := "/v1/rides?limit=3"
+	for pages := 1; ; pages++ {
+		r := h.send(t, call{method: "GET", path: path, as: h.visa}).must(t, 200, "")
+		list := decode[rideList](t, r)
+		for _, ride := range list.Data {
+			keys = append(keys, ride.IdempotencyKey)
+		}
+		if !list.HasMore {
+			break
+		}
+		if pages > 3 {
+			t.Fatal("the list never ends")
+		}
+		path = "/v1/rides?limit=3&starting_after=" + list.Data[len(list.Data)-1].ID
+	}
+	if diff := cmp.Diff([]string{"k6", "k5", "k4", "k3", "k2", "k1", "k0"}, keys); diff != "" {
+		t.Error(diff)
+	}
+	one := decode[rideList](t, h.send(t, call{method: "GET", path: "/v1/rides?idempotency_key=k3", as: h.visa}))
+	if len(one.Data) != 1 || one.Data[0].IdempotencyKey != "k3" || one.HasMore {
+		t.Errorf("by key: %+v", one)
+	}
+	none := h.send(t, call{method: "GET", path: "/v1/rides?idempotency_key=other", as: h.visa})
+	if !strings.Contains(none.body, `"data":[]`) {
+		t.Errorf("an empty list is %s", none.body)
+	}
+}
+
+// TestHead: HEAD is answered like GET, without the body (RFC 9110, section
+// 9.3.2).
+func TestHead(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	ride := h.hailAs(t, h.visa, "k").must(t, 201, "").ride
+	for _, path := range []string{"/v1/rides", "/v1/rides/" + ride.ID} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodHead, h.api+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+h.visa.APIKey.Reveal())
+		response, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		if err != nil || len(body) > 0 || response.Body.Close() != nil {
+			t.Errorf("%s: a body of %d bytes, %v", path, len(body), err)
+		}
+		got := h.send(t, call{method: "GET", path: path, as: h.visa})
+		if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "application/json" || response.ContentLength != int64(len(got.body)) {
+			t.Errorf("%s: %d, %q, length %d; GET has %d bytes", path, response.StatusCode,
+				response.Header.Get("Content-Type"), response.ContentLength, len(got.body))
+		}
+	}
+}
