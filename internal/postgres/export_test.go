@@ -27,8 +27,8 @@ func (m Migrator) migrator() migrator {
 
 func (m Migrator) Up(ctx context.Context, url string) error { return m.migrator().up(ctx, url) }
 
-// Down undoes all migrations.
-func (m Migrator) Down(ctx context.Context, url string) error {
+// Undo undoes the newest migration that is applied.
+func (m Migrator) Undo(ctx context.Context, url string) error {
 	config, err := parse(url)
 	if err != nil {
 		return err
@@ -38,5 +38,14 @@ func (m Migrator) Down(ctx context.Context, url string) error {
 		return err
 	}
 	defer func() { _, _ = steps.Close() }()
-	return steps.Down()
+	return steps.Steps(-1)
+}
+
+// Split returns the statements of a file.
+func Split(file string) []string {
+	var statements []string
+	for _, s := range split(file) {
+		statements = append(statements, s.sql)
+	}
+	return statements
 }

@@ -65,59 +65,135 @@ func schema(t *testing.T, conn *pgx.Conn) []string {
 	return lines
 }
 
+// TestMigrateUpDownUp undoes the migrations one by one, and applies them again.
 func TestMigrateUpDownUp(t *testing.T) {
 	t.Parallel()
 	url := pgtest.EmptyURL(t)
 	conn := pgtest.Connect(t, url)
-	ours := postgres.Migrator{Files: migrations.Files, LockTimeout: 5 * time.Second, Tries: 1}
-
-	if err := postgres.Migrate(t.Context(), url, nil); err != nil {
-		t.Fatal(err)
+	upTo := func(version int) []string {
+		t.Helper()
+		if err := ours(t, version).Up(t.Context(), url); err != nil {
+			t.Fatal(err)
+		}
+		return schema(t, conn)
 	}
-	up := schema(t, conn)
-	if len(up) < 50 {
-		t.Fatalf("after up, the schema is %q", up)
+	newest, _ := state(t, pgtest.Connect(t, pgtest.URL(t)))
+	var ups [][]string
+	for version := 1; version <= newest; version++ {
+		ups = append(ups, upTo(version))
 	}
-	if err := ours.Down(t.Context(), url); err != nil {
-		t.Fatal(err)
+	if first := ups[0]; len(first) < 50 {
+		t.Fatalf("after the first migration, the schema is %q", first)
+	}
+	for version := newest - 1; version >= 0; version-- {
+		if err := ours(t, newest).Undo(t.Context(), url); err != nil {
+			t.Fatal(err)
+		}
+		if got, dirty := state(t, conn); got != version || dirty {
+			t.Errorf("after down to %d, version = %d, dirty = %t", version, got, dirty)
+		}
+		if version == 0 {
+			break
+		}
+		if diff := cmp.Diff(ups[version-1], schema(t, conn)); diff != "" {
+			t.Errorf("down to %d differs from up to %[1]d (-up +down):\n%s", version, diff)
+		}
 	}
 	for _, line := range schema(t, conn) {
 		if !strings.Contains(line, "schema_migrations") && !strings.Contains(line, "(version)") {
 			t.Errorf("after down, this is still there: %s", line)
 		}
 	}
-	if version, dirty := state(t, conn); version != 0 || dirty {
-		t.Errorf("after down, version = %d, dirty = %t; want none", version, dirty)
-	}
-	if err := postgres.Migrate(t.Context(), url, nil); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(up, schema(t, conn)); diff != "" {
+	if diff := cmp.Diff(ups[newest-1], upTo(newest)); diff != "" {
 		t.Errorf("up after down differs from up (-first +second):\n%s", diff)
 	}
+}
+
+// ours returns a migrator with our migrations up to a version.
+func ours(t *testing.T, version int) postgres.Migrator {
+	t.Helper()
+	files := make(fstest.MapFS)
+	for _, name := range migrationFiles(t) {
+		if name[:6] > fmt.Sprintf("%06d", version) {
+			continue
+		}
+		sql, err := fs.ReadFile(migrations.Files, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = &fstest.MapFile{Data: sql}
+	}
+	return postgres.Migrator{Files: files, LockTimeout: 5 * time.Second, Tries: 1}
+}
+
+func migrationFiles(t *testing.T) []string {
+	t.Helper()
+	names, err := fs.Glob(migrations.Files, "*.sql")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("there are no migrations (%v)", err)
+	}
+	return names
 }
 
 // TestMigrationsAreTransactions checks that each file is one transaction, which
 // can't stop half-way, or one statement that can't be in a transaction.
 func TestMigrationsAreTransactions(t *testing.T) {
 	t.Parallel()
-	names, err := fs.Glob(migrations.Files, "*.sql")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("there are no migrations (%v)", err)
-	}
-	for _, name := range names {
-		file, err := fs.ReadFile(migrations.Files, name)
+	for _, name := range migrationFiles(t) {
+		sql, err := fs.ReadFile(migrations.Files, name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sql := bytes.TrimSpace(file)
-		whole := bytes.Count(sql, []byte("BEGIN;\n")) == 1 && bytes.HasSuffix(sql, []byte("\nCOMMIT;")) &&
-			bytes.Count(sql, []byte("COMMIT;")) == 1
-		alone := bytes.Contains(sql, []byte(" INDEX CONCURRENTLY ")) && bytes.Count(sql, []byte(";")) == 1
+		statements := postgres.Split(string(sql))
+		last := len(statements) - 1
+		whole := last > 1 && statements[0] == "BEGIN;" && statements[last] == "COMMIT;" && bytes.Count(sql, []byte("COMMIT;")) == 1
+		alone := last == 0 && strings.Contains(statements[0], " INDEX CONCURRENTLY ")
 		if !whole && !alone {
 			t.Errorf("%s is neither one transaction, BEGIN; … COMMIT;, nor one CREATE INDEX CONCURRENTLY", name)
 		}
 	}
+}
+
+// TestMigrationsTravelOneByOne checks that each message to the server is one
+// statement. Citus refuses a message with two, if they are about distributed
+// tables.
+func TestMigrationsTravelOneByOne(t *testing.T) {
+	t.Parallel()
+	t.Run("each statement of our files ends with a line", func(t *testing.T) {
+		t.Parallel()
+		conn := pgtest.Connect(t, pgtest.EmptyURL(t))
+		for _, name := range migrationFiles(t) {
+			sql, err := fs.ReadFile(migrations.Files, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, statement := range postgres.Split(string(sql)) {
+				// Postgres prepares one statement at a time.
+				_, err := conn.PgConn().Prepare(t.Context(), "", statement, nil)
+				if err != nil && strings.Contains(err.Error(), "multiple commands") {
+					t.Errorf("%s has two statements without the end of a line in between:\n%s", name, statement)
+				}
+			}
+		}
+	})
+	t.Run("a statement is sent without its neighbours, and an error names its line", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.EmptyURL(t)
+		const file = "-- comment;\nBEGIN;\n\nCREATE TABLE seen (\n    -- comment;\n    query text\n);\n" +
+			"-- comment;\nINSERT INTO seen\nVALUES (current_query());\n\nSELECT nothing;\nCOMMIT;\n"
+		err := migrator(file).Up(t.Context(), url)
+		if err == nil || !strings.Contains(err.Error(), "line 12") {
+			t.Errorf("err = %v, want one that names line 12", err)
+		}
+		if err := migrator(strings.Replace(file, "nothing", "1", 1)).Up(t.Context(), url); err != nil {
+			t.Fatal(err)
+		}
+		var sent string
+		err = pgtest.Connect(t, url).QueryRow(t.Context(), `SELECT query FROM seen`).Scan(&sent)
+		if want := "INSERT INTO seen\nVALUES (current_query());"; err != nil || sent != want {
+			t.Errorf("the server got %q (%v), want %q", sent, err, want)
+		}
+	})
 }
 
 // TestMigrateTakesTurns runs five migrators at once. If one waited for its turn
