@@ -9,7 +9,7 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// asyncRun runs a request that asks to be answered before the call.
+// asyncRun runs an asynchronous request.
 func (b *bundle) asyncRun(t *testing.T, key string) (phases.Result, error) {
 	t.Helper()
 	asked := request(key)
@@ -17,10 +17,9 @@ func (b *bundle) asyncRun(t *testing.T, key string) (phases.Result, error) {
 	return b.engine.Run(t.Context(), b.flow, asked)
 }
 
-// TestAnAsyncRetryOfAnUnfinishedKeyIsPending: a key that exists and is
-// unfinished is pending for who asked so, also in a process that may not go on
-// with it. Nobody else is told so, nor is it said of a key that is new, parked
-// or finished.
+// TestAnAsyncRetryOfAnUnfinishedKeyIsPending: an asynchronous retry is answered
+// Pending also by a process that must not go on with the key. That holds for no
+// other retry, and for no key that is new, parked or finished.
 func TestAnAsyncRetryOfAnUnfinishedKeyIsPending(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -58,10 +57,10 @@ func TestAnAsyncRetryOfAnUnfinishedKeyIsPending(t *testing.T) {
 				t.Errorf("an async retry got %+v, %v; want pending", got, err)
 			}
 			if after := b.snapshot(t, "open"); after != before {
-				t.Errorf("being asked changed the key from %s to %s", before, after)
+				t.Errorf("the retry changed the key from %s to %s", before, after)
 			}
 			if _, err := b.run(t, "open"); !errors.Is(err, test.refusal) {
-				t.Errorf("a retry that doesn't ask so got %v, want %v", err, test.refusal)
+				t.Errorf("a synchronous retry got %v, want %v", err, test.refusal)
 			}
 			if _, err := b.asyncRun(t, "new"); !errors.Is(err, test.refusal) {
 				t.Errorf("a new key got %v, want %v", err, test.refusal)
@@ -76,7 +75,7 @@ func TestAnAsyncRetryOfAnUnfinishedKeyIsPending(t *testing.T) {
 	}
 }
 
-// occupy fills the engine's only place until the test ends.
+// occupy fills the engine's only slot until the test ends.
 func occupy(t *testing.T, b *bundle) {
 	t.Helper()
 	reached, leave, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -100,12 +99,12 @@ func TestAnAsyncRetryOfAKeyOfAnotherVersionIsPending(t *testing.T) {
 		t.Errorf("an async retry got %+v, %v; want pending", got, err)
 	}
 	if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrUnknownVersion) {
-		t.Errorf("a retry that doesn't ask so got %v, want ErrUnknownVersion", err)
+		t.Errorf("a synchronous retry got %v, want ErrUnknownVersion", err)
 	}
 }
 
-// TestAnAsyncRetryOfALockedKeyIsPending: somebody else has the row in hand
-// right now, and will for longer than a claim waits.
+// TestAnAsyncRetryOfALockedKeyIsPending: another transaction holds the row's
+// lock for longer than a claim waits.
 func TestAnAsyncRetryOfALockedKeyIsPending(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -116,8 +115,8 @@ func TestAnAsyncRetryOfALockedKeyIsPending(t *testing.T) {
 	}
 }
 
-// TestAnAsyncRetryThatLosesTheClaimIsPending: between its look and its claim
-// somebody else took the key and gave it back.
+// TestAnAsyncRetryThatLosesTheClaimIsPending: between its read and its claim
+// another worker claimed the key and released it.
 func TestAnAsyncRetryThatLosesTheClaimIsPending(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// durations are all that a back-off may hold, with the ends of the scale as
-// often as the middle: what overflows does so there.
+// durations returns the durations that a back-off may hold. The ends of the
+// scale are as likely as the middle, because that is where things overflow.
 func durations(least time.Duration) *rapid.Generator[time.Duration] {
 	return rapid.OneOf(
 		rapid.Custom(func(t *rapid.T) time.Duration {
@@ -25,8 +25,8 @@ func durations(least time.Duration) *rapid.Generator[time.Duration] {
 	)
 }
 
-// doubled returns min(initial·2^(n−1), most) by other means than the code: no
-// step leaves the range.
+// doubled returns min(initial·2^(n−1), most), computed in another way than by
+// the code: no step overflows.
 func doubled(initial, most time.Duration, n int) time.Duration {
 	for ; n > 1 && initial > 0 && initial < most; n-- {
 		if initial > most/2 {
@@ -50,9 +50,9 @@ func TestBackoffStaysWithinItsBounds(t *testing.T) {
 	})
 }
 
-// Doubling overflows long before such a Max is reached, and the wait was
-// nothing but Initial from then on; from an Initial of nothing it was doubled
-// as often as there were failures.
+// TestBackoffDoesNotOverflow: doubling Initial overflows long before such a Max
+// is reached, and the wait must not fall to Initial then. An Initial of zero
+// stays zero.
 func TestBackoffDoesNotOverflow(t *testing.T) {
 	t.Parallel()
 	long := phases.Backoff{Initial: time.Second, Max: math.MaxInt64}
@@ -62,11 +62,11 @@ func TestBackoffDoesNotOverflow(t *testing.T) {
 		}
 	}
 	if got := (phases.Backoff{Max: time.Hour}).Next(math.MaxInt); got != 0 {
-		t.Errorf("nothing, doubled, is %s", got)
+		t.Errorf("an Initial of 0 becomes %s", got)
 	}
 }
 
-// A count from before the first failure is the first.
+// TestBackoffTakesAnyCount: a count below 1 counts as 1.
 func TestBackoffTakesAnyCount(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -11,14 +11,14 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// barriers is the number of barriers that were written.
+// barriers returns how many barriers were written.
 func (b *bundle) barriers(t *testing.T) int {
 	t.Helper()
 	return value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'key.barrier'`)
 }
 
-// unconfirmed makes the given commits, counted from 1 over one engine, such
-// that the server warned that its standby did not confirm them.
+// unconfirmed makes the server seem to warn that its standby did not confirm
+// the given commits, counted from 1 over one engine.
 func unconfirmed(commits ...int32) option {
 	var asked atomic.Int32
 	return func(c *phases.Config) {
@@ -26,8 +26,8 @@ func unconfirmed(commits ...int32) option {
 	}
 }
 
-// TestAnUnconfirmedCommitIsFollowedByABarrier: such a commit is acknowledged
-// and may yet be lost in a fail-over.
+// TestAnUnconfirmedCommitIsFollowedByABarrier: such a commit is acknowledged,
+// but may be lost in a fail-over.
 func TestAnUnconfirmedCommitIsFollowedByABarrier(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -57,7 +57,7 @@ func TestAnUnconfirmedCommitIsFollowedByABarrier(t *testing.T) {
 }
 
 // TestNothingIsSentWithoutABarrier: as long as no commit is confirmed, nothing
-// is sent and nobody is answered.
+// is sent and no request is answered.
 func TestNothingIsSentWithoutABarrier(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -66,6 +66,6 @@ func TestNothingIsSentWithoutABarrier(t *testing.T) {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
 	if got := len(b.carrier.sent()); got != 0 {
-		t.Errorf("%d sends on a commit that no standby has", got)
+		t.Errorf("%d sends after a commit that no standby has", got)
 	}
 }

@@ -123,15 +123,15 @@ func value[T any](t *testing.T, b *bundle, sql string, args ...any) T {
 	return v
 }
 
-// expire ends the leases that are left and makes everything due, as the time
-// that a test doesn't wait for would.
+// expire ends all leases and makes every unfinished key due, so that a test
+// needn't wait for that.
 func (b *bundle) expire(t *testing.T) {
 	t.Helper()
 	b.exec(t, `UPDATE idempotency_keys SET leased_until = now() - interval '1 second' WHERE leased_until IS NOT NULL`)
 	b.exec(t, `UPDATE idempotency_keys SET run_after = now() - interval '1 second' WHERE finished_at IS NULL`)
 }
 
-// age lets a year pass since the end of every finished key.
+// age moves the end of every finished key a year into the past.
 func (b *bundle) age(t *testing.T) {
 	t.Helper()
 	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key`)
@@ -139,7 +139,7 @@ func (b *bundle) age(t *testing.T) {
 	b.exec(t, `ALTER TABLE idempotency_keys ENABLE TRIGGER watch_key`)
 }
 
-// lock takes hold of every row that there is, until unlock.
+// lock locks every row that there is, until unlock.
 func (b *bundle) lock(t *testing.T) (unlock func()) {
 	t.Helper()
 	tx, err := b.pool.Begin(t.Context())
@@ -162,7 +162,7 @@ func (b *bundle) completer(engine *phases.Engine) *phases.Completer {
 	}
 }
 
-// complete does one round of a completer that has its own process.
+// complete does one round of a completer in a process of its own.
 func (b *bundle) complete(t *testing.T) phases.Counts {
 	t.Helper()
 	counts, err := b.completer(b.newEngine(t, nil)).Once(t.Context())
@@ -183,7 +183,7 @@ func (b *bundle) show(t *testing.T, key string) phases.Record {
 	return found[0]
 }
 
-// checkDone checks everything that must hold of a key that was labelled.
+// checkDone checks everything that must hold of a key that has its label.
 func (b *bundle) checkDone(t *testing.T, key string) {
 	t.Helper()
 	if got := value[string](t, b, `SELECT recovery_point FROM idempotency_keys WHERE key = $1`, key); got != phases.Finished {
@@ -202,11 +202,11 @@ func (b *bundle) checkDone(t *testing.T, key string) {
 	}
 	b.checkSends(t)
 	if got := len(b.carrier.bookings); got > value[int](t, b, `SELECT count(*) FROM parcels`) {
-		t.Errorf("%d bookings for fewer parcels", got)
+		t.Errorf("there are %d bookings, more than parcels", got)
 	}
 }
 
-// checkSends checks that all sends of a key are one send: same foreign key,
+// checkSends checks that all sends of a key have the same foreign key and the
 // same bytes.
 func (b *bundle) checkSends(t *testing.T) {
 	t.Helper()
@@ -218,24 +218,23 @@ func (b *bundle) checkSends(t *testing.T) {
 		forms[s.key] = s.form
 	}
 	if len(forms) > value[int](t, b, `SELECT count(*) FROM idempotency_keys`) {
-		t.Errorf("%d foreign keys for fewer keys", len(forms))
+		t.Errorf("%d foreign keys were used, more than there are keys", len(forms))
 	}
 }
 
-// waitFor polls a condition that something else brings about.
+// waitFor waits until done returns true.
 func waitFor(t *testing.T, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for !done() {
 		if time.Now().After(deadline) {
-			t.Fatal("it never happened")
+			t.Fatal("waited for 20 seconds in vain")
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 }
 
-// sendOnce makes one attempt whose call ends with err, and returns what Run
-// returned.
+// sendOnce makes one attempt, which must fail, and returns the error of Run.
 func (b *bundle) sendOnce(t *testing.T, key string, h hooks) error {
 	t.Helper()
 	b.carrier.set(h)
@@ -249,7 +248,8 @@ func (b *bundle) sendOnce(t *testing.T, key string, h hooks) error {
 
 func lost(context.Context, int) error { return errLost }
 
-// snapshot is everything that is stored about a key, or "" when there is none.
+// snapshot returns everything that is stored about a key, or "" if there is
+// none.
 func (b *bundle) snapshot(t *testing.T, key string) string {
 	t.Helper()
 	return value[string](t, b, `
@@ -257,7 +257,7 @@ func (b *bundle) snapshot(t *testing.T, key string) string {
 		FROM idempotency_keys k JOIN parcels p USING (account_id, key) WHERE key = $1`, key)
 }
 
-// transactions is the number of transactions that wrote the row of key k.
+// transactions returns how many transactions have written the row of key k.
 func (b *bundle) transactions(t *testing.T) int {
 	t.Helper()
 	return value[int](t, b, `SELECT count(DISTINCT xid) FROM phase_log WHERE key = 'k'`)

@@ -43,8 +43,8 @@ func TestOneOfManyClaimersWins(t *testing.T) {
 	}
 }
 
-// TestAKeyThatIsBeingInsertedIsInUse: a claim that can't get at the row in time
-// refuses.
+// TestAKeyThatIsBeingInsertedIsInUse: an insert that waits too long for another
+// transaction's insert of the same key is refused.
 func TestAKeyThatIsBeingInsertedIsInUse(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -65,7 +65,7 @@ func TestAKeyThatIsBeingInsertedIsInUse(t *testing.T) {
 }
 
 // TestEveryChangeOfTheHolderRaisesTheEpoch: claims and decisions compare the
-// epoch that was seen, so a change that keeps it is one that they overlook.
+// epoch that was read, so they would overlook a change that keeps it (I7).
 func TestEveryChangeOfTheHolderRaisesTheEpoch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -80,7 +80,7 @@ func TestEveryChangeOfTheHolderRaisesTheEpoch(t *testing.T) {
 	b.carrier.set(hooks{answer: "odd"})
 	_, _ = b.run(t, "k")
 	b.carrier.set(hooks{})
-	epoch("a steal and a park", 4)
+	epoch("another claim and a park", 4)
 	if err := b.keys().Retry(t.Context(), b.show(t, "k"), "ann"); err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +95,8 @@ func TestEveryChangeOfTheHolderRaisesTheEpoch(t *testing.T) {
 	epoch("a decision", 7)
 }
 
-// TestEachTransactionRenewsTheLease: what is left of a lease shrinks before
-// each transaction, and is long again when the carrier is asked.
+// TestEachTransactionRenewsTheLease: the lease is shortened before each
+// transaction, and must be long again when the carrier is asked.
 func TestEachTransactionRenewsTheLease(t *testing.T) {
 	t.Parallel()
 	b := setup(t, stepwise, func(c *phases.Config) { c.Lease = time.Hour })
@@ -125,8 +125,8 @@ func TestEachTransactionRenewsTheLease(t *testing.T) {
 	b.mustRun(t, "k")
 }
 
-// TestALockedKeyIsInUse: a claim that can't get at an unfinished row in time
-// refuses.
+// TestALockedKeyIsInUse: a claim that waits too long for the row's lock is
+// refused.
 func TestALockedKeyIsInUse(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// abandon leaves n keys behind after their first send, due now.
+// abandon leaves n keys abandoned after their first send, due now.
 func (b *bundle) abandon(t *testing.T, n int) {
 	t.Helper()
 	b.carrier.set(hooks{after: lost})
@@ -105,8 +105,8 @@ func TestALeasedKeyIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestAKeyThatHangsDelaysNoOther: keys whose calls hang hold their own slots
-// only.
+// TestAKeyThatHangsDelaysNoOther: a key whose call hangs holds one slot only
+// (I18).
 func TestAKeyThatHangsDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -128,7 +128,8 @@ func TestAKeyThatHangsDelaysNoOther(t *testing.T) {
 	<-done
 }
 
-// hanging is the flow under test with a call that hangs for one foreign key.
+// hanging returns the flow under test with a call that hangs for one foreign
+// key.
 func (b *bundle) hanging(key string, leave chan struct{}) phases.Flow {
 	return phases.NewFlow("parcel", 1,
 		phases.Atomic(packed, b.carrier.pack),
@@ -157,8 +158,8 @@ func TestTheCompleterLeavesParkedKeysAlone(t *testing.T) {
 	}
 }
 
-// TestOnceTriesEachKeyOnce: keys that are due again at once don't keep a round
-// from ending.
+// TestOnceTriesEachKeyOnce: a round ends although its keys are due again at
+// once.
 func TestOnceTriesEachKeyOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -177,7 +178,7 @@ func TestOnceTriesEachKeyOnce(t *testing.T) {
 	}
 }
 
-// TestTheCompleterReapsAndSurvivesTrouble: its first messages all fail.
+// TestTheCompleterReapsAndSurvivesTrouble: its first messages are all cut.
 func TestTheCompleterReapsAndSurvivesTrouble(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -202,7 +203,8 @@ func TestTheCompleterReapsAndSurvivesTrouble(t *testing.T) {
 	<-done
 }
 
-// TestTheCompleterFinishesItsKeysWhenItEnds: its end is not that of its keys.
+// TestTheCompleterFinishesItsKeysWhenItEnds: the end of the context of Run
+// doesn't end the attempts.
 func TestTheCompleterFinishesItsKeysWhenItEnds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -213,8 +215,8 @@ func TestTheCompleterFinishesItsKeysWhenItEnds(t *testing.T) {
 	b.checkDone(t, "k0")
 }
 
-// TestACompleterTakesNoMoreKeysThanItsEngine: it takes no more keys than its
-// engine takes.
+// TestACompleterTakesNoMoreKeysThanItsEngine: otherwise the engine would refuse
+// keys as busy.
 func TestACompleterTakesNoMoreKeysThanItsEngine(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -226,8 +228,8 @@ func TestACompleterTakesNoMoreKeysThanItsEngine(t *testing.T) {
 	}
 }
 
-// TestReapingDelaysNoDueKey: while the reaper waits for an old key, what falls
-// due is finished.
+// TestReapingDelaysNoDueKey: while the reaper waits for an old key's lock, keys
+// that fall due are finished.
 func TestReapingDelaysNoDueKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -246,7 +248,7 @@ func TestReapingDelaysNoDueKey(t *testing.T) {
 		return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key LIKE 'k%' AND finished_at IS NOT NULL`) == 3
 	})
 	if value[bool](t, b, `SELECT bool_or(reaped_at IS NOT NULL) FROM idempotency_keys`) {
-		t.Error("the old key was reaped although it was locked: nothing was shown")
+		t.Error("the old key was reaped although it was locked, so the test shows nothing")
 	}
 	unlock()
 	cancel()

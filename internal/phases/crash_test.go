@@ -11,9 +11,10 @@ import (
 )
 
 // TestACutAtEveryMessage cuts the connection to Postgres at each message in
-// turn, before the server sees it, after it has acted, and in between; lets a
-// client, the completer, or both go on; and checks that everything happened
-// once. Nobody names the places: the last k is the one that a run passes uncut.
+// turn: before the server sees it, after it has acted, and in between. Then a
+// client, the completer, or both go on, and everything must have happened once.
+// No message is named: the last k is the one at which a run is not cut any
+// more.
 func TestACutAtEveryMessage(t *testing.T) {
 	t.Parallel()
 	modes := map[string][]option{"fused": nil, "stepwise": {stepwise}}
@@ -57,7 +58,7 @@ func (b *bundle) recover(t *testing.T, how, key string) {
 		b.mustRun(t, key)
 	case "completer":
 		b.complete(t)
-		b.mustRun(t, key) // a key that the fault kept from being made at all
+		b.mustRun(t, key) // the fault may have kept the key from being made
 	case "both":
 		var group sync.WaitGroup
 		completer := b.completer(b.newEngine(t, nil))
@@ -70,8 +71,9 @@ func (b *bundle) recover(t *testing.T, how, key string) {
 }
 
 // TestAZombieChangesNothing: a worker sleeps past its lease at each of its
-// messages, before the server sees it or after it has acted, and wakes when
-// another has stolen the key, or has even finished it. It must change nothing.
+// messages, before the server sees it or after it has acted. It wakes when
+// another worker has claimed the key, or has even finished it. It must change
+// nothing (I7, I8).
 func TestAZombieChangesNothing(t *testing.T) {
 	t.Parallel()
 	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {

@@ -10,7 +10,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// cut draws one of the many lists of parts that run together into text.
+// cut draws one of the many lists of parts that together are text.
 func cut(t *rapid.T, text string) []string {
 	t.Helper()
 	places := rapid.SliceOfN(rapid.IntRange(0, len(text)), 0, 5).Draw(t, "places")
@@ -23,15 +23,15 @@ func cut(t *rapid.T, text string) []string {
 	return parts
 }
 
-// lengths are texts that look like the lengths which a digest puts before its
+// lengths returns texts that look like the lengths which Digest puts before its
 // parts.
 func lengths() *rapid.Generator[string] {
 	pieces := rapid.SampledFrom([]string{"\x00", "\x00\x00\x00\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x00\x01", "\x01", "\x08", "a", "|", ","})
 	return rapid.Map(rapid.SliceOfN(pieces, 0, 8), func(all []string) string { return strings.Join(all, "") })
 }
 
-// Two operations at Stripe that share one key are one charge for two rides, or
-// none for the second.
+// TestDigestsDependOnHowTheTextIsCut: two calls that share a foreign key would
+// be one charge for two rides.
 func TestDigestsDependOnHowTheTextIsCut(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

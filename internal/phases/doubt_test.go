@@ -13,8 +13,9 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// TestAnAttemptResolvesALostAnswer: after a commit whose answer was
-// lost the attempt finds out by itself, and writes a barrier before it goes on.
+// TestAnAttemptResolvesALostAnswer: after a commit whose answer was lost, the
+// attempt finds out by itself what happened, and writes a barrier before it
+// goes on.
 func TestAnAttemptResolvesALostAnswer(t *testing.T) {
 	t.Parallel()
 	for mode, test := range map[string]struct {
@@ -34,7 +35,7 @@ func TestAnAttemptResolvesALostAnswer(t *testing.T) {
 					b.mustRun(t, "k")
 					b.checkDone(t, "k")
 					barriers := 1
-					if message == 1 { // the look-up, which commits nothing
+					if message == 1 { // the read, which commits nothing
 						barriers = 0
 					}
 					if got := b.barriers(t); got != barriers {
@@ -49,9 +50,9 @@ func TestAnAttemptResolvesALostAnswer(t *testing.T) {
 	}
 }
 
-// TestACommitThatShowsLate: the row doesn't show the transaction when it is
-// read again, because the server still works on it. The same transaction then
-// runs beside its own earlier self, and only one of the two may write.
+// TestACommitThatShowsLate: when the row is read again, it doesn't show the
+// transaction, because the server still works on it. The same transaction then
+// runs a second time beside its first run, and only one of the two may write.
 func TestACommitThatShowsLate(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -92,8 +93,8 @@ func waitForLock(t *testing.T, b *bundle) {
 	})
 }
 
-// TestAnAttemptResolvesALostClaim: a claim whose answer was lost is
-// found out by its token, and counted once.
+// TestAnAttemptResolvesALostClaim: the token shows whether a claim whose answer
+// was lost has committed. It is counted once.
 func TestAnAttemptResolvesALostClaim(t *testing.T) {
 	t.Parallel()
 	for kind, barriers := range map[wire.Kind]int{wire.CutAfter: 1, wire.CutBefore: 0} {
@@ -125,7 +126,7 @@ func unfinished(t *testing.T) *bundle {
 }
 
 // TestALostClaimThatAnotherWonIsGivenUp: once the row shows another claim,
-// there is nothing left to find out.
+// there is nothing more to find out.
 func TestALostClaimThatAnotherWonIsGivenUp(t *testing.T) {
 	t.Parallel()
 	b := unfinished(t)
@@ -145,8 +146,9 @@ func TestALostClaimThatAnotherWonIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestFirstSentAtCanBeClearedAfterALostAnswer: the attempt that froze
-// the call is the first to send it, however it learned that it had committed.
+// TestFirstSentAtCanBeClearedAfterALostAnswer: the attempt that froze the call
+// is the first to send it, however it learned that its transaction had
+// committed.
 func TestFirstSentAtCanBeClearedAfterALostAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -156,13 +158,13 @@ func TestFirstSentAtCanBeClearedAfterALostAnswer(t *testing.T) {
 		return &phases.CallError{Class: phases.Transient, Err: errLost}
 	}})
 	if b.show(t, "k").FirstSentAt != nil {
-		t.Error("nothing has left, and the window has begun")
+		t.Error("nothing was sent, and the window has begun")
 	}
 }
 
-// TestATransactionFencedByItsOwnEarlierRunIsBelieved: it committed, its answer
-// was lost, and so was the first look at the row. The second run meets the
-// fence.
+// TestATransactionFencedByItsOwnEarlierRunIsBelieved: the transaction
+// committed, but its answer was lost, and so was the first read of the row. The
+// second run meets the fence.
 func TestATransactionFencedByItsOwnEarlierRunIsBelieved(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -184,8 +186,7 @@ func TestATransactionFencedByItsOwnEarlierRunIsBelieved(t *testing.T) {
 	}
 }
 
-// TestADoubtAboutAReapedKeyEndsAsExpired: the row shows no answer that
-// could be given.
+// TestADoubtAboutAReapedKeyEndsAsExpired: the row has no answer any more.
 func TestADoubtAboutAReapedKeyEndsAsExpired(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -207,9 +208,9 @@ func TestADoubtAboutAReapedKeyEndsAsExpired(t *testing.T) {
 	}
 }
 
-// TestAnAnswerOfAnotherWorkerIsAReplay: the bytes are that worker's,
-// and so is the request that got them first. What this one finished is no
-// replay.
+// TestAnAnswerOfAnotherWorkerIsAReplay: during a doubt another worker may
+// finish the key, and its answer is a replay for this attempt. An answer that
+// the attempt itself has stored is none.
 func TestAnAnswerOfAnotherWorkerIsAReplay(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -244,9 +245,9 @@ func TestAnAnswerOfAnotherWorkerIsAReplay(t *testing.T) {
 	}
 }
 
-// TestADoubtDoesNotAnswerAnotherRequest: while the answer to the first COMMIT
-// of a key is in doubt, another request takes the key and is finished. The
-// row's answer belongs to that one.
+// TestADoubtDoesNotAnswerAnotherRequest: while the first COMMIT of a key is in
+// doubt, a request with other parameters takes the key and is finished. The
+// row's answer belongs to that request alone (I10).
 func TestADoubtDoesNotAnswerAnotherRequest(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]string{"finished": "", "parked": "odd"} {

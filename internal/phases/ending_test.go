@@ -12,7 +12,7 @@ import (
 
 // TestALostAnswerChangesNoEnding cuts the connection at each message of
 // attempts that end in another way than with a label. The key must be left as
-// it is left when nothing is cut, and the caller told the same.
+// it is left when nothing is cut, and the caller must get the same error.
 func TestALostAnswerChangesNoEnding(t *testing.T) {
 	t.Parallel()
 	park := phases.Park("early", "")
@@ -40,10 +40,10 @@ func TestALostAnswerChangesNoEnding(t *testing.T) {
 					uncut := b.wire.Messages() < k
 					b.wire.Plan(wire.Nothing)
 					if fmt.Sprint(err) != fmt.Sprint(want) {
-						t.Errorf("cut at message %d it is answered with %v, whole with %v", k, err, want)
+						t.Errorf("cut at message %d, the caller got %v; without a cut %v", k, err, want)
 					}
 					if got, whole := b.ending(t, key), b.ending(t, "whole"); got != whole {
-						t.Errorf("cut at message %d it ends as %s, whole as %s", k, got, whole)
+						t.Errorf("cut at message %d, the key was left as %s; without a cut as %s", k, got, whole)
 					}
 					if uncut || t.Failed() {
 						return
@@ -54,7 +54,7 @@ func TestALostAnswerChangesNoEnding(t *testing.T) {
 	}
 }
 
-// ending is how a key was left, without its names and times.
+// ending returns how a key was left, without its names and times.
 func (b *bundle) ending(t *testing.T, key string) string {
 	t.Helper()
 	got := b.show(t, key)
@@ -64,8 +64,8 @@ func (b *bundle) ending(t *testing.T, key string) string {
 		got.Status, got.FirstSentAt != nil, records)
 }
 
-// TestALostDecisionIsCarriedOutOnce: a person's decision is a transaction like
-// any other, and is looked after in the same way.
+// TestALostDecisionIsCarriedOutOnce: the transaction of a person's decision is
+// treated like any other when its answer is lost.
 func TestALostDecisionIsCarriedOutOnce(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter, wire.CutSent} {

@@ -28,7 +28,7 @@ func TestRoundTripsAndTransactions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, test.options...)
-			b.mustRun(t, "warm") // statements get prepared once per connection
+			b.mustRun(t, "warm") // statements are prepared once per connection
 
 			b.wire.Plan(wire.Nothing)
 			first := b.mustRun(t, "k")
@@ -80,7 +80,7 @@ func TestWhatAnExistingKeyAnswers(t *testing.T) {
 			t.Errorf("got replayed %v, %v; want a fresh run", result.Replayed, err)
 		}
 	})
-	t.Run("a refused request consumes no key", func(t *testing.T) {
+	t.Run("a refused request leaves no key", func(t *testing.T) {
 		t.Parallel()
 		refused := request("refused")
 		refused.Check = func() error { return errLost }
@@ -92,7 +92,7 @@ func TestWhatAnExistingKeyAnswers(t *testing.T) {
 		}
 		b.mustRun(t, "refused")
 	})
-	t.Run("a stricter check never contradicts an answer", func(t *testing.T) {
+	t.Run("a later, stricter check does not contradict an answer", func(t *testing.T) {
 		t.Parallel()
 		strict := request("done")
 		strict.Check = func() error { return errLost }
@@ -139,7 +139,7 @@ func TestOnlyOneOfManyRequestsRuns(t *testing.T) {
 		}
 		delete(answers, "in use")
 		if len(answers) != 1 {
-			t.Errorf("%d at once were answered with %v, want one answer and refusals", width, answers)
+			t.Errorf("%d requests at once got %v, want one answer and refusals", width, answers)
 		}
 		b.checkDone(t, key)
 	}
@@ -198,11 +198,11 @@ func TestAPanicReleasesTheKey(t *testing.T) {
 	boom := func() error { panic("boom") }
 
 	for name, h := range map[string]hooks{
-		"in the first phase": {pack: func(*phases.Tx, phases.Key) (*phases.Outcome, error) { return nil, boom() }},
-		"in the call":        {before: func(context.Context, int) error { return boom() }},
-		"after the call":     {after: func(context.Context, int) error { return boom() }},
+		"of the first phase": {pack: func(*phases.Tx, phases.Key) (*phases.Outcome, error) { return nil, boom() }},
+		"of the call":        {before: func(context.Context, int) error { return boom() }},
+		"after the booking":  {after: func(context.Context, int) error { return boom() }},
 	} {
-		t.Run(name+" the key is given back and goes on", func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			b.carrier.set(h)
@@ -219,7 +219,8 @@ func TestAPanicReleasesTheKey(t *testing.T) {
 }
 
 // TestALaterAttemptIsStepwise: only a key's first attempt is fused. What a
-// later one gets done is durable point by point, also if a later phase fails.
+// later attempt gets done is durable point by point, even if a later phase
+// fails.
 func TestALaterAttemptIsStepwise(t *testing.T) {
 	t.Parallel()
 	for name, resume := range map[string]func(t *testing.T, b *bundle){

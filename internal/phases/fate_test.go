@@ -8,13 +8,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// notSentError is an error that says that nothing was written to the socket.
+// notSentError is an error for which nothing was written to the socket.
 type notSentError struct{ error }
 
 func (notSentError) SafeToRetry() bool { return true }
 
-// TestFate is the table of what a failure proves of a transaction; see the
-// package's comment, "When COMMIT isn't answered".
+// TestFate is the table of what a failure proves about a transaction; see "When
+// COMMIT isn't answered" in the package's comment.
 func TestFate(t *testing.T) {
 	t.Parallel()
 	raise := func(severity, code string) error {
@@ -55,8 +55,8 @@ func TestFate(t *testing.T) {
 	}
 }
 
-// TestTroubleIsUnavailable: trouble passes by itself, and is never held against
-// a key.
+// TestTroubleIsUnavailable: trouble passes by itself, and never counts against
+// a key (I17).
 func TestTroubleIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]bool{
@@ -68,6 +68,6 @@ func TestTroubleIsUnavailable(t *testing.T) {
 		}
 	}
 	if !errors.Is(unavailable(&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "25P03"}), ErrUnavailable) {
-		t.Error("the end of a session is no trouble")
+		t.Error("the end of a session does not count as trouble")
 	}
 }

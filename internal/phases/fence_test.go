@@ -10,8 +10,8 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// TestTheTokenFences: a worker whose key was stolen, but which stands where it
-// left it, is shut out by the token alone.
+// TestTheTokenFences: another worker has claimed the key, which stands where
+// the first worker left it. The token alone shuts the first worker out (I7).
 func TestTheTokenFences(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -30,15 +30,14 @@ func TestTheTokenFences(t *testing.T) {
 	}()
 	<-asleep
 	b.expire(t)
-	// Another worker takes the key and is still at the same point: its call
-	// hangs.
+	// The other worker's call hangs, so the key stays at its point.
 	second, goOn := make(chan struct{}), make(chan struct{})
 	b.carrier.set(hooks{before: func(context.Context, int) error { close(second); <-goOn; return nil }})
-	thief := b.newEngine(t, nil)
-	stolen := make(chan error, 1)
+	other := b.newEngine(t, nil)
+	ended := make(chan error, 1)
 	go func() {
-		_, err := thief.Run(context.WithoutCancel(t.Context()), b.flow, request("k"))
-		stolen <- err
+		_, err := other.Run(context.WithoutCancel(t.Context()), b.flow, request("k"))
+		ended <- err
 	}()
 	<-second
 	before := b.snapshot(t, "k")
@@ -50,14 +49,14 @@ func TestTheTokenFences(t *testing.T) {
 		t.Errorf("the zombie changed %s to %s", before, after)
 	}
 	close(goOn)
-	if err := <-stolen; err != nil {
-		t.Errorf("the thief got %v", err)
+	if err := <-ended; err != nil {
+		t.Errorf("the other worker got %v", err)
 	}
 	b.checkDone(t, "k")
 }
 
-// TestALateReleaseChangesNothing: a worker that fails after its key was stolen
-// must not give back what isn't its own.
+// TestALateReleaseChangesNothing: a worker that fails after another has claimed
+// its key must not release the other's claim.
 func TestALateReleaseChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -81,16 +80,17 @@ func TestALateReleaseChangesNothing(t *testing.T) {
 	}
 }
 
-// strip takes away the schema's CHECKs on who may own a row, and the tripwires,
-// so that what a statement's own conditions hold back is seen by itself.
+// strip drops the schema's CHECKs on who may own a row, and disables the
+// tripwires, so that a test sees what the conditions of a statement alone hold
+// back.
 func (b *bundle) strip(t *testing.T) {
 	t.Helper()
 	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key,
 		DROP CONSTRAINT idempotency_keys_at_rest_has_no_owner, DROP CONSTRAINT idempotency_keys_finished_is_a_point`)
 }
 
-// changeAt changes the row of key k before the n-th message, behind the back of
-// whoever sends that, and returns what the key is from then on.
+// changeAt changes the row of key k before the n-th message is sent. The
+// function that it returns tells what the key was right after that.
 func (b *bundle) changeAt(t *testing.T, n int, set string) func() string {
 	t.Helper()
 	var changed string
@@ -112,16 +112,16 @@ func (b *bundle) changeAt(t *testing.T, n int, set string) func() string {
 
 const finishedByAnother = `finished_at = now(), response_status = 200, response_headers = '{}', response_body = ''`
 
-// TestAStaleReadClaimsNothing: each condition of the claim holds back a claim
-// that no other condition would.
+// TestAStaleReadClaimsNothing: each condition of the claim is needed, because
+// it holds back a claim that no other condition does.
 func TestAStaleReadClaimsNothing(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]string{
-		"was claimed and given back":  `lease_epoch = lease_epoch + 1`,
-		"has moved":                   `recovery_point = 'booked'`,
-		"was parked":                  `parked_reason = 'odd'`,
-		"was finished":                finishedByAnother,
-		"is in another worker's hand": `leased_until = now() + interval '1 hour'`,
+		"was claimed and released":  `lease_epoch = lease_epoch + 1`,
+		"has moved":                 `recovery_point = 'booked'`,
+		"was parked":                `parked_reason = 'odd'`,
+		"was finished":              finishedByAnother,
+		"is held by another worker": `leased_until = now() + interval '1 hour'`,
 	} {
 		t.Run("a key that "+name, func(t *testing.T) {
 			t.Parallel()
@@ -129,7 +129,7 @@ func TestAStaleReadClaimsNothing(t *testing.T) {
 			b.mustRun(t, "warm")
 			_ = b.sendOnce(t, "k", hooks{before: lost})
 			b.strip(t)
-			changed := b.changeAt(t, 2, set) // after the look-up, before the claim
+			changed := b.changeAt(t, 2, set) // after the read, before the claim
 			_, err := b.run(t, "k")
 			if got, want := b.snapshot(t, "k"), changed(); got != want {
 				t.Errorf("the claim, which ended with %v, changed\n%s to\n%s", err, want, got)
@@ -138,15 +138,15 @@ func TestAStaleReadClaimsNothing(t *testing.T) {
 	}
 }
 
-// TestAStaleWorkerWritesNothing: each condition of the fence shuts out a worker
-// that no other condition would.
+// TestAStaleWorkerWritesNothing: each condition of the fence is needed, because
+// it shuts out a worker that no other condition does (I7, I8).
 func TestAStaleWorkerWritesNothing(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]string{
-		"is in another worker's hand":       `lease_token = gen_random_uuid()`,
-		"has moved, by the worker's own do": `recovery_point = 'booked'`,
-		"was parked":                        `parked_reason = 'odd'`,
-		"was finished":                      finishedByAnother,
+		"is held by another worker":   `lease_token = gen_random_uuid()`,
+		"the worker itself has moved": `recovery_point = 'booked'`,
+		"was parked":                  `parked_reason = 'odd'`,
+		"was finished":                finishedByAnother,
 	} {
 		t.Run("a key that "+name, func(t *testing.T) {
 			t.Parallel()
@@ -162,8 +162,8 @@ func TestAStaleWorkerWritesNothing(t *testing.T) {
 	}
 }
 
-// TestAStalePhaseWritesNothing: however a phase ends its transaction, the fence
-// aborts all of it, and not the write to the key alone.
+// TestAStalePhaseWritesNothing: however a phase ends, the fence aborts its
+// whole transaction, and not only the write to the key.
 func TestAStalePhaseWritesNothing(t *testing.T) {
 	t.Parallel()
 	for name, outcome := range map[string]phases.Outcome{
@@ -188,15 +188,15 @@ func TestAStalePhaseWritesNothing(t *testing.T) {
 				t.Error("a fenced worker has packed")
 			}
 			if n := value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'key.parked'`); n != 0 {
-				t.Error("a fenced worker wrote that it has parked the key")
+				t.Error("a fenced worker has recorded that it parked the key")
 			}
 		})
 	}
 }
 
-// TestASecondInsertWritesNothing: between the look-up and the insert another
-// worker made the key. The phases of the first transaction must not run twice,
-// even where nothing in them would notice.
+// TestASecondInsertWritesNothing: between the read and the insert another
+// worker inserted the key. The phases of the first transaction must not run
+// twice, even if nothing in them would notice.
 func TestASecondInsertWritesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -220,15 +220,15 @@ func TestASecondInsertWritesNothing(t *testing.T) {
 	b.checkDone(t, "k")
 }
 
-// TestAStaleDecisionIsNotCarriedOut: each condition of the statement that takes
-// a parked key holds back a decision about a row that is no longer what was
-// seen.
+// TestAStaleDecisionIsNotCarriedOut: each condition of the statement that
+// claims a parked key is needed, because it holds back a decision about a row
+// that has changed since it was read.
 func TestAStaleDecisionIsNotCarriedOut(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]string{
-		"was retried and parked again": `lease_epoch = lease_epoch + 2`,
-		"is parked no more":            `parked_reason = NULL`,
-		"has a worker who still calls": `leased_until = now() + interval '1 hour'`,
+		"was retried and parked again":           `lease_epoch = lease_epoch + 2`,
+		"is not parked any more":                 `parked_reason = NULL`,
+		"has a worker that may still be calling": `leased_until = now() + interval '1 hour'`,
 	} {
 		t.Run("a key that "+name, func(t *testing.T) {
 			t.Parallel()

@@ -19,7 +19,7 @@ func TestNewFlowPanicsOnABadList(t *testing.T) {
 		"a repeated point": func() {
 			phases.NewFlow("f", 1, phases.Atomic("a", nop), phases.Atomic("a", nop), phases.Atomic(phases.Finished, nop))
 		},
-		"started as a goal": func() {
+		"the point started": func() {
 			phases.NewFlow("f", 1, phases.Atomic(phases.Started, nop), phases.Atomic(phases.Finished, nop))
 		},
 		"no end": func() { phases.NewFlow("f", 1, phases.Atomic("a", nop)) },
@@ -76,9 +76,9 @@ func TestUnknownFlowsAndRealmsAreLeftAlone(t *testing.T) {
 		}
 	}
 	if counts := b.complete(t); counts != (phases.Counts{Finished: 1}) {
-		t.Errorf("the completer did %+v, want only the key that it knows", counts)
+		t.Errorf("the completer did %+v, want it to finish only the key that it knows", counts)
 	}
-	// The next version finishes what it knows, and what is older too.
+	// A newer process knows both versions.
 	next := b.newEngine(t, nil, func(c *phases.Config) {
 		c.Flows = []phases.Flow{parcels(b.carrier, 1), parcels(b.carrier, 2)}
 	})

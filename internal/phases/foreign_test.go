@@ -14,7 +14,7 @@ func TestWhatIsSentIsFrozen(t *testing.T) {
 	if err := b.sendOnce(t, "k", hooks{after: lost}); !errors.As(err, new(*phases.ForeignError)) {
 		t.Fatalf("got %v, want a ForeignError", err)
 	}
-	// A deploy changes what would be sent; the retry sends what was frozen.
+	// A deploy changes the form of new keys; the retry sends what was frozen.
 	b.carrier.set(hooks{tariff: "new"})
 	b.mustRun(t, "k")
 	b.checkDone(t, "k")
@@ -33,7 +33,7 @@ func TestTheForeignKeyIsStable(t *testing.T) {
 	b := setup(t)
 	_ = b.sendOnce(t, "k", hooks{after: lost})
 	_ = b.sendOnce(t, "k", hooks{after: lost})
-	// The row is lost in a fail-over, and the retry makes it again.
+	// The row is lost in a fail-over, and a retry makes it again.
 	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key`)
 	b.exec(t, `DELETE FROM idempotency_keys`)
 	b.exec(t, `DELETE FROM parcels`)
@@ -43,14 +43,14 @@ func TestTheForeignKeyIsStable(t *testing.T) {
 	sends := b.carrier.sent()
 	for _, s := range sends {
 		if s.key != sends[0].key || s.form != sends[0].form {
-			t.Errorf("one call was sent as %v and as %v", sends[0], s)
+			t.Errorf("the same call was sent as %v and as %v", sends[0], s)
 		}
 	}
 	if len(b.carrier.bookings) != 1 {
 		t.Errorf("%d bookings were made, want 1", len(b.carrier.bookings))
 	}
 	if other := phases.ForeignKey("parcel", booked, "acct_1k", ""); other == phases.ForeignKey("parcel", booked, "acct_1", "k") {
-		t.Error("the parts of a foreign key run together")
+		t.Error("different parts have the same foreign key")
 	}
 }
 
@@ -89,7 +89,7 @@ func TestFirstSentAtIsClearedIfNothingWasSent(t *testing.T) {
 				t.Errorf("first_sent_at is cleared: %v, want %v", got, test.cleared)
 			}
 			if b.show(t, "k").ForeignForm == "" {
-				t.Error("the form is not frozen any more")
+				t.Error("the form was cleared too")
 			}
 			b.mustRun(t, "k")
 			b.checkDone(t, "k")

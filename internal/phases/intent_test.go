@@ -9,8 +9,8 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// TestTheIntentIsDurableBeforeTheSend asks the database, at the moment of each
-// send of one key, for what must be durable by then (I5).
+// TestTheIntentIsDurableBeforeTheSend asks the database, at each send of a key,
+// for what must be durable by then (I5).
 func TestTheIntentIsDurableBeforeTheSend(t *testing.T) {
 	t.Parallel()
 	unsent := &phases.CallError{Class: phases.Transient, Err: errLost}
@@ -33,14 +33,14 @@ func TestTheIntentIsDurableBeforeTheSend(t *testing.T) {
 			b.checkDone(t, "k")
 			first := func(n int) time.Time { return b.carrier.sent()[n].sent.FirstSentAt }
 			if first(0).Equal(first(1)) || !first(1).Equal(first(2)) || !first(1).Equal(first(3)) {
-				t.Error("the time must be taken back when nothing has left, and stay otherwise")
+				t.Error("first_sent_at must be cleared if nothing was sent, and stay otherwise")
 			}
 		})
 	}
 }
 
-// TestAFailedLookUpKeepsFirstSentAt: the look certainly did nothing, but
-// the send before it may have.
+// TestAFailedLookUpKeepsFirstSentAt: the look-up itself certainly did nothing,
+// but the send before it may have.
 func TestAFailedLookUpKeepsFirstSentAt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -53,11 +53,11 @@ func TestAFailedLookUpKeepsFirstSentAt(t *testing.T) {
 		},
 	})
 	if b.show(t, "k").FirstSentAt == nil {
-		t.Error("first_sent_at is cleared after a send that may have had its effect")
+		t.Error("first_sent_at was cleared after a send that may have had its effect")
 	}
 }
 
-// recording is the flow under test with another Record.
+// recording returns the flow under test with another Record.
 func (b *bundle) recording(
 	record func(*phases.Tx, phases.Key, bookingForm, booking) (phases.Outcome, error),
 ) phases.Flow {
@@ -70,8 +70,8 @@ func (b *bundle) recording(
 	)
 }
 
-// TestAReadingRecordKeepsTheTimeOfTheFirstSend: a transaction that reads begins
-// with a guard of its own, which renews the lease and nothing else.
+// TestAReadingRecordKeepsTheTimeOfTheFirstSend: the transaction of a phase that
+// reads begins with a guard that renews the lease, and changes nothing else.
 func TestAReadingRecordKeepsTheTimeOfTheFirstSend(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -96,8 +96,8 @@ func TestAReadingRecordKeepsTheTimeOfTheFirstSend(t *testing.T) {
 	}
 }
 
-// TestAKeyKnowsWhenItWasMade: the transaction that makes the row learns its
-// time only by committing, and the next phase is told it.
+// TestAKeyKnowsWhenItWasMade: the time of the insert is known only after its
+// commit, and the next phase must get it.
 func TestAKeyKnowsWhenItWasMade(t *testing.T) {
 	t.Parallel()
 	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {
@@ -118,9 +118,10 @@ func TestAKeyKnowsWhenItWasMade(t *testing.T) {
 	}
 }
 
-// TestFreezingTwiceKeepsFirstSentAt: a claim that took its time back arms the
-// call again; the answer to that COMMIT is lost, and the transaction runs once
-// more. The late one of the two must not move the time behind a send.
+// TestFreezingTwiceKeepsFirstSentAt: first_sent_at was cleared, and the next
+// claim sets it again. The answer to that COMMIT is lost, and the transaction
+// runs a second time. The second run must not set a later time, because
+// something may have been sent by then.
 func TestFreezingTwiceKeepsFirstSentAt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -128,20 +129,20 @@ func TestFreezingTwiceKeepsFirstSentAt(t *testing.T) {
 	unsent := &phases.CallError{Class: phases.Transient, Err: errLost}
 	_ = b.sendOnce(t, "k", hooks{before: func(context.Context, int) error { return unsent }})
 	if b.show(t, "k").FirstSentAt != nil {
-		t.Fatal("the time was not taken back")
+		t.Fatal("first_sent_at was not cleared")
 	}
-	var armed *time.Time
+	var frozen *time.Time
 	b.wire.Plan(func(n int, _ []byte) wire.Fault {
 		switch {
-		case n == 3: // after the look-up and the claim
+		case n == 3: // after the read and the claim
 			return wire.Fault{Kind: wire.CutAfter}
-		case n > 3 && armed == nil:
-			armed = b.show(t, "k").FirstSentAt
+		case n > 3 && frozen == nil:
+			frozen = b.show(t, "k").FirstSentAt
 		}
 		return wire.Fault{}
 	})
 	_ = b.sendOnce(t, "k", hooks{before: lost})
-	if got := b.show(t, "k").FirstSentAt; armed == nil || got == nil || !got.Equal(*armed) {
-		t.Errorf("first sent at %v, and then at %v", armed, got)
+	if got := b.show(t, "k").FirstSentAt; frozen == nil || got == nil || !got.Equal(*frozen) {
+		t.Errorf("first sent at %v, and then at %v", frozen, got)
 	}
 }

@@ -28,7 +28,7 @@ func TestLookUpInsteadOfSending(t *testing.T) {
 		}
 	})
 
-	t.Run("what isn't found is looked up again, never sent again, and parked when patience ends", func(t *testing.T) {
+	t.Run("what is not found is looked up again, never sent again, and parked when the patience ends", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		_ = b.sendOnce(t, "k", hooks{before: saved(time.Hour)})
@@ -71,8 +71,7 @@ func TestLookUpInsteadOfSending(t *testing.T) {
 	})
 }
 
-// TestPatienceCountsFromTheFirstSend: patience counts from the first send, not
-// from when somebody first looked.
+// TestPatienceCountsFromTheFirstSend, and not from the first look-up.
 func TestPatienceCountsFromTheFirstSend(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -87,8 +86,8 @@ func TestPatienceCountsFromTheFirstSend(t *testing.T) {
 	}
 }
 
-// TestARefThatIsNotFoundIsLookedUpAgain: inside the window nothing is
-// parked because the other side didn't show what it had named.
+// TestARefThatIsNotFoundIsLookedUpAgain: inside the window no key is parked
+// because the other side does not show the ref that it gave.
 func TestARefThatIsNotFoundIsLookedUpAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -101,8 +100,8 @@ func TestARefThatIsNotFoundIsLookedUpAgain(t *testing.T) {
 	}
 }
 
-// TestACallBeginsWithoutTheTroubleOfTheLast: a name to look up, and the note
-// that a call must be looked up, end with the call that they belong to.
+// TestACallBeginsWithoutTheTroubleOfTheLast: a ref, and the note that a call is
+// only looked up, end with the call that they belong to.
 func TestACallBeginsWithoutTheTroubleOfTheLast(t *testing.T) {
 	t.Parallel()
 	for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {
@@ -119,7 +118,7 @@ func TestACallBeginsWithoutTheTroubleOfTheLast(t *testing.T) {
 				},
 				find: func(phases.Sent[bookingForm]) (booking, error) { return booking{Number: "R", Status: "working"}, nil },
 			})
-			_, _ = b.run(t, "k") // the first call is noted, looked up, and waits under a name
+			_, _ = b.run(t, "k") // the first call is looked up, and waits under a ref
 			first.set(hooks{find: func(phases.Sent[bookingForm]) (booking, error) { return booking{Status: "booked"}, nil }})
 			second.set(hooks{before: lost})
 			_, _ = b.run(t, "k") // the first call is done, the second is lost
@@ -137,7 +136,7 @@ func TestACallBeginsWithoutTheTroubleOfTheLast(t *testing.T) {
 	}
 }
 
-// twoCalls is a flow of two foreign calls in a row.
+// twoCalls returns a flow of two foreign calls in a row.
 func twoCalls(first, second *carrier) phases.Flow {
 	call := func(c *carrier) phases.Call[bookingForm, booking] {
 		return phases.Call[bookingForm, booking]{

@@ -26,8 +26,8 @@ func TestGaugesAreRemovedWhenACountFails(t *testing.T) {
 		want      int
 	}{
 		{"a count", `SELECT`, 3},
-		{"a count that fails", `ALTER TABLE idempotency_keys RENAME TO elsewhere`, 0},
-		{"the next one", `ALTER TABLE elsewhere RENAME TO idempotency_keys`, 3},
+		{"a count that fails", `ALTER TABLE idempotency_keys RENAME TO renamed`, 0},
+		{"the next one", `ALTER TABLE renamed RENAME TO idempotency_keys`, 3},
 	} {
 		b.exec(t, step.sql)
 		ctx, stop := context.WithCancel(t.Context())
@@ -45,7 +45,7 @@ func TestGaugesAreRemovedWhenACountFails(t *testing.T) {
 	}
 }
 
-// gauges counts the shown ones of those that alerts look at.
+// gauges counts those gauges for alerts that are shown.
 func gauges(t *testing.T, registry *prometheus.Registry) int {
 	t.Helper()
 	families, err := registry.Gather()

@@ -76,7 +76,7 @@ func TestResolving(t *testing.T) {
 		return b
 	}
 
-	t.Run("with a result the flow goes on to its end in one transaction", func(t *testing.T) {
+	t.Run("with a result, the flow goes on to its end in one transaction", func(t *testing.T) {
 		t.Parallel()
 		b := park(t)
 		seen := b.show(t, "k")
@@ -100,7 +100,7 @@ func TestResolving(t *testing.T) {
 		}
 	})
 
-	t.Run("without one it is answered by the decision", func(t *testing.T) {
+	t.Run("without one, the decision is the answer", func(t *testing.T) {
 		t.Parallel()
 		b := park(t)
 		result, err := b.engine.Resolve(t.Context(), b.show(t, "k"), "ann", "not booked", notBooked)
@@ -196,8 +196,8 @@ func TestTheOperatorChangesOnlyWhatWasSeen(t *testing.T) {
 	}
 }
 
-// TestRetryFencesTheWorker, forgets its failures, and makes it due as
-// soon as the worker can no longer be calling.
+// TestRetryFencesTheWorker: it also forgets the key's failures, and makes the
+// key due once the worker can't be calling any more.
 func TestRetryFencesTheWorker(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -244,6 +244,9 @@ func TestResolveRefusesWhatItDoesNotKnow(t *testing.T) {
 		if _, err := b.engine.Resolve(t.Context(), other, "ann", "no", notBooked); !errors.Is(err, phases.ErrUnknownVersion) {
 			t.Errorf("%s: %v, want ErrUnknownVersion", name, err)
 		}
+		if _, err := b.engine.ResolveResult(t.Context(), other, "ann", "yes", booking{}); !errors.Is(err, phases.ErrUnknownVersion) {
+			t.Errorf("%s, with a result: %v, want ErrUnknownVersion", name, err)
+		}
 	}
 	seen.ForeignForm = ""
 	if _, err := b.engine.ResolveResult(t.Context(), seen, "ann", "yes", booking{}); !errors.Is(err, phases.ErrNoCall) {
@@ -251,8 +254,8 @@ func TestResolveRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-// TestNobodyDecidesDuringACall: neither parking nor retrying ends
-// the time in which the worker that was stopped may still be calling.
+// TestNobodyDecidesDuringACall: parking and retrying a key don't end the time
+// in which its former worker may still be calling.
 func TestNobodyDecidesDuringACall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

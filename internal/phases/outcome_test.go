@@ -25,7 +25,7 @@ func TestOutcomes(t *testing.T) {
 		}
 	})
 
-	t.Run("what the other side still works on is looked up by its name", func(t *testing.T) {
+	t.Run("what the other side still works on is looked up by its ref", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		b.carrier.set(hooks{answer: "working"})
@@ -48,7 +48,7 @@ func TestOutcomes(t *testing.T) {
 		b.checkDone(t, "k")
 	})
 
-	t.Run("what only a person can tell is parked, with its audit record", func(t *testing.T) {
+	t.Run("what a person must decide is parked, with an audit record", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		b.carrier.set(hooks{answer: "odd"})
@@ -108,14 +108,14 @@ func TestAKeyThatWasReapedBeforeHasExpired(t *testing.T) {
 				}
 			}
 			if n := value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE reaped_at IS NULL`); n != 0 || len(b.carrier.sent()) != 0 {
-				t.Errorf("%d keys came to life with %d sends", n, len(b.carrier.sent()))
+				t.Errorf("%d keys were made again, with %d sends", n, len(b.carrier.sent()))
 			}
 		})
 	}
 }
 
-// TestOnlyQueueOnceMeansExpired: another statement that violates a constraint
-// is a mistake, and says so.
+// TestOnlyQueueOnceMeansExpired: if another statement violates a constraint,
+// that is a mistake, and is reported as one.
 func TestOnlyQueueOnceMeansExpired(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -127,5 +127,25 @@ func TestOnlyQueueOnceMeansExpired(t *testing.T) {
 	}})
 	if _, err := b.run(t, "k"); err == nil || errors.Is(err, phases.ErrKeyExpired) {
 		t.Errorf("got %v, want the violation", err)
+	}
+}
+
+// TestAPhaseCannotIgnoreAReadThatFailed: the server has rolled the transaction
+// back, so what the phase decides afterwards must not count.
+func TestAPhaseCannotIgnoreAReadThatFailed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.carrier.set(hooks{pack: func(tx *phases.Tx, key phases.Key) (*phases.Outcome, error) {
+		var n int
+		_ = tx.QueryRow(`SELECT 1/0`).Scan(&n)
+		tx.Queue(`INSERT INTO parcels (account_id, key, writes) VALUES ($1, $2, 1)`, key.Account, key.Key)
+		outcome := phases.Advance()
+		return &outcome, nil
+	}})
+	if _, err := b.run(t, "k"); err == nil || errors.Is(err, phases.ErrUnavailable) {
+		t.Errorf("got %v, want the error of the read", err)
+	}
+	if n := value[int](t, b, `SELECT count(*) FROM idempotency_keys`); n != 0 || b.barriers(t) != 0 {
+		t.Errorf("%d keys and %d barriers were written, want none", n, b.barriers(t))
 	}
 }

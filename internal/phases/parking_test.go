@@ -19,7 +19,7 @@ func TestFailuresThatWouldRepeatPark(t *testing.T) {
 		t.Parallel()
 		b := setup(t, stepwise)
 		b.carrier.set(hooks{pack: poison})
-		for range 20 { // a retrying client can't park a key
+		for range 20 { // a client must not be able to park a key by retrying
 			if _, err := b.run(t, "k"); errors.Is(err, phases.ErrParked) {
 				t.Fatal("a client parked a key")
 			}
@@ -53,7 +53,7 @@ func TestFailuresThatWouldRepeatPark(t *testing.T) {
 		}
 	})
 
-	t.Run("trouble that passes by itself does not", func(t *testing.T) {
+	t.Run("trouble that passes by itself parks no key", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		b.abandon(t, 1)
@@ -103,7 +103,7 @@ func TestBackoff(t *testing.T) {
 }
 
 // TestTroubleOfTheDatabaseNeverParks: the completer loses its connection in the
-// middle of a phase, again and again.
+// middle of a phase, again and again (I17).
 func TestTroubleOfTheDatabaseNeverParks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

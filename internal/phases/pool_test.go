@@ -70,14 +70,14 @@ func TestSerializationFailuresAreRunAgain(t *testing.T) {
 			b.exec(t, `ALTER SEQUENCE failures RESTART WITH 1 MINVALUE -1000`)
 			b.exec(t, `SELECT setval('failures', -1000)`)
 			if _, err := b.run(t, "never"); !errors.Is(err, phases.ErrUnavailable) {
-				t.Errorf("an endless storm gave %v, want ErrUnavailable", err)
+				t.Errorf("failures without end gave %v, want ErrUnavailable", err)
 			}
 		})
 	}
 }
 
-// TestNoTransactionIsOpenDuringACall asks the server, at the moment of the
-// call.
+// TestNoTransactionIsOpenDuringACall asks the server, at the moment of the call
+// (I23).
 func TestNoTransactionIsOpenDuringACall(t *testing.T) {
 	t.Parallel()
 	for _, options := range [][]option{nil, {stepwise}} {
@@ -94,8 +94,8 @@ func TestNoTransactionIsOpenDuringACall(t *testing.T) {
 	}
 }
 
-// onePool makes an engine work with a single connection, which the test can
-// hold.
+// onePool gives the engine a pool with a single connection, which the test can
+// take away.
 func (b *bundle) onePool(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	pool := pgtest.Open(t, postgres.Options{URL: b.url, MaxConns: 1})
@@ -103,8 +103,8 @@ func (b *bundle) onePool(t *testing.T) *pgxpool.Pool {
 	return pool
 }
 
-// TestWithoutAConnection: before a claim the engine refuses early, after one it
-// waits.
+// TestWithoutAConnection: a request that has not claimed its key is refused
+// early; a worker that has claimed it waits for a connection.
 func TestWithoutAConnection(t *testing.T) {
 	t.Parallel()
 
@@ -113,7 +113,7 @@ func TestWithoutAConnection(t *testing.T) {
 		b := setup(t)
 		pool := b.onePool(t)
 		refused := request("k")
-		refused.Check = func() error { // between the look-up and the claim
+		refused.Check = func() error { // between the read and the claim
 			conn, err := pool.Acquire(t.Context())
 			if err == nil {
 				t.Cleanup(conn.Release)
@@ -153,7 +153,7 @@ func TestWithoutAConnection(t *testing.T) {
 	})
 }
 
-// TestAFailedTransactionCostsNoConnection: it is rolled back, and the pool
+// TestAFailedTransactionCostsNoConnection: it is rolled back, so that the pool
 // keeps the connection.
 func TestAFailedTransactionCostsNoConnection(t *testing.T) {
 	t.Parallel()

@@ -41,8 +41,8 @@ func TestReaping(t *testing.T) {
 	b.mustRun(t, "unfinished")
 	b.checkDone(t, "unfinished")
 
-	// The tombstone goes in its own time; then the flow's own constraint
-	// refuses.
+	// The tombstone is deleted later. Then the flow's own constraint refuses
+	// the key.
 	b.exec(t, `UPDATE idempotency_keys SET reaped_at = now() - interval '31 days' WHERE key = 'old'`)
 	if counts := b.complete(t); counts.Deleted != 1 {
 		t.Errorf("the completer did %+v, want one tombstone deleted", counts)
@@ -67,8 +67,8 @@ func TestReapingGoesOnBeyondABatch(t *testing.T) {
 	}
 }
 
-// TestATombstoneIsDeletedOnlyAsItWasSeen: between the list and the delete the
-// key went, and came to life again.
+// TestATombstoneIsDeletedOnlyAsItWasSeen: between the list and the DELETE, the
+// tombstone was deleted and the key made again.
 func TestATombstoneIsDeletedOnlyAsItWasSeen(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -90,12 +90,12 @@ func TestATombstoneIsDeletedOnlyAsItWasSeen(t *testing.T) {
 		t.Errorf("it did %+v, %v", counts, err)
 	}
 	if n := value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL`); n != 1 {
-		t.Error("a living key was deleted")
+		t.Error("an unfinished key was deleted")
 	}
 }
 
-// TestReapingLeavesOtherRealmsAlone: how long their answers are promised is for
-// their own completers to know.
+// TestReapingLeavesOtherRealmsAlone: the completers of another realm may have
+// another retention (I26).
 func TestReapingLeavesOtherRealmsAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

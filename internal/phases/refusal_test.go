@@ -12,7 +12,7 @@ import (
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 
-	t.Run("paused, new keys are refused before a claim and unfinished ones wait", func(t *testing.T) {
+	t.Run("while paused, new keys are refused before a claim and unfinished ones wait", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		b.mustRun(t, "done")
@@ -40,7 +40,7 @@ func TestRefusals(t *testing.T) {
 		}
 	})
 
-	t.Run("busy, a request is refused before a claim", func(t *testing.T) {
+	t.Run("while busy, a request is refused before a claim", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t, func(c *phases.Config) { c.MaxInFlight = 1 })
 		reached, leave := make(chan struct{}), make(chan struct{})
@@ -83,7 +83,7 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("%d attempts were ended, want 1", left)
 	}
 	if b.show(t, "k").Leased {
-		t.Error("Shutdown returned while a key was still in hand")
+		t.Error("Shutdown returned before the key was released")
 	}
 	if err := <-done; !errors.Is(err, phases.ErrAborted) {
 		t.Errorf("the attempt ended with %v, want ErrAborted", err)
@@ -91,8 +91,8 @@ func TestShutdown(t *testing.T) {
 	if _, err := engine.Run(t.Context(), b.flow, request("late")); !errors.Is(err, phases.ErrDraining) {
 		t.Errorf("a late request got %v, want ErrDraining", err)
 	}
-	// The key was given back, due at once: another process goes on without
-	// waiting for the lease.
+	// The key was released and is due at once: another process goes on without
+	// waiting for the lease to end.
 	b.carrier.set(hooks{})
 	if counts := b.complete(t); counts.Finished != 1 {
 		t.Errorf("another process did %+v, want it to go on at once", counts)
@@ -100,8 +100,8 @@ func TestShutdown(t *testing.T) {
 	b.checkDone(t, "k")
 }
 
-// TestShutdownDuringAPhase: a phase that the end of the process interrupts is
-// no failure of its key. The key is given back, due at once.
+// TestShutdownDuringAPhase: when the end of the process interrupts a phase,
+// that doesn't count as a failure of the key. The key is released, due at once.
 func TestShutdownDuringAPhase(t *testing.T) {
 	t.Parallel()
 	b := setup(t, stepwise)
@@ -129,7 +129,7 @@ func TestShutdownDuringAPhase(t *testing.T) {
 		t.Errorf("%d attempts were ended, want 1", left)
 	}
 	if counts := <-done; counts != (phases.Counts{Released: 1}) {
-		t.Errorf("the completer did %+v, want the key to be given back", counts)
+		t.Errorf("the completer did %+v, want the key to be released", counts)
 	}
 	if got := b.show(t, "k"); got.Leased || got.ParkedReason != "" || got.Failures != 0 {
 		t.Errorf("the key is leased %t, parked %q, with %d failures", got.Leased, got.ParkedReason, got.Failures)

@@ -8,9 +8,9 @@ import (
 )
 
 // TestASessionThatSleptInItsTransaction: a worker stops between two statements
-// of a transaction for longer than Postgres lets a session do that. Postgres
-// ends the session, which is no mistake of anybody's: the request is to be made
-// again, and nothing of it counts towards parking.
+// of a transaction for longer than Postgres allows, and Postgres ends the
+// session. The request may be made again, and nothing counts towards parking
+// (I17).
 func TestASessionThatSleptInItsTransaction(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -11,8 +11,8 @@ import (
 )
 
 // skew sets the database's clock off from that of this process, for all
-// connections that are made from now on: a now() of our own shadows the
-// system's.
+// connections that are made from now on: a function now() of the test's own
+// hides the system's.
 func (b *bundle) skew(t *testing.T, by string) {
 	t.Helper()
 	b.exec(t, `CREATE SCHEMA skewed`)
@@ -23,8 +23,8 @@ func (b *bundle) skew(t *testing.T, by string) {
 	b.engine = b.newEngine(t, nil)
 }
 
-// TestOnlyTheDatabasesClockCounts: the clocks of the processes may be wrong by
-// a day, and neither leases nor the window may notice.
+// TestOnlyTheDatabasesClockCounts: the clock of a process may be wrong by a
+// day, and neither leases nor the window change (I24).
 func TestOnlyTheDatabasesClockCounts(t *testing.T) {
 	t.Parallel()
 	for _, by := range []string{"1 day", "-1 day"} {
@@ -35,7 +35,7 @@ func TestOnlyTheDatabasesClockCounts(t *testing.T) {
 			other := b.newEngine(t, nil)
 			b.carrier.set(hooks{before: func(context.Context, int) error {
 				if _, err := other.Run(t.Context(), b.flow, request("k")); !errors.Is(err, phases.ErrInUse) {
-					t.Errorf("a key in hand: got %v, want ErrInUse", err)
+					t.Errorf("a leased key: got %v, want ErrInUse", err)
 				}
 				return errLost
 			}})

@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // The flow under test has nothing to do with rides: a parcel is packed, a
-// carrier in the outside world is booked, and a label is printed.
+// carrier is booked, and a label is printed. The booking is the foreign call.
 const (
 	packed = "packed"
 	booked = "booked"
@@ -94,8 +94,8 @@ func printLabel(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	return phases.Finish(201, map[string]string{"Content-Type": "text/label", "X-Label": "yes"}, []byte("label "+b.Number)), nil
 }
 
-// carrier is the outside world: it books once per key and replays its answer,
-// as Stripe does, and remembers every send.
+// carrier is the other side. It books once per foreign key and replays its
+// answer, as Stripe does, and it records every send.
 type carrier struct {
 	mu       sync.Mutex
 	bookings map[string]booking // by foreign key
@@ -112,7 +112,7 @@ type send struct {
 
 // hooks change the carrier's and the flow's behaviour for one test.
 type hooks struct {
-	// pack decides instead of the first phase, where it returns an outcome.
+	// pack replaces the first phase, if it returns an outcome or an error.
 	pack func(tx *phases.Tx, key phases.Key) (*phases.Outcome, error)
 	// before runs before the carrier books; an error ends the call unbooked.
 	before func(ctx context.Context, n int) error

@@ -17,7 +17,7 @@ func TestNothingIsSentAfterTheWindow(t *testing.T) {
 		age    string
 		check  func(t *testing.T, b *bundle, err error)
 	}{
-		"inside the window it is sent again": {
+		"inside the window, it is sent again": {
 			age: "19 hours 59 minutes", booked: true,
 			check: func(t *testing.T, b *bundle, err error) {
 				t.Helper()
@@ -26,7 +26,7 @@ func TestNothingIsSentAfterTheWindow(t *testing.T) {
 				}
 			},
 		},
-		"past the window it is looked up and adopted": {
+		"past the window, it is looked up and adopted": {
 			age: "20 hours", booked: true,
 			check: func(t *testing.T, b *bundle, err error) {
 				t.Helper()
@@ -36,7 +36,7 @@ func TestNothingIsSentAfterTheWindow(t *testing.T) {
 				b.checkDone(t, "k")
 			},
 		},
-		"past the window what isn't found is parked": {
+		"past the window, what is not found is parked": {
 			age: "20 hours",
 			check: func(t *testing.T, b *bundle, err error) {
 				t.Helper()
@@ -80,8 +80,9 @@ func TestASendIsBoundedByTheWindow(t *testing.T) {
 	}
 }
 
-// TestFindIsToldThatTheWindowIsOver: from then on it may do what would be wrong
-// while a send could still come, and patience ends.
+// TestFindIsToldThatTheWindowIsOver: from then on Find may do what would be
+// wrong while a send could still come, and the key is parked if nothing is
+// found.
 func TestFindIsToldThatTheWindowIsOver(t *testing.T) {
 	t.Parallel()
 	for age, over := range map[string]bool{"20 hours": true, "1 hour": false} {
@@ -97,7 +98,7 @@ func TestFindIsToldThatTheWindowIsOver(t *testing.T) {
 				return booking{}, phases.ErrNothingFound
 			}})
 			if told != over {
-				t.Errorf("it was told %v, want %v", told, over)
+				t.Errorf("Find got WindowOver %v, want %v", told, over)
 			}
 			if parked := b.show(t, "k").ParkedReason != ""; parked != over {
 				t.Errorf("parked: %v, want %v", parked, over)
@@ -106,7 +107,7 @@ func TestFindIsToldThatTheWindowIsOver(t *testing.T) {
 	}
 }
 
-// TestACallHasADeadline: a carrier that never answers doesn't keep the worker.
+// TestACallHasADeadline: a carrier that never answers doesn't keep its worker.
 func TestACallHasADeadline(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *phases.Config) { c.CallTimeout = 50 * time.Millisecond })
@@ -121,8 +122,9 @@ func TestACallHasADeadline(t *testing.T) {
 	}})
 }
 
-// TestTheWindowGoesOnWhileAWorkerSleeps: a worker that slept between the commit
-// and the send must not send, although it never looked at the row again.
+// TestTheWindowGoesOnWhileAWorkerSleeps: a worker that sleeps between the
+// commit and the send until the window is over must not send, although it
+// doesn't read the row again.
 func TestTheWindowGoesOnWhileAWorkerSleeps(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *phases.Config) { c.CallTimeout, c.Window = 100*time.Millisecond, 500*time.Millisecond })
