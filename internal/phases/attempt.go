@@ -74,8 +74,8 @@ func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
 }
 
 // nextAttempt returns an attempt at a key that an earlier one left behind. It
-// is stepwise, whoever makes it: what it gets done is durable point by point,
-// also if a later phase is what keeps failing.
+// is stepwise, for a client as for the completer: what it gets done is durable
+// point by point, even if a later phase always fails.
 func (e *Engine) nextAttempt(flow Flow, seen *row, request *Request) *attempt {
 	a := &attempt{engine: e, flow: flow, request: request, entry: entryClaim, token: uuid.NewString()}
 	if request != nil {

@@ -11,9 +11,9 @@ import (
 )
 
 // A Call is a foreign write: a change in somebody else's system, which no
-// transaction of ours can roll back. In is the encoded form that is sent, a
-// string type of the caller's, so that what was frozen is sent byte for byte
-// whatever a deploy changes; Out is what the other side said.
+// transaction of ours can roll back. In is the encoded form that is sent. It is
+// a string type and not a struct, so that what was frozen is sent byte for byte
+// even after a deploy. Out is the result that the other side gave.
 type Call[In ~string, Out any] struct {
 	// Prepare returns the form, in the transaction that reaches the point
 	// before this phase, so that the intent commits with what led to it. It

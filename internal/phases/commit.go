@@ -224,8 +224,8 @@ func (a *attempt) readBack(ctx context.Context, wanted ending) (ending, error) {
 	case a.entry == entryUnpark && found.parkedReason != nil && found.epoch == a.epoch:
 		return ending{}, errNotShown // as it was before
 	case a.entry == entryInsert && orZero(found.token) != a.token:
-		// Another request may have inserted the key first, and with other
-		// parameters: what its row holds answers nobody before the two are
+		// Another request may have inserted the key first, with other
+		// parameters. Its answer must not be given before the two requests are
 		// compared.
 		return ending{}, errFenced
 	case found.finishedAt != nil || found.parkedReason != nil:

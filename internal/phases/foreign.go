@@ -68,8 +68,8 @@ func (a *attempt) sendOrFind(ctx context.Context, f *foreign) (any, error) {
 	if !errors.As(err, &unclear) || unclear.Class != LookUp {
 		return result, err
 	}
-	// From now on nobody sends this again. That is committed before the first
-	// look-up.
+	// From now on the form is never sent again. That is committed before the
+	// first look-up.
 	if _, err := a.transact(ctx, func(*Tx) (ending, error) {
 		return ending{kind: endLookUp, reason: unclear.Reason, after: unclear.Patience}, nil
 	}); err != nil {

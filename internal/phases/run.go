@@ -137,7 +137,7 @@ func (e *Engine) runAttempt(ctx context.Context, a *attempt) (Result, error) {
 		go func() {
 			defer leave()
 			end, err := a.run(ctx, false)
-			_, _ = a.result(ctx, end, err) // nobody waits; the row and the log have it
+			_, _ = a.result(ctx, end, err) // no caller waits; the row and the log show how it ended
 		}()
 		return pending, nil
 	}

@@ -34,7 +34,7 @@ type failure struct {
 	statement statement
 	err       error
 	// committing means that COMMIT was in the pipeline, so the server may have
-	// executed it whatever became of the answer.
+	// executed it even if there was no answer.
 	committing bool
 	// last means that the failed statement is COMMIT itself.
 	last bool
