@@ -29,22 +29,23 @@ func createdRows() []resultRow {
 		// A saved answer shows the intent as it was then, even if it was
 		// refunded, disputed or canceled since.
 		{name: "replayed", then: verdictRead, when: func(o observation) bool { return o.hasObject() && o.replayed }},
-		{name: "mismatch", then: verdictSuspect, reason: parkMismatch, when: func(o observation) bool { return fresh(o) && !o.ours }},
+		{name: "mismatch", then: verdictSuspect, reason: parkMismatch, when: func(o observation) bool { return fresh(o) && o.state() == stateMismatch }},
 		{name: "charged", then: verdictCharged, when: func(o observation) bool { return fresh(o) && o.state() == statePaid }},
 		{name: "processing", then: verdictProcessing, when: func(o observation) bool { return fresh(o) && o.state() == stateProcessing }},
 		// An off-session charge that needs the rider is answered with 402, so
 		// this request can't have any other state.
 		{name: "unexpected", then: verdictSuspect, reason: parkUnexpected, when: func(o observation) bool {
-			return fresh(o) && o.ours && o.state() != statePaid && o.state() != stateProcessing
+			return fresh(o) && !slices.Contains([]intentState{stateMismatch, statePaid, stateProcessing}, o.state())
 		}},
 	}
 }
 
 // declineRows are the answers 402 to a charge.
 func declineRows() []resultRow {
+	// Without an intent in it, a 402 speaks for this send only.
 	plain := func(o observation) bool {
 		return o.apiError.kind == "card_error" && !o.replayed &&
-			(o.intent.id == "" || o.ours && o.intent.status == "requires_payment_method")
+			(o.intent.id == "" && o.first || o.ours && o.intent.status == "requires_payment_method")
 	}
 	return []resultRow{
 		{name: "declined", then: verdictDeclined, when: func(o observation) bool { return o.refused(402) && plain(o) }},
@@ -136,7 +137,7 @@ func readRows() []resultRow {
 	final := func(o observation) bool { return !o.settled && o.windowOver }
 	open := func(o observation) bool { return !o.settled && !o.windowOver }
 	return []resultRow{
-		{name: "read_mismatch", then: verdictSuspect, reason: parkMismatch, when: is(stateForeign, always)},
+		{name: "read_mismatch", then: verdictSuspect, reason: parkMismatch, when: is(stateMismatch, always)},
 		{name: "read_charged", then: verdictCharged, when: is(statePaid, always)},
 		{name: "read_refunded", then: verdictSuspect, reason: parkRefunded, when: is(stateRefunded, always)},
 		{name: "read_processing", then: verdictProcessing, when: is(stateProcessing, always)},

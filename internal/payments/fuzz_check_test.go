@@ -23,11 +23,13 @@ type intentJSON struct {
 	Currency string            `json:"currency"`
 	Customer json.RawMessage   `json:"customer"`
 	Metadata map[string]string `json:"metadata"`
+	Live     bool              `json:"livemode"`
 	Charge   json.RawMessage   `json:"latest_charge"`
 }
 
 type chargeJSON struct {
-	ID             string `json:"id"`
+	Object         string `json:"object"`
+	Status         string `json:"status"`
 	Paid           bool   `json:"paid"`
 	Captured       bool   `json:"captured"`
 	Refunded       bool   `json:"refunded"`
@@ -51,7 +53,7 @@ func idIn(raw json.RawMessage) string {
 // ours reports whether the intent is exactly what testTerms asks for.
 func (i intentJSON) ours() bool {
 	terms := testTerms()
-	return i.Object == "payment_intent" && i.ID != "" && i.Amount == terms.Amount && i.Currency == terms.Currency && idIn(i.Customer) == terms.Customer &&
+	return i.Object == "payment_intent" && !i.Live && i.ID != "" && i.Amount == terms.Amount && i.Currency == terms.Currency && idIn(i.Customer) == terms.Customer &&
 		i.Metadata["ride_id"] == terms.RideID && i.Metadata["account_id"] == terms.AccountID && i.Metadata["operation"] == terms.Operation
 }
 
@@ -60,13 +62,13 @@ func (i intentJSON) ours() bool {
 // expanded.
 func (i intentJSON) paid(created bool) bool {
 	var charge chargeJSON
-	expanded := json.Unmarshal(i.Charge, &charge) == nil
-	clean := expanded && charge.Paid && charge.Captured
+	expanded := json.Unmarshal(i.Charge, &charge) == nil && charge.Object != ""
+	clean := charge.Paid && charge.Captured && charge.Status == "succeeded"
 	if !expanded {
 		clean = created
 	}
 	return i.Status == "succeeded" && i.Received == i.Amount && idIn(i.Charge) != "" &&
-		(clean || created) && !charge.Refunded && !charge.Disputed && charge.AmountRefunded <= 0
+		clean && !charge.Refunded && !charge.Disputed && charge.AmountRefunded <= 0
 }
 
 // checkVerdict fails the test if the result doesn't follow from the last
@@ -129,7 +131,7 @@ func (s *cannedStripe) refuses(sent phases.Sent[ChargeForm]) bool {
 	}
 	if answer.status == 402 {
 		intent := body.Error.Intent
-		return body.Error.Type == "card_error" && (intent == nil || intent.ID == "" || intent.ours() && intent.Status == "requires_payment_method")
+		return body.Error.Type == "card_error" && ((intent == nil || intent.ID == "") && sent.First || intent != nil && intent.ours() && intent.Status == "requires_payment_method")
 	}
 	return (answer.status == 400 || answer.status == 404) && sent.First && body.Error.Type != idempotencyKind && slices.Contains(cardCodes(), body.Error.Code)
 }

@@ -134,6 +134,7 @@ func seedIntents() []string {
 		{"id": "pi_\x00"},
 		{"latest_charge": "ch_\x00"},
 		{"object": "charge"},
+		{"livemode": true},
 		{"status": "canceled"},
 		{"status": "processing"},
 		{"status": "requires_action"},
@@ -149,7 +150,7 @@ func seedIntents() []string {
 		all = append(all, encodeObject(intentWith(object{"metadata": almost})), encodeObject(expandedWith(object{"metadata": almost}, nil)))
 	}
 	for _, charge := range []object{
-		{"paid": false}, {"captured": false}, {"refunded": true}, {"amount_refunded": 1}, {"disputed": true}, {"failure_code": testKey, "failure_message": testKey},
+		{"paid": false}, {"status": "failed"}, {"captured": false}, {"refunded": true}, {"amount_refunded": 1}, {"disputed": true}, {"failure_code": testKey, "failure_message": testKey},
 	} {
 		all = append(all, encodeObject(expandedWith(nil, charge)), encodeObject(expandedWith(object{"status": "canceled", "amount_received": 0}, charge)))
 	}

@@ -16,7 +16,9 @@ type paymentIntent struct {
 	id, status, currency, customer string
 	rideID, accountID, operation   string
 	amount, received               int64
+	live                           bool // it moves real money
 	chargeID                       string
+	expanded                       bool // the answer holds the whole charge
 	// The rest is known only if the charge is expanded.
 	chargePaid, disputed     bool
 	refunded, refundedInFull bool
@@ -52,7 +54,8 @@ func formValues(name, value string) *form.Values {
 }
 
 // sendForIntent makes a request whose answer is a payment intent. The intent is
-// ours if it is what form asked for and, unless id is empty, has that id.
+// ours if it is what form asked for, in the mode of the API key, and, unless id
+// is empty, has that id.
 func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, id string) observation {
 	answer := new(stripe.PaymentIntent)
 	o := s.send(ctx, r, answer)
@@ -62,7 +65,7 @@ func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, 
 	if o.hasObject() {
 		o.intent = readIntent(answer)
 	}
-	o.ours = form.matches(o.intent) && (id == "" || o.intent.id == id)
+	o.ours = form.matches(o.intent) && o.intent.live == s.Live() && (id == "" || o.intent.id == id)
 	return o
 }
 
@@ -73,6 +76,7 @@ func readIntent(pi *stripe.PaymentIntent) paymentIntent {
 		amount:    pi.Amount,
 		received:  pi.AmountReceived,
 		currency:  string(pi.Currency),
+		live:      pi.Livemode,
 		rideID:    pi.Metadata["ride_id"],
 		accountID: pi.Metadata["account_id"],
 		operation: pi.Metadata["operation"],
@@ -83,7 +87,8 @@ func readIntent(pi *stripe.PaymentIntent) paymentIntent {
 	}
 	if charge := pi.LatestCharge; charge != nil {
 		intent.chargeID = charge.ID
-		intent.chargePaid = charge.Paid && charge.Captured
+		intent.expanded = charge.Object != ""
+		intent.chargePaid = charge.Paid && charge.Captured && charge.Status == stripe.ChargeStatusSucceeded
 		intent.refunded = charge.Refunded || charge.AmountRefunded > 0
 		intent.refundedInFull = charge.Refunded
 		intent.disputed = charge.Disputed
@@ -106,7 +111,7 @@ type intentState int
 
 const (
 	stateOther intentState = iota
-	stateForeign
+	stateMismatch
 	statePaid
 	stateRefunded
 	stateProcessing
@@ -115,14 +120,20 @@ const (
 	stateCanceled
 )
 
+// contradictsItself reports whether the intent succeeded by a charge that wasn't
+// paid.
+func (i paymentIntent) contradictsItself() bool {
+	return i.status == "succeeded" && i.expanded && !i.chargePaid
+}
+
 // state sums the intent up. A charge that isn't expanded counts as paid only in
 // the answer to the charge itself, when there was no time to refund it.
 func (o observation) state() intentState {
 	intent := o.intent
 	failed := o.failure() != apiError{}
 	switch {
-	case !o.ours:
-		return stateForeign
+	case !o.ours || intent.contradictsItself():
+		return stateMismatch
 	case intent.status == "succeeded" && (intent.refunded || intent.disputed):
 		return stateRefunded
 	case intent.status == "succeeded" && intent.received == intent.amount && intent.chargeID != "" && (intent.chargePaid || o.call == callCharge):

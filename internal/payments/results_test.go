@@ -48,7 +48,9 @@ func TestUnknownResultIsNeverFinal(t *testing.T) {
 			t.Fatalf("row %s is final by a replay: %+v", row.name, o)
 		case final && !slices.Contains([]int{200, 400, 402, 404}, o.status):
 			t.Fatalf("row %s is final by status %d: %+v", row.name, o.status, o)
-		case row.then == verdictDeclined && o.status != 402 && !o.first:
+		case row.then == verdictCharged && o.intent.contradictsItself():
+			t.Fatalf("row %s is charged by a charge that wasn't paid: %+v", row.name, o)
+		case row.then == verdictDeclined && (o.status != 402 || o.intent.id == "") && !o.first:
 			t.Fatalf("row %s is final after a send that may have charged: %+v", row.name, o)
 		case row.then == verdictCharged && (!o.ours || o.intent.received != o.intent.amount || o.intent.chargeID == ""):
 			t.Fatalf("row %s is charged without a charge of ours: %+v", row.name, o)
@@ -152,6 +154,8 @@ func sendGrid() iter.Seq[observation] {
 		{},
 		{intent: paymentIntent{id: "pi_1", status: "succeeded", amount: 5, received: 5, chargeID: "ch_1"}, ours: true},
 		{intent: paymentIntent{id: "pi_1", status: "succeeded", amount: 5, received: 4, chargeID: "ch_1"}, ours: true},
+		{intent: paymentIntent{id: "pi_1", status: "succeeded", amount: 5, received: 5, chargeID: "ch_1", expanded: true}, ours: true},
+		{intent: paymentIntent{id: "pi_1", status: "succeeded", amount: 5, received: 5, chargeID: "ch_1", expanded: true, chargePaid: true}, ours: true},
 		{intent: paymentIntent{id: "pi_1", status: "requires_payment_method", amount: 5}, ours: true},
 		{intent: paymentIntent{id: "pi_1", status: "processing", amount: 5}, ours: true},
 		{intent: paymentIntent{id: "pi_1", status: "requires_action", amount: 5}, ours: true},

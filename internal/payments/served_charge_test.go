@@ -37,6 +37,12 @@ func servedCreated() []servedCase {
 		mismatch("account", object{"metadata": object{"ride_id": "ride_1", "account_id": "acct_2", "operation": testTerms().Operation}}),
 		mismatch("object altogether", object{"id": "pi_2", "metadata": foreignMetadata()}),
 		mismatch("object without metadata", object{"metadata": nil}),
+		mismatch("mode's object", object{"livemode": true}),
+		created("a 200 that succeeded with a paid, expanded charge", "charged", expandedWith(nil, nil), charged),
+		created("a 200 that succeeded with a charge that isn't paid", "mismatch", expandedWith(nil, object{"paid": false}), suspectCharge("stripe_mismatch")),
+		created("a 200 that succeeded with a charge that isn't captured", "mismatch", expandedWith(nil, object{"captured": false}), suspectCharge("stripe_mismatch")),
+		created("a 200 that succeeded with a charge that failed", "mismatch", expandedWith(nil, object{"status": "failed"}), suspectCharge("stripe_mismatch")),
+		created("a 200 that succeeded with a charge that was refunded", "unexpected", expandedWith(nil, object{"refunded": true}), suspectCharge("stripe_unexpected")),
 		unexpected("a 200 that requires action", object{"status": "requires_action"}),
 		unexpected("a 200 that requires a payment method", object{"status": "requires_payment_method"}),
 		unexpected("a 200 that requires capture", object{"status": "requires_capture"}),
@@ -116,6 +122,19 @@ func servedDeclines() []servedCase {
 		{
 			name: "a replayed 402 without an intent", row: "charge/declined_unclear", class: phases.LookUp, reason: "stripe_unexpected",
 			answers: chargeOnly(answerDeclined(object{"payment_intent": nil}, "Idempotent-Replayed", "true")),
+		},
+		{
+			name: "a 402 without an intent to a later send", row: "charge/declined_unclear", class: phases.LookUp, reason: "stripe_unexpected",
+			answers: chargeOnly(answerDeclined(object{"payment_intent": nil})), sent: laterSend,
+		},
+		{
+			name: "a 402 with an intent to a later send", row: "charge/declined", answers: chargeOnly(answerDeclined(nil)), sent: laterSend,
+			want: declinedCharge(),
+		},
+		{
+			name: "a 402 about an intent of the other mode", row: "charge/declined_read", also: []string{"read/read_mismatch"},
+			answers: chargeThenRead(answerDeclined(object{"payment_intent": failedIntent(object{"livemode": true})}), answerOK(failedIntent(object{"livemode": true}))),
+			want:    Charge{Status: ChargeSuspect, Reason: "stripe_mismatch"},
 		},
 		{
 			name: "a 402 that isn't a card error", row: "charge/declined_unclear", class: phases.LookUp, reason: "stripe_unexpected",

@@ -61,6 +61,8 @@ func servedReads() []servedCase {
 			wantCharge(Charge{Status: ChargeSuspect, Reason: "stripe_mismatch"}),
 		readCase("an intent of another ride", "read_mismatch", answerOK(expandedWith(object{"metadata": foreignMetadata()}, nil))).
 			wantCharge(Charge{Status: ChargeSuspect, Reason: "stripe_mismatch"}),
+		readCase("an intent of the other mode", "read_mismatch", answerOK(expandedWith(object{"livemode": true}, nil))).
+			wantCharge(Charge{Status: ChargeSuspect, Reason: "stripe_mismatch"}),
 		readCase("it succeeded", "read_charged", answerOK(expandedWith(nil, nil))).wantCharge(charged),
 		readCase("it was refunded", "read_refunded", answerOK(expandedWith(nil, object{"refunded": true}))).wantCharge(suspectCharge("stripe_refunded")),
 		readCase("it was refunded in part", "read_refunded", answerOK(expandedWith(nil, object{"amount_refunded": 1}))).wantCharge(suspectCharge("stripe_refunded")),
@@ -83,10 +85,10 @@ func servedReads() []servedCase {
 			answerOK(failedIntent(object{"status": "canceled", "amount_received": 1}))).wantCharge(suspectCharge("stripe_unexpected")),
 		readCase("it requires action", "read_unexpected", answerOK(intentWith(object{"status": "requires_action"}))).wantCharge(suspectCharge("stripe_unexpected")),
 		readCase("it succeeded with a charge that isn't expanded", "read_unexpected", answerOK(intentWith(nil))).wantCharge(suspectCharge("stripe_unexpected")),
-		readCase("it succeeded with a charge that isn't paid", "read_unexpected", answerOK(expandedWith(nil, object{"paid": false}))).
-			wantCharge(suspectCharge("stripe_unexpected")),
-		readCase("it succeeded with a charge that isn't captured", "read_unexpected", answerOK(expandedWith(nil, object{"captured": false}))).
-			wantCharge(suspectCharge("stripe_unexpected")),
+		readCase("it succeeded with a charge that isn't paid", "read_mismatch", answerOK(expandedWith(nil, object{"paid": false}))).
+			wantCharge(suspectCharge("stripe_mismatch")),
+		readCase("it succeeded with a charge that isn't captured", "read_mismatch", answerOK(expandedWith(nil, object{"captured": false}))).
+			wantCharge(suspectCharge("stripe_mismatch")),
 	}
 }
 

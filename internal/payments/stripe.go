@@ -70,8 +70,10 @@ func (s *Stripe) Live() bool { return isLive(s.key) }
 // Realm returns "live" or "test", by the mode of the API key. The engine stores
 // it with every idempotency key, so that no process works on keys of the other
 // mode.
-func (s *Stripe) Realm() string {
-	if s.Live() {
+func (s *Stripe) Realm() string { return modeName(s.Live()) }
+
+func modeName(live bool) string {
+	if live {
 		return "live"
 	}
 	return "test"

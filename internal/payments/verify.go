@@ -26,14 +26,15 @@ func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID st
 	o.settled = true
 	charge, err := s.countRow(o).chargeFor(o, s.saved500After)
 	if err == nil && charge.Status != ChargeSucceeded {
-		charge.Detail = o.whyNotPaid(intentID, form)
+		charge.Detail = o.whyNotPaid(intentID, form, s.Live())
 	}
 	return charge, err
 }
 
 // whyNotPaid says why the intent with the id, which was read, did not pay for
-// form: everything in which it differs from an intent that did.
-func (o observation) whyNotPaid(id string, form ChargeForm) string {
+// form: everything in which it differs from an intent that did, in the mode of
+// our API key.
+func (o observation) whyNotPaid(id string, form ChargeForm, live bool) string {
 	switch {
 	case o.refused(http.StatusNotFound):
 		return "Stripe knows no payment intent " + id
@@ -44,6 +45,7 @@ func (o observation) whyNotPaid(id string, form ChargeForm) string {
 	var wrong []string
 	for _, field := range []struct{ name, is, want string }{
 		{"id", o.intent.id, id},
+		{"mode", modeName(o.intent.live), modeName(live)},
 		{"amount", strconv.FormatInt(o.intent.amount, 10), strconv.FormatInt(terms.Amount, 10)},
 		{"currency", o.intent.currency, terms.Currency},
 		{"customer", o.intent.customer, terms.Customer},
