@@ -5,11 +5,15 @@ import (
 	"io/fs"
 	"log/slog"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // The tests are outside of the package, because pgtest imports it.
 
 var ErrUnsafeSettings = errUnsafeSettings
+
+func CheckSettings(ctx context.Context, conn *pgx.Conn) error { return checkSettings(ctx, conn) }
 
 // A Migrator is a migrator with other files and shorter time-outs.
 type Migrator struct {

@@ -22,7 +22,7 @@ import (
 const closeTimeout = 5 * time.Second
 
 // Migrate brings the schema of the database at url up to date, and gives the
-// role of url the time-outs that Open demands and the role lacks. A schema that
+// role of url the settings that Open demands and the role lacks. A schema that
 // is newer than this binary stays as it is.
 //
 // Any number of migrators may run at once: they take turns. A file that is one
@@ -63,7 +63,7 @@ func (m migrator) up(ctx context.Context, url string) error {
 	if err := m.applyInTurn(ctx, config); err != nil {
 		return err
 	}
-	return setMissingTimeouts(ctx, config, m.logger)
+	return repairRole(ctx, config, m.logger)
 }
 
 func parse(url string) (*pgx.ConnConfig, error) {

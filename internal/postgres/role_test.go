@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/postgres"
@@ -49,4 +50,96 @@ func withUser(t *testing.T, address, role, password string) string {
 	}
 	parsed.User = url.UserPassword(role, password)
 	return parsed.String()
+}
+
+func TestMigrateSetsTimeouts(t *testing.T) {
+	t.Parallel()
+	timeouts := func(t *testing.T, url string) map[string]string {
+		t.Helper()
+		conn := pgtest.Connect(t, url)
+		found := make(map[string]string)
+		for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+			found[name] = show(t, conn, name)
+		}
+		return found
+	}
+
+	t.Run("for a role that has none", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.EmptyURL(t)
+		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{
+			"statement_timeout": "10s", "lock_timeout": "2s", "idle_in_transaction_session_timeout": "30s",
+		}
+		if diff := cmp.Diff(want, timeouts(t, url)); diff != "" {
+			t.Errorf("time-outs (-want +got):\n%s", diff)
+		}
+		pgtest.Open(t, postgres.Options{URL: url})
+	})
+	t.Run("but not if an operator set one", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.EmptyURL(t)
+		operator := pgtest.Connect(t, url)
+		database := pgx.Identifier{operator.Config().Database}.Sanitize()
+		pgtest.Execute(t, operator, "ALTER DATABASE "+database+" SET statement_timeout = '7s'")
+		pgtest.Execute(t, operator, "ALTER ROLE CURRENT_USER IN DATABASE "+database+" SET lock_timeout = '3s'")
+		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{
+			"statement_timeout": "7s", "lock_timeout": "3s", "idle_in_transaction_session_timeout": "30s",
+		}
+		if diff := cmp.Diff(want, timeouts(t, url)); diff != "" {
+			t.Errorf("time-outs (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("and a migration has only that for locks", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.URL(t)
+		pgtest.Execute(t, pgtest.Connect(t, url), "DROP TABLE schema_migrations; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+		m := migrator("BEGIN;\nCREATE TABLE seen AS SELECT current_setting('statement_timeout') AS s, " +
+			"current_setting('idle_in_transaction_session_timeout') AS i, current_setting('lock_timeout') AS l;\nCOMMIT;\n")
+		if err := m.Up(t.Context(), url); err != nil {
+			t.Fatal(err)
+		}
+		var s, i, l string
+		if err := pgtest.Connect(t, url).QueryRow(t.Context(), `SELECT s, i, l FROM seen`).Scan(&s, &i, &l); err != nil {
+			t.Fatal(err)
+		}
+		if s != "0" || i != "0" || l != "5s" {
+			t.Errorf("a migration ran with statement_timeout %s, idle_in_transaction_session_timeout %s, lock_timeout %s", s, i, l)
+		}
+	})
+}
+
+// TestMigrateLetsWarningsThrough hides the server's warnings from a role, also
+// from later sessions of a pooled connection.
+func TestMigrateLetsWarningsThrough(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ before, after string }{
+		{"error", "warning"}, {"warning", "warning"}, {"notice", "notice"}, {"debug1", "debug1"},
+	} {
+		t.Run(c.before, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.URL(t)
+			operator := pgtest.Connect(t, url)
+			database := pgx.Identifier{operator.Config().Database}.Sanitize()
+			pgtest.Execute(t, operator, "ALTER ROLE CURRENT_USER IN DATABASE "+database+" SET client_min_messages = "+c.before)
+
+			if c.before == c.after {
+				pgtest.Open(t, postgres.Options{URL: url})
+			} else {
+				_, err := postgres.Open(t.Context(), postgres.Options{URL: url})
+				wantUnsafe(t, err, "client_min_messages = "+c.before, "api migrate")
+			}
+			if err := postgres.Migrate(t.Context(), url, nil); err != nil {
+				t.Fatal(err)
+			}
+			if got := show(t, pgtest.Open(t, postgres.Options{URL: url}), "client_min_messages"); got != c.after {
+				t.Errorf("after migrating, client_min_messages = %s, want %s", got, c.after)
+			}
+		})
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -16,16 +17,16 @@ var errUnsafeSettings = errors.New("unsafe database settings")
 
 // session is what the server says about one connection.
 type session struct {
-	FullPageWrites    string
-	Fsync             string
-	SynchronousCommit string
-	StatementTimeout  string
-	LockTimeout       string
-	IdleInTransaction string
-	ReadOnly          string
-	InRecovery        bool
-	Role              string
-	Database          string
+	settings   map[string][]string // the session's value and the one after RESET
+	inRecovery bool
+	role       string
+	database   string
+}
+
+// has reports whether a setting has, or has after RESET, one of these values. A
+// pooler resets the settings of the connections that it shares.
+func (s session) has(setting string, values ...string) bool {
+	return slices.ContainsFunc(s.settings[setting], func(value string) bool { return slices.Contains(values, value) })
 }
 
 // checkSettings returns an error if the settings are unsafe. It runs for each
@@ -40,23 +41,23 @@ func checkSettings(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func readSession(ctx context.Context, conn *pgx.Conn) (session, error) {
+	s := session{settings: make(map[string][]string)}
 	// QueryExecModeExec prepares nothing: it takes one round trip, and works
 	// with every kind of pooler.
 	rows, err := conn.Query(ctx, `
-		SELECT current_setting('full_page_writes') AS full_page_writes,
-		       current_setting('fsync') AS fsync,
-		       current_setting('synchronous_commit') AS synchronous_commit,
-		       current_setting('statement_timeout') AS statement_timeout,
-		       current_setting('lock_timeout') AS lock_timeout,
-		       current_setting('idle_in_transaction_session_timeout') AS idle_in_transaction,
-		       current_setting('default_transaction_read_only') AS read_only,
-		       pg_is_in_recovery() AS in_recovery,
-		       current_user::text AS role,
-		       current_database()::text AS database`, pgx.QueryExecModeExec)
+		SELECT name, setting, reset_val, pg_is_in_recovery(), current_user::text, current_database()::text
+		FROM pg_settings
+		WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'default_transaction_read_only',
+		      'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'client_min_messages')`,
+		pgx.QueryExecModeExec)
 	if err != nil {
 		return session{}, fmt.Errorf("reading the session's settings: %w", err)
 	}
-	s, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[session])
+	var name, value, afterReset string
+	_, err = pgx.ForEachRow(rows, []any{&name, &value, &afterReset, &s.inRecovery, &s.role, &s.database}, func() error {
+		s.settings[name] = []string{value, afterReset}
+		return nil
+	})
 	if err != nil {
 		return session{}, fmt.Errorf("reading the session's settings: %w", err)
 	}
@@ -67,28 +68,40 @@ func readSession(ctx context.Context, conn *pgx.Conn) (session, error) {
 // this program can't make up for its lack.
 func (s session) check() error {
 	switch {
-	case s.Fsync == "off":
+	case s.has("fsync", "off"):
 		return refuse("fsync is off, so a crash can lose rides whose cards were charged; set fsync = on in postgresql.conf")
-	case s.FullPageWrites == "off":
+	case s.has("full_page_writes", "off"):
 		return refuse("full_page_writes is off, so a crash can corrupt tables; set full_page_writes = on in postgresql.conf")
-	case s.SynchronousCommit == "off":
-		return refuse("synchronous_commit is off, so a crash can lose rides whose cards were charged; set it to on for role %q", s.Role)
-	case s.InRecovery:
+	case s.has("synchronous_commit", "off"):
+		return refuse("synchronous_commit is off, so a crash can lose rides whose cards were charged; set it to on for role %q", s.role)
+	case s.has("synchronous_commit", "local"):
+		return refuse("synchronous_commit is local, so a fail-over can lose rides whose cards were charged, although there is a "+
+			"synchronous standby; set it to on for role %q", s.role)
+	case s.inRecovery:
 		return refuse("this server is a standby and takes no writes; point the database URL at the primary")
-	case s.ReadOnly == "on":
-		return refuse("default_transaction_read_only is on, so nothing can be written; set it to off for role %q in database %q", s.Role, s.Database)
+	case s.has("default_transaction_read_only", "on"):
+		return refuse("default_transaction_read_only is on, so nothing can be written; set it to off for role %q in database %q", s.role, s.database)
 	}
-	return s.checkTimeouts()
+	return s.checkRole()
 }
 
-// checkTimeouts returns an error if a time-out is missing: a phase that hangs
-// would keep its locks, and with them its key, for ever.
-func (s session) checkTimeouts() error {
-	for _, limit := range limits {
-		if limit.of(s) == "0" {
-			return refuse("%s is 0 for role %q in database %q, so a stuck statement would keep its locks for ever; "+
-				"run `api migrate` as that role, and take %s=0 out of the database URL if it is there", limit.name, s.Role, s.Database, limit.name)
+// checkRole returns an error if a setting is unsafe that `api migrate` gives to
+// the role. Without its time-outs, a phase that hangs would keep its locks, and
+// with them its key, for ever. Without warnings, the role would not learn that
+// a commit may be lost; see TookDoubtfulCommit.
+func (s session) checkRole() error {
+	for _, setting := range roleSettings {
+		if !s.has(setting.name, setting.unsafe...) {
+			continue
 		}
+		const repair = "; run `api migrate` as this role, and take %s out of the database URL if it is there"
+		if setting.name == clientMinMessages {
+			return refuse("role %q has client_min_messages = %s in database %q, so it would not be warned that a commit may be lost"+
+				repair, s.role, s.settings[setting.name][1], s.database, setting.name)
+		}
+		return refuse("role %q has no %s in database %q, so a stuck statement would keep its locks for ever. "+
+			"Either `api migrate` was not run as this role, or the database was restored from a dump, which lacks the settings of roles"+
+			repair, s.role, setting.name, s.database, setting.name)
 	}
 	return nil
 }

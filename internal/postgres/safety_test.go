@@ -51,7 +51,9 @@ func TestOpenRefusesUnsafeSessions(t *testing.T) {
 	database := pgtest.URL(t)
 
 	for parameter, names := range map[string][]string{
-		"synchronous_commit=off":                {"synchronous_commit"},
+		"synchronous_commit=off":                {"synchronous_commit is off"},
+		"synchronous_commit=local":              {"synchronous_commit is local", "standby"},
+		"client_min_messages=error":             {"client_min_messages", "warn", "api migrate", "database URL"},
 		"statement_timeout=0":                   {"statement_timeout", "api migrate"},
 		"lock_timeout=0":                        {"lock_timeout", "api migrate"},
 		"idle_in_transaction_session_timeout=0": {"idle_in_transaction_session_timeout", "api migrate"},
@@ -65,15 +67,36 @@ func TestOpenRefusesUnsafeSessions(t *testing.T) {
 			pgtest.Open(t, postgres.Options{URL: unsafe, AcceptUnsafe: true})
 		})
 	}
-	t.Run("a database that was never migrated", func(t *testing.T) {
+	t.Run("a database that was never migrated, or restored from a dump", func(t *testing.T) {
 		t.Parallel()
 		_, err := postgres.Open(t.Context(), postgres.Options{URL: pgtest.EmptyURL(t)})
-		wantUnsafe(t, err, "api migrate")
+		wantUnsafe(t, err, "statement_timeout", "restored from a dump", "api migrate")
 	})
-	t.Run("synchronous_commit=local, which waits for the local disk, is safe", func(t *testing.T) {
-		t.Parallel()
-		pgtest.Open(t, postgres.Options{URL: with(t, database, "synchronous_commit=local")})
-	})
+	for _, safe := range []string{"synchronous_commit=remote_write", "synchronous_commit=remote_apply", "client_min_messages=warning"} {
+		t.Run(safe+" is safe", func(t *testing.T) {
+			t.Parallel()
+			pgtest.Open(t, postgres.Options{URL: with(t, database, safe)})
+		})
+	}
+}
+
+// TestOpenRefusesWhatResetBringsBack opens a connection that someone else used
+// before, as a pooler's is. That one's SET hides what the next RESET brings
+// back, and the reverse.
+func TestOpenRefusesWhatResetBringsBack(t *testing.T) {
+	t.Parallel()
+	database := pgtest.URL(t)
+	for name, c := range map[string]struct{ reset, set string }{
+		"the session is safe until it is reset":   {"local", "on"},
+		"the session is unsafe until it is reset": {"on", "local"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := pgtest.Connect(t, with(t, database, "synchronous_commit="+c.reset))
+			pgtest.Execute(t, conn, "SET synchronous_commit = "+c.set)
+			wantUnsafe(t, postgres.CheckSettings(t.Context(), conn), "synchronous_commit is local")
+		})
+	}
 }
 
 // TestOpenRefusesUnsafeServers is about settings of the whole server. It

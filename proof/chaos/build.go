@@ -38,7 +38,7 @@ func nextRelease() []edit {
 // unsafeCommits removes the check that refuses synchronous_commit=off. The real
 // programs have no setting for that.
 func unsafeCommits() []edit {
-	return []edit{{"internal/postgres/safety.go", `case s.SynchronousCommit == "off":`, `case false && s.SynchronousCommit == "off":`}}
+	return []edit{{"internal/postgres/safety.go", `case s.has("synchronous_commit", "off"):`, `case false:`}}
 }
 
 // buildAll builds the programs of both releases into dir, and returns the

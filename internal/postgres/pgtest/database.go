@@ -48,7 +48,7 @@ func clone(ctx context.Context, admin string) (*database, error) {
 		return nil, err
 	}
 	// A copy has everything except the settings of roles.
-	return d, postgres.SetTimeouts(ctx, conn, d.name)
+	return d, postgres.ConfigureRole(ctx, conn, d.name)
 }
 
 // create makes an empty database.
