@@ -1,26 +1,24 @@
 package fakestripe
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"regexp"
 	"strconv"
-	"strings"
 	"time"
 )
 
-// answer is what leaves for a request, before a fault spoils its way out.
+// answer is what a request is answered with, before a fault changes how it is
+// sent.
 type answer struct {
 	status     int
 	body       []byte
-	html       bool
+	html       bool          // the body is a page, not JSON
 	retry      string        // Stripe-Should-Retry
 	retryAfter time.Duration // Retry-After
 	saved      bool          // under the key
-	replayed   bool
-	original   string // the id of the request that is replayed
-	drop       bool   // close the connection instead
+	replayed   bool          // from the key
+	original   string        // the id of the request whose answer is replayed
+	drop       bool          // the connection is closed instead
 }
 
 // answer returns the error in Stripe's form.
@@ -29,73 +27,12 @@ func (e *apiError) answer() answer {
 		Error *failure `json:"error"`
 	}{&e.failure})
 	if err != nil {
-		panic(err) // there is nothing in a failure that JSON cannot hold
+		panic(err) // every failure can be encoded
 	}
 	return answer{status: e.status, body: body, retry: e.retry, retryAfter: e.retryAfter}
 }
 
-// testKey is what Stripe's secret test keys look like.
-var testKey = regexp.MustCompile(`^sk_test_[A-Za-z0-9_]+$`)
-
-// The ids of the two Stripe accounts. The other one is empty, and stays so.
-const (
-	ownAccount   = "acct_fake"
-	otherAccount = "acct_other"
-)
-
-// accountOf returns the id of the account that an API key belongs to.
-func accountOf(key string) string {
-	if strings.HasPrefix(key, "sk_test_other") {
-		return otherAccount
-	}
-	return ownAccount
-}
-
-func readAccount(t *tx) (any, error) {
-	return account{
-		ID: t.account, Object: "account", ChargesEnabled: true, Country: "US", DefaultCurrency: "usd",
-		DetailsSubmitted: true, PayoutsEnabled: true, Type: "standard",
-	}, nil
-}
-
-// authenticate checks the API key. Test keys open one of the two accounts; a
-// live key never does, so that no live key is ever used against a fake without
-// anybody noticing.
-func authenticate(h http.Header) *apiError {
-	key := apiKey(h.Get("Authorization"))
-	switch {
-	case key == "":
-		return refuse(http.StatusUnauthorized, typeInvalid, "",
-			"You did not provide an API key. You need to provide your API key in the Authorization header, "+
-				"using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). "+
-				"See https://stripe.com/docs/api#authentication for details, or we can help at https://support.stripe.com/.")
-	case strings.HasPrefix(key, "sk_live_"):
-		return refuse(http.StatusUnauthorized, typeInvalid, "", "Invalid API Key provided: sk_live_***. The fake takes only test keys.")
-	case !testKey.MatchString(key):
-		return refuse(http.StatusUnauthorized, typeInvalid, "", "Invalid API Key provided: ***. A test key begins with sk_test_.")
-	}
-	return nil
-}
-
-// apiKey returns the key of an Authorization header: a bearer token, or the
-// user of basic authentication with no password.
-func apiKey(header string) string {
-	scheme, value, _ := strings.Cut(header, " ")
-	switch strings.ToLower(scheme) {
-	case "bearer":
-		return value
-	case "basic":
-		decoded, err := base64.StdEncoding.DecodeString(value)
-		if err != nil {
-			return ""
-		}
-		return strings.TrimSuffix(string(decoded), ":")
-	default:
-		return ""
-	}
-}
-
-// writeHeader sets the headers that every answer has.
+// writeHeader sets the headers of an answer.
 func (a answer) writeHeader(h http.Header, c *call) {
 	h.Set("Content-Type", "application/json")
 	if a.html {
@@ -121,7 +58,7 @@ func (a answer) writeHeader(h http.Header, c *call) {
 	}
 }
 
-// deliver sends an answer, or as much of it as the faults leave.
+// deliver sends an answer, or what the faults leave of it.
 func (s *Server) deliver(w http.ResponseWriter, c *call, a answer) {
 	if a.drop || c.plan.Kind == DropAfter {
 		panic(http.ErrAbortHandler)
@@ -144,10 +81,10 @@ func (s *Server) deliver(w http.ResponseWriter, c *call, a answer) {
 	}
 }
 
-// drips is how many pieces a slow answer comes in.
+// drips is the number of pieces of a slow answer.
 const drips = 20
 
-// drip writes a body piece by piece. Once the client has gone, it gives up.
+// drip writes a body piece by piece, until the client goes away.
 func (s *Server) drip(w http.ResponseWriter, body []byte, p *plan) {
 	for i := range drips {
 		piece := body[len(body)*i/drips : len(body)*(i+1)/drips]
@@ -157,7 +94,7 @@ func (s *Server) drip(w http.ResponseWriter, body []byte, p *plan) {
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			return
 		}
-		if err := s.sleep(p.Over/drips, p.after.cleared); err != nil {
+		if err := s.sleep(time.Duration(p.Over)/drips, p.after.cleared); err != nil {
 			panic(http.ErrAbortHandler)
 		}
 	}

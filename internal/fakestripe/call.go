@@ -9,29 +9,29 @@ import (
 	"slices"
 )
 
-// apiVersion is the version of Stripe's API that the objects are shaped for.
+// apiVersion is the version of Stripe's API that the fake has.
 const apiVersion = "2023-10-16"
 
-// maxBody is how much of a request's body is read, in bytes.
+// maxBody is the size of the largest request body that is accepted, in bytes.
 const maxBody = 1 << 20
 
 // call is one request to Stripe's API on its way through the fake.
 type call struct {
-	send   Send
-	header http.Header
-	// account is whose API key was sent.
-	account string
+	send    Send
+	header  http.Header
+	account string // that the API key belongs to
 	fields  []field
-	refuse  *apiError // what is wrong with the request's form, if anything
-	route   *route
-	id      string
+	refuse  *apiError // what is wrong with the form, or nil
+	route   *route    // nil if there is none
+	id      string    // in the path
 	plan    plan
 }
 
-// serveStripe takes a request the way it goes at Stripe: it arrives; it is
-// refused, answered from a saved key or executed; the answer leaves. The faults
-// act between these steps. None of it looks at the request's context: what has
-// arrived as a whole is executed, whether or not the client still waits.
+// serveStripe handles a request in the steps that Stripe takes: it arrives; it
+// is refused, answered from its key, or executed; the answer leaves. The faults
+// act between these steps. The context of the request is ignored: a request
+// that has arrived as a whole is executed, whether or not its client still
+// waits.
 func (s *Server) serveStripe(w http.ResponseWriter, r *http.Request) {
 	c := s.receive(w, r)
 	a, err := s.process(c)
@@ -68,7 +68,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) *call {
 	return c
 }
 
-// readFields decodes the query and, of a POST, the body.
+// readFields decodes the query, and the body of a POST.
 func (c *call) readFields() {
 	if c.fields, c.refuse = decode(c.send.Query); c.refuse != nil || c.send.Method != http.MethodPost || c.send.Body == "" {
 		return
@@ -82,8 +82,8 @@ func (c *call) readFields() {
 	c.fields, c.refuse = append(c.fields, body...), err
 }
 
-// process returns the answer to a request when everything that it tells is on
-// disk. The error says that nothing can be answered any more.
+// process returns the answer to a request. By then everything that the answer
+// shows is on disk. An error means that the server has stopped.
 func (s *Server) process(c *call) (answer, error) {
 	var a answer
 	decided := true
@@ -112,8 +112,8 @@ func (s *Server) process(c *call) (answer, error) {
 	return a, s.wait(c.plan.after)
 }
 
-// arrive writes a request into the ledger and lets the faults choose what will
-// happen to it. The caller holds the lock.
+// arrive adds a request to the ledger, and decides which faults hit it. The
+// caller holds the lock.
 func (s *Server) arrive(c *call) error {
 	s.lastSeq++
 	c.send.Seq, c.send.At = s.lastSeq, s.now()
@@ -132,8 +132,9 @@ func (s *Server) arrive(c *call) error {
 	return nil
 }
 
-// admit answers what needs no execution: what is refused, and what its key has
-// an answer for. All else takes its key. The caller holds the lock.
+// admit returns the answer to a request that is not executed, because it is
+// refused or because its key decides, and reports whether there is one. Any
+// other request puts its key in use. The caller holds the lock.
 func (s *Server) admit(c *call) (answer, bool) {
 	if err := authenticate(c.header); err != nil && c.plan.Kind != DropBefore {
 		return err.answer(), true
@@ -154,7 +155,7 @@ func (s *Server) admit(c *call) (answer, bool) {
 	return a, decided
 }
 
-// check returns what is wrong with a request whatever its route does.
+// check returns what is wrong with a request, apart from what its route checks.
 func (c *call) check() *apiError {
 	version := c.header.Get("Stripe-Version")
 	switch {
@@ -174,7 +175,7 @@ func (c *call) check() *apiError {
 	return nil
 }
 
-// end writes into the ledger how a request ended. The caller holds the lock.
+// end notes in the ledger how a request ended. The caller holds the lock.
 func (s *Server) end(c *call, a answer) error {
 	end := &answered{Seq: c.send.Seq, Status: a.status, Replayed: a.replayed}
 	if c.send.Method == http.MethodPost {

@@ -2,16 +2,16 @@ package fakestripe
 
 import "strings"
 
-// verdict is what a card's bank says to a charge.
+// verdict is how a card's bank answers a charge.
 type verdict int
 
 const (
 	approves verdict = iota
 	declines
-	// authenticates: the bank wants the customer to prove who they are, which
-	// cannot happen off session.
+	// authenticates means that the bank wants the customer to prove who they
+	// are, which is impossible off session.
 	authenticates
-	// defers: the bank says neither yes nor no for a while.
+	// defers means that the bank does not decide for a while.
 	defers
 )
 
@@ -20,8 +20,8 @@ type card struct {
 	brand, last4 string
 	verdict      verdict
 	declineCode  string
-	// unattachable: Stripe tries the card when it is attached to a customer,
-	// and the bank declines already there.
+	// unattachable is set if the bank declines already when the card is
+	// attached to a customer, because Stripe tries it then.
 	unattachable bool
 }
 
@@ -30,8 +30,9 @@ func declined(last4, declineCode string) card {
 	return card{brand: "visa", last4: last4, verdict: declines, declineCode: declineCode, unattachable: true}
 }
 
-// cardOf returns the test card behind a payment method's token, and whether
-// there is one. Stripe spells the declined ones with and without "visa".
+// cardOf returns the test card with the token of a payment method, and reports
+// whether there is one. Stripe spells the declined ones with and without
+// "visa".
 func cardOf(token string) (card, bool) {
 	switch strings.Replace(token, "pm_card_visa_", "pm_card_", 1) {
 	case "pm_card_visa":
@@ -70,9 +71,9 @@ func (c card) shape() cardShape {
 	return cardShape{Brand: c.brand, Country: "US", ExpMonth: 12, ExpYear: 2040, Funding: "credit", Last4: c.last4}
 }
 
-// decline makes the card error for a decline code. Some decline codes are error
-// codes of their own (https://docs.stripe.com/declines/codes); all others come
-// as card_declined.
+// decline returns the card error for a decline code. Some decline codes are
+// also error codes (https://docs.stripe.com/declines/codes); the error code of
+// all others is card_declined.
 func decline(declineCode string) failure {
 	f := failure{Type: typeCard, Code: declineCode, DeclineCode: declineCode, Message: "Your card was declined."}
 	switch declineCode {
@@ -91,26 +92,4 @@ func decline(declineCode string) failure {
 	}
 	f.DocURL = docURL(f.Code)
 	return f
-}
-
-// minimum returns the least amount, in the smallest unit, that can be charged
-// in a currency, and whether the fake knows that currency
-// (https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts).
-func minimum(currency string) (int64, bool) {
-	switch currency {
-	case "usd", "eur", "cad", "aud", "nzd", "chf", "sgd", "jpy", "brl", "inr":
-		return 50, true
-	case "gbp":
-		return 30, true
-	case "dkk":
-		return 250, true
-	case "nok", "sek":
-		return 300, true
-	case "hkd":
-		return 400, true
-	case "mxn":
-		return 1000, true
-	default:
-		return 0, false
-	}
 }

@@ -9,7 +9,7 @@ type confirmation struct {
 }
 
 // readConfirmation reads the parameters of a confirmation. Those that say how
-// to confirm are refused where nothing is confirmed.
+// to confirm are refused if the request confirms nothing.
 func (t *tx) readConfirmation() confirmation {
 	if t.id == "" && !t.form.boolean("confirm") {
 		for _, name := range []string{"off_session", "error_on_requires_action", "return_url"} {
@@ -26,6 +26,7 @@ func (t *tx) readConfirmation() confirmation {
 	}
 }
 
+// confirmIntent confirms the payment intent in the path.
 func confirmIntent(t *tx) (any, error) {
 	ask := t.readConfirmation()
 	if t.form.err != nil {
@@ -41,8 +42,8 @@ func confirmIntent(t *tx) (any, error) {
 	return t.showIntent(pi), nil
 }
 
-// confirm tries to pay the intent. A decline is an error that executed: the
-// intent and its failed charge stay.
+// confirm tries to pay the intent. A decline is an error, but it is the outcome
+// of an execution: the intent and its failed charge stay.
 func (t *tx) confirm(pi *paymentIntent, ask confirmation) error {
 	switch pi.Status {
 	case requiresPaymentMethod, requiresConfirmation, requiresAction:
@@ -67,7 +68,7 @@ func (t *tx) confirm(pi *paymentIntent, ask confirmation) error {
 	return t.attempt(pi, t.method(pi.PaymentMethod.id), ask)
 }
 
-// use makes a payment method the intent's; "" keeps the one that it has.
+// use sets the payment method of an intent; "" keeps the one that it has.
 func (t *tx) use(pi *paymentIntent, id string) error {
 	if id == "" && pi.PaymentMethod.id == "" {
 		return invalid("payment_method", "parameter_missing", "You cannot confirm this PaymentIntent because it's missing a payment method. "+
@@ -97,7 +98,7 @@ func (t *tx) use(pi *paymentIntent, id string) error {
 	return nil
 }
 
-// attempt asks the card's bank.
+// attempt makes a charge, whose end the test card decides, or a fault.
 func (t *tx) attempt(pi *paymentIntent, m *paymentMethod, ask confirmation) error {
 	c, _ := cardOf(m.Token)
 	if t.scripted != "" {
@@ -124,8 +125,8 @@ func (t *tx) decline(pi *paymentIntent, m *paymentMethod, c card) error {
 	return cardError(*pi.LastPaymentError, pi)
 }
 
-// authenticate asks the customer to prove who they are, or declines where there
-// is nobody to ask.
+// authenticate asks the customer to prove who they are. Off session there is
+// nobody to ask, so it declines.
 func (t *tx) authenticate(pi *paymentIntent, m *paymentMethod, c card, ask confirmation) error {
 	if ask.offSession {
 		c.declineCode = "authentication_required"
@@ -142,8 +143,8 @@ func (t *tx) authenticate(pi *paymentIntent, m *paymentMethod, c card, ask confi
 	return nil
 }
 
-// settleLater plans the end of a processing payment, unless it waits for a
-// command.
+// settleLater adds the event that ends a processing payment. Without
+// Options.SettleAfter the payment waits for a call of Settle or Decline.
 func (t *tx) settleLater(intent string) {
 	if t.settleAfter > 0 {
 		due := t.now.Add(t.settleAfter).UnixNano()
@@ -151,7 +152,7 @@ func (t *tx) settleLater(intent string) {
 	}
 }
 
-// settle ends a processing payment: well, or with a decline code.
+// settle ends a processing payment: it succeeds, or fails with a decline code.
 func (t *tx) settle(id, declineCode string) error {
 	found := t.state.intents.get(id)
 	if found == nil {
@@ -171,7 +172,7 @@ func (t *tx) settle(id, declineCode string) error {
 	return nil
 }
 
-// dispute makes the payment's cardholder ask for the money back.
+// dispute marks the charge of a payment as disputed by the cardholder.
 func (t *tx) dispute(id string) error {
 	found := t.state.intents.get(id)
 	if found == nil {

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// manual documents the controls for people.
+// manual documents the controls, for people.
 //
 //go:embed control.txt
 var manual string
 
-// controlRoutes returns the routes under /_fake. They need no key: whoever
-// reaches the fake may script it.
+// controlRoutes returns the routes under /_fake. They need no API key:
+// everybody who can reach the fake may script it.
 func (s *Server) controlRoutes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_fake", func(w http.ResponseWriter, _ *http.Request) {
@@ -40,8 +40,8 @@ func (s *Server) controlRoutes() http.Handler {
 	return mux
 }
 
-// control makes a route of the fake's own. What run returns is shown as JSON;
-// an error of it is the client's, unless the fake is dead.
+// control returns the handler of a control. The answer is what run returns, as
+// JSON. An error of run is a 400, or a 503 if the fake has stopped.
 func (s *Server) control(run func(r *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -52,7 +52,7 @@ func (s *Server) control(run func(r *http.Request) (any, error)) http.HandlerFun
 		}
 		var body bytes.Buffer
 		out := json.NewEncoder(&body)
-		out.SetEscapeHTML(false) // forms are full of "&", and people read this
+		out.SetEscapeHTML(false) // people read this, and forms are full of "&"
 		if err := out.Encode(shown); err != nil {
 			http.Error(w, `{"error":"the answer cannot be encoded"}`, http.StatusInternalServerError)
 			return
@@ -63,6 +63,7 @@ func (s *Server) control(run func(r *http.Request) (any, error)) http.HandlerFun
 	}
 }
 
+// statusOf returns the status of the answer for an error of a control.
 func (s *Server) statusOf(err error) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,8 +92,9 @@ func (s *Server) showCharges(r *http.Request) (any, error) {
 	return s.Charges(), nil
 }
 
-// armedShape is a fault and what has become of it.
-type armedShape struct {
+// faultShape is how the controls show a fault: with how many requests it has
+// hit, and whether it will hit no more.
+type faultShape struct {
 	Fault Fault `json:"fault"`
 	Hits  int   `json:"hits"`
 	Spent bool  `json:"spent"`
@@ -101,9 +103,9 @@ type armedShape struct {
 func (s *Server) showFaults(*http.Request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	shown := []armedShape{}
+	shown := []faultShape{}
 	for _, f := range s.faults {
-		shown = append(shown, armedShape{f.Fault, f.hits, f.spent()})
+		shown = append(shown, faultShape{f.Fault, f.hits, f.spent()})
 	}
 	return shown, nil
 }
@@ -115,26 +117,26 @@ func (s *Server) addFaults(r *http.Request) (any, error) {
 	}
 	faults, err := readFaults(body)
 	if err != nil {
-		return nil, fmt.Errorf("%w; kinds are %q; GET /_fake shows all fields", err, Kinds())
+		return nil, fmt.Errorf("%w; kinds are %q; GET /_fake shows all fields", err, kinds())
 	}
 	s.Script(faults...)
 	return s.showFaults(r)
 }
 
 func (s *Server) removeFaults(r *http.Request) (any, error) {
-	s.ClearFaults()
+	s.clearFaults()
 	return s.showFaults(r)
 }
 
 func (s *Server) showClock(*http.Request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return map[string]any{"now": s.now(), "offset": duration(s.state.offset)}, nil
+	return map[string]any{"now": s.now(), "offset": Duration(s.state.offset)}, nil
 }
 
 func (s *Server) moveClock(r *http.Request) (any, error) {
 	var move struct {
-		Advance duration `json:"advance"`
+		Advance Duration `json:"advance"`
 	}
 	if err := readBody(r, &move); err != nil {
 		return nil, err
@@ -180,10 +182,10 @@ func (s *Server) deleteCustomer(r *http.Request) (any, error) {
 }
 
 func (s *Server) resetAll(*http.Request) (any, error) {
-	return map[string]string{"status": "ok"}, s.Reset()
+	return map[string]string{"status": "ok"}, s.reset()
 }
 
-// readBody decodes a control's JSON.
+// readBody decodes the JSON of a request to a control.
 func readBody(r *http.Request, into any) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -191,6 +193,40 @@ func readBody(r *http.Request, into any) error {
 	}
 	if err := strict(body, into); err != nil {
 		return fmt.Errorf("reading the request: %w", err)
+	}
+	return nil
+}
+
+// readFaults reads the JSON of one fault or of a list of faults, and checks
+// each.
+func readFaults(body []byte) ([]Fault, error) {
+	var faults []Fault
+	if trimmed := bytes.TrimSpace(body); len(trimmed) == 0 || trimmed[0] != '[' {
+		faults = make([]Fault, 1)
+		if err := strict(body, &faults[0]); err != nil {
+			return nil, err
+		}
+	} else if err := strict(body, &faults); err != nil {
+		return nil, err
+	}
+	for i := range faults {
+		if err := faults[i].check(); err != nil {
+			return nil, fmt.Errorf("fault %d: %w", i, err)
+		}
+	}
+	return faults, nil
+}
+
+// strict decodes one JSON value. Unknown fields, and anything after the value,
+// are errors.
+func strict(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("there is something after the JSON value")
 	}
 	return nil
 }

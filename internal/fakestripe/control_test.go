@@ -26,7 +26,7 @@ func TestTheManualNamesEveryRouteAndKind(t *testing.T) {
 			t.Errorf("the manual lacks the route %s", route)
 		}
 	}
-	for _, kind := range Kinds() {
+	for _, kind := range kinds() {
 		if !strings.Contains(manual.body, " "+string(kind)) {
 			t.Errorf("the manual lacks the kind %s", kind)
 		}
@@ -86,7 +86,7 @@ func TestTheClockMovesForward(t *testing.T) {
 	for _, bad := range []string{`{"advance":"-1s"}`, `{"advance":"soon"}`, `{"advance":5}`, `{"back":"1s"}`, `{}{}`, ``} {
 		f.control(t, http.MethodPost, "/_fake/clock", bad).want(t, 400)
 	}
-	if now := time.Until(f.Now()); now < 24*time.Hour || now > 26*time.Hour {
+	if now := time.Until(f.clock()); now < 24*time.Hour || now > 26*time.Hour {
 		t.Errorf("the clock is %s ahead", now)
 	}
 	defer func() {
@@ -149,7 +149,7 @@ func TestNonsenseIsRefusedAndTheKindsAreListed(t *testing.T) {
 	} {
 		r := f.control(t, http.MethodPost, "/_fake/faults", body)
 		r.want(t, 400)
-		for _, kind := range Kinds() {
+		for _, kind := range kinds() {
 			if !strings.Contains(r.get("error"), string(kind)) {
 				t.Errorf("%s: the error does not list %s: %s", body, kind, r.body)
 			}

@@ -1,7 +1,7 @@
 package fakestripe
 
-// seeds returns what every fake has from its first start on: customers with
-// ids that a guide can name, each with a card of its own.
+// seeds returns what every fake has when it first starts: customers with ids
+// that documentation can name, each with a card.
 func seeds(now int64) *change {
 	c := &change{}
 	for _, seed := range []struct{ name, token string }{
@@ -20,6 +20,7 @@ func seeds(now int64) *change {
 	return c
 }
 
+// createCustomer makes a customer.
 func createCustomer(t *tx) (any, error) {
 	c := &customer{
 		ID: newID("cus"), Object: "customer", Created: t.created(), Metadata: t.form.hash,
@@ -35,6 +36,7 @@ func createCustomer(t *tx) (any, error) {
 	return c, nil
 }
 
+// readCustomer shows the customer in the path.
 func readCustomer(t *tx) (any, error) {
 	c := t.state.customers.get(t.id)
 	if c == nil {
@@ -46,8 +48,8 @@ func readCustomer(t *tx) (any, error) {
 	return c, nil
 }
 
-// deleteCustomer deletes a customer, and detaches its payment methods. What it
-// paid stays.
+// deleteCustomer deletes a customer and detaches its payment methods. Its
+// payments stay.
 func (t *tx) deleteCustomer(id string) error {
 	found := t.state.customers.get(id)
 	if found == nil || found.Deleted {
@@ -64,6 +66,7 @@ func (t *tx) deleteCustomer(id string) error {
 	return nil
 }
 
+// listCustomers lists the customers that are not deleted.
 func listCustomers(t *tx) (any, error) {
 	email := t.form.text("email")
 	return page(t, "/v1/customers", &t.state.customers, func(c *customer) (int64, bool) {
@@ -71,6 +74,7 @@ func listCustomers(t *tx) (any, error) {
 	}, func(c *customer) any { return c })
 }
 
+// attachMethod attaches the payment method in the path to a customer.
 func attachMethod(t *tx) (any, error) {
 	customer := t.customer(t.form.required("customer"))
 	if t.form.err != nil {
@@ -83,8 +87,8 @@ func attachMethod(t *tx) (any, error) {
 	return m.shape(), nil
 }
 
-// readMethod shows a payment method. As a test card's token belongs to nobody,
-// it shows no customer.
+// readMethod shows the payment method in the path. The token of a test card
+// belongs to nobody, so it shows no customer.
 func readMethod(t *tx) (any, error) {
 	if m := t.state.methods.get(t.id); m != nil {
 		return m.shape(), nil
@@ -95,6 +99,7 @@ func readMethod(t *tx) (any, error) {
 	return nil, notFound("PaymentMethod", t.id)
 }
 
+// detachMethod detaches the payment method in the path from its customer.
 func detachMethod(t *tx) (any, error) {
 	m := t.state.methods.get(t.id)
 	switch {
@@ -106,7 +111,7 @@ func detachMethod(t *tx) (any, error) {
 	return t.detach(m).shape(), nil
 }
 
-// detach takes a payment method from its customer, for good.
+// detach detaches a payment method from its customer, for ever.
 func (t *tx) detach(m *paymentMethod) *paymentMethod {
 	loose := *m
 	loose.Customer, loose.Detached = "", true
@@ -121,8 +126,8 @@ func detached() *apiError {
 		"To use a PaymentMethod multiple times, you must attach it to a Customer first.")
 }
 
-// attach ties a payment method to a customer. Stripe tries the card, so most
-// declined test cards fail already here.
+// attach attaches a payment method to a customer. Stripe tries the card then,
+// so most test cards that are declined fail already here.
 func (t *tx) attach(id, customer string) (*paymentMethod, error) {
 	m, err := t.resolve(id)
 	if err != nil {
@@ -144,8 +149,9 @@ func (t *tx) attach(id, customer string) (*paymentMethod, error) {
 	return &attached, nil
 }
 
-// resolve returns the payment method with an id, or a new one for the token of
-// a test card: as with Stripe, each use of a token is another payment method.
+// resolve returns the payment method with an id. For the token of a test card
+// it returns a new one: each use of a token is another payment method, as at
+// Stripe.
 func (t *tx) resolve(id string) (*paymentMethod, error) {
 	if m := t.state.methods.get(id); m != nil {
 		return m, nil

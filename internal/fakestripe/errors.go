@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// errClosed says that the server was closed: nothing executes any more, and
-// whoever waits for an answer gets none, as if the process had died.
+// errClosed means that the server was closed: nothing is executed any more, and
+// requests that wait get no answer, as if the process had been killed.
 var errClosed = errors.New("the fake Stripe is closed")
 
 // The types of error that Stripe documents.
@@ -39,26 +39,26 @@ type apiError struct {
 	failure
 
 	status int
-	// retry is the Stripe-Should-Retry header: "true", "false", or "" where
-	// Stripe leaves the decision to whoever reads the status.
+	// retry is the Stripe-Should-Retry header: "true", "false", or "" if Stripe
+	// leaves it to the client to decide by the status.
 	retry string
 	// retryAfter is the Retry-After header; 0 sends none.
 	retryAfter time.Duration
-	// began means that the request had begun to execute, though the status
-	// doesn't say so.
+	// began is set if the request had begun to execute although the status does
+	// not show it.
 	began bool
 }
 
-// Error returns the status and the text for people.
+// Error returns the status and the message.
 func (e *apiError) Error() string { return fmt.Sprintf("%d: %s", e.status, e.Message) }
 
-// executed tells whether the request had begun to execute, so that its answer
+// executed reports whether the request had begun to execute, so that its answer
 // is saved under its key.
 func (e *apiError) executed() bool {
 	return e.began || e.status == http.StatusPaymentRequired || e.status == http.StatusInternalServerError
 }
 
-// refuse makes an error of a status and a type. The code may be empty.
+// refuse returns an error with a status and a type. The code may be empty.
 func refuse(status int, kind, code, format string, args ...any) *apiError {
 	e := &apiError{status: status}
 	e.Type, e.Code, e.Message = kind, code, fmt.Sprintf(format, args...)
@@ -66,7 +66,7 @@ func refuse(status int, kind, code, format string, args ...any) *apiError {
 	return e
 }
 
-// docURL returns Stripe's page about a code.
+// docURL returns the address of Stripe's page about a code.
 func docURL(code string) string {
 	if code == "" {
 		return ""
@@ -74,32 +74,32 @@ func docURL(code string) string {
 	return "https://stripe.com/docs/error-codes/" + strings.ReplaceAll(code, "_", "-")
 }
 
-// invalid makes the 400 for a parameter.
+// invalid returns the 400 for a parameter.
 func invalid(param, code, format string, args ...any) *apiError {
 	e := refuse(http.StatusBadRequest, typeInvalid, code, format, args...)
 	e.Param = param
 	return e
 }
 
-// missing makes the 400 for a required parameter that is not there.
+// missing returns the 400 for a required parameter that was not sent.
 func missing(param string) *apiError {
 	return invalid(param, "parameter_missing", "Missing required param: %s.", param)
 }
 
-// noSuch makes the 400 for a parameter that names an object that does not
+// noSuch returns the 400 for a parameter that names an object that does not
 // exist.
 func noSuch(what, id, param string) *apiError {
 	return invalid(param, "resource_missing", "No such %s: '%s'", what, id)
 }
 
-// notFound makes the 404 for a path that names an object that does not exist.
+// notFound returns the 404 for a path that names an object that does not exist.
 func notFound(what, id string) *apiError {
 	e := noSuch(what, id, "id")
 	e.status = http.StatusNotFound
 	return e
 }
 
-// unexpectedState makes the 400 for something that a payment intent does not
+// unexpectedState returns the 400 for something that a payment intent does not
 // allow in its present status.
 func unexpectedState(pi *paymentIntent, format string, args ...any) *apiError {
 	e := invalid("", "payment_intent_unexpected_state", format, args...)
@@ -107,14 +107,14 @@ func unexpectedState(pi *paymentIntent, format string, args ...any) *apiError {
 	return e
 }
 
-// cardError makes the 402 for a card's refusal. The payment intent may be nil.
+// cardError returns the 402 for a declined card. The payment intent may be nil.
 func cardError(f failure, pi *paymentIntent) *apiError {
 	e := &apiError{status: http.StatusPaymentRequired, retry: "false", failure: f}
 	e.PaymentIntent = pi
 	return e
 }
 
-// unrecognized makes the 404 for a route that does not exist.
+// unrecognized returns the 404 for a route that does not exist.
 func unrecognized(method, path string) *apiError {
 	return refuse(http.StatusNotFound, typeInvalid, "",
 		"Unrecognized request URL (%s: %s). If you are trying to list objects, remove the trailing slash. "+
@@ -122,7 +122,7 @@ func unrecognized(method, path string) *apiError {
 			"Please see https://stripe.com/docs or we can help at https://support.stripe.com/.", method, path)
 }
 
-// keyInUse makes the 409 for a key whose first request still runs.
+// keyInUse returns the 409 for a key whose first request is still executed.
 func keyInUse(key string) *apiError {
 	e := refuse(http.StatusConflict, typeInvalid, "idempotency_key_in_use",
 		"There is currently another in-progress request using this Idempotent Key "+
@@ -132,7 +132,7 @@ func keyInUse(key string) *apiError {
 	return e
 }
 
-// lockTimeout makes the answer to a request that could not lock its object.
+// lockTimeout returns the error for a request that could not lock its object.
 // Stripe has sent it as a 429 and as a 409.
 func lockTimeout(status int) *apiError {
 	e := refuse(status, typeInvalid, "lock_timeout",
@@ -142,7 +142,7 @@ func lockTimeout(status int) *apiError {
 	return e
 }
 
-// keyReused makes the 400 for a key that was first used for something else.
+// keyReused returns the 400 for a key that was first used for another request.
 func keyReused(key, first, now string) *apiError {
 	sentence := "Keys for idempotent requests can only be used with the same parameters they were first used with. "
 	if first != now {
@@ -155,7 +155,7 @@ func keyReused(key, first, now string) *apiError {
 	return e
 }
 
-// serverError makes the 500 that says nothing about what happened.
+// serverError returns the 500 that proves nothing about what happened.
 func serverError() *apiError {
 	return refuse(http.StatusInternalServerError, typeAPI, "", "An unknown error occurred.")
 }

@@ -2,8 +2,6 @@ package fakestripe
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,47 +10,9 @@ import (
 	"time"
 )
 
-// maxKey is the length of the longest idempotency key, in bytes.
-const maxKey = 255
-
-// params returns a hash that is equal for equal parameters.
-func (c *call) params() string {
-	hash := sha256.Sum256([]byte(canonical(c.fields)))
-	return hex.EncodeToString(hash[:16])
-}
-
-// recall returns what the request's key has to say, if anything: the saved
-// answer, that it was saved for something else, or that it is in use. The
-// caller holds the lock.
-func (s *Server) recall(c *call) (answer, bool) {
-	if s.running[c.send.Key] != nil {
-		return keyInUse(c.send.Key).answer(), true
-	}
-	first := s.state.saved[c.send.Key]
-	switch {
-	case first == nil:
-		return answer{}, false
-	case first.Path != c.send.Path || first.Params != c.params():
-		return keyReused(c.send.Key, first.Path, c.send.Path).answer(), true
-	default:
-		return answer{
-			status: first.Status, body: first.Body, replayed: true, original: first.RequestID,
-			retry: retryOf(first.Status),
-		}, true
-	}
-}
-
-// retryOf returns the Stripe-Should-Retry header of a saved answer.
-func retryOf(status int) string {
-	if status == http.StatusPaymentRequired {
-		return "false"
-	}
-	return ""
-}
-
-// execute runs a request's route and commits, in one piece, what it changed,
-// what it answers under its key, and that it was answered. The caller holds the
-// lock.
+// execute runs the route of a request. It commits in one piece what the route
+// changed, the answer that is saved under the key, and the end of the request
+// in the ledger. The caller holds the lock.
 func (s *Server) execute(c *call) (answer, error) {
 	if s.running[c.send.Key] == c {
 		delete(s.running, c.send.Key)
@@ -90,14 +50,15 @@ func (s *Server) execute(c *call) (answer, error) {
 	return a, s.commit(&t.change)
 }
 
-// executed tells whether an error is the outcome of an execution rather than
-// the reason why there was none.
+// executed reports whether an error is the outcome of an execution. Otherwise
+// it is the reason why nothing was executed.
 func executed(err error) bool {
 	e, ok := errors.AsType[*apiError](err)
 	return ok && e.executed()
 }
 
-// outcome returns the answer to what a route returned, as the faults bend it.
+// outcome returns the answer for what a route returned, as the faults change
+// it.
 func (s *Server) outcome(c *call, t *tx, object any, err error) (answer, error) {
 	if refused, ok := errors.AsType[*apiError](err); ok {
 		a := refused.answer()
@@ -105,7 +66,7 @@ func (s *Server) outcome(c *call, t *tx, object any, err error) (answer, error) 
 			return a, nil
 		}
 		a.saved = c.plan.Kind != BadRequest400
-		return s.bend(c, t, a)
+		return s.alter(c, t, a)
 	}
 	if err != nil {
 		return answer{}, err
@@ -114,11 +75,11 @@ func (s *Server) outcome(c *call, t *tx, object any, err error) (answer, error) 
 	if err != nil {
 		return answer{}, fmt.Errorf("encoding the answer to %s: %w", c.send.Path, err)
 	}
-	return s.bend(c, t, answer{status: http.StatusOK, body: body, saved: true})
+	return s.alter(c, t, answer{status: http.StatusOK, body: body, saved: true})
 }
 
-// bend replaces what was executed or answered by what a fault wants.
-func (s *Server) bend(c *call, t *tx, a answer) (answer, error) {
+// alter changes an answer, and what was executed, as the fault says.
+func (s *Server) alter(c *call, t *tx, a answer) (answer, error) {
 	switch c.plan.Kind {
 	case Saved500WithEffect:
 		return saved500(), nil
@@ -137,22 +98,24 @@ func (s *Server) bend(c *call, t *tx, a answer) (answer, error) {
 	}
 }
 
+// saved500 returns a 500 that is saved under the key.
 func saved500() answer {
 	a := serverError().answer()
 	a.saved = true
 	return a
 }
 
-// rollForward returns the later effect of a request that was answered with a
-// 500. It runs then as if it came then, so it cannot undo what happens meanwhile.
+// rollForward returns the event that executes a request later which was
+// answered with a 500. It is executed as if it arrived then, so it undoes
+// nothing that happens meanwhile.
 func (s *Server) rollForward(c *call) event {
 	return event{
-		ID: newID("evt"), Due: s.now().Add(c.plan.RollForwardAfter).UnixNano(),
+		ID: newID("evt"), Due: s.now().Add(time.Duration(c.plan.RollForwardAfter)).UnixNano(),
 		Path: c.send.Path, Form: canonical(c.fields),
 	}
 }
 
-// override sets fields of a JSON object.
+// override replaces fields of a JSON object.
 func override(body []byte, set map[string]any) ([]byte, error) {
 	var object map[string]any
 	if err := json.Unmarshal(body, &object); err != nil {
@@ -162,6 +125,5 @@ func override(body []byte, set map[string]any) ([]byte, error) {
 	return json.Marshal(object)
 }
 
-// whole returns a duration in whole seconds, rounded up, as Retry-After wants
-// it.
+// whole returns a duration in whole seconds, rounded up, for Retry-After.
 func whole(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

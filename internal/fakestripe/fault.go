@@ -1,25 +1,25 @@
 package fakestripe
 
 import (
-	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 )
 
-// Kind is a way in which Stripe, or the way to it, can misbehave.
+// Kind is a way in which Stripe, or the connection to it, can misbehave.
 type Kind string
 
-// The kinds of faults. "Executed" means that the effect exists and the answer
-// is saved under the key; "refused" means that nothing happened and nothing is
-// saved.
+// The kinds of faults. "Executes" means that the request has its effect and its
+// answer is saved under its key. "Refuses" means that nothing happens and
+// nothing is saved.
 const (
-	// Delayed only takes time: see [Fault.Latency] and the gates.
+	// Delayed only takes time: see [Fault.Latency], [Fault.HoldBefore] and
+	// [Fault.HoldAfter].
 	Delayed Kind = "latency"
-	// DropBefore closes the connection before anything executed.
+	// DropBefore closes the connection before anything is executed.
 	DropBefore Kind = "drop_before"
 	// DropAfter executes, then closes the connection without an answer.
 	DropAfter Kind = "drop_after"
@@ -28,7 +28,7 @@ const (
 	// Saved500WithEffect executes, but answers and saves a 500.
 	Saved500WithEffect Kind = "500_saved_with_effect"
 	// Saved500WithoutEffect executes nothing, but answers and saves a 500. With
-	// [Fault.RollForwardAfter] the effect comes later.
+	// [Fault.RollForwardAfter] the effect follows later.
 	Saved500WithoutEffect Kind = "500_saved_without_effect"
 	// InUse409 refuses as if another request with this key were running.
 	InUse409 Kind = "409_in_use"
@@ -37,7 +37,7 @@ const (
 	// RateLimited429 refuses with a 429: see [Fault.RetryAfter].
 	RateLimited429 Kind = "429"
 	// Declined402 executes with a card that is declined: see
-	// [Fault.DeclineCode]. It matters only where a card is charged.
+	// [Fault.DeclineCode]. It changes only requests that charge a card.
 	Declined402 Kind = "402"
 	// Unauthorized401 refuses as if the API key were wrong.
 	Unauthorized401 Kind = "401"
@@ -53,20 +53,20 @@ const (
 	// Saved400 answers and saves a 400 like that of BadRequest400. Stripe saves
 	// the 400s of requests that it had begun to execute.
 	Saved400 Kind = "400_saved"
-	// Truncated200 executes and cuts the body in the middle, under a
-	// Content-Length for all of it.
+	// Truncated200 executes, and closes the connection after half of the body.
+	// The Content-Length is that of the whole body.
 	Truncated200 Kind = "truncated_200"
 	// Empty200 executes and answers 200 with {}.
 	Empty200 Kind = "empty_200"
 	// SlowDrip executes and spreads the body over [Fault.Over].
 	SlowDrip Kind = "slow_drip"
-	// OtherObject executes, but the answer (also the saved one) shows other
-	// values: see [Fault.Set]. A later GET shows the truth.
+	// OtherObject executes, but the answer, also the saved one, shows other
+	// values: see [Fault.Set]. A later GET shows the right ones.
 	OtherObject Kind = "other_object"
 )
 
-// Kinds returns all kinds of faults.
-func Kinds() []Kind {
+// kinds returns all kinds of faults.
+func kinds() []Kind {
 	return []Kind{
 		Delayed, DropBefore, DropAfter, Unsaved500, Saved500WithEffect, Saved500WithoutEffect, InUse409, LockTimeout,
 		RateLimited429, Declined402, Unauthorized401, Forbidden403, Unavailable503, BadGateway502, BadRequest400,
@@ -74,16 +74,17 @@ func Kinds() []Kind {
 	}
 }
 
-// Match says which requests a fault is for. What is empty matches everything,
-// but for Method: empty means POST, and "*" every method.
+// Match selects requests. A request must match every field that is not empty.
+// An empty Method matches POST alone; "*" matches every method.
 type Match struct {
 	Method     string `json:"method,omitempty"`
-	Path       string `json:"path,omitempty"`        // all of it
-	PathPrefix string `json:"path_prefix,omitempty"` // its beginning
+	Path       string `json:"path,omitempty"`        // the whole path
+	PathPrefix string `json:"path_prefix,omitempty"` // the beginning of the path
 	Key        string `json:"key,omitempty"`         // the Idempotency-Key
 	RideID     string `json:"ride_id,omitempty"`     // metadata[ride_id]
 }
 
+// holds reports whether a request matches.
 func (m Match) holds(s *Send) bool {
 	method := m.Method
 	if method == "" {
@@ -96,43 +97,87 @@ func (m Match) holds(s *Send) bool {
 		(m.RideID == "" || m.RideID == s.Params["metadata[ride_id]"])
 }
 
-// Fault is a script for the requests that it matches, as they arrive. Faults
-// are tried in the order of scripting; the first that is not a [Delayed] one
-// ends the search, so delays combine with other faults.
+// Fault is a script for the requests that it matches, in the order of their
+// arrival. Faults are tried in the order in which they were scripted. The first
+// one that is not [Delayed] ends the search, so delays combine with another
+// fault.
+//
+// Go tests script faults with [Server.Script]; POST /_fake/faults takes the
+// same type as JSON. The two gates have no JSON.
 type Fault struct {
-	Kind  Kind
-	Match Match
-	// Skip is how many matching requests pass before the first is hit.
-	Skip int
-	// Times is how many requests are hit: 0 means one, -1 all until
-	// [Server.ClearFaults].
-	Times int
+	Kind  Kind  `json:"kind"`
+	Match Match `json:"match,omitzero"`
+	// Skip is how many matching requests pass before the first one is hit.
+	Skip int `json:"skip,omitempty"`
+	// Times is how many requests are hit: 0 means one, and -1 means all until
+	// the faults are cleared. In JSON 0 means -1, and a missing value means
+	// one.
+	Times int `json:"times"`
 
-	// Latency is real time that any kind may take besides, at LatencyAt.
-	Latency Latency
-	// LatencyAt is "before" the execution (the default; the key is in use
-	// meanwhile) or "after" it, when the key is saved.
-	LatencyAt string
-	// HoldBefore and HoldAfter stop the request before its execution, and
-	// between its execution and its answer, until the channel is closed. A
-	// client that goes away does not stop it; closing the server ends it
-	// without an answer.
-	HoldBefore, HoldAfter <-chan struct{}
+	// Latency is real time that a fault of any kind takes besides, at
+	// LatencyAt.
+	Latency Latency `json:"latency,omitzero"`
+	// LatencyAt is "before" the execution (the default), when the key is in
+	// use, or "after" it, when the key is saved.
+	LatencyAt string `json:"latency_at,omitempty"`
 
-	RollForwardAfter time.Duration  // by the fake's clock; of Saved500WithoutEffect
-	RetryAfter       time.Duration  // whole seconds; of RateLimited429 and Unavailable503; 0 sends no header
-	Status           int            // 409 or 429 (the default); of LockTimeout
-	DeclineCode      string         // of Declined402; generic_decline if empty
-	Code, Message    string         // of BadRequest400 and Saved400
-	Intent           bool           // of BadRequest400 and Saved400, for what confirms: the intent is made, not confirmed, and shown
-	Over             time.Duration  // real time; of SlowDrip
-	Set              map[string]any // of OtherObject: what replaces the fields of the answer
+	// RollForwardAfter is for Saved500WithoutEffect: after how much time, by
+	// the fake's clock, the effect follows. 0 means never.
+	RollForwardAfter Duration `json:"roll_forward_after,omitempty"`
+	// RetryAfter is for RateLimited429 and Unavailable503: the header of that
+	// name, rounded up to whole seconds. 0 sends no header.
+	RetryAfter Duration `json:"retry_after,omitempty"`
+	// Status is for LockTimeout: 409 or 429 (the default).
+	Status int `json:"status,omitempty"`
+	// DeclineCode is for Declined402; generic_decline by default.
+	DeclineCode string `json:"decline_code,omitempty"`
+	// Code and Message are for BadRequest400 and Saved400.
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Intent is for BadRequest400 and Saved400, if the request confirms a
+	// payment intent: the intent is made and shown, but not confirmed.
+	Intent bool `json:"intent,omitempty"`
+	// Over is for SlowDrip: the real time that the body takes.
+	Over Duration `json:"over,omitempty"`
+	// Set is for OtherObject: fields of the answer, with the values that
+	// replace theirs.
+	Set map[string]any `json:"set,omitempty"`
+
+	// HoldBefore and HoldAfter stop a request before its execution, and between
+	// its execution and its answer, until the channel is closed. A client that
+	// goes away does not end that. Closing the server ends it, and the request
+	// gets no answer.
+	HoldBefore <-chan struct{} `json:"-"`
+	HoldAfter  <-chan struct{} `json:"-"`
 }
 
-// check returns what is wrong with a fault.
+// MarshalJSON returns what UnmarshalJSON reads.
+func (f Fault) MarshalJSON() ([]byte, error) {
+	type fault Fault // without this method
+	if f.Times == 0 {
+		f.Times = 1
+	}
+	return json.Marshal(fault(f))
+}
+
+// UnmarshalJSON reads a fault. A field that it does not know is an error.
+func (f *Fault) UnmarshalJSON(b []byte) error {
+	type fault Fault // without this method
+	read := fault{Times: 1}
+	if err := strict(b, &read); err != nil {
+		return err
+	}
+	if read.Times == 0 {
+		read.Times = -1
+	}
+	*f = Fault(read)
+	return nil
+}
+
+// check returns an error if the fault makes no sense.
 func (f *Fault) check() error {
 	switch {
-	case !slices.Contains(Kinds(), f.Kind):
+	case !slices.Contains(kinds(), f.Kind):
 		return fmt.Errorf("unknown kind %q", f.Kind)
 	case f.Skip < 0 || f.Times < -1:
 		return errors.New("skip must not be negative, nor times below -1")
@@ -146,8 +191,8 @@ func (f *Fault) check() error {
 	return errors.Join(f.Latency.check(), f.checkOptions())
 }
 
-// checkOptions refuses an option that the kind would silently ignore, and one
-// that it cannot do without.
+// checkOptions returns an error if an option is given that the kind would
+// ignore, or if one is missing that the kind needs.
 func (f *Fault) checkOptions() error {
 	for _, option := range []struct {
 		name   string
@@ -164,78 +209,15 @@ func (f *Fault) checkOptions() error {
 		{"intent", f.Intent, false, []Kind{BadRequest400, Saved400}},
 		{"over", f.Over > 0, true, []Kind{SlowDrip}},
 		{"set", len(f.Set) > 0, true, []Kind{OtherObject}},
-		{"latency", f.Latency != Latency{} || f.HoldBefore != nil || f.HoldAfter != nil, f.Kind == Delayed, Kinds()},
+		{"latency", f.Latency != Latency{} || f.HoldBefore != nil || f.HoldAfter != nil, f.Kind == Delayed, kinds()},
 	} {
-		own := slices.Contains(option.kinds, f.Kind)
-		if option.given && !own {
+		takes := slices.Contains(option.kinds, f.Kind)
+		if option.given && !takes {
 			return fmt.Errorf("kind %s takes no %s", f.Kind, option.name)
 		}
-		if option.needed && own && !option.given {
+		if option.needed && takes && !option.given {
 			return fmt.Errorf("kind %s needs %s", f.Kind, option.name)
 		}
 	}
 	return nil
-}
-
-// refusal returns the answer of a fault that lets nothing execute.
-func (f *Fault) refusal(s *Send) (answer, bool) {
-	if f.Kind == DropBefore {
-		return answer{drop: true}, true
-	}
-	if f.Kind == BadGateway502 {
-		return answer{status: http.StatusBadGateway, html: true, body: []byte(badGateway)}, true
-	}
-	if err := f.refusalError(s); err != nil {
-		return err.answer(), true
-	}
-	return answer{}, false
-}
-
-// badGateway is what a proxy says in front of a server that is not there.
-const badGateway = "<html>\n<head><title>502 Bad Gateway</title></head>\n<body>\n<h1>502 Bad Gateway</h1>\n</body>\n</html>\n"
-
-func (f *Fault) refusalError(s *Send) *apiError {
-	switch f.Kind {
-	case Unsaved500:
-		return serverError()
-	case InUse409:
-		return keyInUse(s.Key)
-	case LockTimeout:
-		return lockTimeout(cmp.Or(f.Status, http.StatusTooManyRequests))
-	case RateLimited429:
-		e := refuse(http.StatusTooManyRequests, typeInvalid, "rate_limit", "Request rate limit exceeded.")
-		e.retryAfter = f.RetryAfter
-		return e
-	case Unauthorized401:
-		return refuse(http.StatusUnauthorized, typeInvalid, "", "Invalid API Key provided: sk_test_***.")
-	case Forbidden403:
-		return refuse(http.StatusForbidden, typeInvalid, "more_permissions_required",
-			"The provided key does not have the required permissions for this endpoint.")
-	case Unavailable503:
-		e := refuse(http.StatusServiceUnavailable, typeAPI, "", "Stripe is temporarily unavailable.")
-		e.retryAfter = f.RetryAfter
-		return e
-	case BadRequest400:
-		if f.Intent {
-			return nil // see executedRefusal
-		}
-		return f.badRequest()
-	default:
-		return nil
-	}
-}
-
-// executedRefusal returns the error that ends a request after its execution
-// began, or nil if the fault wants none.
-func (f *Fault) executedRefusal() *apiError {
-	if f.Kind != Saved400 && (f.Kind != BadRequest400 || !f.Intent) {
-		return nil
-	}
-	e := f.badRequest()
-	e.began = true
-	return e
-}
-
-func (f *Fault) badRequest() *apiError {
-	return invalid("", f.Code, "%s", cmp.Or(f.Message, "This request was refused by a scripted fault."))
 }

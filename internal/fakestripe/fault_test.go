@@ -1,6 +1,7 @@
 package fakestripe
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestFaultsThatRefuseShowStripesAnswer(t *testing.T) {
@@ -23,10 +26,10 @@ func TestFaultsThatRefuseShowStripesAnswer(t *testing.T) {
 		{Fault{Kind: LockTimeout}, 429, "error.code", "lock_timeout", ""},
 		{Fault{Kind: LockTimeout, Status: 409}, 409, "error.code", "lock_timeout", ""},
 		{Fault{Kind: RateLimited429}, 429, "error.code", "rate_limit", ""},
-		{Fault{Kind: RateLimited429, RetryAfter: 1500 * time.Millisecond}, 429, "error.type", "invalid_request_error", "2"},
+		{Fault{Kind: RateLimited429, RetryAfter: Duration(1500 * time.Millisecond)}, 429, "error.type", "invalid_request_error", "2"},
 		{Fault{Kind: Unauthorized401}, 401, "error.type", "invalid_request_error", ""},
 		{Fault{Kind: Forbidden403}, 403, "error.code", "more_permissions_required", ""},
-		{Fault{Kind: Unavailable503, RetryAfter: 6 * time.Hour}, 503, "error.type", "api_error", "21600"},
+		{Fault{Kind: Unavailable503, RetryAfter: Duration(6 * time.Hour)}, 503, "error.type", "api_error", "21600"},
 		{Fault{Kind: BadRequest400, Code: "card_expired_or_so", Message: "100% no"}, 400, "error.message", "100% no", ""},
 		{Fault{Kind: BadRequest400, Code: "some_code"}, 400, "error.code", "some_code", ""},
 	} {
@@ -96,14 +99,15 @@ func TestA400IsSavedOrNotAndMayMakeAnIntent(t *testing.T) {
 	}
 }
 
-// What executed behind a broken answer is there, and its key knows it.
+// The effect of a request whose answer is lost exists, and is saved under its
+// key.
 func TestFaultsAfterTheExecutionLoseOnlyTheAnswer(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []Fault{
 		{Kind: DropAfter},
 		{Kind: Truncated200},
 		{Kind: Empty200},
-		{Kind: SlowDrip, Over: 10 * time.Millisecond},
+		{Kind: SlowDrip, Over: Duration(10 * time.Millisecond)},
 	} {
 		t.Run("After "+string(fault.Kind)+" a retry is a replay.", func(t *testing.T) {
 			t.Parallel()
@@ -180,7 +184,7 @@ func TestAScriptedDeclineIsARealOne(t *testing.T) {
 	f.read(t, "/v1/charges/"+r.get("error.charge")).want(t, 200, "status", "failed")
 }
 
-func TestOtherObjectLiesOnceAndInReplays(t *testing.T) {
+func TestOtherObjectShowsOtherValuesInReplaysToo(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	f.Script(Fault{Kind: OtherObject, Set: map[string]any{"amount": 1, "metadata": map[string]any{"ride_id": "x"}}})
@@ -248,27 +252,27 @@ func TestFaultsAreSkippedAndRepeated(t *testing.T) {
 			t.Fatalf("the answers are %v, want %v", got, want)
 		}
 	}
-	f.ClearFaults()
+	f.clearFaults()
 	f.post(t, intents, "", hail("r")).want(t, 200)
 }
 
-func TestScriptPanicsOnNonsense(t *testing.T) {
+func TestScriptPanicsIfAFaultMakesNoSense(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	for name, fault := range map[string]Fault{
-		"No kind.":                  {},
-		"An unknown kind.":          {Kind: "500"},
-		"A negative skip.":          {Kind: DropAfter, Skip: -1},
-		"A lock that is a teapot.":  {Kind: LockTimeout, Status: 418},
-		"A delay without a delay.":  {Kind: Delayed},
-		"A drip without a time.":    {Kind: SlowDrip},
-		"An object like the other.": {Kind: OtherObject},
-		"A code on a 429.":          {Kind: RateLimited429, Code: "x"},
-		"Two latencies.":            {Kind: Delayed, Latency: Latency{Fixed: 1, Mean: 1}},
-		"A max below the min.":      {Kind: Delayed, Latency: Latency{Min: 2, Max: 1}},
-		"A p99 below the p50.":      {Kind: Delayed, Latency: Latency{P50: 2, P99: 1}},
-		"A latency at no time.":     {Kind: Delayed, Latency: Latency{Fixed: 1}, LatencyAt: "never"},
-		"A negative latency.":       {Kind: Delayed, Latency: Latency{Fixed: -1}},
+		"No kind.":                         {},
+		"An unknown kind.":                 {Kind: "500"},
+		"A negative skip.":                 {Kind: DropAfter, Skip: -1},
+		"A lock time-out with status 418.": {Kind: LockTimeout, Status: 418},
+		"A delay without a delay.":         {Kind: Delayed},
+		"A drip without a time.":           {Kind: SlowDrip},
+		"Another object without values.":   {Kind: OtherObject},
+		"A code on a 429.":                 {Kind: RateLimited429, Code: "x"},
+		"Two latencies.":                   {Kind: Delayed, Latency: Latency{Fixed: 1, Mean: 1}},
+		"A max below the min.":             {Kind: Delayed, Latency: Latency{Min: 2, Max: 1}},
+		"A p99 below the p50.":             {Kind: Delayed, Latency: Latency{P50: 2, P99: 1}},
+		"A latency at an unknown time.":    {Kind: Delayed, Latency: Latency{Fixed: 1}, LatencyAt: "never"},
+		"A negative latency.":              {Kind: Delayed, Latency: Latency{Fixed: -1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -279,5 +283,32 @@ func TestScriptPanicsOnNonsense(t *testing.T) {
 			}()
 			f.Script(fault)
 		})
+	}
+}
+
+// A fault that a Go test scripts and the same fault in JSON are one value.
+func TestFaultsAreTheSameInGoAndInJSON(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []Fault{
+		{Kind: DropAfter, Times: 1},
+		{Kind: Unavailable503, Skip: 2, Times: -1, RetryAfter: Duration(2 * time.Second), Match: Match{Method: "*", Key: "k"}},
+		{Kind: Delayed, Times: 3, Latency: Latency{P50: Duration(time.Millisecond), P99: Duration(time.Second)}, LatencyAt: "after"},
+		{Kind: Saved400, Times: 1, Code: "c", Message: "<m>", Intent: true},
+	} {
+		encoded, err := json.Marshal(fault)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read Fault
+		if err := json.Unmarshal(encoded, &read); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(fault, read); diff != "" {
+			t.Errorf("%s is read as another fault (-scripted +read):\n%s", encoded, diff)
+		}
+	}
+	encoded, err := json.Marshal(Fault{Kind: DropAfter})
+	if err != nil || string(encoded) != `{"kind":"drop_after","times":1}` {
+		t.Errorf("a fault without a number of times is %s, %v; want that it hits one request", encoded, err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Stripe's limits on metadata (https://docs.stripe.com/api/metadata), and ours
-// on what a form may hold at all.
+// Stripe's limits of metadata (https://docs.stripe.com/api/metadata), and the
+// fake's own limits of a form.
 const (
 	maxMetadata      = 50
 	maxMetadataName  = 40
@@ -19,10 +19,11 @@ const (
 	maxValue         = 5000
 )
 
-// field is one name and value of a form, decoded, in the order of sending.
+// field is a decoded name and value of a form.
 type field struct{ name, value string }
 
-// decode reads a form. Stripe's own parser forgives much; this one does not.
+// decode decodes a form, in the order of sending. It is stricter than Stripe's
+// own parser.
 func decode(raw string) ([]field, *apiError) {
 	if raw == "" {
 		return nil, nil
@@ -42,8 +43,8 @@ func decode(raw string) ([]field, *apiError) {
 	return fields, nil
 }
 
-// canonical returns a form that is equal for equal parameters: the fields
-// sorted by name, the order of equal names kept.
+// canonical returns the form of parameters in their canonical order: sorted by
+// name, with the order of equal names kept. Equal parameters have equal forms.
 func canonical(fields []field) string {
 	sorted := slices.Clone(fields)
 	slices.SortStableFunc(sorted, func(a, b field) int { return cmp.Compare(a.name, b.name) })
@@ -54,23 +55,24 @@ func canonical(fields []field) string {
 	return strings.Join(pairs, "&")
 }
 
-// form is a request's parameters. Its methods read one parameter each and
-// remember the first error in err, so that a handler can read all it needs and
-// look at err once.
+// form is the parameters of a request. Each method reads one of them, and keeps
+// the first error in err, so that a handler reads all parameters and checks err
+// once.
 type form struct {
 	scalars map[string]string
 	lists   map[string][]item
-	hash    map[string]string // the one hash that Stripe's objects have: metadata
+	hash    map[string]string // metadata; no other parameter is a hash
 	err     *apiError
 }
 
+// item is a value of a list, at its index.
 type item struct {
 	index int
 	value string
 }
 
-// readForm sorts the fields by what the route accepts: plain names,
-// "name[]" for lists and "metadata" for the hash.
+// readForm reads the fields that a route accepts: plain names, "name[]" for
+// lists, and "metadata" for the hash.
 func readForm(fields []field, accepts []string) (*form, *apiError) {
 	f := &form{scalars: map[string]string{}, lists: map[string][]item{}, hash: map[string]string{}}
 	for _, field := range fields {
@@ -81,6 +83,7 @@ func readForm(fields []field, accepts []string) (*form, *apiError) {
 	return f, nil
 }
 
+// add adds a field to the parameters.
 func (f *form) add(in field, accepts []string) *apiError {
 	base, rest, nested := strings.Cut(in.name, "[")
 	sub, closed := strings.CutSuffix(rest, "]")
@@ -99,6 +102,7 @@ func (f *form) add(in field, accepts []string) *apiError {
 	}
 }
 
+// addScalar adds a plain parameter.
 func (f *form) addScalar(in field) *apiError {
 	if _, twice := f.scalars[in.name]; twice {
 		return invalid(in.name, "", "The parameter '%s' was sent twice.", in.name)
@@ -115,6 +119,7 @@ func (f *form) addScalar(in field) *apiError {
 	return nil
 }
 
+// addItem adds a value of the list base, at the index sub or at the end.
 func (f *form) addItem(in field, base, sub string) *apiError {
 	index := len(f.lists[base])
 	if sub != "" {
@@ -131,8 +136,8 @@ func (f *form) addItem(in field, base, sub string) *apiError {
 	return nil
 }
 
-// addMetadata keeps Stripe's limits. "metadata=" and an empty value unset
-// something, which is nothing in a new object.
+// addMetadata adds a field of metadata, within Stripe's limits. "metadata=" and
+// an empty value unset something, so they add nothing to a new object.
 func (f *form) addMetadata(in field, name string, nested bool) *apiError {
 	_, twice := f.hash[name]
 	switch {
@@ -154,20 +159,20 @@ func (f *form) addMetadata(in field, name string, nested bool) *apiError {
 	return nil
 }
 
-// reject remembers the first error.
+// reject keeps an error, unless there is one already.
 func (f *form) reject(err *apiError) {
 	if f.err == nil {
 		f.err = err
 	}
 }
 
-// has tells whether a plain parameter was sent.
+// has reports whether a plain parameter was sent.
 func (f *form) has(name string) bool { return f.scalars[name] != "" }
 
-// text returns a plain parameter, or "".
+// text returns a plain parameter, or "" if it was not sent.
 func (f *form) text(name string) string { return f.scalars[name] }
 
-// required returns a plain parameter that must be there.
+// required returns a plain parameter, and rejects the form without it.
 func (f *form) required(name string) string {
 	if !f.has(name) {
 		f.reject(missing(name))
@@ -191,7 +196,7 @@ func (f *form) integer(name string) int64 {
 	return n
 }
 
-// boolean returns true or false; not sent is false.
+// boolean returns a boolean, or false if it was not sent.
 func (f *form) boolean(name string) bool {
 	if v := f.text(name); v != "" && v != "true" && v != "false" {
 		f.reject(invalid(name, "", "Invalid boolean: %s", v))
@@ -199,7 +204,8 @@ func (f *form) boolean(name string) bool {
 	return f.text(name) == "true"
 }
 
-// oneOf returns a parameter that may only have the given values, or "".
+// oneOf returns a parameter that must have one of the given values, or "" if it
+// was not sent.
 func (f *form) oneOf(name string, allowed ...string) string {
 	if f.has(name) && !slices.Contains(allowed, f.text(name)) {
 		f.reject(invalid(name, "", "Invalid %s: must be one of %s", name, strings.Join(allowed, ", ")))
@@ -207,8 +213,8 @@ func (f *form) oneOf(name string, allowed ...string) string {
 	return f.text(name)
 }
 
-// list returns the values of a list, in the order of their indices, each of
-// them one of those allowed.
+// list returns the values of a list in the order of their indices. Each must be
+// one of those allowed.
 func (f *form) list(name string, allowed ...string) []string {
 	items := f.lists[name]
 	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.index, b.index) })
@@ -222,7 +228,7 @@ func (f *form) list(name string, allowed ...string) []string {
 	return values
 }
 
-// timestamp returns a time in Unix seconds, and whether it was sent.
+// timestamp returns a time in Unix seconds, and reports whether it was sent.
 func (f *form) timestamp(name string) (int64, bool) {
 	if !f.has(name) {
 		return 0, false

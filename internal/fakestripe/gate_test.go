@@ -173,7 +173,7 @@ func TestALatencyTakesItsTimeBeforeOrAfterTheExecution(t *testing.T) {
 		t.Run("It takes it "+at+".", func(t *testing.T) {
 			t.Parallel()
 			f := open(t, Options{})
-			f.Script(Fault{Kind: DropAfter, Latency: Latency{Fixed: wait}, LatencyAt: at})
+			f.Script(Fault{Kind: DropAfter, Latency: Latency{Fixed: Duration(wait)}, LatencyAt: at})
 			began := time.Now()
 			f.lost(t, hail("r"))
 			if took := time.Since(began); took < wait {
@@ -187,9 +187,9 @@ func TestALatencyTakesItsTimeBeforeOrAfterTheExecution(t *testing.T) {
 func TestClearingTheFaultsLetsGoWhatTheyDelay(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]Fault{
-		"before the execution": {Kind: Delayed, Latency: Latency{Fixed: time.Hour}},
-		"after the execution":  {Kind: Delayed, Latency: Latency{Fixed: time.Hour}, LatencyAt: "after"},
-		"in the answer":        {Kind: SlowDrip, Over: time.Hour},
+		"before the execution": {Kind: Delayed, Latency: Latency{Fixed: Duration(time.Hour)}},
+		"after the execution":  {Kind: Delayed, Latency: Latency{Fixed: Duration(time.Hour)}, LatencyAt: "after"},
+		"in the answer":        {Kind: SlowDrip, Over: Duration(time.Hour)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -200,7 +200,7 @@ func TestClearingTheFaultsLetsGoWhatTheyDelay(t *testing.T) {
 			if err := f.WaitSends(soon(t), 1, nil); err != nil {
 				t.Fatal(err)
 			}
-			f.ClearFaults()
+			f.clearFaults()
 			select {
 			case r := <-answered:
 				r.want(t, 200, "status", "succeeded")
@@ -215,7 +215,7 @@ func TestASlowDripTakesItsTimeAndArrivesWhole(t *testing.T) {
 	t.Parallel()
 	const over = 100 * time.Millisecond
 	f := open(t, Options{})
-	f.Script(Fault{Kind: SlowDrip, Over: over})
+	f.Script(Fault{Kind: SlowDrip, Over: Duration(over)})
 	began := time.Now()
 	slow := f.post(t, intents, "k1", hail("r"))
 	if took := time.Since(began); took < over {

@@ -37,6 +37,13 @@ func open(t *testing.T, o Options) fake {
 	return fake{Server: s, url: web.URL}
 }
 
+// clock returns the time by the fake's clock.
+func (s *Server) clock() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now()
+}
+
 // reply is an answer, read to its end.
 type reply struct {
 	status int
@@ -44,8 +51,9 @@ type reply struct {
 	body   string
 }
 
-// get returns a member of the body, by its path such as "error.code"; a number
-// in the path is an index. What is not there is "<missing>", null is "<nil>".
+// get returns a member of the body by its path, such as "error.code". A number
+// in the path is an index. A member that does not exist is "<missing>", and
+// null is "<nil>".
 func (r reply) get(path string) string {
 	var at any
 	if err := json.Unmarshal([]byte(r.body), &at); err != nil {
@@ -75,8 +83,8 @@ func (r reply) get(path string) string {
 	return fmt.Sprint(at)
 }
 
-// soon returns a context for waiting on what must happen at once, so that a
-// test fails rather than hangs.
+// soon returns a context for waiting for something that must happen at once, so
+// that the test fails instead of hanging.
 func soon(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -84,13 +92,14 @@ func soon(t *testing.T) context.Context {
 	return ctx
 }
 
-// newClient returns a client that uses each connection once: on a reused one
-// net/http would send a POST that has an Idempotency-Key again by itself.
+// newClient returns a client that uses each connection once. On a reused
+// connection net/http would send a POST with an Idempotency-Key again by
+// itself.
 func newClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 }
 
-// try sends a request as a good client of Stripe's does.
+// try sends a request as Stripe's own client does.
 func try(t *testing.T, method, address, key, form string, headers ...string) (reply, error) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(form))
@@ -133,7 +142,7 @@ func (f fake) read(t *testing.T, path string, headers ...string) reply {
 	return r
 }
 
-// lost sends a ride with the key k1 that must end without a whole answer.
+// lost sends a charge with the key k1 that must not be answered as a whole.
 func (f fake) lost(t *testing.T, form string) {
 	t.Helper()
 	if r, err := try(t, http.MethodPost, f.url+intents, "k1", form); err == nil {
@@ -141,8 +150,8 @@ func (f fake) lost(t *testing.T, form string) {
 	}
 }
 
-// hail is the form that the service sends for a ride. Pairs of name and value
-// change it; an empty value removes the name.
+// hail returns the form that the service sends for a ride. Pairs of names and
+// values change it; an empty value removes the name.
 func hail(ride string, changes ...string) string {
 	form := url.Values{
 		"amount": {"2350"}, "currency": {"usd"}, "customer": {"cus_visa"}, "payment_method": {"pm_card_visa"},
@@ -161,7 +170,7 @@ func hail(ride string, changes ...string) string {
 
 const intents = "/v1/payment_intents"
 
-// want compares an answer's status and some members of its body.
+// want compares the status of an answer and some members of its body.
 func (r reply) want(t *testing.T, status int, members ...string) {
 	t.Helper()
 	if r.status != status {
@@ -174,7 +183,7 @@ func (r reply) want(t *testing.T, status int, members ...string) {
 	}
 }
 
-// wantNone wants an empty JSON array, which is neither null nor missing.
+// wantNone checks that the body is an empty JSON array, and not null.
 func (r reply) wantNone(t *testing.T) {
 	t.Helper()
 	if r.status != http.StatusOK || strings.TrimSpace(r.body) != "[]" {
@@ -182,7 +191,7 @@ func (r reply) wantNone(t *testing.T) {
 	}
 }
 
-// wantHeader compares headers; "" means that there is none.
+// wantHeader compares headers; "" means that a header is not there.
 func (r reply) wantHeader(t *testing.T, headers ...string) {
 	t.Helper()
 	for i := 0; i+1 < len(headers); i += 2 {

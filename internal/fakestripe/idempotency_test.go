@@ -235,7 +235,7 @@ func TestA500MayRollForwardLaterWhileItsKeyStaysA500(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f := open(t, Options{Dir: dir})
-	f.Script(Fault{Kind: Saved500WithoutEffect, RollForwardAfter: 5 * time.Minute})
+	f.Script(Fault{Kind: Saved500WithoutEffect, RollForwardAfter: Duration(5 * time.Minute)})
 	f.post(t, intents, "k1", hail("r")).want(t, 500, "error.type", "api_error")
 	f.post(t, intents, "k1", hail("r")).want(t, 500)
 	advance(t, f, 4*time.Minute)

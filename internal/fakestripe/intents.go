@@ -5,9 +5,8 @@ import (
 	"slices"
 )
 
-// maxAmount is Stripe's limit of eight digits for an amount.
-const maxAmount = 99_999_999
-
+// createIntent makes a payment intent, and confirms it if the request wants
+// that.
 func createIntent(t *tx) (any, error) {
 	pi := t.newIntent()
 	ask := t.readConfirmation()
@@ -24,8 +23,8 @@ func createIntent(t *tx) (any, error) {
 	return t.showIntent(pi), nil
 }
 
-// newIntent reads the parameters that make a payment intent; the form remembers
-// what is wrong with them.
+// newIntent returns a payment intent with the parameters of the request. The
+// form keeps the error if one is wrong.
 func (t *tx) newIntent() *paymentIntent {
 	f := t.form
 	id := newID("pi")
@@ -40,21 +39,7 @@ func (t *tx) newIntent() *paymentIntent {
 	}
 }
 
-func readAmount(f *form) int64 {
-	f.required("amount")
-	amount, currency := f.integer("amount"), f.text("currency")
-	least, known := minimum(currency)
-	switch {
-	case f.has("currency") && !known:
-		f.reject(invalid("currency", "", "Invalid currency: %s. The fake knows the usual ones, in lower case.", currency))
-	case amount < least:
-		f.reject(invalid("amount", "amount_too_small", "Amount must be at least %d in the smallest unit of %s.", least, currency))
-	case amount > maxAmount:
-		f.reject(invalid("amount", "amount_too_large", "Amount must be no more than %d.", maxAmount))
-	}
-	return amount
-}
-
+// readTypes returns the payment method types; only cards are known.
 func readTypes(f *form) []string {
 	if types := f.list("payment_method_types", "card"); len(types) > 0 {
 		return types
@@ -62,8 +47,8 @@ func readTypes(f *form) []string {
 	return []string{"card"}
 }
 
-// readAutomatic returns the automatic payment methods, which since API version
-// 2023-08-16 are on unless payment_method_types is given.
+// readAutomatic returns the automatic payment methods. Since API version
+// 2023-08-16 they are enabled unless payment_method_types is given.
 func readAutomatic(f *form) *automaticMethods {
 	enabled := f.boolean("automatic_payment_methods[enabled]")
 	redirects := f.oneOf("automatic_payment_methods[allow_redirects]", "always", "never")
@@ -83,7 +68,7 @@ func readAutomatic(f *form) *automaticMethods {
 	return &automaticMethods{AllowRedirects: redirects, Enabled: true}
 }
 
-// unconfirmed ends the creation of a payment intent that nobody pays yet.
+// unconfirmed completes a new payment intent that is not confirmed.
 func (t *tx) unconfirmed(pi *paymentIntent, method string) (any, error) {
 	if method != "" {
 		if err := t.use(pi, method); err != nil {
@@ -94,6 +79,7 @@ func (t *tx) unconfirmed(pi *paymentIntent, method string) (any, error) {
 	return t.showIntent(pi), nil
 }
 
+// readIntent shows the payment intent in the path.
 func readIntent(t *tx) (any, error) {
 	pi := t.state.intents.get(t.id)
 	if pi == nil {
@@ -102,6 +88,7 @@ func readIntent(t *tx) (any, error) {
 	return t.showIntent(pi), nil
 }
 
+// listIntents lists payment intents.
 func listIntents(t *tx) (any, error) {
 	customer := t.customer(t.form.text("customer"))
 	return page(t, "/v1/payment_intents", &t.state.intents, func(pi *paymentIntent) (int64, bool) {
@@ -109,7 +96,8 @@ func listIntents(t *tx) (any, error) {
 	}, func(pi *paymentIntent) any { return t.showIntent(pi) })
 }
 
-// intent returns a copy of the payment intent in the path, for changing it.
+// intent returns a copy of the payment intent in the path, which the caller may
+// change.
 func (t *tx) intent() (*paymentIntent, error) {
 	found := t.state.intents.get(t.id)
 	if found == nil {
@@ -120,6 +108,7 @@ func (t *tx) intent() (*paymentIntent, error) {
 	return &pi, nil
 }
 
+// cancelIntent cancels the payment intent in the path.
 func cancelIntent(t *tx) (any, error) {
 	reason := t.form.oneOf("cancellation_reason", "duplicate", "fraudulent", "requested_by_customer", "abandoned")
 	if t.form.err != nil {
@@ -139,7 +128,8 @@ func cancelIntent(t *tx) (any, error) {
 	return t.showIntent(pi), nil
 }
 
-// showIntent returns the payment intent as the request wants to see it.
+// showIntent returns the payment intent, with the fields expanded that the
+// request names.
 func (t *tx) showIntent(pi *paymentIntent) *paymentIntent {
 	shown := *pi
 	if c := t.charge(pi.LatestCharge.id); c != nil && t.expand["latest_charge"] {
@@ -154,8 +144,8 @@ func (t *tx) showIntent(pi *paymentIntent) *paymentIntent {
 	return &shown
 }
 
-// newCharge makes an attempt to pay the intent. What it shares with the intent
-// is copied at this moment, metadata too, as Stripe does.
+// newCharge adds an attempt to pay the intent. It copies what the charge shares
+// with the intent, also the metadata, as Stripe does.
 func (t *tx) newCharge(pi *paymentIntent, m *paymentMethod, c card) *charge {
 	ch := &charge{
 		ID: newID("ch"), Object: "charge", Amount: pi.Amount, Created: t.created(), Currency: pi.Currency,
@@ -168,7 +158,7 @@ func (t *tx) newCharge(pi *paymentIntent, m *paymentMethod, c card) *charge {
 	return ch
 }
 
-// pay ends an attempt well.
+// pay makes an attempt succeed.
 func pay(pi *paymentIntent, ch *charge) {
 	pi.Status, pi.AmountReceived, pi.LastPaymentError, pi.NextAction = succeeded, pi.Amount, nil, nil
 	ch.Status, ch.Paid, ch.Captured, ch.AmountCaptured = succeeded, true, true, ch.Amount
@@ -177,7 +167,7 @@ func pay(pi *paymentIntent, ch *charge) {
 	}
 }
 
-// fail ends an attempt badly. The payment intent stays and may be confirmed
+// fail makes an attempt fail. The payment intent stays, and may be confirmed
 // again with another payment method.
 func fail(pi *paymentIntent, ch *charge, declineCode string, m *paymentMethod) {
 	f := decline(declineCode)

@@ -12,23 +12,24 @@ import (
 	"syscall"
 )
 
-// journal is an append-only file of JSON lines. Appends come one at a time;
-// syncs may come from many goroutines at once and share the disk's work.
+// journal is an append-only file of JSON lines. Its caller appends one line at
+// a time. Many goroutines may sync at once; one sync of the file serves them
+// all.
 type journal struct {
 	file  *os.File
 	flush func() error // file.Sync
 
-	// Positions count all bytes ever appended by this process, so that they
-	// never fall, not even when the file is emptied.
+	// Positions count all bytes that this process has appended. They never
+	// fall, not even when the file is emptied.
 	written atomic.Int64
 	synced  atomic.Int64
 	syncing sync.Mutex
 }
 
-// openJournal opens the journal in dir, which it makes if need be, and gives
-// each line to replay. The file is locked for as long as it is open: two
+// openJournal opens the journal in dir and passes each line to replay. It makes
+// dir if it does not exist. The file is locked while it is open, because two
 // processes that append to one journal would destroy it. A last line without an
-// end was torn by a crash; nobody was told of it, so it is cut off.
+// end was torn by a crash. No answer has shown it, so it is cut off.
 func openJournal(dir string, replay func(line []byte) error) (*journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
@@ -44,6 +45,7 @@ func openJournal(dir string, replay func(line []byte) error) (*journal, error) {
 	return j, nil
 }
 
+// load locks the file, reads it, and cuts off a torn line.
 func (j *journal) load(dir string, replay func(line []byte) error) error {
 	if err := lock(j.file); err != nil {
 		return fmt.Errorf("locking %s: %w", dir, err)
@@ -55,15 +57,16 @@ func (j *journal) load(dir string, replay func(line []byte) error) error {
 	if err := j.file.Truncate(end); err != nil {
 		return fmt.Errorf("cutting off a torn line: %w", err)
 	}
-	// What was read may never have been synced, and is about to be believed.
+	// What was read may never have been synced, and answers are about to show
+	// it.
 	if err := j.flush(); err != nil {
 		return fmt.Errorf("syncing the journal: %w", err)
 	}
 	return syncDir(dir)
 }
 
-// lock takes the file for this process, or says that another has it. The kernel
-// gives it back when the process ends, however it ends.
+// lock locks the file for this process. It returns an error if another process
+// has locked it. The kernel unlocks it when the process ends, however it ends.
 func lock(file *os.File) error {
 	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -72,7 +75,8 @@ func lock(file *os.File) error {
 	return err
 }
 
-// syncDir makes the file's name durable, without which its content is lost.
+// syncDir makes the names of the files in dir durable. A file whose name is
+// lost is lost itself.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -84,7 +88,7 @@ func syncDir(dir string) error {
 	return d.Close()
 }
 
-// replayLines gives each whole line to replay and returns where the last one
+// replayLines passes each whole line to replay, and returns where the last one
 // ends.
 func replayLines(r io.Reader, replay func(line []byte) error) (int64, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
@@ -104,9 +108,8 @@ func replayLines(r io.Reader, replay func(line []byte) error) (int64, error) {
 	}
 }
 
-// append writes a line and returns the position that sync must reach for it. A
-// line that was written outlives the process; only a synced one outlives the
-// machine.
+// append writes a line and returns its position, for sync. A written line
+// outlives the process; only a synced line outlives a crash of the machine.
 func (j *journal) append(line []byte) (int64, error) {
 	if _, err := j.file.Write(append(line, '\n')); err != nil {
 		return 0, fmt.Errorf("writing the journal: %w", err)
@@ -114,8 +117,8 @@ func (j *journal) append(line []byte) (int64, error) {
 	return j.written.Add(int64(len(line)) + 1), nil
 }
 
-// sync returns when everything up to the position is on disk. Whoever comes
-// while the disk is busy waits, and then one sync serves all who waited.
+// sync returns when everything up to the position is on disk. Callers that come
+// during a sync wait, and then one sync serves all of them.
 func (j *journal) sync(position int64) error {
 	if j.synced.Load() >= position {
 		return nil
@@ -141,7 +144,7 @@ func (j *journal) empty() error {
 	return nil
 }
 
-// close syncs what was written and gives up the lock.
+// close syncs what was written and unlocks the file.
 func (j *journal) close() error {
 	return errors.Join(j.sync(j.written.Load()), j.file.Close())
 }

@@ -127,7 +127,7 @@ func TestARestartKeepsEverything(t *testing.T) {
 	ask(s, "refused")
 	first := ask(s, "k1").Body.String()
 	ask(s, "k1")
-	sends, charges, all, now := s.Ledger(), s.Charges(), s.PaymentIntents(), s.Now()
+	sends, charges, all, now := s.Ledger(), s.Charges(), s.PaymentIntents(), s.clock()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestARestartKeepsEverything(t *testing.T) {
 	if got := fmt.Sprintf("%+v", s.PaymentIntents()); got != fmt.Sprintf("%+v", all) {
 		t.Errorf("the payment intents are\n%s\nwant\n%+v", got, all)
 	}
-	if drift := s.Now().Sub(now); drift < 0 || drift > time.Hour {
+	if drift := s.clock().Sub(now); drift < 0 || drift > time.Hour {
 		t.Errorf("the clock has moved by %s", drift)
 	}
 	if got := ask(s, "k1").Body.String(); got != first {
@@ -161,12 +161,12 @@ func TestResetForgetsAllButTheSeeds(t *testing.T) {
 	if err := s.Advance(1000 * time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Reset(); err != nil {
+	if err := s.reset(); err != nil {
 		t.Fatal(err)
 	}
 	check := func(s *Server) {
-		if len(s.Ledger()) != 0 || len(s.Charges()) != 0 || len(s.PaymentIntents()) != 0 || time.Until(s.Now()) > time.Hour {
-			t.Errorf("there are %v, %v, %v at %s", s.Ledger(), s.Charges(), s.PaymentIntents(), s.Now())
+		if len(s.Ledger()) != 0 || len(s.Charges()) != 0 || len(s.PaymentIntents()) != 0 || time.Until(s.clock()) > time.Hour {
+			t.Errorf("there are %v, %v, %v at %s", s.Ledger(), s.Charges(), s.PaymentIntents(), s.clock())
 		}
 	}
 	check(s)

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// maxReads is how many GETs the ledger remembers. A client that polls for days
-// would else fill the memory.
+// maxReads is how many GETs the ledger keeps, so that a client that polls for
+// days does not fill the memory.
 const maxReads = 10_000
 
-// Send is one request as it came over the wire, whatever became of it.
+// Send is one request as it arrived, whatever became of it.
 type Send struct {
-	// Seq counts the requests, and goes on counting after a reset.
+	// Seq is the number of the request. A reset does not start again from 1.
 	Seq    int       `json:"seq"`
 	At     time.Time `json:"at"` // of arrival, by the fake's clock
 	Method string    `json:"method"`
@@ -21,31 +21,32 @@ type Send struct {
 	Key    string    `json:"key"` // the Idempotency-Key, or ""
 	Query  string    `json:"query,omitempty"`
 	Body   string    `json:"body"` // the form, byte for byte
-	// Params are the fields of query and body by their names as sent. Of a name
-	// that was sent several times it has the last value.
+	// Params has the fields of the query and the body by their names, as sent.
+	// If a name was sent several times, it has the last value.
 	Params map[string]string `json:"params"`
-	// Status is what was decided, also if a fault then kept the answer from
-	// leaving. It is 0 while the request runs, and stays so if nothing was
-	// decided because the connection or the fake went away.
+	// Status is the status of the answer, even if a fault kept the answer from
+	// leaving. It is 0 while the request is in flight, and stays 0 if there was
+	// no answer because the connection or the fake ended first.
 	Status    int    `json:"status"`
-	Replayed  bool   `json:"replayed"`
-	Fault     Kind   `json:"fault"` // what was scripted, or ""
+	Replayed  bool   `json:"replayed"` // the answer was saved under the key
+	Fault     Kind   `json:"fault"`    // that hit the request, or ""
 	RequestID string `json:"request_id"`
-	// InFlight tells that the request is still running.
+	// InFlight is set until the request has ended.
 	InFlight bool `json:"in_flight"`
-	// Incomplete tells that the client went away before it had sent all of the
-	// body; such a request never executes.
+	// Incomplete is set if the client went away before it had sent the whole
+	// body. Such a request is never executed.
 	Incomplete bool `json:"incomplete"`
 }
 
-// answered is how a send ended.
+// answered is how the request with the number Seq ended.
 type answered struct {
 	Seq      int  `json:"seq"`
 	Status   int  `json:"status"`
 	Replayed bool `json:"replayed,omitempty"`
 }
 
-// update writes the end into its send, if a reset has left it there.
+// update notes the end in the send with its number. After a reset there may be
+// none.
 func (a *answered) update(sends []Send) {
 	i := sort.Search(len(sends), func(i int) bool { return sends[i].Seq >= a.Seq })
 	if i < len(sends) && sends[i].Seq == a.Seq {
@@ -53,8 +54,8 @@ func (a *answered) update(sends []Send) {
 	}
 }
 
-// withParams returns the send with its fields decoded, which the state leaves
-// out to spare memory.
+// withParams returns the send with its Params, which the state leaves out to
+// save memory.
 func (s Send) withParams() Send {
 	s.Params = map[string]string{}
 	for _, part := range []string{s.Query, s.Body} {
@@ -66,12 +67,11 @@ func (s Send) withParams() Send {
 	return s
 }
 
-// Ledger returns every write (POST) since the last reset in the order of
-// arrival, those included that were never answered. It is safe for concurrent
-// use, as are all methods of Server.
+// Ledger returns every write (POST) since the last reset, in the order of
+// arrival, even if it was never answered.
 func (s *Server) Ledger() []Send { return s.sends(false) }
 
-// sends returns the writes, and if wanted the reads too, in the order of
+// sends returns the writes, and with reads also the reads, in the order of
 // arrival.
 func (s *Server) sends(reads bool) []Send {
 	s.mu.Lock()
@@ -87,9 +87,10 @@ func (s *Server) sends(reads bool) []Send {
 	return all
 }
 
-// WaitSends returns when at least n requests, reads included, match; a nil
-// match means every request. It looks again whenever a request arrives or ends.
-// The error is the context's, or says that the server was closed.
+// WaitSends returns when at least n requests, reads included, match. A nil
+// match matches every request. It checks again whenever a request arrives or
+// ends. It returns the error of ctx if ctx ends first, and an error if the
+// server is closed.
 func (s *Server) WaitSends(ctx context.Context, n int, match func(Send) bool) error {
 	for {
 		changed := s.nextChange()
@@ -112,7 +113,7 @@ func (s *Server) WaitSends(ctx context.Context, n int, match func(Send) bool) er
 	}
 }
 
-// nextChange returns a channel that is closed at the ledger's next change.
+// nextChange returns a channel that is closed when the ledger changes next.
 func (s *Server) nextChange() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +123,7 @@ func (s *Server) nextChange() <-chan struct{} {
 	return s.changed
 }
 
-// announce wakes those who wait for the ledger to change. The caller holds the
+// announce closes the channel that nextChange returned. The caller holds the
 // lock.
 func (s *Server) announce() {
 	if s.changed != nil {

@@ -15,9 +15,9 @@ type list struct {
 }
 
 // page returns a page of a table, newest first. It begins after the element
-// starting_after, or ends before the element ending_before. The function keep
-// returns when an element was created and whether the route's own filters want
-// it; show returns it as it goes out.
+// starting_after, or ends before the element ending_before. keep returns when
+// an element was created, and reports whether the filters of the route keep it.
+// show returns an element as it is shown.
 func page[T any](t *tx, url string, rows *table[T], keep func(*T) (int64, bool), show func(*T) any) (any, error) {
 	at, step := cursor(t.form, rows)
 	limit, span := readLimit(t.form), readSpan(t.form)
@@ -39,8 +39,8 @@ func page[T any](t *tx, url string, rows *table[T], keep func(*T) (int64, bool),
 	return out, nil
 }
 
-// add puts an element at the page's end, or at its beginning if the page is
-// read from old to new.
+// add adds an element at the end of the page, or at its beginning if the table
+// is read from old to new.
 func (l *list) add(element any, step int) {
 	l.Data = append(l.Data, element)
 	if step > 0 {
@@ -49,7 +49,8 @@ func (l *list) add(element any, step int) {
 	}
 }
 
-// cursor returns where to begin and the direction: -1 towards older elements.
+// cursor returns where the page begins, and the direction in which the table is
+// read: -1 towards older elements, 1 towards newer ones.
 func cursor[T any](f *form, rows *table[T]) (int, int) {
 	if f.has("starting_after") && f.has("ending_before") {
 		f.reject(invalid("", "", "You can only pass one of starting_after and ending_before."))
@@ -67,6 +68,7 @@ func cursor[T any](f *form, rows *table[T]) (int, int) {
 	return len(rows.rows) - 1, -1
 }
 
+// readLimit returns the number of elements on a page.
 func readLimit(f *form) int {
 	limit := f.integer("limit")
 	if limit > maxLimit {
@@ -81,8 +83,10 @@ func readLimit(f *form) int {
 // span is a range of creation times, in Unix seconds, both ends included.
 type span struct{ from, to int64 }
 
+// holds reports whether a time is in the range.
 func (s span) holds(at int64) bool { return s.from <= at && at <= s.to }
 
+// readSpan returns the range of creation times that the request asks for.
 func readSpan(f *form) span {
 	s := span{from: 0, to: 1<<63 - 1}
 	if at, ok := f.timestamp("created"); ok {

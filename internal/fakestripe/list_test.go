@@ -77,7 +77,7 @@ func TestCursorsShowEachMatchingObjectOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		rows, oldest := fill(t, s)
-		now := s.Now().Unix()
+		now := s.clock().Unix()
 		customer := rapid.SampledFrom([]string{"", "cus_visa", "cus_declined"}).Draw(t, "filter")
 		from, to := rapid.Int64Range(now-70, now).Draw(t, "from"), rapid.Int64Range(now-70, now+1).Draw(t, "to")
 		limit := rapid.IntRange(1, 7).Draw(t, "limit")

@@ -22,11 +22,11 @@ const (
 	failed  = "failed"
 )
 
-// newID returns a fresh id with the prefix. Ids are random, not counted, so
-// that none comes back after a reset or after a torn journal.
+// newID returns a new id with a prefix. Ids are random, so that none is used
+// again after a reset or a torn journal.
 func newID(prefix string) string { return prefix + "_" + rand.Text() }
 
-// optional is a string that Stripe shows as null while it is empty.
+// optional is a string that Stripe shows as null if it is empty.
 type optional string
 
 // MarshalJSON returns null for the empty string.
@@ -37,14 +37,14 @@ func (o optional) MarshalJSON() ([]byte, error) {
 	return json.Marshal(string(o))
 }
 
-// ref is a field that holds another object's id, or, where the request asked to
-// expand it, that object.
+// ref is a field that shows the id of another object, or that object if the
+// request expands the field.
 type ref struct {
 	id     string
 	object any
 }
 
-// MarshalJSON returns the object if it is expanded, else the id, else null.
+// MarshalJSON returns the object if there is one, else the id, else null.
 func (r ref) MarshalJSON() ([]byte, error) {
 	if r.object != nil {
 		return json.Marshal(r.object)
@@ -52,12 +52,12 @@ func (r ref) MarshalJSON() ([]byte, error) {
 	return optional(r.id).MarshalJSON()
 }
 
-// UnmarshalJSON reads an id; the journal holds nothing expanded.
+// UnmarshalJSON reads an id; no object is expanded in the journal.
 func (r *ref) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &r.id) }
 
-// What follows are Stripe's objects in the order and with the names of its
-// documentation. A value that is in the state is never changed, only replaced,
-// so a pointer to one may be kept.
+// What follows are Stripe's objects, with the names and in the order of its
+// documentation. An object in the state is never changed, only replaced, so a
+// pointer to one may be kept.
 
 type customer struct {
 	ID          string            `json:"id"`
@@ -187,8 +187,8 @@ type refund struct {
 	Status        string            `json:"status"`
 }
 
-// paymentMethod is what is remembered of a payment method; methodShape is what
-// Stripe shows of it.
+// paymentMethod is a payment method as the state keeps it; methodShape is how
+// Stripe shows it.
 type paymentMethod struct {
 	ID       string `json:"id"`
 	Token    string `json:"token"`

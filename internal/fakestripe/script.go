@@ -5,53 +5,55 @@ import (
 	"time"
 )
 
-// armed is a fault that waits for requests.
-type armed struct {
+// scriptedFault is a fault, and how many requests it has met.
+type scriptedFault struct {
 	Fault
 
 	skipped int
 	hits    int
 }
 
-// spent tells whether the fault has hit all that it was to hit.
-func (a *armed) spent() bool { return a.Times >= 0 && a.hits >= max(a.Times, 1) }
+// spent reports whether the fault will hit no more requests.
+func (f *scriptedFault) spent() bool { return f.Times >= 0 && f.hits >= max(f.Times, 1) }
 
-// takes counts a request that the fault matches, and tells whether it is hit.
-func (a *armed) takes(s *Send) bool {
-	if a.spent() || !a.Match.holds(s) {
+// hit counts a request if the fault matches it, and reports whether the fault
+// hits it.
+func (f *scriptedFault) hit(s *Send) bool {
+	if f.spent() || !f.Match.holds(s) {
 		return false
 	}
-	if a.skipped < a.Skip {
-		a.skipped++
+	if f.skipped < f.Skip {
+		f.skipped++
 		return false
 	}
-	a.hits++
+	f.hits++
 	return true
 }
 
 // plan is what the faults do to one request.
 type plan struct {
-	Fault // the one that is more than a delay; its Kind is "" if there is none
+	Fault // the one that is not a mere delay; its Kind is "" if there is none
 
 	delayed       bool
 	before, after pause
 }
 
-// pause is time to pass, unless the faults are cleared meanwhile, and gates to
-// wait at.
+// pause is how long a request waits, unless the faults are cleared meanwhile,
+// and the gates that it waits for.
 type pause struct {
 	latency time.Duration
 	cleared <-chan struct{}
 	gates   []<-chan struct{}
 }
 
+// gate adds a gate; nil is none.
 func (p *pause) gate(c <-chan struct{}) {
 	if c != nil {
 		p.gates = append(p.gates, c)
 	}
 }
 
-// name returns what the ledger shows.
+// name returns the kind that the ledger shows.
 func (p *plan) name() Kind {
 	if p.Kind == "" && p.delayed {
 		return Delayed
@@ -59,9 +61,8 @@ func (p *plan) name() Kind {
 	return p.Kind
 }
 
-// Script adds faults after those that are there. It panics on a fault that
-// makes no sense, such as one of an unknown kind: that is a mistake in a test.
-// It is safe for concurrent use.
+// Script adds faults after those that are there. It panics if a fault makes no
+// sense, such as one of an unknown kind: that is a mistake in a test.
 func (s *Server) Script(faults ...Fault) {
 	for i := range faults {
 		if err := faults[i].check(); err != nil {
@@ -71,13 +72,13 @@ func (s *Server) Script(faults ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range faults {
-		s.faults = append(s.faults, &armed{Fault: f})
+		s.faults = append(s.faults, &scriptedFault{Fault: f})
 	}
 }
 
-// ClearFaults removes all faults. Requests that they have already hit go on as
-// scripted, but at once: Stripe is well again, and nothing is slow any more.
-func (s *Server) ClearFaults() {
+// clearFaults removes all faults. Requests that they have already hit go on as
+// scripted, but without further delay: Stripe works again, and nothing is slow.
+func (s *Server) clearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
@@ -91,7 +92,7 @@ func (s *Server) plan(sent *Send) plan {
 	var p plan
 	p.before.cleared, p.after.cleared = s.cleared, s.cleared
 	for _, f := range s.faults {
-		if !f.takes(sent) {
+		if !f.hit(sent) {
 			continue
 		}
 		s.delay(&p, &f.Fault)
@@ -103,6 +104,7 @@ func (s *Server) plan(sent *Send) plan {
 	return p
 }
 
+// delay adds the latency and the gates of a fault to a plan.
 func (s *Server) delay(p *plan, f *Fault) {
 	p.delayed = true
 	p.before.gate(f.HoldBefore)
@@ -114,8 +116,8 @@ func (s *Server) delay(p *plan, f *Fault) {
 	p.before.latency += f.Latency.draw(s.random)
 }
 
-// wait lets a pause pass. A client that goes away does not cut it short, as it
-// does not stop Stripe.
+// wait returns when a pause is over. A client that goes away does not shorten
+// it, because Stripe would go on as well. The error is errClosed.
 func (s *Server) wait(p pause) error {
 	for _, gate := range p.gates {
 		select {
@@ -127,8 +129,8 @@ func (s *Server) wait(p pause) error {
 	return s.sleep(p.latency, p.cleared)
 }
 
-// sleep lets time pass. It ends early when the faults are cleared, and with an
-// error when the server closes.
+// sleep waits for d. It returns early when the faults are cleared, and with
+// errClosed when the server is closed.
 func (s *Server) sleep(d time.Duration, cleared <-chan struct{}) error {
 	if d <= 0 {
 		return nil

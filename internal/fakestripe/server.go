@@ -12,24 +12,22 @@ import (
 	"time"
 )
 
-// Options says how a fake is made. The zero value is a fake in memory that logs
+// Options configures a fake. The zero value is a fake in memory that logs
 // nothing.
 type Options struct {
-	// Dir is where the journal lives; it is made if need be. Empty means that
-	// nothing survives the Server. Two servers cannot share a directory.
+	// Dir is the directory of the journal. It is made if it does not exist. If
+	// it is empty, nothing outlives the Server. Two servers cannot share one.
 	Dir string
-	// Logger gets a line per write request; nil logs nothing.
+	// Logger gets a line for each write request; nil logs nothing.
 	Logger *slog.Logger
-	// Seed makes the scripted latencies repeatable.
-	Seed uint64
-	// SettleAfter is when a payment with pm_fake_processing succeeds, by the
-	// fake's clock. 0 leaves that to [Server.Settle].
+	// SettleAfter is how long a payment with pm_fake_processing takes to
+	// succeed, by the fake's clock. 0 leaves that to [Server.Settle].
 	SettleAfter time.Duration
 }
 
 // Server is a fake Stripe: an [http.Handler] that serves Stripe's routes under
-// /v1 and its own controls under /_fake. It starts no goroutine. All methods
-// are safe for concurrent use.
+// /v1, and its own controls under /_fake. It starts no goroutine. All its
+// methods are safe for concurrent use.
 type Server struct {
 	log         *slog.Logger
 	settleAfter time.Duration
@@ -40,29 +38,29 @@ type Server struct {
 
 	mu      sync.Mutex
 	state   *state
-	running map[string]*call // by idempotency key: what executes now
-	faults  []*armed
+	running map[string]*call // the calls that are executed now, by idempotency key
+	faults  []*scriptedFault
 	cleared chan struct{} // closed when the faults are cleared
 	random  *rand.Rand
 	reads   []Send
 	lastSeq int
 	changed chan struct{} // see nextChange
-	// effects is the journal's position after the last change that an answer
-	// may show.
+	// effects is the position in the journal after the last change that an
+	// answer may show.
 	effects int64
-	// dead is why nothing executes any more: the server was closed, or its
-	// journal cannot be written, so that nothing it said would be true.
+	// dead is why nothing is executed any more: the server was closed, or its
+	// journal cannot be written, so that no answer could be kept.
 	dead error
 }
 
-// Open makes a fake Stripe and, with a directory, reads its journal. The error
-// says so if another process uses the directory, or if the journal is damaged
-// anywhere but at its torn end.
+// Open returns a fake Stripe. If there is a directory, it reads the journal in
+// it. It returns an error if another process uses the directory, or if the
+// journal is damaged anywhere but in its last line.
 func Open(o Options) (*Server, error) {
 	s := &Server{
 		log: o.Logger, settleAfter: o.SettleAfter, routes: routes(), closing: make(chan struct{}),
 		cleared: make(chan struct{}), state: newState(), running: map[string]*call{},
-		random: rand.New(rand.NewPCG(o.Seed, o.Seed)), //nolint:gosec // latencies are to be repeatable, not secret
+		random: rand.New(rand.NewPCG(0, 0)), //nolint:gosec // latencies must be repeatable, not secret
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -81,10 +79,10 @@ func Open(o Options) (*Server, error) {
 	return s, nil
 }
 
-// begin makes the state of a first start, or that of a restart.
+// begin completes the state, after a restart or for a first start.
 func (s *Server) begin() error {
 	for i := range s.state.sends {
-		s.state.sends[i].InFlight = false // it died with the process
+		s.state.sends[i].InFlight = false // it ended with the process
 		s.lastSeq = s.state.sends[i].Seq
 	}
 	if len(s.state.customers.rows) > 0 {
@@ -103,8 +101,8 @@ func (s *Server) replay(line []byte) error {
 	return nil
 }
 
-// commit makes a change durable and then visible. The caller holds the lock,
-// and has to sync before it tells anybody.
+// commit writes a change to the journal and applies it. The caller holds the
+// lock, and must sync the journal before anything shows the change.
 func (s *Server) commit(c *change) error {
 	if s.dead != nil {
 		return s.dead
@@ -122,6 +120,7 @@ func (s *Server) commit(c *change) error {
 	return nil
 }
 
+// write writes a change to the journal.
 func (s *Server) write(c *change) error {
 	line, err := json.Marshal(c)
 	if err != nil {
@@ -131,17 +130,17 @@ func (s *Server) write(c *change) error {
 	if err != nil {
 		return err
 	}
-	// That a request has arrived need not be on disk before it is answered; an
-	// answer that waited for every other arrival would sync for nothing.
+	// No answer shows that another request has arrived. If answers waited until
+	// arrivals are on disk, they would wait for nothing.
 	if c.Arrival == nil {
 		s.effects = position
 	}
 	return nil
 }
 
-// update runs f under the lock, with everything done that is due, and returns
-// when all that f may have seen or changed is on disk. Nothing may leave the
-// server before.
+// update does what is due, then runs f under the lock, and returns when
+// everything that f may have seen or changed is on disk. No answer may leave
+// the server before that.
 func (s *Server) update(f func() error) error {
 	position, err := s.underLock(f)
 	if err != nil || s.journal == nil {
@@ -156,6 +155,8 @@ func (s *Server) update(f func() error) error {
 	return nil
 }
 
+// underLock does what is due, and runs f under the lock. It returns the
+// position that the journal must be synced to before an answer leaves.
 func (s *Server) underLock(f func() error) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,8 +170,8 @@ func (s *Server) underLock(f func() error) (int64, error) {
 	return s.effects, err
 }
 
-// ServeHTTP serves Stripe's API and the controls. A request that must not be
-// answered ends with [http.ErrAbortHandler], on which net/http closes the
+// ServeHTTP serves Stripe's API and the controls. For a request that must not
+// be answered it panics with [http.ErrAbortHandler], and net/http closes the
 // connection.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/_fake" || strings.HasPrefix(r.URL.Path, "/_fake/") {
@@ -180,10 +181,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.serveStripe(w, r)
 }
 
-// Close ends every request that waits, without an answer, and gives up the
-// directory. After it, reading what happened (Ledger, Charges …) still works;
-// everything else does nothing. Close the fake before the HTTP server around
-// it, which waits for its requests.
+// Close ends every request that waits, without an answer, and releases the
+// directory. The methods that read (Ledger, Charges, PaymentIntents) still work
+// afterwards; all others return an error. Close the fake before the HTTP server
+// around it, which waits for its requests.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,9 +199,9 @@ func (s *Server) Close() error {
 	return s.journal.close()
 }
 
-// Reset forgets everything but the seeds: objects, keys, ledger, faults and the
-// clock's offset.
-func (s *Server) Reset() error {
+// reset removes everything but the seeds: objects, keys, ledger, faults and the
+// offset of the clock.
+func (s *Server) reset() error {
 	return s.update(func() error {
 		if s.journal != nil {
 			if err := s.journal.empty(); err != nil {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// keyLifetime is how long a key is remembered. Stripe says that keys may go
-// "after at least 24 hours"; the fake forgets them at the first moment allowed.
+// keyLifetime is how long a key is remembered. Stripe says that keys can be
+// removed "after they're at least 24 hours old"; the fake does it at once then.
 const keyLifetime = 24 * time.Hour
 
 // table holds the objects of one kind in the order of their creation.
@@ -41,7 +41,7 @@ func (t *table[T]) get(id string) *T {
 // all returns the objects, oldest first.
 func (t *table[T]) all() iter.Seq[*T] { return slices.Values(t.rows) }
 
-// saved is the answer to the first request with a key.
+// saved is the answer that is saved under a key.
 type saved struct {
 	Key       string `json:"key"`
 	Path      string `json:"path"`
@@ -52,8 +52,8 @@ type saved struct {
 	RequestID string `json:"request_id"`
 }
 
-// raw is JSON that is already encoded. Encoding it again changes no byte of it,
-// since json.Marshal made it.
+// raw is JSON that json.Marshal has made, so that encoding it again changes no
+// byte of it.
 type raw []byte
 
 // MarshalJSON returns the bytes as they are.
@@ -65,18 +65,19 @@ func (r *raw) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// event is something that Stripe does later, by itself: the end of a processing
-// payment, or the effect of a request that was answered with a 500.
+// event is something that Stripe does later by itself: it settles the payment
+// intent in Settle, or executes the request with Path and Form, which was
+// answered with a 500.
 type event struct {
 	ID     string `json:"id"`
 	Due    int64  `json:"due"`              // Unix nanoseconds by the fake's clock
-	Settle string `json:"settle,omitempty"` // the payment intent
+	Settle string `json:"settle,omitempty"` // the id of a payment intent
 	Path   string `json:"path,omitempty"`
 	Form   string `json:"form,omitempty"`
 }
 
-// change is one line of the journal: everything that one step changed, so that
-// a step is on disk as a whole or not at all.
+// change is one line of the journal. It has everything that one step changed,
+// so that a step is on disk as a whole or not at all.
 type change struct {
 	Offset    *time.Duration   `json:"offset,omitempty"`
 	Customers []*customer      `json:"customers,omitempty"`
@@ -93,22 +94,23 @@ type change struct {
 
 // state is everything that survives a restart.
 type state struct {
-	offset    time.Duration // of the fake's clock from the real one
+	offset    time.Duration // of the fake's clock to the real one
 	customers table[customer]
 	methods   table[paymentMethod]
 	intents   table[paymentIntent]
 	charges   table[charge]
 	refunds   table[refund]
 	saved     map[string]*saved
-	oldest    []*saved // in the order of saving, for forgetting
+	oldest    []*saved // in the order of saving
 	events    []event
 	sends     []Send
 }
 
+// newState returns an empty state.
 func newState() *state { return &state{saved: map[string]*saved{}} }
 
-// apply makes a change. It is the only thing that changes the state, when a
-// request executes as when the journal is read.
+// apply makes a change. Nothing else changes the state, neither when a request
+// is executed nor when the journal is read.
 func (s *state) apply(c *change) {
 	if c.Offset != nil {
 		s.offset = *c.Offset
@@ -133,6 +135,7 @@ func (s *state) apply(c *change) {
 	s.events = slices.DeleteFunc(s.events, func(e event) bool { return e.ID == c.Done })
 }
 
+// applyLedger makes the changes of the saved answers and of the ledger.
 func (s *state) applyLedger(c *change) {
 	if c.Saved != nil {
 		s.saved[c.Saved.Key] = c.Saved
@@ -146,7 +149,7 @@ func (s *state) applyLedger(c *change) {
 	}
 }
 
-// forget drops the keys that are too old at the given time.
+// forget removes the keys that are too old at the time now.
 func (s *state) forget(now time.Time) {
 	for len(s.oldest) > 0 && now.Sub(time.Unix(0, s.oldest[0].At)) >= keyLifetime {
 		first := s.oldest[0]
@@ -157,7 +160,8 @@ func (s *state) forget(now time.Time) {
 	}
 }
 
-// due returns the earliest event whose time has come, if any.
+// due returns the earliest event that is due at the time now, and reports
+// whether there is one.
 func (s *state) due(now time.Time) (event, bool) {
 	var first event
 	for _, e := range s.events {

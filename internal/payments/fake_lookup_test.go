@@ -40,7 +40,7 @@ func TestFakeSaved500IsLookedUp(t *testing.T) {
 	t.Parallel()
 	f := openFake(t, nil)
 	sent := fakeSent("pm_visa")
-	f.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: 5 * time.Minute})
+	f.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: fakestripe.Duration(5 * time.Minute)})
 	f.mustFail(t, sent, phases.Unknown) // nothing in the first 500 says that it is saved
 	sent.First = false
 	failed := f.mustFail(t, sent, phases.LookUp)

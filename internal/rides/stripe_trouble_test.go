@@ -72,7 +72,7 @@ func TestASaved500(t *testing.T) {
 	t.Run("that rolls forward later is adopted", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
-		h.fake.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: time.Minute})
+		h.fake.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: fakestripe.Duration(time.Minute)})
 		h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 		h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 		if err := h.fake.Advance(2 * time.Minute); err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// PaymentIntent is what a check wants to know of one.
+// PaymentIntent is a payment intent and its latest charge, for checks.
 type PaymentIntent struct {
 	ID       string
 	Amount   int64 // in the currency's smallest unit
@@ -13,7 +13,7 @@ type PaymentIntent struct {
 	Customer string // "" if there is none
 	Status   string // Stripe's word, such as "succeeded"
 	ChargeID string // of the last attempt to pay; "" if there was none
-	// Refunded is how much of the charge was given back.
+	// Refunded is how much of the charge was refunded.
 	Refunded int64
 	Disputed bool
 	Metadata map[string]string
@@ -50,7 +50,8 @@ func (s *Server) Charges() map[string]int {
 	return counts
 }
 
-// tally counts the charges of one ride. A refunded charge has succeeded, too.
+// tally counts the charges of one ride. A refunded charge counts as succeeded
+// too.
 type tally struct {
 	Succeeded int `json:"succeeded"`
 	Refunded  int `json:"refunded"` // in full
@@ -59,6 +60,7 @@ type tally struct {
 	Failed    int `json:"failed"`
 }
 
+// count counts a charge.
 func (t *tally) count(ch *charge) {
 	switch ch.Status {
 	case succeeded:
@@ -76,7 +78,7 @@ func (t *tally) count(ch *charge) {
 	}
 }
 
-// tallies returns the charges of each ride, counted.
+// tallies counts the charges of each ride.
 func (s *Server) tallies() map[string]*tally {
 	counts := map[string]*tally{}
 	s.view(func(st *state) {
@@ -91,13 +93,13 @@ func (s *Server) tallies() map[string]*tally {
 	return counts
 }
 
-// view looks at the state, with everything done that is due. It works after the
-// server is closed, too: a test asks what happened when all is over.
+// view does what is due, and passes the state to look. It also works when the
+// server is closed, because tests read the results at their end.
 func (s *Server) view(look func(*state)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead == nil {
-		_ = s.catchUp() // what it could not do is why everything after it fails
+		_ = s.catchUp() // its error stops the server, so later calls return it
 	}
 	look(s.state)
 }
