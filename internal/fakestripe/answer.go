@@ -87,15 +87,17 @@ const drips = 20
 // drip writes a body piece by piece, until the client goes away.
 func (s *Server) drip(w http.ResponseWriter, body []byte, p *plan) {
 	for i := range drips {
-		piece := body[len(body)*i/drips : len(body)*(i+1)/drips]
-		if _, err := w.Write(piece); err != nil {
-			return
-		}
+		// The header leaves at once. The pause comes before the piece, so that the
+		// last piece leaves when all of p.Over has passed.
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			return
 		}
 		if err := s.sleep(time.Duration(p.Over)/drips, p.after.cleared); err != nil {
 			panic(http.ErrAbortHandler)
+		}
+		piece := body[len(body)*i/drips : len(body)*(i+1)/drips]
+		if _, err := w.Write(piece); err != nil {
+			return
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // "The request conflicts with another request that's executing concurrently":
-// 409 with the code idempotency_key_in_use, and nothing saved.
+// a 409 with the code idempotency_key_in_use, and nothing is saved.
 func TestConcurrentUseOfAKeyIs409(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
@@ -35,7 +35,7 @@ func TestConcurrentUseOfAKeyIs409(t *testing.T) {
 	f.wantCharges(t, "r", 1)
 }
 
-// Whatever the timing, one key executes once.
+// Requests with one key are executed once, whatever their timing.
 func TestSixtyFourConcurrentRequestsWithOneKeyExecuteOnce(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{Dir: t.TempDir()})
@@ -69,7 +69,7 @@ func TestSixtyFourConcurrentRequestsWithOneKeyExecuteOnce(t *testing.T) {
 		}
 	}
 	if executed != 1 {
-		t.Errorf("%d answers are no replays, want 1", executed)
+		t.Errorf("%d answers are not replays, want 1", executed)
 	}
 	f.wantCharges(t, "r", 1)
 	if got := len(f.PaymentIntents()); got != 1 {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// control sends JSON to one of the fake's own routes.
+// control sends JSON to one of the controls.
 func (f fake) control(t *testing.T, method, path, body string) reply {
 	t.Helper()
 	r, err := try(t, method, f.url+path, "", body, "Content-Type", "application/json", "Authorization", "")
@@ -113,7 +113,7 @@ func TestFaultsAreScriptedOverHTTP(t *testing.T) {
 	f.post(t, intents, "k1", hail("r")).want(t, 200)
 }
 
-func TestAllFieldsOfFaultsSurviveTheWire(t *testing.T) {
+func TestFaultsAreShownAsTheyWereScripted(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	for body, members := range map[string][]string{
@@ -138,7 +138,7 @@ func TestAllFieldsOfFaultsSurviveTheWire(t *testing.T) {
 	}
 }
 
-func TestNonsenseIsRefusedAndTheKindsAreListed(t *testing.T) {
+func TestARefusedFaultIsAnsweredWithTheKinds(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	for _, body := range []string{

@@ -71,7 +71,7 @@ func (c *child) start(t *testing.T) {
 	c.process, c.url = command, strings.TrimSpace(line)
 }
 
-// kill is kill -9.
+// kill ends the child with SIGKILL.
 func (c *child) kill(t *testing.T) {
 	t.Helper()
 	c.mu.Lock()
@@ -88,7 +88,7 @@ func (c *child) address() string {
 	return c.url
 }
 
-// rides is what the clients of the crash test know.
+// rides is what the clients of the crash test have seen.
 type rides struct {
 	child    *child
 	answered atomic.Int64
@@ -98,7 +98,7 @@ type rides struct {
 	sends map[string]int   // by key: how many were answered
 }
 
-// form returns what is sent for a ride; every fifth is declined.
+// form returns the form of a ride. Every fifth ride is declined.
 func (*rides) form(i int) string {
 	if i%5 == 0 {
 		return hail(fmt.Sprint("ride_", i), "customer", "cus_declined", "payment_method", "pm_declined")
@@ -106,7 +106,7 @@ func (*rides) form(i int) string {
 	return hail(fmt.Sprint("ride_", i))
 }
 
-// ride sends one ride until it is answered, and then once more.
+// ride sends one ride until it has been answered twice.
 func (r *rides) ride(ctx context.Context, t *testing.T, i int) {
 	t.Helper()
 	key := fmt.Sprint("key_", i)
@@ -141,9 +141,9 @@ func (r *rides) check(t *testing.T, key string, got reply) {
 	}
 }
 
-// A kill -9 in the middle of concurrent requests loses nothing that was
-// answered and does nothing twice.
-func TestKillNineLosesNothingAndDoublesNothing(t *testing.T) {
+// A kill -9 during concurrent requests loses nothing that was answered, and
+// executes nothing twice.
+func TestAKillLosesNothingAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	const clients, each, kills = 8, 15, 6
 	c := &child{dir: t.TempDir()}
@@ -161,7 +161,8 @@ func TestKillNineLosesNothingAndDoublesNothing(t *testing.T) {
 		})
 	}
 	for n := range kills {
-		// Each kill comes at a count of answers, so that it hits the load.
+		// Each kill comes after a number of answers, so that requests are in
+		// flight then.
 		for r.answered.Load() < int64((n+1)*clients*each*2/(kills+1)) && ctx.Err() == nil {
 			time.Sleep(time.Millisecond)
 		}
@@ -172,8 +173,8 @@ func TestKillNineLosesNothingAndDoublesNothing(t *testing.T) {
 	r.audit(t, clients*each)
 }
 
-// audit reads the journal's state from a fresh fake and compares it with what
-// the clients were told.
+// audit opens the journal in a new fake, and compares its state with the
+// answers that the clients got.
 func (r *rides) audit(t *testing.T, n int) {
 	t.Helper()
 	r.child.kill(t)
@@ -214,5 +215,5 @@ func (r *rides) audit(t *testing.T, n int) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	r.child.start(t) // for the clean-up to kill
+	r.child.start(t) // the clean-up kills it
 }

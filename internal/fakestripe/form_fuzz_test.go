@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzForm: what is decoded is what net/url reads, and the canonical form, by
-// which two sends under one key are compared, means the same and doesn't depend
-// on the order of the fields.
+// FuzzForm checks that a form is decoded to what net/url reads. The canonical
+// form, by which two sends under one key are compared, must decode to the same
+// fields, and must not depend on the order of the names.
 func FuzzForm(f *testing.F) {
 	for _, seed := range []string{
 		"", hail("r"), "a=1&a=2&b=3", "a", "a=", "=1", "&", "a=b=c", "a+b=%2B+%20", "a=%zz", "a=%ff", "a=%00", "a=1;b=2", "metadata[a]=1&metadata%5Ba%5D=2",
@@ -24,7 +24,7 @@ func FuzzForm(f *testing.F) {
 		fields, refused := decode(raw)
 		want, err := url.ParseQuery(raw)
 		if refused != nil {
-			if odd := err != nil || strange(raw, want); !odd {
+			if odd := err != nil || refusable(raw, want); !odd {
 				t.Fatalf("%q is refused: %s", raw, refused.Message)
 			}
 			return
@@ -48,9 +48,9 @@ func FuzzForm(f *testing.F) {
 	})
 }
 
-// strange tells whether a form holds what net/url takes and Stripe doesn't, or
-// too much.
-func strange(raw string, values url.Values) bool {
+// refusable reports whether a form has something that net/url accepts and the
+// fake refuses, or too many fields.
+func refusable(raw string, values url.Values) bool {
 	if strings.Contains("&"+raw+"&", "&&") || strings.Count(raw, "&") >= maxFields {
 		return true
 	}
@@ -77,8 +77,8 @@ func checkCanonical(t *testing.T, fields []field) {
 	}
 }
 
-// checkNothingLost: what a route takes, it takes whole. A field that were
-// dropped would charge another amount than was asked for.
+// checkNothingLost checks that a form that a route accepts keeps every field.
+// If a field were dropped, another amount could be charged than was asked for.
 func checkNothingLost(t *testing.T, f *form, fields []field) {
 	t.Helper()
 	kept := len(f.scalars)

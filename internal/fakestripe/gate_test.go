@@ -33,7 +33,7 @@ func TestDelaysCombineWithOtherFaults(t *testing.T) {
 	}
 }
 
-// Stripe executes what it has read, whatever becomes of the client.
+// Stripe executes a request that it has read, even if the client goes away.
 func TestAClientThatGoesAwayDoesNotStopTheExecution(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
@@ -71,8 +71,8 @@ func TestAClientThatGoesAwayDoesNotStopTheExecution(t *testing.T) {
 	f.post(t, intents, "k1", hail("r")).wantHeader(t, "Idempotent-Replayed", "true")
 }
 
-// Between the execution and the answer the key is saved, so that another sender
-// is served while the first still waits.
+// Between the execution and the answer the key is saved, so another request
+// with it is answered while the first one still waits.
 func TestHoldAfterLeavesTheKeySaved(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
@@ -87,7 +87,7 @@ func TestHoldAfterLeavesTheKeySaved(t *testing.T) {
 	second.wantHeader(t, "Idempotent-Replayed", "true")
 	select {
 	case r := <-first:
-		t.Fatalf("the gate let %+v through", r)
+		t.Fatalf("the held request was answered: %+v", r)
 	default:
 	}
 	close(gate)
@@ -97,7 +97,7 @@ func TestHoldAfterLeavesTheKeySaved(t *testing.T) {
 	f.wantCharges(t, "r", 1)
 }
 
-func TestClosingTheServerEndsWhatIsHeld(t *testing.T) {
+func TestClosingTheServerEndsHeldRequests(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	f.Script(Fault{Kind: Delayed, HoldBefore: make(chan struct{})})
@@ -136,7 +136,8 @@ func TestWaitSendsEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A request that breaks off in its body never executes, and the ledger says so.
+// A request whose body ends too early is never executed, and the ledger shows
+// it.
 func TestAnIncompleteBodyNeverExecutes(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
@@ -166,11 +167,11 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
 
-func TestALatencyTakesItsTimeBeforeOrAfterTheExecution(t *testing.T) {
+func TestALatencyIsTakenBeforeOrAfterTheExecution(t *testing.T) {
 	t.Parallel()
 	const wait = 30 * time.Millisecond
 	for _, at := range []string{"before", "after"} {
-		t.Run("It takes it "+at+".", func(t *testing.T) {
+		t.Run("It is taken "+at+" the execution.", func(t *testing.T) {
 			t.Parallel()
 			f := open(t, Options{})
 			f.Script(Fault{Kind: DropAfter, Latency: Latency{Fixed: Duration(wait)}, LatencyAt: at})
@@ -184,7 +185,7 @@ func TestALatencyTakesItsTimeBeforeOrAfterTheExecution(t *testing.T) {
 	}
 }
 
-func TestClearingTheFaultsLetsGoWhatTheyDelay(t *testing.T) {
+func TestClearingTheFaultsEndsTheirDelays(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]Fault{
 		"before the execution": {Kind: Delayed, Latency: Latency{Fixed: Duration(time.Hour)}},

@@ -7,10 +7,9 @@ import (
 	"time"
 )
 
-// The tests in this file are Stripe's rules for idempotency keys of API v1, one
-// each. What they quote stands in
-// https://docs.stripe.com/api/idempotent_requests and
-// https://docs.stripe.com/error-low-level#idempotency.
+// Each test in this file is one of Stripe's rules for idempotency keys of API
+// v1. The quotations are from https://docs.stripe.com/api/idempotent_requests
+// and https://docs.stripe.com/error-low-level#idempotency.
 
 // The rule: "Idempotency keys are up to 255 characters long".
 func TestIdempotencyKeysAreUpTo255CharactersLong(t *testing.T) {
@@ -144,8 +143,8 @@ func TestResultsAreSavedOnlyAfterExecutionBegins(t *testing.T) {
 	}
 }
 
-// The rate limiter and the authentication stand before the idempotency layer,
-// so that a 429 or a 401 does not consume a key; nor do a 503 and a 403.
+// The rate limiter and the authentication come before the idempotency layer, so
+// a 429 or a 401 does not consume a key. A 503 and a 403 do not either.
 func TestResultsThatComeBeforeTheLayerAreNotSaved(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []Kind{
@@ -194,13 +193,13 @@ func TestTheSameKeyWithOtherParametersOrEndpointIsAnError(t *testing.T) {
 		t.Errorf("after the misuse the replay is %s, want %s", again.body, first.body)
 	}
 	f.wantCharges(t, "r2", 0)
-	// The parameters alone do not make the request: the path does, too.
+	// A request is the same only if its path is the same as well.
 	a, b := f.post(t, intents, "", "amount=100&currency=usd").get("id"), f.post(t, intents, "", "amount=100&currency=usd").get("id")
 	f.post(t, intents+"/"+a+"/cancel", "k2", "").want(t, 200)
 	f.post(t, intents+"/"+b+"/cancel", "k2", "").want(t, 400, "error.type", "idempotency_error")
 }
 
-// Parameters are the same whatever the order of the fields.
+// The order of the fields does not make a request another one.
 func TestTheOrderOfTheFieldsDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
@@ -251,9 +250,9 @@ func TestA500MayRollForwardLaterWhileItsKeyStaysA500(t *testing.T) {
 	f.wantCharges(t, "r", 1)
 }
 
-// "Stripe-Should-Retry: true" and "false" say what a client must do; absent,
-// the status decides.
-func TestStripeShouldRetryIsSentWhereTheRuleIsKnown(t *testing.T) {
+// The header Stripe-Should-Retry tells the client what to do. Without it the
+// status decides.
+func TestStripeShouldRetryIsSentIfStripeDocumentsIt(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	declined := hail("r", "payment_method", "pm_card_chargeCustomerFail")
@@ -269,7 +268,8 @@ func TestStripeShouldRetryIsSentWhereTheRuleIsKnown(t *testing.T) {
 	f.post(t, intents, "k2", hail("r")).wantHeader(t, "Stripe-Should-Retry", "")
 }
 
-// Every answer names its request and its version, and a POST's its key.
+// Every answer names its request and its version, and the answer to a POST
+// names its key.
 func TestEveryAnswerCarriesItsRequestIDVersionAndKey(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
@@ -284,7 +284,7 @@ func TestEveryAnswerCarriesItsRequestIDVersionAndKey(t *testing.T) {
 		r.wantHeader(t, "Stripe-Version", "2023-10-16", "Idempotency-Key", "k1", "Content-Type", "application/json")
 		id := r.header.Get("Request-Id")
 		if !strings.HasPrefix(id, "req_") || seen[id] {
-			t.Errorf("the Request-Id %q is none or not fresh", id)
+			t.Errorf("the Request-Id %q is missing or was used before", id)
 		}
 		seen[id] = true
 	}

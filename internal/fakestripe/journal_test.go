@@ -63,7 +63,7 @@ func TestATornLastLineIsCutOff(t *testing.T) {
 			t.Errorf("the torn line of %d bytes is still there", n)
 		}
 	}
-	t.Run("A torn effect has not happened, and a retry makes it.", func(t *testing.T) {
+	t.Run("A torn effect has not happened, and a retry has it.", func(t *testing.T) {
 		t.Parallel()
 		torn := t.TempDir()
 		writeJournal(t, torn, strings.Join(lines[:len(lines)-2], "")+last[:len(last)-1])
@@ -110,7 +110,7 @@ func TestTwoServersCannotShareADirectory(t *testing.T) {
 	openDir(t, dir)
 }
 
-// Every form of state comes back from the journal as it was.
+// A restart reads the whole state from the journal.
 func TestARestartKeepsEverything(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

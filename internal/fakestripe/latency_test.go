@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// percentiles returns the mean and three percentiles of many drawn latencies.
+// percentiles draws many latencies and returns their mean and three
+// percentiles.
 func percentiles(l Latency) (mean, p1, p50, p99 time.Duration) {
 	const n = 20_000
 	random := rand.New(rand.NewPCG(1, 1))

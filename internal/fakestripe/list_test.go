@@ -30,8 +30,7 @@ type pageOf struct {
 	Data    []row  `json:"data"`
 }
 
-// direct asks the fake without a network, for tests that ask thousands of
-// times.
+// direct sends a request without a network, for tests that send thousands.
 func direct(t *rapid.T, s *Server, method, path, form string, into any) {
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(form))
 	r.Header.Set("Authorization", "Bearer sk_test_123")
@@ -47,7 +46,7 @@ func direct(t *rapid.T, s *Server, method, path, form string, into any) {
 }
 
 // fill makes payment intents of two customers over some seconds. It returns
-// them newest first, and one that is much older than they.
+// them newest first, and one that is much older.
 func fill(t *rapid.T, s *Server) (rows []row, oldest row) {
 	direct(t, s, http.MethodPost, intents, "amount=100&currency=usd", &oldest)
 	step := 100 * time.Second
@@ -66,9 +65,9 @@ func fill(t *rapid.T, s *Server) (rows []row, oldest row) {
 	}
 }
 
-// Whatever the filters and the size of the pages, following the cursors in
-// either direction shows each matching object once, newest first, and has_more
-// tells whether there is another page.
+// For any filters and any size of pages, the pages in either direction together
+// show each matching object once, newest first, and has_more reports whether
+// there is another page.
 func TestCursorsShowEachMatchingObjectOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -97,7 +96,7 @@ func TestCursorsShowEachMatchingObjectOnce(t *testing.T) {
 	})
 }
 
-// next reads one page. A page that has more after it must be full.
+// next reads one page. A page with has_more must be full.
 func next(t *rapid.T, s *Server, query string, limit int) pageOf {
 	var p pageOf
 	direct(t, s, http.MethodGet, query, "", &p)

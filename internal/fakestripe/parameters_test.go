@@ -56,7 +56,7 @@ func TestParametersAreChecked(t *testing.T) {
 			f.post(t, intents, "", test.form).want(t, 400, "error.type", "invalid_request_error", "error.code", test.code, "error.param", test.param)
 		})
 	}
-	t.Run("What is at the limits is taken.", func(t *testing.T) {
+	t.Run("Values at the limits are accepted.", func(t *testing.T) {
 		t.Parallel()
 		form := hail("r", "amount", "50", "metadata["+long[:40]+"]", long[:500]) + many(47)
 		f.post(t, intents, "", form).want(t, 200, "metadata."+long[:40], long[:500], "amount", "50")
@@ -78,7 +78,7 @@ func many(n int) string {
 	return form.String()
 }
 
-func TestConfirmNeedsACardOrAWayBack(t *testing.T) {
+func TestConfirmNeedsACardOrAReturnURL(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	without := func(changes ...string) string { return hail("r", append(changes, "payment_method_types[0]", "")...) }
@@ -97,7 +97,7 @@ func TestConfirmNeedsACardOrAWayBack(t *testing.T) {
 	f.post(t, intents+"/"+later+"/confirm", "", "return_url=https%3A%2F%2Fexample.com").want(t, 200)
 }
 
-func TestHowToConfirmIsOnlyTakenWithConfirm(t *testing.T) {
+func TestParametersOfAConfirmationNeedConfirm(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	for _, name := range []string{"off_session", "error_on_requires_action", "return_url"} {
@@ -144,7 +144,7 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotThereIs404(t *testing.T) {
+func TestUnknownRoutesAndObjectsAre404(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	for path, method := range map[string]string{
@@ -166,7 +166,7 @@ func TestWhatIsNotThereIs404(t *testing.T) {
 	}
 }
 
-func TestTheRequestsFormIsChecked(t *testing.T) {
+func TestTheFormOfARequestIsChecked(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	f.post(t, intents, "k", hail("r"), "Content-Type", "application/json").want(t, 400, "error.type", "invalid_request_error")

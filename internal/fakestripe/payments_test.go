@@ -80,7 +80,7 @@ func TestADeclinedPaymentIntentCanBeConfirmedAgain(t *testing.T) {
 	f.wantCharges(t, "r", 1)
 }
 
-func TestAuthenticationDependsOnWhoIsThere(t *testing.T) {
+func TestAuthenticationDependsOnTheSession(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	const card = "pm_card_authenticationRequired"
@@ -94,7 +94,7 @@ func TestAuthenticationDependsOnWhoIsThere(t *testing.T) {
 func TestAProcessingPaymentSettles(t *testing.T) {
 	t.Parallel()
 	form := hail("r", "payment_method", "pm_fake_processing")
-	t.Run("It succeeds when its time has come by the fake's clock, also over a restart.", func(t *testing.T) {
+	t.Run("It succeeds when it is due by the fake's clock, even after a restart.", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		f := open(t, Options{Dir: dir, SettleAfter: time.Hour})
@@ -227,7 +227,7 @@ func TestCustomersAndTheirPaymentMethods(t *testing.T) {
 	f.post(t, "/v1/payment_methods/pm_card_chargeCustomerFail/attach", "", "customer=cus_visa").want(t, 200)
 }
 
-// What a customer paid stays when it is deleted, and its cards go.
+// When a customer is deleted, its payments stay and its cards are detached.
 func TestDeletedCustomersAndDetachedCardsAreGone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

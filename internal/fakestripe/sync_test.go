@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// slowDisk replaces the journal's disk by one that syncs only when told to.
+// slowDisk replaces the disk of a journal. Its syncs end when the test says so.
 type slowDisk struct {
 	begun, done chan struct{}
 	finish      func()
@@ -36,8 +36,8 @@ func onSlowDisk(t *testing.T) (*Server, *slowDisk) {
 	return s, slowDown(t, s)
 }
 
-// slowDown gives the server a slow disk. The test's end lets its syncs end, so
-// that the server can be closed.
+// slowDown gives the server a slow disk. When the test ends, the syncs end as
+// well, so that the server can be closed.
 func slowDown(t *testing.T, s *Server) *slowDisk {
 	t.Helper()
 	done := make(chan struct{})
@@ -56,9 +56,8 @@ func TestNoAnswerLeavesBeforeItsEffectIsSynced(t *testing.T) {
 	}
 }
 
-// Whoever sees an effect, like a replay, a GET or a control, tells of it as
-// well as its own answer does.
-func TestNobodyIsToldOfAnEffectThatIsNotSynced(t *testing.T) {
+// A replay, a GET and a control show an effect just as its own answer does.
+func TestNothingShowsAnEffectBeforeItIsSynced(t *testing.T) {
 	t.Parallel()
 	for name, look := range map[string]func(*testing.T, *Server){
 		"A replay waits.": func(_ *testing.T, s *Server) { ask(s, "k1") },
@@ -91,11 +90,11 @@ func (d *slowDisk) wait(t *testing.T) {
 	select {
 	case <-d.begun:
 	case <-soon(t).Done():
-		t.Fatal("nobody syncs")
+		t.Fatal("no sync has begun")
 	}
 }
 
-// wantWait checks that f returns only after a sync, which it lets end.
+// wantWait checks that f returns only after a sync has ended.
 func (d *slowDisk) wantWait(t *testing.T, f func()) {
 	t.Helper()
 	returned := make(chan struct{})
@@ -118,7 +117,8 @@ func (d *slowDisk) wantWait(t *testing.T, f func()) {
 	<-returned
 }
 
-// That a request has arrived, nobody is told, so nobody waits for it.
+// No answer shows that another request has arrived, so none waits for that to
+// be synced.
 func TestAnArrivalAloneIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	s := openDir(t, t.TempDir())
@@ -161,8 +161,8 @@ func TestConcurrentRequestsShareASync(t *testing.T) {
 	}
 }
 
-// After a failed write or sync nobody knows what is on disk, so nothing is
-// answered any more.
+// After a failed write or sync it is unknown what is on disk, so the server
+// answers no more.
 func TestAFailingDiskStopsTheServer(t *testing.T) {
 	t.Parallel()
 	for name, breakIt := range map[string]func(*Server){
@@ -199,7 +199,7 @@ func TestAFailingDiskStopsTheServer(t *testing.T) {
 	}
 }
 
-// readOnly returns a file that refuses to be written.
+// readOnly returns a file that cannot be written.
 func readOnly(t *testing.T) *os.File {
 	t.Helper()
 	f, err := os.Open(os.DevNull)
