@@ -48,7 +48,7 @@ func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 	})
 	d := daemon{engine: parts.engine, log: log, shutdownTimeout: c.ShutdownTimeout, drain: service.Drain}
 	defer d.close()
-	public, err := d.listen(ctx, "listen", c.Listen, service.Handler()) //nolint:contextcheck // each request brings its own context
+	public, err := d.listen(ctx, "listen", c.Listen, service.Handler())
 	if err != nil {
 		return err
 	}

@@ -99,6 +99,10 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 	if err != nil {
 		return err
 	}
-	return o.Print(c.JSON, counts, fmt.Sprintf("finished %d, released %d, parked %d, lost %d, reaped %d, deleted %d\n",
-		counts.Finished, counts.Released, counts.Parked, counts.Lost, counts.Reaped, counts.Deleted))
+	lines := fmt.Sprintf("finished %d, released %d, parked %d, lost %d, reaped %d, deleted %d\n",
+		counts.Finished, counts.Released, counts.Parked, counts.Lost, counts.Reaped, counts.Deleted)
+	if counts.Waiting > 0 {
+		lines += fmt.Sprintf("%d keys wait for a person: see completer keys list --parked\n", counts.Waiting)
+	}
+	return o.Print(c.JSON, counts, lines)
 }

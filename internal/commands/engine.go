@@ -68,7 +68,7 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 	engine, err := phases.NewEngine(ctx, phases.Config{
 		Pool:        pool,
 		Flows:       rides.Flows(stripe),
-		Realm:       stripe.Realm(),
+		Realm:       stripe.Realm,
 		Lease:       f.Lease,
 		CallTimeout: f.StripeTimeout,
 		Backoff:     phases.Backoff{Initial: f.BackoffInitial, Max: f.BackoffMax},

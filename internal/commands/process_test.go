@@ -256,7 +256,7 @@ func TestCompleterOnce(t *testing.T) {
 	if got, want := s.must(t, "completer", "once"), "finished 20, released 0, parked 0, lost 0, reaped 0, deleted 0\n"; got != want {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
-	if got, want := s.must(t, "completer", "once", "--json"), `{"finished":0,"released":0,"parked":0,"lost":0,"reaped":0,"deleted":0}`+"\n"; got != want {
+	if got, want := s.must(t, "completer", "once", "--json"), `{"finished":0,"released":0,"parked":0,"lost":0,"reaped":0,"deleted":0,"waiting":0}`+"\n"; got != want {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
 	s.checkCharges(t)

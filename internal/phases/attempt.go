@@ -14,6 +14,7 @@ import (
 type attempt struct {
 	engine  *Engine
 	flow    Flow
+	realm   string
 	request *Request // nil for the completer and for an operator
 	key     Key
 	entry   entry
@@ -60,6 +61,7 @@ func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
 	return &attempt{
 		engine:  e,
 		flow:    flow,
+		realm:   e.config.Realm(),
 		request: request,
 		entry:   entryInsert,
 		token:   uuid.NewString(),
@@ -181,6 +183,9 @@ func decide(run func() (Outcome, error)) (ending, error) {
 	}
 	return outcome.ending, err
 }
+
+// id names the attempt's key.
+func (a *attempt) id() keyID { return keyID{a.key.Account, a.key.Key} }
 
 // stay is the ending that leaves the key where it stands.
 func (a *attempt) stay() ending { return ending{kind: endAdvanced, point: a.key.RecoveryPoint} }

@@ -54,7 +54,7 @@ func (b *bundle) newEngine(t *testing.T, w *wire.Postgres, options ...option) *p
 		o.DialFunc = w.Dial
 	}
 	config := phases.Config{
-		Pool: pgtest.Open(t, o), Flows: []phases.Flow{parcels(b.carrier, 1)}, Realm: "test",
+		Pool: pgtest.Open(t, o), Flows: []phases.Flow{parcels(b.carrier, 1)}, Realm: func() string { return "test" },
 		Lease: 20 * time.Second, CallTimeout: 10 * time.Second,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 20 * time.Millisecond},
 		MaxAttempts: 3, Unconfirmed: postgres.TookDoubtfulCommit,

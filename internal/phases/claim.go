@@ -23,8 +23,10 @@ func (a *attempt) claimRow(ctx context.Context) error {
 			return nil
 		case err == nil && !doubt:
 			return errFenced
-		case isLockTimeout(err):
+		case isKeyLocked(err):
 			return ErrInUse
+		case isLockTimeout(err) && !doubt:
+			return fmt.Errorf("claiming the key: %w", unavailable(err))
 		case errors.Is(err, errUnsent):
 			return err
 		}
@@ -72,5 +74,6 @@ func (a *attempt) claimOnce(ctx context.Context) (*row, error) {
 func (a *attempt) hold(claimed *row, c clock) {
 	a.adopt(claimed, false)
 	a.entry, a.clock = entryHeld, c
+	a.engine.keys.claimed(a.id(), a)
 	a.engine.metrics.claims.Inc()
 }

@@ -136,3 +136,31 @@ func TestALockedKeyIsInUse(t *testing.T) {
 		t.Errorf("got %v, want ErrInUse", err)
 	}
 }
+
+// TestALockedTableIsNoKeyInUse: a lock time-out is "in use" only at the key's
+// own row. A client that is told so waits for a request that isn't running.
+func TestALockedTableIsNoKeyInUse(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(t *testing.T, b *bundle){
+		"a new key":        func(*testing.T, *bundle) {},
+		"an abandoned key": func(t *testing.T, b *bundle) { t.Helper(); _ = b.sendOnce(t, "k", hooks{before: lost}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			prepare(t, b)
+			tx, err := b.pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(t.Context()) }()
+			// It lets others read, and nobody write.
+			if _, err := tx.Exec(t.Context(), `LOCK TABLE idempotency_keys IN EXCLUSIVE MODE`); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrUnavailable) || errors.Is(err, phases.ErrInUse) {
+				t.Errorf("got %v, want ErrUnavailable", err)
+			}
+		})
+	}
+}

@@ -127,7 +127,10 @@ func (a *attempt) transact(ctx context.Context, compose composer) (ending, error
 				return ending{}, fmt.Errorf("after %d runs: %w", repeats, err)
 			}
 			if a.entry == entryInsert && !doubt && isLockTimeout(err) {
-				return ending{}, ErrInUse // another request is inserting the row
+				if isKeyLocked(err) {
+					return ending{}, ErrInUse // another request is inserting the row
+				}
+				return ending{}, err // nothing is claimed yet: refuse early
 			}
 		case fateUnsent:
 			if a.entry != entryHeld && !doubt && errors.Is(err, errUnsent) {
@@ -135,7 +138,7 @@ func (a *attempt) transact(ctx context.Context, compose composer) (ending, error
 			}
 		}
 		if time.Since(start) > doubtPatience || backOff(ctx, try) != nil {
-			return ending{}, fmt.Errorf("%w: giving up on a transaction after %d tries: %w", ErrUnavailable, try, err)
+			return ending{}, asUnavailable(fmt.Errorf("giving up on a transaction after %d tries: %w", try, err))
 		}
 	}
 }
@@ -177,7 +180,10 @@ func (a *attempt) settle(ctx context.Context, end ending, doubt bool) (ending, e
 			return ending{}, err
 		}
 	}
-	a.entry = entryHeld
+	if a.entry != entryHeld {
+		a.entry = entryHeld
+		a.engine.keys.claimed(a.id(), a)
+	}
 	switch {
 	case end.row != nil:
 		a.adopt(&end.row.row, end.form != nil)

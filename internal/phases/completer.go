@@ -45,10 +45,13 @@ type Counts struct {
 	Reaped int `json:"reaped"`
 	// Deleted tombstones were old enough.
 	Deleted int `json:"deleted"`
+	// Waiting keys are all that wait for a person when the round ends, also
+	// those that were parked before it.
+	Waiting int `json:"waiting"`
 }
 
-// reapEvery is how often Run reaps and counts.
-const reapEvery = 10 * time.Second
+// tidyEvery is how often Run reaps, and how often it counts.
+const tidyEvery = 10 * time.Second
 
 // Run works until ctx ends, and returns when the keys that it works on are
 // done; Engine.Shutdown ends those early. An error of the database is logged,
@@ -56,9 +59,12 @@ const reapEvery = 10 * time.Second
 func (c *Completer) Run(ctx context.Context) {
 	work := newRound(c.Engine, c.Concurrency)
 	defer work.wait()
-	// Beside the loop: reaping years of old keys must delay neither what falls
-	// due nor what alerts look at.
-	work.group.Go(func() { c.countAndReap(ctx) })
+	// Beside the loop, and beside each other: reaping years of old keys must
+	// delay neither what falls due nor what alerts look at.
+	work.group.Go(func() { c.repeat(ctx, "counting keys", c.Engine.countKeys) })
+	work.group.Go(func() {
+		c.repeat(ctx, "reaping", func(ctx context.Context) error { return c.reap(ctx, &Counts{}) })
+	})
 	for ctx.Err() == nil {
 		found, err := work.dispatch(ctx, nil)
 		if err != nil && ctx.Err() == nil {
@@ -70,14 +76,14 @@ func (c *Completer) Run(ctx context.Context) {
 	}
 }
 
-// countAndReap counts and reaps from time to time, until ctx ends.
-func (c *Completer) countAndReap(ctx context.Context) {
+// repeat runs a task from time to time, until ctx ends.
+func (c *Completer) repeat(ctx context.Context, task string, run func(context.Context) error) {
 	for ctx.Err() == nil {
-		err := errors.Join(c.Engine.countKeys(ctx), c.reap(ctx, &Counts{}))
-		if err != nil && ctx.Err() == nil {
-			c.Engine.log.ErrorContext(ctx, "counting or reaping failed: trying again", slog.Any("error", err))
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			c.Engine.log.ErrorContext(ctx, "a task of the completer failed: trying again",
+				slog.String("task", task), slog.Any("error", err))
 		}
-		_ = pause.For(ctx, reapEvery) // the loop looks at ctx itself
+		_ = pause.For(ctx, tidyEvery) // the loop looks at ctx itself
 	}
 }
 
@@ -93,10 +99,13 @@ func (c *Completer) Once(ctx context.Context) (Counts, error) {
 		found, err = work.dispatch(ctx, &start)
 	}
 	counts := work.wait()
-	if err != nil {
-		return counts, err
+	if err == nil {
+		err = c.reap(ctx, &counts)
 	}
-	return counts, c.reap(ctx, &counts)
+	if err == nil {
+		_, counts.Waiting, _, err = c.Engine.readCounts(ctx)
+	}
+	return counts, err
 }
 
 // A round is what one completer works on.
@@ -125,7 +134,7 @@ func newRound(e *Engine, concurrency int) *round {
 // started. It waits for a slot for each. A key that takes long holds one slot
 // and delays no other key by more.
 func (r *round) dispatch(ctx context.Context, before *time.Time) (int, error) {
-	if r.engine.config.Paused {
+	if r.engine.config.Paused || r.engine.config.Realm() == "" {
 		return 0, nil
 	}
 	due, err := r.engine.due(ctx, before, 4*cap(r.slots))
@@ -221,7 +230,7 @@ func (e *Engine) due(ctx context.Context, before *time.Time, limit int) ([]row, 
 		  AND realm = $2 AND (flow, flow_version) IN (SELECT name, version FROM unnest($3::text[], $4::int[]) AS known (name, version))
 		ORDER BY run_after
 		LIMIT $5`,
-		before, e.config.Realm, names, versions, limit)
+		before, e.config.Realm(), names, versions, limit)
 	if err != nil {
 		return nil, fmt.Errorf("listing due keys: %w", unavailable(err))
 	}
@@ -249,21 +258,29 @@ func (e *Engine) databaseTime(ctx context.Context) (time.Time, error) {
 // countKeys sets the gauges that alerts look at, or removes them if it can't
 // count.
 func (e *Engine) countKeys(ctx context.Context) error {
+	unfinished, parked, oldest, err := e.readCounts(ctx)
+	if err != nil {
+		e.metrics.hideCounts()
+		return err
+	}
+	e.metrics.showCounts(unfinished, parked, oldest)
+	return nil
+}
+
+// readCounts returns how many keys are unfinished and how many wait for a
+// person, and how old the oldest unfinished one is, in seconds.
+func (e *Engine) readCounts(ctx context.Context) (unfinished, parked int, oldest float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	var unfinished, parked int
-	var oldest float64
-	err := e.config.Pool.QueryRow(ctx, `
+	err = e.config.Pool.QueryRow(ctx, `
 		SELECT (SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL AND realm = $1),
 		       (SELECT count(*) FROM idempotency_keys WHERE parked_reason IS NOT NULL AND realm = $1),
 		       (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
 		        FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL AND realm = $1)`,
-		e.config.Realm,
+		e.config.Realm(),
 	).Scan(&unfinished, &parked, &oldest)
 	if err != nil {
-		e.metrics.hideCounts()
-		return fmt.Errorf("counting keys: %w", unavailable(err))
+		err = fmt.Errorf("counting keys: %w", unavailable(err))
 	}
-	e.metrics.showCounts(unfinished, parked, oldest)
-	return nil
+	return unfinished, parked, oldest, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -153,7 +154,7 @@ func TestTheCompleterLeavesParkedKeysAlone(t *testing.T) {
 	b.carrier.set(hooks{answer: "odd"})
 	_, _ = b.run(t, "k")
 	b.expire(t)
-	if counts := b.complete(t); counts != (phases.Counts{}) {
+	if counts := b.complete(t); counts != (phases.Counts{Waiting: 1}) {
 		t.Errorf("the completer did %+v with a parked key", counts)
 	}
 }
@@ -253,4 +254,49 @@ func TestReapingDelaysNoDueKey(t *testing.T) {
 	unlock()
 	cancel()
 	<-done
+}
+
+// TestTheOldestKeysGoFirst: a completer with one slot lists four keys at a
+// time, so the four that have been due for longest are tried before the others.
+func TestTheOldestKeysGoFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for i := range 8 {
+		_ = b.sendOnce(t, fmt.Sprint("k", i), hooks{before: lost})
+	}
+	b.expire(t)
+	b.exec(t, `UPDATE idempotency_keys SET run_after = now() - (10 - substr(key, 2)::int) * interval '1 minute'`)
+	before := len(b.carrier.sent())
+	completer := b.completer(b.newEngine(t, nil))
+	completer.Concurrency = 1
+	if _, err := completer.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sends := b.carrier.sent()[before:]
+	if len(sends) != 8 {
+		t.Fatalf("%d keys were tried, want 8", len(sends))
+	}
+	for i, send := range sends[:4] {
+		if key := strings.TrimPrefix(send.form, "parcel="); key > "k3" {
+			t.Errorf("%s was tried as number %d, before older ones", key, i+1)
+		}
+	}
+}
+
+// TestACompleterLeavesOtherRealmsAlone: keys of the other mode are neither
+// listed nor claimed.
+func TestACompleterLeavesOtherRealmsAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_ = b.sendOnce(t, "k", hooks{before: lost})
+	b.expire(t)
+	before := b.snapshot(t, "k")
+	engine := b.newEngine(t, nil, func(c *phases.Config) { c.Realm = func() string { return "live" } })
+	counts, err := b.completer(engine).Once(t.Context())
+	if err != nil || counts != (phases.Counts{}) {
+		t.Errorf("it did %+v, %v", counts, err)
+	}
+	if after := b.snapshot(t, "k"); after != before {
+		t.Errorf("the key changed from %s to %s", before, after)
+	}
 }

@@ -21,8 +21,11 @@ type Config struct {
 	// alone.
 	Flows []Flow
 	// Realm names the world on the foreign side, such as "test" or "live". It
-	// is stored with every key, and a key of another realm is never claimed.
-	Realm string
+	// is stored with every key, and a key of another realm is never claimed. It
+	// returns "" while the realm isn't known or must not be worked on: then
+	// nothing is claimed, as if Paused. It is called for each attempt, by many
+	// goroutines.
+	Realm func() string
 	// Lease is how long a key stays with its worker after the worker's last
 	// transaction; then others may claim it. It must exceed CallTimeout. No
 	// safety rests on it: the fence shuts out a worker that has lost its key.
@@ -64,7 +67,7 @@ const defaultWindow = 20 * time.Hour
 // check returns an error for settings with which the engine can't work.
 func (c Config) check() error {
 	switch {
-	case c.Pool == nil || len(c.Flows) == 0 || c.Realm == "":
+	case c.Pool == nil || len(c.Flows) == 0 || c.Realm == nil:
 		return errors.New("an engine needs a pool, a realm and at least one flow")
 	case c.CallTimeout <= 0 || c.Lease <= c.CallTimeout:
 		return fmt.Errorf("the lease (%s) must be longer than a foreign call may take (%s)", c.Lease, c.CallTimeout)

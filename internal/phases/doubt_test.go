@@ -1,6 +1,7 @@
 package phases_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/proof/wire"
@@ -273,5 +275,44 @@ func TestADoubtDoesNotAnswerAnotherRequest(t *testing.T) {
 				t.Errorf("got %d %q, %v; want ErrKeyReused", got.Answer.Status, got.Answer.Body, err)
 			}
 		})
+	}
+}
+
+// TestAReleaseInDoubtIsNotAnotherWorkers: when the answer to a release is lost,
+// a released row proves nothing unless its epoch is the one that the release
+// leaves.
+func TestAReleaseInDoubtIsNotAnotherWorkers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	registry := prometheus.NewRegistry()
+	line := wire.NewPostgres()
+	engine := b.newEngine(t, line, func(c *phases.Config) { c.Metrics = registry })
+	// The release is the first message with the text of the failure, and the
+	// read follows it.
+	step := 0
+	line.Plan(func(_ int, message []byte) wire.Fault {
+		switch {
+		case step == 0 && bytes.Contains(message, []byte("nothing left")):
+			step = 1
+			return wire.Fault{Kind: wire.CutBefore}
+		case step == 1:
+			step = 2
+			return wire.Fault{Kind: wire.HoldBefore, Hold: func() {
+				b.expire(t)
+				b.complete(t) // another worker claims the key, fails, and releases it
+			}}
+		}
+		return wire.Fault{}
+	})
+	b.carrier.set(hooks{before: func(context.Context, int) error { return errors.New("nothing left") }})
+	if _, err := engine.Run(t.Context(), b.flow, request("k")); err == nil {
+		t.Fatal("the attempt succeeded")
+	}
+	if got := b.show(t, "k"); got.LeaseEpoch < 3 {
+		t.Fatalf("nobody else had the key: epoch %d", got.LeaseEpoch)
+	}
+	if got := counter(t, registry, "phases_fenced_total"); got != 1 {
+		t.Errorf("the worker found its key in other hands %v times, want once", got)
 	}
 }

@@ -19,6 +19,7 @@ type Engine struct {
 	log     *slog.Logger
 	metrics *metrics
 
+	keys keyTable
 	// slots holds one value for every attempt in flight.
 	slots    chan struct{}
 	running  sync.WaitGroup
@@ -56,6 +57,7 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 		flows:   map[flowID]Flow{},
 		log:     config.Logger,
 		metrics: newMetrics(config.Metrics),
+		keys:    keyTable{keys: map[keyID]*keyState{}},
 		slots:   make(chan struct{}, config.MaxInFlight),
 	}
 	for _, flow := range config.Flows {
@@ -69,25 +71,31 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 // the key's realm.
 func (e *Engine) flow(name string, version int, realm string) (Flow, bool) {
 	flow, ok := e.flows[flowID{name, version}]
-	return flow, ok && realm == e.config.Realm
+	return flow, ok && realm == e.config.Realm()
 }
 
-// enter takes a slot for an attempt, before anything is claimed. It returns the
+// enter takes a slot for an attempt, before anything is claimed. Of the attempts
+// of this process that would claim one key, one gets a slot. It returns the
 // attempt's context, which doesn't end when the caller's does: the client does
 // not own the request, and a context that ends during COMMIT makes a doubt.
 // Only Shutdown ends it. leave gives the slot back.
-func (e *Engine) enter(caller context.Context) (ctx context.Context, leave func(), err error) {
+func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context, leave func(), err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case e.draining:
 		return nil, nil, ErrDraining
-	case e.config.Paused:
+	case e.config.Paused, e.config.Realm() == "":
 		return nil, nil, ErrPaused
+	}
+	id := a.id()
+	if !e.keys.begin(id, a) {
+		return nil, nil, inUse(e.config.Lease, e.config.Lease)
 	}
 	select {
 	case e.slots <- struct{}{}:
 	default:
+		e.keys.end(id, a)
 		return nil, nil, ErrBusy
 	}
 	e.running.Add(1)
@@ -97,6 +105,7 @@ func (e *Engine) enter(caller context.Context) (ctx context.Context, leave func(
 	return ctx, func() {
 		stop()
 		cancel(nil)
+		e.keys.end(id, a)
 		e.metrics.inFlight.Dec()
 		<-e.slots
 		e.running.Done()

@@ -3,6 +3,8 @@ package phases
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,7 +25,7 @@ var (
 	// ErrUnknownVersion: the key belongs to a flow, a version, a canonical form
 	// or a realm that this process doesn't know; another process does.
 	ErrUnknownVersion = errors.New("idempotency key belongs to another version of the service")
-	// ErrPaused: foreign calls are switched off.
+	// ErrPaused: foreign calls are switched off, or the realm isn't known yet.
 	ErrPaused = errors.New("foreign calls are switched off")
 	// ErrDraining: this process is shutting down.
 	ErrDraining = errors.New("shutting down")
@@ -34,6 +36,33 @@ var (
 	// ErrAborted: Shutdown ended the attempt and released the key.
 	ErrAborted = errors.New("the process is ending")
 )
+
+// An InUseError is ErrInUse with the time after which the request is worth
+// sending again.
+type InUseError struct {
+	// RetryAfter grows with the age of the claim, and never exceeds what is
+	// left of the lease.
+	RetryAfter time.Duration
+}
+
+func (e *InUseError) Error() string { return ErrInUse.Error() }
+
+func (e *InUseError) Unwrap() error { return ErrInUse }
+
+// inUse returns the refusal of a request whose key is leased for left more, of
+// a whole lease.
+//
+// Most requests end within a second, so the first retries come soon; a worker
+// that died holds its key for the rest of its lease, so later ones wait longer.
+// The age is counted from the worker's last transaction, which renewed the
+// lease. A client that obeys eight times outlives the lease of a worker that
+// died: each wait of three quarters of the age makes the age grow by that much,
+// and a thirtieth of the lease is where that starts for long leases.
+func inUse(left, lease time.Duration) error {
+	age := max(lease-left, 0)
+	wait := max(time.Second, lease/30, age*3/4)
+	return &InUseError{RetryAfter: max(min(wait, left), 0)}
+}
 
 // A ForeignError says that the attempt ended because the other side gave no
 // definitive result. The key keeps its recovery point.
@@ -94,19 +123,29 @@ func unavailable(err error) error {
 	if errors.As(err, &scan) || errors.As(err, &pg) && provesAbort(pg) && !isTrouble(pg.Code) {
 		return err
 	}
+	return asUnavailable(err)
+}
+
+// asUnavailable marks err as ErrUnavailable, once.
+func asUnavailable(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 // isTrouble reports whether a SQLSTATE stands for trouble that passes by
 // itself: lost connections (08), transactions to be run again (40), resources
 // (53), time-outs and shutdowns (55P03, 57), the system (58), internal errors
-// (XX), and a server that is read-only (25006).
+// (XX), a server that is read-only (25006), and a pooler that has given the
+// session another server, which doesn't know its prepared statements or knows
+// others by their names (26000, 42P05).
 func isTrouble(code string) bool {
 	switch class(code) {
 	case "08", "40", "53", "57", "58", "XX":
 		return true
 	}
-	return code == lockNotAvailable || code == "25006"
+	return slices.Contains([]string{lockNotAvailable, "25006", "26000", "42P05"}, code)
 }
 
 const lockNotAvailable = "55P03"
@@ -114,6 +153,14 @@ const lockNotAvailable = "55P03"
 func isLockTimeout(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == lockNotAvailable
+}
+
+// isKeyLocked reports whether err is a lock time-out at the row of a key, which
+// another transaction is inserting or changing. The server says so in the
+// error's context; it has none when a whole table is locked.
+func isKeyLocked(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == lockNotAvailable && strings.Contains(pg.Where, `"idempotency_keys`)
 }
 
 // isImpossible reports whether err is a violated constraint: the data

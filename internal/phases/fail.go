@@ -65,6 +65,9 @@ func (a *attempt) afterFailure(cause error) ending {
 		// Neither this send nor an earlier one left the process: the window has
 		// not begun.
 		end.neverSent = call.Class == Transient && a.call.first
+		if call.Counts && a.request == nil {
+			return a.countFailure(cause, end)
+		}
 	case a.request == nil && !errors.Is(cause, ErrUnavailable):
 		return a.countFailure(cause, end)
 	}
@@ -80,6 +83,9 @@ func (a *attempt) countFailure(cause error, end ending) ending {
 		end.kind, end.reason, end.detail = endParked, reasonImpossible, cause.Error()
 	} else if a.failures+1 >= a.engine.config.MaxAttempts {
 		end.kind, end.reason, end.detail = endParked, reasonMaxAttempts, cause.Error()
+		if call, ok := errors.AsType[*CallError](cause); ok && call.Reason != "" {
+			end.reason = call.Reason
+		}
 	}
 	return end
 }
@@ -105,5 +111,6 @@ func (a *attempt) logFailure(ctx context.Context, cause error, end ending) {
 // reportParked tells people that a key waits for them.
 func (a *attempt) reportParked(ctx context.Context, end ending) {
 	a.engine.metrics.parked.WithLabelValues(end.reason).Inc()
-	a.engine.log.ErrorContext(ctx, "parked: a person must decide", append(a.attrs(), slog.String("reason", end.reason))...)
+	a.engine.log.ErrorContext(ctx, "parked: a person must decide", append(a.attrs(),
+		slog.String("reason", end.reason), slog.String("cause", end.detail))...)
 }

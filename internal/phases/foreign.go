@@ -106,7 +106,7 @@ func (a *attempt) callOnce(
 		return result, err
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, ErrAborted) {
-		return nil, fmt.Errorf("%w: %w", ErrAborted, err)
+		return nil, fmt.Errorf("%w: a foreign call was cut short", ErrAborted)
 	}
 	return nil, classify(err)
 }

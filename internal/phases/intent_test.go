@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
@@ -144,5 +146,79 @@ func TestFreezingTwiceKeepsFirstSentAt(t *testing.T) {
 	_ = b.sendOnce(t, "k", hooks{before: lost})
 	if got := b.show(t, "k").FirstSentAt; frozen == nil || got == nil || !got.Equal(*frozen) {
 		t.Errorf("first sent at %v, and then at %v", frozen, got)
+	}
+}
+
+// TestTheOtherSidesNameIsKept: an attempt that fails before it knows more must
+// not forget what the other side is working on: without the name the call would
+// be sent again.
+func TestTheOtherSidesNameIsKept(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.carrier.set(hooks{answer: "working"})
+	_, _ = b.run(t, "k")
+	var refs []string
+	b.carrier.set(hooks{find: func(sent phases.Sent[bookingForm]) (booking, error) {
+		refs = append(refs, sent.Ref)
+		if len(refs) == 1 {
+			return booking{}, errLost
+		}
+		return booking{Number: "B1", Status: "booked"}, nil
+	}})
+	for range 2 {
+		b.expire(t)
+		b.complete(t)
+	}
+	if diff := cmp.Diff([]string{"B1", "B1"}, refs); diff != "" {
+		t.Errorf("looked up (-want +got):\n%s", diff)
+	}
+	if n := len(b.carrier.sent()); n != 1 {
+		t.Errorf("sent %d times, want once", n)
+	}
+}
+
+// TestASecondCallHasAWindowOfItsOwn: what the first call of a flow had left of
+// its window says nothing about the second.
+func TestASecondCallHasAWindowOfItsOwn(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			var firsts []time.Time
+			call := func(point string) phases.Phase {
+				return phases.Foreign(point, phases.Call[bookingForm, booking]{
+					Prepare: func(_ *phases.Tx, _ phases.Key, foreignKey string) (bookingForm, phases.Outcome, error) {
+						return bookingForm(foreignKey), phases.Advance(), nil
+					},
+					Do: func(_ context.Context, sent phases.Sent[bookingForm]) (booking, error) {
+						firsts = append(firsts, sent.FirstSentAt)
+						if age := value[float64](t, b, `SELECT extract(epoch FROM now() - first_sent_at)::float8 FROM idempotency_keys`); age > 60 {
+							t.Errorf("%.0f seconds of the window of call %d are over before it is made", age, len(firsts))
+						}
+						// Nineteen hours of the window are over.
+						b.exec(t, `UPDATE idempotency_keys SET first_sent_at = first_sent_at - interval '19 hours'`)
+						return booking{}, nil
+					},
+					Find: func(context.Context, phases.Sent[bookingForm]) (booking, error) {
+						return booking{}, phases.ErrNothingFound
+					},
+					Record: func(*phases.Tx, phases.Key, bookingForm, booking) (phases.Outcome, error) {
+						return phases.Advance(), nil
+					},
+				})
+			}
+			flow := phases.NewFlow("parcel", 2, call(packed), call(booked),
+				phases.Atomic(phases.Finished, func(*phases.Tx, phases.Key) (phases.Outcome, error) {
+					return phases.Finish(201, nil, []byte("done")), nil
+				}))
+			engine := b.newEngine(t, nil, append(options, func(c *phases.Config) { c.Flows = []phases.Flow{flow} })...)
+			if _, err := engine.Run(t.Context(), flow, request("k")); err != nil {
+				t.Fatal(err)
+			}
+			if len(firsts) != 2 || firsts[1].Before(firsts[0]) {
+				t.Errorf("the calls were first sent at %v", firsts)
+			}
+		})
 	}
 }

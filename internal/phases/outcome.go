@@ -60,8 +60,8 @@ type ending struct {
 	ref string
 	// failures is 1 when a released key's failure counts towards parking.
 	failures int
-	// neverSent means that no send can have happened: a released key's
-	// first_sent_at is cleared.
+	// neverSent means that no send can have happened: first_sent_at of a
+	// released or parked key is cleared.
 	neverSent bool
 	// row is the row as it was read after a doubt.
 	row *reading

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,5 +129,72 @@ func TestTroubleOfTheDatabaseNeverParks(t *testing.T) {
 	}
 	if got := b.show(t, "k0"); got.Failures != 0 || got.ParkedReason != "" {
 		t.Errorf("%d failures, parked for %q", got.Failures, got.ParkedReason)
+	}
+}
+
+// TestARefusalThatRepeatsParks: a failure of a call that would repeat with the
+// same input counts, for the completer only, and the key is parked for its
+// reason.
+func TestARefusalThatRepeatsParks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.carrier.set(hooks{before: func(context.Context, int) error {
+		return &phases.CallError{Class: phases.Transient, Counts: true, Reason: "carrier_400", Err: errors.New("the parcel is refused")}
+	}})
+	for range 5 {
+		if _, err := b.run(t, "k"); errors.Is(err, phases.ErrParked) {
+			t.Fatal("a client's retries have parked the key")
+		}
+	}
+	for range 3 {
+		b.expire(t)
+		b.complete(t)
+	}
+	record := b.show(t, "k")
+	if record.ParkedReason != "carrier_400" || !strings.Contains(record.LastError, "the parcel is refused") {
+		t.Errorf("parked for %q with %q, want carrier_400 with its cause", record.ParkedReason, record.LastError)
+	}
+	if record.FirstSentAt != nil {
+		t.Error("it has a first send, and nothing was done")
+	}
+}
+
+// TestAParkedLineSaysWhy: whoever reads the log needs no second look to know
+// what happened.
+func TestAParkedLineSaysWhy(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	b := setup(t, func(c *phases.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	b.carrier.set(hooks{answer: "the carrier burned down"})
+	_, _ = b.run(t, "k")
+	if text := log.String(); !strings.Contains(text, "reason=odd_booking") || !strings.Contains(text, `cause="the carrier burned down"`) {
+		t.Errorf("the log says %s", text)
+	}
+}
+
+// TestNothingIsClaimedWithoutARealm: while it isn't known whose keys these are,
+// finished ones are answered and nothing is claimed.
+func TestNothingIsClaimedWithoutARealm(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "done")
+	_ = b.sendOnce(t, "abandoned", hooks{before: lost})
+	b.expire(t)
+	nowhere := func(c *phases.Config) { c.Realm = func() string { return "" } }
+	engine := b.newEngine(t, nil, nowhere)
+	if result, err := engine.Run(t.Context(), b.flow, request("done")); err != nil || !result.Replayed {
+		t.Errorf("a finished key gives %+v, %v", result, err)
+	}
+	for _, key := range []string{"new", "abandoned"} {
+		if _, err := engine.Run(t.Context(), b.flow, request(key)); err == nil {
+			t.Errorf("%s was claimed", key)
+		}
+	}
+	counts, err := b.completer(engine).Once(t.Context())
+	if err != nil || counts.Finished+counts.Released > 0 {
+		t.Errorf("the completer did %+v, %v", counts, err)
+	}
+	if n := value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key = 'new'`); n > 0 {
+		t.Error("a row was made")
 	}
 }

@@ -76,7 +76,7 @@ func (e *Engine) inBatches(ctx context.Context, age time.Duration, list, change 
 func (e *Engine) listOld(ctx context.Context, list string, age time.Duration) (map[string][]string, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	rows, err := e.config.Pool.Query(ctx, list, age.Seconds(), reapBatch, e.config.Realm)
+	rows, err := e.config.Pool.Query(ctx, list, age.Seconds(), reapBatch, e.config.Realm())
 	if err != nil {
 		return nil, 0, err
 	}

@@ -62,7 +62,7 @@ type Result struct {
 // of this package, those of Check, those of the phases, and ForeignError and
 // PanicError. None of them is stored, and the same request may be made again.
 func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, error) {
-	found, err := e.read(ctx, request.Account, request.Key)
+	found, err := e.lookUp(ctx, keyID{request.Account, request.Key})
 	if err != nil {
 		return Result{}, err
 	}
@@ -76,7 +76,7 @@ func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, e
 		}
 		return e.runAttempt(ctx, e.newAttempt(flow, &request))
 	}
-	result, err := request.answerFrom(found)
+	result, err := e.answerFrom(found, &request)
 	if !errors.Is(err, errAbandoned) {
 		return result, err
 	}
@@ -90,7 +90,7 @@ func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, e
 // answerFrom answers the request from its key's row, in the order that the
 // contract fixes: expired, reused, replayed, under review, in use. It returns
 // errAbandoned when the row is unfinished and nobody holds it.
-func (r *Request) answerFrom(found *reading) (Result, error) {
+func (e *Engine) answerFrom(found *reading, r *Request) (Result, error) {
 	if found.reapedAt != nil {
 		return Result{}, ErrKeyExpired
 	}
@@ -108,7 +108,7 @@ func (r *Request) answerFrom(found *reading) (Result, error) {
 	case found.parkedReason != nil:
 		return Result{}, ErrParked
 	case found.leased():
-		return r.refuse(found.asKey(), ErrInUse)
+		return r.refuse(found.asKey(), inUse(found.leasedUntil.Sub(found.now), e.config.Lease))
 	default:
 		return Result{}, errAbandoned
 	}
@@ -127,7 +127,7 @@ func (r *Request) refuse(key Key, refusal error) (Result, error) {
 // runAttempt runs an attempt to its end. An asynchronous request is answered at
 // its first foreign call, and the rest runs in the background.
 func (e *Engine) runAttempt(ctx context.Context, a *attempt) (Result, error) {
-	ctx, leave, err := e.enter(ctx)
+	ctx, leave, err := e.enter(ctx, a)
 	if err != nil {
 		return a.refuse(err)
 	}
@@ -201,7 +201,7 @@ func (a *attempt) fenced(ctx context.Context) (Result, error) {
 	if found == nil {
 		return Result{}, fmt.Errorf("%w: the key's row is gone", ErrUnavailable)
 	}
-	result, err := a.request.answerFrom(found)
+	result, err := e.answerFrom(found, a.request)
 	if errors.Is(err, errAbandoned) {
 		return a.request.refuse(found.asKey(), fmt.Errorf("%w: another worker claimed and released the key", ErrUnavailable))
 	}

@@ -1,6 +1,7 @@
 package phases
 
 import (
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -83,6 +84,10 @@ func (a *attempt) write(end ending, now *time.Time) statement {
 // key exists already, the transaction is aborted.
 func insertKey(a *attempt, end ending, now *time.Time) statement {
 	req := a.request
+	firstSentAt := `NULL`
+	if end.form != nil {
+		firstSentAt = `now()`
+	}
 	return statement{
 		guard: true,
 		sql: `
@@ -90,14 +95,13 @@ func insertKey(a *attempt, end ending, now *time.Time) statement {
 		  INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path,
 		         request_hash, canon_version, params, recovery_point, foreign_key, foreign_form, first_sent_at,
 		         lease_token, lease_epoch, leased_until, attempts)
-		  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::text, $14::text,
-		         CASE WHEN $13::text IS NOT NULL THEN now() END,
+		  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::text, $14::text, ` + firstSentAt + `,
 		         $15, 1, now() + $16 * interval '1 second', 1)
 		  ON CONFLICT (account_id, key) DO NOTHING
 		  RETURNING created_at)
 		SELECT 1/count(*), max(created_at) FROM claimed`,
 		args: []any{
-			req.Account, req.Key, a.flow.name, a.flow.version, a.engine.config.Realm, req.RequestID, req.Method, req.Path,
+			req.Account, req.Key, a.flow.name, a.flow.version, a.realm, req.RequestID, req.Method, req.Path,
 			req.hash, req.CanonVersion, req.Params, end.point, end.foreignKey, end.form,
 			a.token, a.engine.config.Lease.Seconds(),
 		},
@@ -126,26 +130,39 @@ func unparkKey(a *attempt, now *time.Time) statement {
 	}
 }
 
-// advanceKey moves the row to end.point, freezes the next foreign call when end
-// has one, and renews the lease. If the row stands at end.point already, it
-// only renews, or freezes; a second run of that must not move the time of a
-// first send that was made since.
+// advanceKey moves the row to end.point, or leaves it there, renews the lease,
+// and freezes the next foreign call when end has one. Leaving a point ends what
+// was known of its call. A second run of a freeze at the point where the row
+// stands must not move the time of a first send that was made since: hence
+// least, which ignores NULL.
+//
+// Each of the four cases has a statement of its own, because Citus refuses
+// now() inside CASE and COALESCE.
 func advanceKey(a *attempt, end ending, now *time.Time) statement {
+	args := append(a.fenceArgs(), a.engine.config.Lease.Seconds())
+	set := `leased_until = now() + $5 * interval '1 second'`
+	moves := end.point != a.key.RecoveryPoint
+	if moves {
+		set += `, recovery_point = $6, foreign_ref = NULL, find_reason = NULL, find_until = NULL`
+		args = append(args, end.point)
+	}
+	switch {
+	case end.form != nil && moves:
+		set += `, foreign_key = $7, foreign_form = $8, first_sent_at = now()`
+		args = append(args, end.foreignKey, end.form)
+	case end.form != nil:
+		set += `, foreign_key = $6, foreign_form = $7, first_sent_at = least(first_sent_at, now())`
+		args = append(args, end.foreignKey, end.form)
+	}
 	return statement{
 		guard: true,
 		sql: `
 		WITH moved AS (
 		  UPDATE idempotency_keys
-		  SET recovery_point = $5, leased_until = now() + $6 * interval '1 second',
-		      foreign_key = coalesce($7::text, foreign_key), foreign_form = coalesce($8::text, foreign_form),
-		      first_sent_at = CASE WHEN $7::text IS NULL THEN first_sent_at
-		                           WHEN recovery_point = $5 THEN coalesce(first_sent_at, now()) ELSE now() END,
-		      foreign_ref = CASE WHEN recovery_point = $5 THEN foreign_ref END,
-		      find_reason = CASE WHEN recovery_point = $5 THEN find_reason END,
-		      find_until = CASE WHEN recovery_point = $5 THEN find_until END` + fence + `
+		  SET ` + set + fence + `
 		  RETURNING leased_until)
 		SELECT 1/count(*), max(leased_until) FROM moved`,
-		args: append(a.fenceArgs(), end.point, a.engine.config.Lease.Seconds(), end.foreignKey, end.form),
+		args: args,
 		scan: scanGuard(now, a.engine.config.Lease),
 	}
 }
@@ -158,11 +175,10 @@ func lookUpKey(a *attempt, end ending, now *time.Time) statement {
 		sql: `
 		WITH noted AS (
 		  UPDATE idempotency_keys
-		  SET find_reason = $5, find_until = first_sent_at + $6 * interval '1 second',
-		      leased_until = now() + $7 * interval '1 second'` + fence + `
+		  SET find_reason = $5, find_until = $6, leased_until = now() + $7 * interval '1 second'` + fence + `
 		  RETURNING leased_until)
 		SELECT 1/count(*), max(leased_until) FROM noted`,
-		args: append(a.fenceArgs(), end.reason, end.after.Seconds(), a.engine.config.Lease.Seconds()),
+		args: append(a.fenceArgs(), end.reason, a.call.firstSentAt.Add(end.after), a.engine.config.Lease.Seconds()),
 		scan: scanGuard(now, a.engine.config.Lease),
 	}
 }
@@ -227,10 +243,11 @@ func parkKey(a *attempt, end ending) statement {
 		WITH parked AS (
 		  UPDATE idempotency_keys
 		  SET lease_token = NULL, leased_until = NULL, lease_epoch = lease_epoch + 1,
-		      parked_reason = $5, last_error = coalesce($6::text, last_error)` + fence + `
+		      parked_reason = $5, last_error = coalesce($6::text, last_error),
+		      first_sent_at = CASE WHEN $7 THEN NULL ELSE first_sent_at END` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM parked`,
-		args: append(a.fenceArgs(), end.reason, orNull(end.detail)),
+		args: append(a.fenceArgs(), end.reason, orNull(end.detail), end.neverSent),
 		scan: scanGuard(nil, 0),
 	}
 }
@@ -251,6 +268,9 @@ const claimKey = `
 // same statement is the barrier: a write whose acknowledged commit proves that
 // everything committed before it is durable.
 func auditRecord(account, action string, data map[string]string) statement {
+	for name, text := range data {
+		data[name] = fitText(text)
+	}
 	return statement{
 		sql: `
 		INSERT INTO audit_records (account_id, id, action, data)
@@ -277,10 +297,26 @@ func scanGuard(now *time.Time, ahead time.Duration) func(pgx.Row) error {
 	}
 }
 
-// orNull returns nil for the empty string.
-func orNull(s string) *string {
-	if s == "" {
+// orNull returns the text as it can be stored, or nil for the empty string.
+func orNull(text string) *string {
+	if text == "" {
 		return nil
 	}
-	return &s
+	text = fitText(text)
+	return &text
+}
+
+// maxText bounds the texts that are stored beside a key, in bytes.
+const maxText = 2000
+
+// fitText makes a text fit for a column. Postgres takes neither NUL nor broken
+// UTF-8 in a text, and errors of others may hold both: a key whose last error
+// can't be written could be neither released nor parked. Texts longer than
+// maxText are cut.
+func fitText(text string) string {
+	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\uFFFD"), "\uFFFD")
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "")
 }

@@ -101,7 +101,7 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 		t.Fatal(err)
 	}
 	config := phases.Config{
-		Pool: pgtest.Open(t, options), Flows: Flows(stripe), Realm: stripe.Realm(),
+		Pool: pgtest.Open(t, options), Flows: Flows(stripe), Realm: stripe.Realm,
 		Lease: 20 * time.Second, CallTimeout: 10 * time.Second,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),

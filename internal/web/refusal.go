@@ -100,6 +100,11 @@ func problemOf(err error) *ProblemError {
 		refusal.RetryAfter = wholeSeconds(foreign.RetryAfter)
 		return refusal
 	}
+	if busy, ok := errors.AsType[*phases.InUseError](err); ok {
+		refusal := NewProblemError(CodeIdempotencyKeyInUse, err)
+		refusal.RetryAfter = ceilSeconds(max(busy.RetryAfter, time.Second))
+		return refusal
+	}
 	for _, known := range knownErrors {
 		if errors.Is(err, known.err) {
 			return spread(NewProblemError(known.code, err))
@@ -127,6 +132,8 @@ func spread(refusal *ProblemError) *ProblemError {
 // wholeSeconds rounds a wait up to whole seconds, between 1 second and 1
 // minute.
 func wholeSeconds(wait time.Duration) int {
-	wait = min(max(wait, time.Second), time.Minute)
-	return int((wait + time.Second - 1) / time.Second)
+	return ceilSeconds(min(max(wait, time.Second), time.Minute))
 }
+
+// ceilSeconds rounds up to whole seconds.
+func ceilSeconds(wait time.Duration) int { return int((wait + time.Second - 1) / time.Second) }

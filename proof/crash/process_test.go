@@ -93,7 +93,7 @@ func newProgram(t *testing.T, p *process, stepwise bool) *program {
 		t.Fatal(err)
 	}
 	engine, err := phases.NewEngine(t.Context(), phases.Config{
-		Pool: p.pool, Flows: rides.Flows(stripe), Realm: stripe.Realm(), Lease: lease, CallTimeout: callTimeout,
+		Pool: p.pool, Flows: rides.Flows(stripe), Realm: stripe.Realm, Lease: lease, CallTimeout: callTimeout,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Stepwise: stepwise, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),
 	})

@@ -1,0 +1,4 @@
+package phases
+
+// InUse is the refusal of a key that is leased for left more of a whole lease.
+var InUse = inUse

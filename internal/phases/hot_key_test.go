@@ -1,0 +1,135 @@
+package phases_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+	"github.com/rocketrides/rocketrides/proof/wire"
+)
+
+// fewConnections gives an engine a pool of four connections.
+func fewConnections(t *testing.T, b *bundle) option {
+	t.Helper()
+	return func(c *phases.Config) { c.Pool = pgtest.Open(t, postgres.Options{URL: b.url, MaxConns: 4}) }
+}
+
+// TestAHotKeyTakesNoConnectionsFromOthers: forty clients retry a key whose row
+// is locked for as long as they try. One of them waits for the lock; the others
+// are told at once that the key is in use.
+func TestAHotKeyTakesNoConnectionsFromOthers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_ = b.sendOnce(t, "k", hooks{before: lost})
+	engine := b.newEngine(t, nil, fewConnections(t, b))
+	unlock := b.lock(t)
+	var clients sync.WaitGroup
+	var others atomic.Int32
+	for range 40 {
+		clients.Go(func() {
+			_, err := engine.Run(t.Context(), b.flow, request("k"))
+			if !errors.Is(err, phases.ErrInUse) {
+				others.Add(1)
+			}
+		})
+	}
+	start := time.Now()
+	if _, err := engine.Run(t.Context(), b.flow, request("stranger")); err != nil {
+		t.Errorf("a stranger got %v", err)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("a stranger waited for %s", took)
+	}
+	clients.Wait()
+	unlock()
+	if n := others.Load(); n > 0 {
+		t.Errorf("%d of 40 clients were told anything but that the key is in use", n)
+	}
+}
+
+// TestManyRequestsWithOneKeyCostFewStatements: of 500 requests at once one is
+// carried out, and the rest share a few look-ups.
+func TestManyRequestsWithOneKeyCostFewStatements(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	b.wire.Plan(wire.Nothing)
+	var clients sync.WaitGroup
+	for range 500 {
+		clients.Go(func() {
+			if _, err := b.run(t, "k"); err != nil && !errors.Is(err, phases.ErrInUse) {
+				t.Error(err)
+			}
+		})
+	}
+	clients.Wait()
+	b.checkDone(t, "k")
+	if got := b.wire.Messages(); got > 20 {
+		t.Errorf("500 requests took %d round trips, want at most 20", got)
+	}
+}
+
+// TestALookUpIsNotSharedBackwards: a request that comes after another process
+// has answered must not be answered from a look-up that was sent before: its
+// client knows better.
+func TestALookUpIsNotSharedBackwards(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	calling, answer := make(chan struct{}), make(chan struct{})
+	b.carrier.set(hooks{before: func(context.Context, int) error { close(calling); <-answer; return nil }})
+	another := b.newEngine(t, nil)
+	var clients sync.WaitGroup
+	clients.Go(func() { _, _ = another.Run(t.Context(), b.flow, request("k")) })
+	<-calling
+	sent, goOn := make(chan struct{}), make(chan struct{})
+	b.wire.Plan(wire.On(1, wire.Fault{Kind: wire.HoldAfter, Hold: func() { close(sent); <-goOn }}))
+	var early sync.WaitGroup
+	early.Go(func() { _, _ = b.run(t, "k") }) // it has seen that the key is leased
+	<-sent
+	close(answer)
+	clients.Wait()
+	var late phases.Result
+	var err error
+	early.Go(func() { late, err = b.run(t, "k") })
+	time.AfterFunc(50*time.Millisecond, func() { close(goOn) }) // when the late one waits
+	early.Wait()
+	if err != nil || !late.Replayed {
+		t.Errorf("after the answer a request got %+v, %v", late, err)
+	}
+}
+
+// TestInUseSaysWhenToComeBack: a client that obeys Retry-After eight times, in
+// whole seconds as the header has it, outlives the lease of a worker that died
+// right after its claim; and no wait exceeds what is left.
+func TestInUseSaysWhenToComeBack(t *testing.T) {
+	t.Parallel()
+	for _, lease := range []time.Duration{3 * time.Second, 6 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute} {
+		t.Run(fmt.Sprint(lease), func(t *testing.T) {
+			t.Parallel()
+			var age, last time.Duration
+			for range 8 {
+				var busy *phases.InUseError
+				if !errors.As(phases.InUse(lease-age, lease), &busy) {
+					t.Fatal("it is no InUseError")
+				}
+				wait := busy.RetryAfter
+				if wait > lease-age || wait < min(last, lease-age) {
+					t.Errorf("at %s of %s it says %s after %s", age, lease, wait, last)
+				}
+				last = wait
+				age = min(age+(wait+time.Second-1).Truncate(time.Second), lease)
+			}
+			if age < lease {
+				t.Errorf("eight waits take %s of %s", age, lease)
+			}
+		})
+	}
+}
