@@ -11,11 +11,11 @@ import (
 )
 
 var (
-	full  = flag.Bool("full", false, "run every fault there is, instead of a sample")
-	only  = flag.String("case", "", "run this one trial")
-	seed  = flag.Uint64("seed", 1, "what the sample is drawn by")
-	lanes = flag.Int("lanes", 3*runtime.NumCPU(), "how many trials run at once; most of their time is waiting")
-	write = flag.Bool("manifest", false, "write the manifest anew")
+	full  = flag.Bool("full", false, "run every fault instead of a sample")
+	only  = flag.String("case", "", "run only this trial")
+	seed  = flag.Uint64("seed", 1, "the seed of the sample")
+	lanes = flag.Int("lanes", 3*runtime.NumCPU(), "how many trials run at once; they wait most of the time")
+	write = flag.Bool("manifest", false, "rewrite the manifest")
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -40,12 +40,12 @@ func TestEveryFault(t *testing.T) {
 	for _, f := range flows {
 		t.Run("of the flow "+f.name, func(t *testing.T) {
 			t.Parallel()
-			newField(t, f).run()
+			newEnumeration(t, f).run()
 		})
 	}
 }
 
-// runOne runs one trial and tells its course.
+// runOne runs one trial and logs its course.
 func runOne(t *testing.T, name string) {
 	t.Helper()
 	one, err := parseTrial(name)
@@ -74,26 +74,26 @@ func runOne(t *testing.T, name string) {
 	p.add(r, err)
 }
 
-// A field is where all trials of a flow run.
-type field struct {
+// An enumeration runs all trials of a flow.
+type enumeration struct {
 	t      *testing.T
 	flow   flow
 	lanes  []*lane
 	report *report
 }
 
-func newField(t *testing.T, f flow) *field {
+func newEnumeration(t *testing.T, f flow) *enumeration {
 	t.Helper()
-	x := &field{t: t, flow: f, report: newReport(t)}
+	x := &enumeration{t: t, flow: f, report: newReport(t)}
 	for range *lanes {
 		x.lanes = append(x.lanes, newLane(t, f))
 	}
 	return x
 }
 
-// run runs the trials stage by stage: each takes from the one before what there
-// is to break.
-func (x *field) run() {
+// run runs the trials stage by stage. Each stage takes its faults from the
+// messages that the runs of the stage before have recorded.
+func (x *enumeration) run() {
 	defer x.report.watch()()
 	defer func() { x.report.print(*seed) }()
 	var bare []trial
@@ -137,15 +137,18 @@ func (x *field) run() {
 	x.each("triples", draw(third, triples, *seed), func(*run) {})
 }
 
-// each runs trials on all lanes. then is called for one trial at a time.
-func (x *field) each(stage string, trials []trial, then func(*run)) {
+// each runs trials on all lanes. It calls then for each run that something may
+// be learnt from, one at a time.
+func (x *enumeration) each(stage string, trials []trial, then func(*run)) {
 	x.report.begin(stage, len(trials))
 	queue := make(chan trial)
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	for i := range x.lanes {
 		group.Go(func() {
-			defer func() { // a lane that could not be made anew ends this goroutine
+			// If a lane cannot be replaced, this goroutine ends early. The
+			// queue must be emptied all the same.
+			defer func() {
 				for range queue {
 				}
 			}()
@@ -169,35 +172,36 @@ func (x *field) each(stage string, trials []trial, then func(*run)) {
 	x.t.Log(x.report.line())
 }
 
-// feed hands out the trials, and stops when there is nothing more to learn.
-func (x *field) feed(queue chan<- trial, trials []trial) {
+// feed sends the trials to the queue. It stops after so many violations that
+// more would show nothing new.
+func (x *enumeration) feed(queue chan<- trial, trials []trial) {
 	defer close(queue)
 	const enough = 100
 	for _, one := range trials {
 		if x.report.failed() >= enough {
-			x.t.Errorf("after %d violations the rest is left out", enough)
+			x.t.Errorf("after %d violations the remaining trials are skipped", enough)
 			return
 		}
 		queue <- one
 	}
 }
 
-// tries is how often a trial is run that came to nothing: because its fault
-// never struck, where others were faster, or because the machine stood still.
+// tries is how often a trial is run if it shows nothing: its fault never struck
+// because another worker was faster, or the machine was too busy.
 const tries = 3
 
-// one runs a trial on a lane. A run that came to nothing is judged all the
-// same: it was a run. A lane in trouble may still have something in flight, and
-// gives way to another; a step that doesn't end twice is no trouble of the
-// machine's.
-func (x *field) one(lane int, one trial) (r *run, err error) {
+// one runs a trial on a lane, again if it shows nothing. Every run is judged.
+// If the harness has an error, something may still be in flight on the lane, so
+// the lane is replaced. A step that does not end is tried again once, because a
+// busy machine may be the reason the first time.
+func (x *enumeration) one(lane int, one trial) (r *run, err error) {
 	stuck := 0
 	for try := 1; ; try++ {
 		r, err = x.lanes[lane].perform(x.t.Context(), one)
 		var why string
 		switch {
 		case err != nil:
-			why = "trouble of the machinery"
+			why = "an error of the harness"
 			x.t.Logf("%s: %v", one, err)
 			x.lanes[lane] = newLane(x.t, x.flow)
 		case r.missed() != "":
@@ -213,6 +217,6 @@ func (x *field) one(lane int, one trial) (r *run, err error) {
 		if try == tries || stuck > 1 {
 			return r, err
 		}
-		x.report.again(r, err, why)
+		x.report.repeat(r, err, why)
 	}
 }

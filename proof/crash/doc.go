@@ -1,41 +1,48 @@
 // Package crash proves that a request is carried out exactly once whatever
-// breaks, by breaking everything there is to break. It has tests only.
+// breaks, by breaking everything that can break. It has only tests.
 //
 // A trial is one run of a whole request: the real HTTP handler, a real
 // Postgres, the real Stripe client and a stateful fake Stripe, with faults at
-// chosen messages between them. Nobody names the messages. A run without faults
-// is recorded, and every message in it is then cut, held and torn apart in
-// every way that package wire knows. What a torn message leaves in Postgres
-// doesn't depend on Stripe, so two scripts tear those, and all tear Stripe's.
-// After each trial every invariant of the table is checked with SQL, with the
-// log that triggers keep, and with the fake's ledger.
+// chosen messages between them. Nobody lists the messages by hand. A run
+// without faults is recorded, and then each of its messages is cut, held and
+// torn in every way that package wire knows. What a torn message leaves in
+// Postgres does not depend on Stripe, so only two scripts tear messages to
+// Postgres, and all scripts tear messages to Stripe. After each trial the
+// invariants of internal/phases are checked with SQL, with the log that the
+// triggers of package tripwire write, and with the ledger of the fake Stripe.
 //
-// The second of two faults is a cut at any message that came after the first,
-// which is a cut, or a worker asleep: then the one that takes its place may
-// fall asleep, too.
+// The second of two faults is a cut at any message after the first one. If the
+// first fault holds a worker, the worker that takes over may be held as well.
 //
-// All processes of a trial begin cold, with no connection and nothing prepared,
-// so that a trial in which one goes on at a time has one course of events, and
-// its name repeats it. Where several go on at once, who comes first may differ:
+// Each trial begins with processes that have no connection, no prepared
+// statement, and no memory of an earlier trial. So a trial in which one worker
+// runs at a time always takes the same course, and its name is enough to repeat
+// it. If several workers run at once, the order in which they come may differ:
 //
 //	go test ./proof/crash -run TestEveryFault -count=1 -v -args -case 'hail/fused/happy/completer/pg.3.cut-after'
 //
-// The parts of a name are the flow; the mode (fused or stepwise); the script
-// that Stripe follows; who goes on after the fault (the client by a retry, at
-// the same process or at another, the completer, or both at once); and the
-// faults, each the wire, the number of the message on it, over all processes,
-// and the kind. A connection that is opened is a message of its own.
+// The parts of a name are
 //
-// Time is not waited for: leases, back-offs and the window are aged by SQL, and
-// Stripe's clock is moved. A held message is let go when others have brought
-// the request to its rest, and the one that wakes then must change nothing.
+//   - the flow,
+//   - the mode: fused or stepwise,
+//   - the script that Stripe follows,
+//   - who recovers after the fault: the client with a retry at the same process
+//     (retry) or at another one (other), the completer, or both at once,
+//   - the faults: each is a wire (pg or st), the number of the message on it,
+//     counted over all processes, and the kind. The opening of a connection is a
+//     message, too.
 //
-// What a trial cannot show: a worker that is held looks at its own clock when
-// it wakes, and only moments have passed there. So nobody is held where a trial
-// lets the window of a charge close, and a person decides about a parked
-// request only when nobody is asleep any more.
+// No trial waits for time to pass. SQL changes the times of leases, back-offs
+// and the window, and the clock of the fake Stripe is advanced. A held worker
+// is woken when other workers have finished the request. It must then change
+// nothing.
 //
-// With -full the enumeration is complete, and fails if a fault never struck:
-// all of them must where one goes on at a time, and 95 of a hundred where
-// several do. Without it, a sample is drawn by -seed.
+// The trials have a limit: a worker that is held looks at its own clock when it
+// wakes, and by that clock only moments have passed. So no worker is held in
+// scripts in which the window of a charge closes, and a person resolves a
+// parked key only when no worker is held.
+//
+// With -full the enumeration is complete. It fails if a fault never struck:
+// every fault must strike if one worker runs at a time, and 95 % of them if
+// several do. Without -full it runs a sample, which -seed chooses.
 package crash

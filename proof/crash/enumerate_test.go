@@ -8,7 +8,7 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// settings are all ways to run a flow without faults.
+// settings returns all ways to run a flow without faults.
 func settings(f flow) []setting {
 	var all []setting
 	for _, s := range f.scripts {
@@ -21,71 +21,73 @@ func settings(f flow) []setting {
 	return all
 }
 
-// singles are all faults at the messages that a run without faults has seen.
+// singles returns a trial for each fault at each message of a run without
+// faults.
 func singles(r *run) []trial {
 	var all []trial
 	for _, m := range r.log {
-		for _, fault := range placesAt(m, r.script) {
-			all = append(all, trial{setting: r.trial.setting, faults: []place{fault}})
+		for _, fault := range injectionsAt(m, r.script) {
+			all = append(all, trial{setting: r.trial.setting, faults: []injection{fault}})
 		}
 	}
 	return all
 }
 
-// placesAt are all faults at one message. What a torn message leaves in
-// Postgres doesn't depend on what Stripe does, so few scripts need to tear
-// those.
-func placesAt(m message, s script) []place {
-	places := wholeAt(m, s, wire.CutBefore, wire.CutAfter, wire.CutSent, wire.HoldBefore, wire.HoldAfter)
+// injectionsAt returns all faults at one message. What a torn message leaves in
+// Postgres does not depend on what Stripe does, so only a few scripts tear
+// messages to Postgres.
+func injectionsAt(m message, s script) []injection {
+	injections := wholeAt(m, s, wire.CutBefore, wire.CutAfter, wire.CutSent, wire.HoldBefore, wire.HoldAfter)
 	if m.wire == pgWire && !s.torn {
-		return places
+		return injections
 	}
 	for part := 1; part < m.frames; part++ {
-		places = append(places, place{wire: m.wire, n: m.n, kind: wire.CutPart, part: part})
+		injections = append(injections, injection{wire: m.wire, n: m.n, kind: wire.CutPart, part: part})
 	}
 	for part := 1; part < m.answer; part++ {
-		places = append(places, place{wire: m.wire, n: m.n, kind: wire.CutAnswer, part: part})
+		injections = append(injections, injection{wire: m.wire, n: m.n, kind: wire.CutAnswer, part: part})
 	}
-	return places
+	return injections
 }
 
-// wholeAt are the faults of some kinds at one message that leave it and its
-// answer whole. A connection that is opened can only be refused or be late.
-func wholeAt(m message, s script, kinds ...wire.Kind) []place {
-	var places []place
+// wholeAt returns the faults of some kinds at one message that do not tear it
+// or its answer. The opening of a connection can only be refused or be late.
+func wholeAt(m message, s script, kinds ...wire.Kind) []injection {
+	var injections []injection
 	for _, kind := range kinds {
-		fault := place{wire: m.wire, n: m.n, kind: kind}
+		fault := injection{wire: m.wire, n: m.n, kind: kind}
 		if m.summary == connecting && kind != wire.CutBefore && kind != wire.HoldBefore || fault.holds() && s.windowOver {
 			continue
 		}
-		places = append(places, fault)
+		injections = append(injections, fault)
 	}
-	return places
+	return injections
 }
 
-// The faults in pairs and triples, and what the first may be besides. A torn
-// message leaves behind what one of these does.
+// The kinds of faults in pairs and triples, and the kinds of the first one. A
+// torn message leaves behind the same as one of these.
 var (
 	pairKinds  = []wire.Kind{wire.CutBefore, wire.CutAfter}
 	firstKinds = append(pairKinds, wire.HoldAfter)
 )
 
-// happy is the script whose faults are enumerated in pairs, and failing the one
-// in which a worker sleeps over an answer that makes it give its key back.
+// happy is the script whose faults are enumerated in pairs. failing is the
+// script in which a worker is held with an answer that makes it release its
+// key.
 const (
 	happy   = "happy"
 	failing = "503"
 )
 
-// paired tells whether a single fault is the first of pairs.
+// paired reports whether the fault of a trial is the first one of pairs.
 func paired(t trial) bool {
 	first := t.faults[0]
 	return t.script == happy && slices.Contains(firstKinds, first.kind) ||
 		t.script == failing && first.kind == wire.HoldAfter && first.wire == stripeWire
 }
 
-// followers are the trials that add one fault to those of a run, at every
-// message that came after them.
+// followers returns the trials that add one more fault to those of a run, at
+// every message that came after them.
 func followers(r *run) []trial {
 	last := -1
 	for _, at := range r.struck {
@@ -96,26 +98,26 @@ func followers(r *run) []trial {
 	}
 	kinds := pairKinds
 	if r.trial.faults[len(r.trial.faults)-1].holds() {
-		kinds = firstKinds // who takes the place of one that sleeps may fall asleep, too
+		kinds = firstKinds // the worker that takes over from a held one may be held, too
 	}
 	var all []trial
 	for _, m := range r.log[last+1:] {
 		for _, fault := range wholeAt(m, r.script, kinds...) {
-			faults := append(append([]place(nil), r.trial.faults...), fault)
+			faults := append(append([]injection(nil), r.trial.faults...), fault)
 			all = append(all, trial{setting: r.trial.setting, faults: faults})
 		}
 	}
 	return all
 }
 
-// chance is the source of what a seed decides about a trial.
+// chance returns the source of the random choices about a trial.
 func chance(seed uint64, t trial) *rand.Rand {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(t.String()))
 	return rand.New(rand.NewPCG(seed, hash.Sum64()))
 }
 
-// draw picks n of the trials by seed, or all where there are no more.
+// draw returns n of the trials, chosen by seed, or all if there are not more.
 func draw(trials []trial, n int, seed uint64) []trial {
 	random := rand.New(rand.NewPCG(seed, uint64(len(trials))))
 	random.Shuffle(len(trials), func(i, j int) { trials[i], trials[j] = trials[j], trials[i] })

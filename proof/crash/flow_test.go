@@ -10,29 +10,29 @@ import (
 	"github.com/rocketrides/rocketrides/internal/accounts"
 )
 
-// A flow is what the machinery must know of a kind of request. Another flow is
-// another line in flows.
+// A flow is what the harness must know of a kind of request. A new flow is a
+// new element of flows.
 type flow struct {
 	name string
-	// points are its recovery points.
+	// points are its recovery points, in order.
 	points []string
 	// called is the point that its foreign call reaches.
 	called string
-	// path is where it is asked for, and body what; others are other
+	// path and body are those of the request. others is a body with other
 	// parameters.
 	path, body, others string
-	// done is the status of its success.
+	// done is the status of a success.
 	done    int
 	scripts []script
 }
 
-// idempotencyKey is the client's key. Each trial has an account of its own.
+// idempotencyKey is the key of every request. Each trial has its own account.
 const idempotencyKey = "crash"
 
 const (
-	fromDowntown = `{"origin":{"lat":37.7749,"lon":-122.4194},"target":`
-	toOakland    = fromDowntown + `{"lat":37.8044,"lon":-122.2712}}`
-	toBerkeley   = fromDowntown + `{"lat":37.8715,"lon":-122.2730}}`
+	fromUnionSquare = `{"origin":{"lat":37.7749,"lon":-122.4194},"target":`
+	toOakland       = fromUnionSquare + `{"lat":37.8044,"lon":-122.2712}}`
+	toBerkeley      = fromUnionSquare + `{"lat":37.8715,"lon":-122.2730}}`
 )
 
 var flows = []flow{{
@@ -62,11 +62,11 @@ func (f flow) script(name string) (script, bool) {
 	return f.scripts[i], true
 }
 
-// request is a client's request with a body of the flow.
-func (f flow) request(ctx context.Context, who accounts.Credentials, body string) *http.Request {
+// request returns a client's request with a body.
+func (f flow) request(ctx context.Context, account accounts.Credentials, body string) *http.Request {
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, f.path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Idempotency-Key", idempotencyKey)
-	r.Header.Set("Authorization", "Bearer "+who.APIKey.Reveal())
+	r.Header.Set("Authorization", "Bearer "+account.APIKey.Reveal())
 	return r
 }

@@ -13,10 +13,11 @@ import (
 // and each violation.
 type check struct {
 	invariant string
-	run       func(*evidence) (applies bool, faults []string)
+	run       func(*evidence) (applies bool, violations []string)
 }
 
-// evidence is what a trial left behind.
+// evidence is what a trial left behind: its run, the last snapshot, and what
+// Stripe has.
 type evidence struct {
 	*run
 	final     snapshot
@@ -25,6 +26,7 @@ type evidence struct {
 	succeeded []fakestripe.PaymentIntent
 }
 
+// evidence collects what the run left behind.
 func (r *run) evidence() *evidence {
 	e := &evidence{run: r, final: r.last(), sends: r.charges(), intents: r.fake.PaymentIntents()}
 	for _, intent := range e.intents {
@@ -41,13 +43,13 @@ var checks = []check{
 	{"I2", (*evidence).successIsWhole},
 	{"I3", (*evidence).declineIsFree},
 	{"I4", (*evidence).noMoneyForgotten},
-	{"I5", onTheWay("I5")},
+	{"I5", duringRun("I5")},
 	{"I6", (*evidence).oneForm},
 	{"I7", (*evidence).legalPath},
 	{"I8", (*evidence).finishedIsFinal},
 	{"I9", (*evidence).oneAnswer},
-	{"I10", onTheWay("I10")},
-	{"I11", onTheWay("I11")},
+	{"I10", duringRun("I10")},
+	{"I11", duringRun("I11")},
 	{"I12", (*evidence).snapshotsAgree},
 	{"I13", (*evidence).nothingLost},
 	{"I15", (*evidence).noFailureStored},
@@ -55,36 +57,37 @@ var checks = []check{
 	{"I17", (*evidence).parkedForCause},
 	{"I20", (*evidence).jobsAreCommitted},
 	{"I22", (*evidence).nothingReaped},
-	{"I23", onTheWay("I23")},
+	{"I23", duringRun("I23")},
 	{"I27", (*evidence).sumsAgree},
 }
 
-// onTheWay is the check of what can be seen on the way only.
-func onTheWay(name string) func(*evidence) (bool, []string) {
-	return func(e *evidence) (applies bool, faults []string) {
+// duringRun returns the check of an invariant that is checked only while a
+// trial runs.
+func duringRun(name string) func(*evidence) (bool, []string) {
+	return func(e *evidence) (applies bool, violations []string) {
 		applies = slices.ContainsFunc(e.notes, func(n note) bool { return n.invariant == name })
 		return applies, e.noted(name)
 	}
 }
 
-// noted is what was found wrong on the way.
+// noted returns the violations that were found while the trial ran.
 func (e *evidence) noted(name string) []string {
-	var faults []string
+	var violations []string
 	for _, n := range e.notes {
-		faults = say(faults, n.invariant == name && n.fault != "", "%s", n.fault)
+		violations = appendIf(violations, n.invariant == name && n.violation != "", "%s", n.violation)
 	}
-	return faults
+	return violations
 }
 
-// say adds a fault where there is one.
-func say(faults []string, wrong bool, format string, args ...any) []string {
+// appendIf appends a violation if wrong is true.
+func appendIf(violations []string, wrong bool, format string, args ...any) []string {
 	if !wrong {
-		return faults
+		return violations
 	}
-	return append(faults, fmt.Sprintf(format, args...))
+	return append(violations, fmt.Sprintf(format, args...))
 }
 
-// terminals are the replies that are for ever, in order of their end.
+// terminals returns the terminal replies, in the order in which they ended.
 func (e *evidence) terminals() []reply {
 	var found []reply
 	for _, r := range e.replies {
@@ -96,65 +99,73 @@ func (e *evidence) terminals() []reply {
 	return found
 }
 
+// successful reports whether the key ended as a success.
 func (e *evidence) successful() bool { return e.final.key().status == e.flow.done }
 
+// oneCharge counts the charges at Stripe.
 func (e *evidence) oneCharge() (bool, []string) {
 	charges := 0
 	for _, n := range e.fake.Charges() {
 		charges += n
 	}
 	wrong := charges > 1 || len(e.succeeded) > 1
-	return len(e.sends) > 0, say(nil, wrong, "Stripe has %d charges in %d succeeded intents", charges, len(e.succeeded))
+	return len(e.sends) > 0, appendIf(nil, wrong, "Stripe has %d charges in %d succeeded intents", charges, len(e.succeeded))
 }
 
+// successIsWhole checks what a success must have, here and at Stripe.
 func (e *evidence) successIsWhole() (bool, []string) {
 	if !e.successful() {
 		return false, nil
 	}
 	s, d := e.final, e.final.ride()
 	wrong := len(s.keys) != 1 || len(s.rides) != 1 || s.audited("ride.created") != 1 || len(s.jobs) != 1 || len(e.succeeded) != 1
-	faults := say(nil, wrong, "%d keys, %d rides, %d audit records, %d jobs, %d charges",
+	violations := appendIf(nil, wrong, "%d keys, %d rides, %d audit records, %d jobs, %d charges",
 		len(s.keys), len(s.rides), s.audited("ride.created"), len(s.jobs), len(e.succeeded))
 	for _, intent := range e.succeeded {
 		same := intent.ID == d.intent && intent.ChargeID == d.charge && intent.Amount == d.amount && intent.Currency == d.currency &&
-			intent.Customer == "cus_visa" && intent.Metadata["ride_id"] == d.id && intent.Metadata["account_id"] == e.who.AccountID
-		faults = say(faults, !same, "the ride has %+v, Stripe has %+v", d, intent)
+			intent.Customer == "cus_visa" && intent.Metadata["ride_id"] == d.id && intent.Metadata["account_id"] == e.account.AccountID
+		violations = appendIf(violations, !same, "the ride has %+v, Stripe has %+v", d, intent)
 	}
-	return true, faults
+	return true, violations
 }
 
+// declineIsFree checks that a decline took no money.
 func (e *evidence) declineIsFree() (bool, []string) {
 	if e.final.key().status != http.StatusPaymentRequired {
 		return false, nil
 	}
-	return true, say(nil, len(e.succeeded) > 0 || e.final.ride().status != "declined" || len(e.final.jobs) > 0,
+	return true, appendIf(nil, len(e.succeeded) > 0 || e.final.ride().status != "declined" || len(e.final.jobs) > 0,
 		"declined with %d charges, a ride that is %s and %d jobs", len(e.succeeded), e.final.ride().status, len(e.final.jobs))
 }
 
+// noMoneyForgotten checks that a charge is on a success, or was on a parked
+// key.
 func (e *evidence) noMoneyForgotten() (bool, []string) {
 	if len(e.succeeded) == 0 {
 		return false, nil
 	}
 	rest := e.atRest.end()
-	faults := say(nil, !e.successful(), "charged, and the key ended as %s", e.final.end())
+	violations := appendIf(nil, !e.successful(), "charged, and the key ended as %s", e.final.end())
 	parked := e.atRest.key().parked != ""
-	return true, say(faults, rest != charged && rest != pending && !parked, "charged, and the key came to rest as %s", rest)
+	return true, appendIf(violations, rest != charged && rest != pending && !parked, "charged, and the key came to rest as %s", rest)
 }
 
+// oneForm compares all sends, and counts those after the window.
 func (e *evidence) oneForm() (bool, []string) {
 	if len(e.sends) == 0 {
 		return false, nil
 	}
-	var faults []string
+	var violations []string
 	first := e.sends[0]
 	for _, send := range e.sends {
-		faults = say(faults, send.Key != first.Key || send.Body != first.Body, "sent %s under %s, and %s under %s", first.Body, first.Key, send.Body, send.Key)
-		faults = say(faults, send.Params["metadata[operation]"] != send.Key, "sent under a key that its form doesn't have")
+		violations = appendIf(violations, send.Key != first.Key || send.Body != first.Body, "sent %s under %s, and %s under %s", first.Body, first.Key, send.Body, send.Key)
+		violations = appendIf(violations, send.Params["metadata[operation]"] != send.Key, "the form does not name the key that it was sent under")
 	}
 	late := e.closedAt >= 0 && len(e.sends) > e.closedAt
-	return true, say(faults, late, "%d sends after the window", len(e.sends)-max(e.closedAt, 0))
+	return true, appendIf(violations, late, "%d sends after the window", len(e.sends)-max(e.closedAt, 0))
 }
 
+// sumsAgree compares the sums of the charges, the rides and the receipts.
 func (e *evidence) sumsAgree() (bool, []string) {
 	var stripe, rides, receipts int64
 	for _, intent := range e.succeeded {
@@ -169,5 +180,5 @@ func (e *evidence) sumsAgree() (bool, []string) {
 		receipts += j.amount
 	}
 	wrong := stripe != rides || rides != receipts
-	return stripe+rides+receipts > 0, say(nil, wrong, "Stripe charged %d, the rides say %d, the receipts %d", stripe, rides, receipts)
+	return stripe+rides+receipts > 0, appendIf(nil, wrong, "Stripe charged %d, the rides say %d, the receipts %d", stripe, rides, receipts)
 }

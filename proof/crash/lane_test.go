@@ -19,21 +19,22 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// A lane runs one trial after another: a database with tripwires, the
-// processes, and an address at which each trial has a Stripe of its own.
+// A lane runs one trial after another. It has a database with tripwires, the
+// processes, and an address at which each trial has its own fake Stripe.
 type lane struct {
-	pool     *pgxpool.Pool // the trial's own eyes, never cut
+	pool     *pgxpool.Pool // for the checks; no fault strikes it
 	server   *httptest.Server
 	api      [2]*process
 	worker   *process
-	calm     *process             // which no fault befalls: what is asked when all is over is asked here
+	calm     *process             // no fault strikes it; it gets the requests after the faults have stopped
 	stranger accounts.Credentials // another account
 	current  atomic.Pointer[run]
 }
 
-// idleInTransaction is how long a session may sleep in a transaction until
-// Postgres ends it and frees its locks: 30 seconds in production, shorter here,
-// where others wait for the locks of a worker that is held.
+// idleInTransaction is how long a session may idle in a transaction until
+// Postgres ends it and frees its locks. In production it is 30 seconds. Here it
+// is shorter, because other workers wait for the locks of a worker that is
+// held.
 const idleInTransaction = "400ms"
 
 func newLane(t *testing.T, f flow) *lane {
@@ -49,13 +50,14 @@ func newLane(t *testing.T, f flow) *lane {
 	l.api = [2]*process{newProcess(t, l, "api1", cut), newProcess(t, l, "api2", cut)}
 	l.worker, l.calm = newProcess(t, l, "completer", cut), newProcess(t, l, "calm", url)
 	var err error
-	if l.stranger, err = l.account(t.Context(), script{}); err != nil {
+	if l.stranger, err = l.newAccount(t.Context(), script{}); err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-func (l *lane) account(ctx context.Context, s script) (accounts.Credentials, error) {
+// newAccount makes an account whose card is that of a script.
+func (l *lane) newAccount(ctx context.Context, s script) (accounts.Credentials, error) {
 	account := accounts.NewAccount{Email: "rider@example.com", StripeCustomer: "cus_visa", PaymentMethod: s.card}
 	if s.card == "" {
 		account.PaymentMethod = "pm_card_visa"
@@ -65,8 +67,8 @@ func (l *lane) account(ctx context.Context, s script) (accounts.Credentials, err
 
 func (l *lane) processes() []*process { return []*process{l.api[0], l.api[1], l.worker, l.calm} }
 
-// meet decides what happens to a message of one of the processes.
-func (l *lane) meet(p *process, name, summary string, frames int) wire.Fault {
+// onMessage returns the fault that strikes a message of a process.
+func (l *lane) onMessage(p *process, name, summary string, frames int) wire.Fault {
 	r := l.current.Load()
 	if r == nil {
 		return wire.Fault{}
@@ -74,11 +76,11 @@ func (l *lane) meet(p *process, name, summary string, frames int) wire.Fault {
 	if name == stripeWire {
 		r.checkNoTransaction(p)
 	}
-	return r.meet(p, name, summary, frames)
+	return r.onMessage(p, name, summary, frames)
 }
 
-// ServeHTTP is Stripe. What arrives is checked against the database before the
-// fake sees it.
+// ServeHTTP is Stripe. A request that arrives is compared with the database
+// before the fake serves it.
 func (l *lane) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	r := l.current.Load()
 	body, err := io.ReadAll(request.Body)
@@ -92,12 +94,12 @@ func (l *lane) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	r.fake.ServeHTTP(w, request)
 }
 
-// broken is the end of a body that did not arrive whole.
+// broken is the end of a body that did not arrive as a whole.
 type broken struct{ err error }
 
 func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
-// newRun makes the world of one trial.
+// newRun prepares a trial: its fake Stripe, its account, and the processes.
 func (l *lane) newRun(ctx context.Context, t trial) (*run, error) {
 	f, _ := flowNamed(t.flow)
 	s, _ := f.script(t.script)
@@ -106,7 +108,7 @@ func (l *lane) newRun(ctx context.Context, t trial) (*run, error) {
 		return nil, err
 	}
 	fake.Script(s.faults()...)
-	who, err := l.account(ctx, s)
+	account, err := l.newAccount(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +118,7 @@ func (l *lane) newRun(ctx context.Context, t trial) (*run, error) {
 			return nil, err
 		}
 	}
-	r := newRunOf(l, t, f, s, fake, who)
+	r := newRunOf(l, t, f, s, fake, account)
 	l.current.Store(r)
 	return r, nil
 }

@@ -11,12 +11,12 @@ import (
 	diff "github.com/google/go-cmp/cmp"
 )
 
-// manifestFile lists every message of every setting. It shows in a review what
-// a change does to the wires.
+// manifestFile lists every message of every setting, so that a review shows how
+// a change affects the messages. TestEveryFault rewrites it with -manifest.
 const manifestFile = "testdata/manifest.txt"
 
-// checkManifest compares the messages of the runs without faults with those
-// that are listed.
+// checkManifest compares the messages of the runs without faults with the
+// manifest.
 func checkManifest(t *testing.T, seen []*run) {
 	t.Helper()
 	var text strings.Builder
@@ -34,16 +34,17 @@ func checkManifest(t *testing.T, seen []*run) {
 		t.Fatal(err)
 	}
 	if d := diff.Diff(string(stored), text.String()); d != "" {
-		t.Errorf("the messages on the wires are not those of %s (-listed +seen); write it anew with -args -manifest:\n%s", manifestFile, d)
+		t.Errorf("the messages are not those of %s (-listed +seen); rewrite it with -args -manifest:\n%s", manifestFile, d)
 	}
 }
 
-// listed tells whether the manifest has a setting. What the others add is the
-// order in which two race.
+// listed reports whether the manifest has a setting. The other settings differ
+// only in the order in which two workers race.
 func listed(s setting) bool { return s.recovery == byRetry || s.recovery == byCompleter }
 
-// list lists the messages of a run: in order, or, where a completer polls on
-// one connection while it works on another, what they ask for, once.
+// list lists the messages of a run in order. A completer polls on one
+// connection while it works on another, so if it takes part, each kind of
+// message is listed once.
 func list(text *strings.Builder, r *run) {
 	if !listed(r.trial.setting) {
 		return
@@ -65,31 +66,32 @@ func list(text *strings.Builder, r *run) {
 	fmt.Fprintf(text, "%s\n%s", r.trial, strings.Join(lines, ""))
 }
 
-// coverage is what has struck: setting and place.
+// coverage has the settings and injections that have struck.
 type coverage map[string]bool
 
 func (c coverage) add(r *run) {
 	for i, at := range r.struck {
 		if at >= 0 {
-			c[spot(r.trial.setting, r.trial.faults[i])] = true
+			c[covered(r.trial.setting, r.trial.faults[i])] = true
 		}
 	}
 }
 
-func spot(s setting, p place) string { return s.String() + " " + p.String() }
+// covered is what coverage knows an injection in a setting by.
+func covered(s setting, i injection) string { return s.String() + " " + i.String() }
 
-// elusive is how many of a thousand faults may never strike where several go on
-// at once: there, the last messages of one run may not come in another.
-const elusive = 50
+// maxMissed is how many of a thousand faults may never strike if several
+// workers race: the last messages of one run may not come in another one.
+const maxMissed = 50
 
-// check finds the places where no fault ever struck.
+// check reports the faults that never struck.
 func (c coverage) check(t *testing.T, seen []*run) {
 	t.Helper()
 	messages, racing, missing := 0, 0, 0
 	for _, r := range seen {
 		messages += len(r.log)
 		for _, single := range singles(r) {
-			struck := c[spot(single.setting, single.faults[0])]
+			struck := c[covered(single.setting, single.faults[0])]
 			switch {
 			case single.races():
 				racing++
@@ -101,9 +103,9 @@ func (c coverage) check(t *testing.T, seen []*run) {
 			}
 		}
 	}
-	t.Logf("%d messages in %d settings; of %d faults where several go on at once %d never struck, and of the others none", messages, len(seen), racing, missing)
-	if missing*1000 > racing*elusive {
-		t.Errorf("more than %d of a thousand faults never struck where several go on at once", elusive)
+	t.Logf("%d messages in %d settings; of %d faults in races %d never struck", messages, len(seen), racing, missing)
+	if missing*1000 > racing*maxMissed {
+		t.Errorf("more than %d of a thousand faults in races never struck", maxMissed)
 	}
 }
 

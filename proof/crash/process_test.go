@@ -24,14 +24,14 @@ import (
 const (
 	lease       = 20 * time.Second
 	callTimeout = 10 * time.Second
-	// connections are those of one process: one more than it ever works with at
-	// once, held ones included.
+	// connections is the size of a process's pool: one more than the process
+	// ever uses at once, with those of held workers.
 	connections = 4
 )
 
-// A process is an api or a completer, with everything of its own that a process
-// has. It serves one trial after another, but for each it begins anew: with no
-// connection open, and for an account that it has never seen.
+// A process is an api or a completer, with everything that a real process has
+// for itself. It serves one trial after another, and begins anew for each:
+// without an open connection, and with an account that it has never seen.
 type process struct {
 	*program // of the trial's mode
 
@@ -44,13 +44,14 @@ type process struct {
 	programs   map[string]*program // by mode
 }
 
-// A program is what runs in a process.
+// A program is the code that runs in a process.
 type program struct {
 	stripe  *payments.Stripe
 	engine  *phases.Engine
 	handler http.Handler
 }
 
+// newProcess returns a process of a lane, whose database is at url.
 func newProcess(t *testing.T, l *lane, name, url string) *process {
 	t.Helper()
 	p := &process{name: name, lane: l, pg: wire.NewPostgres(), stripeWire: wire.NewHTTP(), programs: map[string]*program{}}
@@ -65,10 +66,10 @@ func newProcess(t *testing.T, l *lane, name, url string) *process {
 		URL: url, MaxConns: connections, ApplicationName: "crash-" + name, DialFunc: p.dialPostgres,
 	})
 	p.pg.Plan(func(_ int, message []byte) wire.Fault {
-		return l.meet(p, pgWire, p.pg.Summary(message), p.pg.Frames(message))
+		return l.onMessage(p, pgWire, p.pg.Summary(message), p.pg.Frames(message))
 	})
 	p.stripeWire.Plan(func(_ int, message []byte) wire.Fault {
-		return l.meet(p, stripeWire, p.stripeWire.Summary(message), p.stripeWire.Frames(message))
+		return l.onMessage(p, stripeWire, p.stripeWire.Summary(message), p.stripeWire.Frames(message))
 	})
 	p.transport = &http.Transport{DialContext: p.dialStripe, ResponseHeaderTimeout: callTimeout, MaxIdleConnsPerHost: connections}
 	t.Cleanup(p.transport.CloseIdleConnections)
@@ -78,7 +79,7 @@ func newProcess(t *testing.T, l *lane, name, url string) *process {
 	return p
 }
 
-// newStripe returns a client that knows nothing of any earlier answer.
+// newStripe returns a Stripe client that has not seen any answer.
 func (p *process) newStripe() (*payments.Stripe, error) {
 	return payments.NewStripe(payments.Config{
 		Key: "sk_test_crash", URL: p.lane.server.URL, Timeout: callTimeout, Saved500After: time.Hour,
@@ -86,6 +87,7 @@ func (p *process) newStripe() (*payments.Stripe, error) {
 	})
 }
 
+// newProgram returns the program of a process in one mode.
 func newProgram(t *testing.T, p *process, stepwise bool) *program {
 	t.Helper()
 	stripe, err := p.newStripe()
@@ -130,12 +132,13 @@ func (p *process) start(mode string) error {
 	return nil
 }
 
-// wait returns when nothing is on its way any more that the process has sent.
+// wait returns when nothing that the process has sent is still on its way.
 func (p *process) wait() {
 	p.pg.Wait()
 	p.stripeWire.Wait()
 }
 
+// completer returns a completer that runs in the process.
 func (p *process) completer() *phases.Completer {
 	return &phases.Completer{
 		Engine: p.engine, Poll: time.Millisecond, Concurrency: 4, Retention: 72 * time.Hour, Tombstones: 30 * 24 * time.Hour,
@@ -144,9 +147,10 @@ func (p *process) completer() *phases.Completer {
 
 var errRefused = errors.New("connection refused by the trial")
 
+// connecting is the summary of the opening of a connection.
 const connecting = "connect"
 
-// dialStripe connects to Stripe, which is a message of its own.
+// dialStripe connects to Stripe. That counts as a message.
 func (p *process) dialStripe(ctx context.Context, network, address string) (net.Conn, error) {
 	if err := p.connect(stripeWire); err != nil {
 		return nil, err
@@ -154,9 +158,10 @@ func (p *process) dialStripe(ctx context.Context, network, address string) (net.
 	return p.stripeWire.Dial(ctx, network, address)
 }
 
-// connect is what happens to a connection that is about to be opened.
+// connect lets the fault strike that is planned for the opening of a
+// connection.
 func (p *process) connect(name string) error {
-	switch fault := p.lane.meet(p, name, connecting, 1); fault.Kind {
+	switch fault := p.lane.onMessage(p, name, connecting, 1); fault.Kind {
 	case wire.Pass:
 	case wire.HoldBefore:
 		fault.Hold()
@@ -166,26 +171,26 @@ func (p *process) connect(name string) error {
 	return nil
 }
 
-// dialPostgres connects to Postgres. The message that counts is the start-up,
-// and not the dialling, which pgx does in the background too, to send cancel
-// requests that a cut network doesn't carry.
+// dialPostgres connects to Postgres. The start-up message counts as the opening
+// of the connection, and not the dialling: pgx also dials in the background to
+// send cancel requests, which a cut network does not carry.
 func (p *process) dialPostgres(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := p.pg.Dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	return &greeting{Conn: conn, process: p}, nil
+	return &startup{Conn: conn, process: p}, nil
 }
 
-// A greeting is a connection whose start-up message is counted.
-type greeting struct {
+// A startup is a connection whose start-up message is counted.
+type startup struct {
 	net.Conn
 	process *process
 	first   sync.Once
 }
 
-// Write sends b, unless it is the start-up message and a fault wants otherwise.
-func (g *greeting) Write(b []byte) (int, error) {
+// Write sends b, unless it is the start-up message and a fault strikes it.
+func (g *startup) Write(b []byte) (int, error) {
 	const version3 = 3 << 16
 	var err error
 	g.first.Do(func() {

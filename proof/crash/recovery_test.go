@@ -16,23 +16,23 @@ import (
 )
 
 const (
-	// rounds bounds how often those who go on try while there are faults, where
-	// the script says nothing else.
+	// rounds is how many rounds of recovery there are at most while there are
+	// faults, unless the script says otherwise.
 	rounds = 4
-	// calmRounds bounds how often they try when there are none any more: then
-	// one round is enough for most, and three for all.
+	// calmRounds is how many there are at most after the faults have stopped.
+	// Then most trials need one round, and all need at most three.
 	calmRounds = 4
 )
 
-// perform runs a trial to its end. The error is trouble of the machinery, and
-// no verdict.
+// perform runs a trial to its end. An error is one of the harness, and not a
+// violation.
 func (l *lane) perform(ctx context.Context, t trial) (*run, error) {
 	r, err := l.newRun(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	err = r.perform(ctx)
-	for r.sleepers() > 0 { // there is trouble, and they are still asleep
+	for r.sleepers() > 0 { // after an error workers may still be held
 		r.wakeUp()
 	}
 	if r.stuck {
@@ -41,6 +41,8 @@ func (l *lane) perform(ctx context.Context, t trial) (*run, error) {
 	return r, errors.Join(err, r.abandon(ctx), r.fake.Close())
 }
 
+// perform runs the request, its recovery, and what follows when the faults have
+// stopped.
 func (r *run) perform(ctx context.Context) error {
 	r.begin(r.lane.api[0], r.client(ctx, r.lane.api[0]))
 	r.settle()
@@ -52,7 +54,7 @@ func (r *run) perform(ctx context.Context) error {
 			return err
 		}
 		if r.sleepers() == 0 {
-			return r.conclude(ctx)
+			return r.finish(ctx)
 		}
 		r.wakeUp()
 		if err := r.look(ctx); err != nil {
@@ -61,18 +63,18 @@ func (r *run) perform(ctx context.Context) error {
 	}
 }
 
-// recover lets those who go on try until the request has come to rest.
+// recover runs rounds of recovery until the request has come to rest.
 func (r *run) recover(ctx context.Context, most int) error {
 	for range most {
-		if r.rests() {
+		if r.nothingLeft() {
 			return nil
 		}
 		if err := r.passTime(ctx); err != nil {
 			return err
 		}
-		r.goOn(ctx, r.trial.recovery)
+		r.recoverOnce(ctx, r.trial.recovery)
 		if r.sleepers() > 1 {
-			r.wakeUp() // while the one that took its place sleeps, too, and nobody else has finished
+			r.wakeUp() // the first one, while the worker that took over is held as well
 		}
 		if err := r.look(ctx); err != nil {
 			return err
@@ -81,14 +83,14 @@ func (r *run) recover(ctx context.Context, most int) error {
 	return nil
 }
 
-// rests tells whether those who go on can do nothing more: the request is over,
-// or it was never taken and its client is gone.
-func (r *run) rests() bool {
+// nothingLeft reports whether recovery can do nothing more: the request is
+// over, or it left no key and its client is gone.
+func (r *run) nothingLeft() bool {
 	return r.last().over() || r.trial.recovery == byCompleter && len(r.last().keys) == 0
 }
 
-// goOn is one round of those who go on.
-func (r *run) goOn(ctx context.Context, recovery string) {
+// recoverOnce runs one round of recovery.
+func (r *run) recoverOnce(ctx context.Context, recovery string) {
 	api, worker := r.lane.api, r.lane.worker
 	if recovery == byRetry || recovery == byBoth {
 		r.begin(api[0], r.client(ctx, api[0]))
@@ -102,8 +104,7 @@ func (r *run) goOn(ctx context.Context, recovery string) {
 	r.settle()
 }
 
-// passTime ends leases and back-offs, and lets happen at Stripe what takes
-// time.
+// passTime ends leases and back-offs, and lets Stripe do what takes it time.
 func (r *run) passTime(ctx context.Context) error {
 	if r.script.meanwhile != nil {
 		if err := r.script.meanwhile(r.fake); err != nil {
@@ -113,7 +114,7 @@ func (r *run) passTime(ctx context.Context) error {
 	first := "first_sent_at"
 	if r.script.windowOver {
 		for _, p := range r.lane.processes() {
-			p.wait() // what was sent before the window closed has arrived before
+			p.wait() // everything that was sent in the window arrives before it closes
 		}
 		first = "first_sent_at - interval '21 hours'"
 	}
@@ -125,7 +126,7 @@ func (r *run) passTime(ctx context.Context) error {
 		    find_until = CASE WHEN find_until IS NOT NULL THEN now() - interval '1 second' END
 		WHERE account_id = $1 AND finished_at IS NULL
 		RETURNING first_sent_at IS NOT NULL`,
-		r.who.AccountID).Scan(&sent)
+		r.account.AccountID).Scan(&sent)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("letting time pass: %w", err)
 	}
@@ -135,16 +136,16 @@ func (r *run) passTime(ctx context.Context) error {
 	return nil
 }
 
-// conclude stops the faults, lets the request come to rest, and asks everything
-// that clients and people may ask then.
-func (r *run) conclude(ctx context.Context) error {
+// finish stops the faults, brings the request to rest, and makes all requests
+// that clients and people may make then.
+func (r *run) finish(ctx context.Context) error {
 	r.mu.Lock()
 	r.calm = true
 	r.mu.Unlock()
 	for _, p := range r.lane.processes() {
 		p.wait()
 	}
-	if err := r.rest(ctx, cmp.Or(r.script.rounds, calmRounds)); err != nil {
+	if err := r.bringToRest(ctx, cmp.Or(r.script.rounds, calmRounds)); err != nil {
 		return err
 	}
 	r.atRest = r.last()
@@ -154,19 +155,19 @@ func (r *run) conclude(ctx context.Context) error {
 		}
 	}
 	if r.atRest.end() == pending {
-		if err := r.rest(ctx, calmRounds); err != nil {
+		if err := r.bringToRest(ctx, calmRounds); err != nil {
 			return err
 		}
 	}
 	if r.last().key().parked != "" {
-		r.decide(ctx)
+		r.resolve(ctx)
 	}
 	r.replay(ctx)
 	return r.look(ctx)
 }
 
-// rest lets those who go on try without faults until the request is over.
-func (r *run) rest(ctx context.Context, most int) error {
+// bringToRest runs rounds of recovery without faults until the request is over.
+func (r *run) bringToRest(ctx context.Context, most int) error {
 	for range most {
 		if r.last().over() {
 			return nil
@@ -174,7 +175,7 @@ func (r *run) rest(ctx context.Context, most int) error {
 		if err := r.passTime(ctx); err != nil {
 			return err
 		}
-		r.goOnCalmly(ctx)
+		r.recoverCalmly(ctx)
 		if err := r.look(ctx); err != nil {
 			return err
 		}
@@ -182,10 +183,9 @@ func (r *run) rest(ctx context.Context, most int) error {
 	return nil
 }
 
-// goOnCalmly is one round of those who go on, and of nobody else: what a
-// completer cannot bring to its end, no client may. A request that was never
-// taken needs its client.
-func (r *run) goOnCalmly(ctx context.Context) {
+// recoverCalmly runs one round of recovery without faults. If the completer
+// recovers, no client may help it. A request that left no key needs its client.
+func (r *run) recoverCalmly(ctx context.Context) {
 	recovery := r.trial.recovery
 	if recovery == byCompleter || recovery == byBoth {
 		if _, err := r.lane.calm.completer().Once(ctx); err != nil {
@@ -197,24 +197,25 @@ func (r *run) goOnCalmly(ctx context.Context) {
 	}
 }
 
-// replay asks again, with other parameters too, and as a stranger.
+// replay sends the request again, with other parameters, and from another
+// account.
 func (r *run) replay(ctx context.Context) {
 	r.client(ctx, r.lane.calm)()
-	fault := ""
+	violation := ""
 	if got := r.replies[len(r.replies)-1]; !got.terminal() || !got.replayed {
-		fault = fmt.Sprintf("when all was over, a client was told %d %s (a replay: %t)", got.status, got.code, got.replayed)
+		violation = fmt.Sprintf("at the end a client was told %d %s (replayed: %t)", got.status, got.code, got.replayed)
 	}
-	r.note("I9", fault)
+	r.note("I9", violation)
 	r.checkOthers(ctx)
 	r.checkStranger(ctx)
 }
 
-// decide is a person who looks into a parked key: charged, where Stripe shows
-// it, and else not.
-func (r *run) decide(ctx context.Context) {
+// resolve does what a person does with a parked key: resolves it as charged if
+// Stripe shows the charge, else as not charged.
+func (r *run) resolve(ctx context.Context) {
 	r.checkUnderReview(ctx)
 	resolver := rides.Resolver{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe}
-	found, err := phases.Keys{Pool: r.lane.pool}.Show(ctx, r.who.AccountID, idempotencyKey)
+	found, err := phases.Keys{Pool: r.lane.pool}.Show(ctx, r.account.AccountID, idempotencyKey)
 	if err != nil || len(found) != 1 {
 		r.note("I16", fmt.Sprintf("%d parked keys, %v", len(found), err))
 		return
@@ -228,14 +229,16 @@ func (r *run) decide(ctx context.Context) {
 	}
 }
 
-// abandon keeps a key that never came to rest out of the next trial.
+// abandon parks a key that never came to rest, so that the next trial's
+// completer leaves it alone.
 func (r *run) abandon(ctx context.Context) error {
 	_, err := r.lane.pool.Exec(ctx, `
 		UPDATE idempotency_keys SET parked_reason = 'abandoned by its trial', lease_token = NULL
-		WHERE account_id = $1 AND finished_at IS NULL AND parked_reason IS NULL`, r.who.AccountID)
+		WHERE account_id = $1 AND finished_at IS NULL AND parked_reason IS NULL`, r.account.AccountID)
 	return err
 }
 
+// problemCode returns the code of a problem, or "".
 func problemCode(body []byte) string {
 	var problem web.Problem
 	_ = json.Unmarshal(body, &problem) // a ride has no code

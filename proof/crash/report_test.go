@@ -14,7 +14,7 @@ import (
 	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
-// A report is what is known of all trials so far. It is safe for concurrent
+// A report counts the results of all trials so far. It is safe for concurrent
 // use.
 type report struct {
 	t     *testing.T
@@ -27,7 +27,7 @@ type report struct {
 	done     int // of the stage
 	all      int
 	since    time.Time
-	counts   map[string]map[string]int // by what is counted
+	counts   map[string]map[string]int // by what is counted, and by its value
 	seen     map[string]int            // by invariant: the trials that it applied to
 	broken   map[string]int            // by invariant: the trials that broke it
 	failures int
@@ -41,7 +41,7 @@ func newReport(t *testing.T) *report {
 	}
 	return &report{
 		t: t, list: list, began: time.Now(), seen: map[string]int{}, broken: map[string]int{},
-		counts: map[string]map[string]int{"stage": {}, "fault": {}, "wire": {}, "recovery": {}, "script": {}, "end": {}, "mode": {}, "again": {}},
+		counts: map[string]map[string]int{"stage": {}, "fault": {}, "wire": {}, "recovery": {}, "script": {}, "end": {}, "mode": {}, "repeated": {}},
 	}
 }
 
@@ -51,67 +51,71 @@ func (p *report) begin(stage string, total int) {
 	p.stage, p.total, p.done, p.since = stage, total, 0, time.Now()
 }
 
-// add judges a trial and counts it.
+// add judges a run, and counts its trial.
 func (p *report) add(r *run, err error) {
-	faults, seen, broken := p.judge(r, err)
+	violations, seen, broken := p.judge(r, err)
 	if err == nil && r.starved() {
-		faults, broken[machinery] = append(faults, machinery+": the machine's load struck each of "+strconv.Itoa(tries)+" runs like a fault"), true
+		violations, broken[harness] = append(violations, harness+": the machine's load struck each of "+strconv.Itoa(tries)+" runs like a fault"), true
 	}
 	if missed := r.missed(); err == nil && missed != "" && !r.trial.races() {
-		faults, broken[machinery] = append(faults, machinery+": "+missed), true
+		violations, broken[harness] = append(violations, harness+": "+missed), true
 	}
-	p.count(r, seen, broken, len(faults) > 0)
-	p.tell(r, faults)
+	p.count(r, seen, broken, len(violations) > 0)
+	p.fail(r, violations)
 }
 
-// again judges a run that came to nothing, and is made once more.
-func (p *report) again(r *run, err error, why string) {
-	var faults []string
+// repeat judges a run that shows nothing. Its trial is run again, because of
+// why.
+func (p *report) repeat(r *run, err error, why string) {
+	var violations []string
 	if err == nil {
-		faults, _, _ = p.judge(r, nil)
+		violations, _, _ = p.judge(r, nil)
 	}
 	p.mu.Lock()
-	p.tally("again", why)
-	if len(faults) > 0 {
+	p.tally("repeated", why)
+	if len(violations) > 0 {
 		p.failures++
 	}
 	p.mu.Unlock()
-	p.tell(r, faults)
+	p.fail(r, violations)
 }
 
-func (p *report) tell(r *run, faults []string) {
-	if len(faults) > 0 {
-		p.t.Errorf("%s\n  replay: %s", strings.Join(faults, "\n  "), replay(r.trial))
+// fail fails the test if there are violations, and logs how to repeat the
+// trial.
+func (p *report) fail(r *run, violations []string) {
+	if len(violations) > 0 {
+		p.t.Errorf("%s\n  replay: %s", strings.Join(violations, "\n  "), replay(r.trial))
 	}
 }
 
-// machinery is what the trials run on.
-const machinery = "the machinery"
+// harness stands for what the trials run on, where an invariant would stand.
+const harness = "the harness"
 
-// judge holds the invariants against a run: what is wrong, and by invariant
-// whether the run had something to say about it and whether it broke it.
-func (p *report) judge(r *run, err error) (faults []string, seen, broken map[string]bool) {
+// judge checks the invariants. It returns the violations, and for each
+// invariant whether it applied to the run and whether the run broke it.
+func (p *report) judge(r *run, err error) (violations []string, seen, broken map[string]bool) {
 	seen, broken = map[string]bool{}, map[string]bool{}
 	if err != nil {
-		broken[machinery] = true
-		return []string{machinery + ": " + err.Error()}, seen, broken
+		broken[harness] = true
+		return []string{harness + ": " + err.Error()}, seen, broken
 	}
 	e := r.evidence()
 	for _, c := range checks {
 		applies, wrong := c.run(e)
 		seen[c.invariant], broken[c.invariant] = applies, len(wrong) > 0
 		for _, text := range wrong {
-			faults = append(faults, c.invariant+" ("+p.list[c.invariant]+"): "+text)
+			violations = append(violations, c.invariant+" ("+p.list[c.invariant]+"): "+text)
 		}
 	}
-	return faults, seen, broken
+	return violations, seen, broken
 }
 
+// replay returns the command that repeats a trial.
 func replay(t trial) string {
 	return fmt.Sprintf("go test ./proof/crash -run TestEveryFault -count=1 -v -args -case '%s'", t)
 }
 
-// missed tells of a fault that never struck.
+// missed names a fault that never struck, or returns "".
 func (r *run) missed() string {
 	for i, at := range r.struck {
 		if at < 0 {
@@ -122,15 +126,16 @@ func (r *run) missed() string {
 }
 
 // starved reports whether the machine's load struck the run like a fault of its
-// own: Postgres did not answer in time, or it ended the session of a worker that
-// nobody held but that got no processor time in a transaction for as long as
-// idleInTransaction. Such a run sends messages that no other run of the trial
-// sends, so nothing may be learnt from it.
+// own: Postgres did not answer in time, or it ended the session of a worker
+// that nobody held but that got no processor time in a transaction for as long
+// as idleInTransaction. Such a run sends messages that no other run of the
+// trial sends, so nothing may be learnt from it.
 func (r *run) starved() bool {
 	late := len(r.trial.faults) == 0 && slices.ContainsFunc(r.replies, func(got reply) bool { return got.code == "unavailable" })
 	return late || r.idledOut > r.heldOpen
 }
 
+// count counts a trial.
 func (p *report) count(r *run, seen, broken map[string]bool, failed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,7 +151,7 @@ func (p *report) count(r *run, seen, broken map[string]bool, failed bool) {
 	p.tally("end", string(r.atRest.end()))
 	for i, fault := range r.trial.faults {
 		if r.struck[i] < 0 {
-			p.tally("fault", "passed uncut")
+			p.tally("fault", "never struck")
 			continue
 		}
 		p.tally("fault", fault.kind.String())
@@ -164,9 +169,10 @@ func (p *report) count(r *run, seen, broken map[string]bool, failed bool) {
 	}
 }
 
+// tally counts one of what, with a value.
 func (p *report) tally(what, value string) { p.counts[what][value]++ }
 
-// watch prints a line every few seconds until the returned function is called.
+// watch logs the progress every few seconds, until stop is called.
 func (p *report) watch() (stop func()) {
 	const often = 5 * time.Second
 	done := make(chan struct{})
@@ -186,6 +192,7 @@ func (p *report) watch() (stop func()) {
 	return func() { close(done); group.Wait() }
 }
 
+// line returns the progress in one line.
 func (p *report) line() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -194,30 +201,31 @@ func (p *report) line() string {
 		time.Since(p.began).Seconds(), p.stage, p.done, p.total, rate, p.all, p.failures)
 }
 
-// print prints the verdict.
+// print logs all counts.
 func (p *report) print(seed uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var text strings.Builder
-	for _, what := range []string{"stage", "wire", "fault", "mode", "recovery", "script", "end", "again"} {
+	for _, what := range []string{"stage", "wire", "fault", "mode", "recovery", "script", "end", "repeated"} {
 		counts := p.counts[what]
 		fmt.Fprintf(&text, "by %s:\n", what)
 		for _, value := range slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(counts[b]-counts[a], cmp.Compare(a, b)) }) {
 			fmt.Fprintf(&text, "  %7d %s\n", counts[value], value)
 		}
 	}
-	fmt.Fprintf(&text, "invariants (trials that each applied to, trials that broke it):\n")
+	fmt.Fprintf(&text, "invariants (trials that each applied to, and trials that broke it):\n")
 	for _, c := range checks {
 		sentence := p.list[c.invariant]
 		fmt.Fprintf(&text, "  %7d %5d  %-4s %s\n", p.seen[c.invariant], p.broken[c.invariant], c.invariant, sentence)
 		if p.seen[c.invariant] == 0 {
-			p.t.Errorf("no trial had anything to say about %s (%s)", c.invariant, sentence)
+			p.t.Errorf("%s applied to no trial (%s)", c.invariant, sentence)
 		}
 	}
 	fmt.Fprintf(&text, "%d trials in %s, seed %d: %d violations", p.all, time.Since(p.began).Round(time.Second), seed, p.failures)
 	p.t.Log(text.String())
 }
 
+// failed returns how many runs broke an invariant.
 func (p *report) failed() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -14,17 +14,17 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// A message is one that a run has seen.
+// A message is a message on a wire, as a run recorded it.
 type message struct {
 	wire    string
 	n       int
 	process string
 	summary string
 	frames  int // of the message
-	answer  int // of its answer; 0 if that never came as a whole
+	answer  int // frames of its answer; 0 if the answer never came as a whole
 }
 
-// A reply is what a client got, and when: between two moments of the run.
+// A reply is what a client was answered, between two moments of the run.
 type reply struct {
 	from, to int
 	status   int
@@ -34,17 +34,17 @@ type reply struct {
 	headers  string
 }
 
-// terminal tells that a reply is for ever.
+// terminal reports whether every later reply must equal this one.
 func (r reply) terminal() bool { return r.status < 300 || r.status == http.StatusPaymentRequired }
 
-// A run is one trial on its way.
+// A run is a trial while it runs, and what it recorded.
 type run struct {
-	lane   *lane
-	trial  trial
-	flow   flow
-	script script
-	fake   *fakestripe.Server
-	who    accounts.Credentials
+	lane    *lane
+	trial   trial
+	flow    flow
+	script  script
+	fake    *fakestripe.Server
+	account accounts.Credentials
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -52,28 +52,29 @@ type run struct {
 	stuck   bool
 	counts  map[string]int
 	log     []message
-	struck  []int // by fault: the index of its message in log, or -1
+	struck  []int // for each fault: the index of its message in log, or -1
 	running int
-	asleep  []chan struct{} // those that are held, in the order in which they fell asleep
-	// heldOpen counts those that were held in a transaction, and idledOut the
-	// sessions that Postgres ended because they idled in one.
+	asleep  []chan struct{} // the workers that are held, in the order in which they fell asleep
+	// heldOpen counts the workers that were held in a transaction, and idledOut
+	// the sessions that Postgres ended because they idled in one.
 	heldOpen, idledOut int
 	active             map[*process]int
 	moment             int
 	replies            []reply
-	notes              []note // what was seen on the way
+	notes              []note // what was checked while it ran
 
 	snapshots []snapshot
-	atRest    snapshot // when the request had come to rest, before anybody decided
-	closedAt  int      // how many charges Stripe had been asked for when the window closed; -1 if it didn't
+	atRest    snapshot // when the request had come to rest, before a person resolved it
+	closedAt  int      // how many charges had been sent to Stripe when the window closed; -1 if it did not close
 }
 
-// A note is an invariant that was looked at on the way, and what was wrong.
-type note struct{ invariant, fault string }
+// A note is the result of a check of an invariant while a trial runs: the
+// violation, or "".
+type note struct{ invariant, violation string }
 
-func newRunOf(l *lane, t trial, f flow, s script, fake *fakestripe.Server, who accounts.Credentials) *run {
+func newRunOf(l *lane, t trial, f flow, s script, fake *fakestripe.Server, account accounts.Credentials) *run {
 	r := &run{
-		lane: l, trial: t, flow: f, script: s, fake: fake, who: who, counts: map[string]int{},
+		lane: l, trial: t, flow: f, script: s, fake: fake, account: account, counts: map[string]int{},
 		active: map[*process]int{}, closedAt: -1,
 	}
 	r.changed.L = &r.mu
@@ -83,8 +84,8 @@ func newRunOf(l *lane, t trial, f flow, s script, fake *fakestripe.Server, who a
 	return r
 }
 
-// meet counts a message and decides what happens to it.
-func (r *run) meet(p *process, name, summary string, frames int) wire.Fault {
+// onMessage records a message and returns the fault that strikes it.
+func (r *run) onMessage(p *process, name, summary string, frames int) wire.Fault {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.calm || p == r.lane.calm {
@@ -103,14 +104,15 @@ func (r *run) meet(p *process, name, summary string, frames int) wire.Fault {
 	return fault
 }
 
+// answered records the frames of the answer to a message.
 func (r *run) answered(at, frames int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log[at].answer = frames
 }
 
-// hold puts a worker of a process, at a message of a wire, to sleep until the
-// run wakes it.
+// hold puts a worker to sleep until wakeUp wakes it. The worker is one of
+// process p, with a message on the wire that is named.
 func (r *run) hold(p *process, name string) {
 	wake := make(chan struct{})
 	open := name == pgWire && p.pg.Open() > 0
@@ -124,7 +126,7 @@ func (r *run) hold(p *process, name string) {
 	<-wake
 }
 
-// begin lets a process do something.
+// begin runs do as a worker of a process.
 func (r *run) begin(p *process, do func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -142,10 +144,10 @@ func (r *run) begin(p *process, do func()) {
 	}()
 }
 
-// patience is how long a step of a run may take; nothing in it waits for long.
+// patience is how long a step of a run may take. No step waits for long.
 const patience = time.Minute
 
-// settle returns when all that runs is held.
+// settle returns when every worker has ended or is held.
 func (r *run) settle() {
 	timer := time.AfterFunc(patience, func() {
 		r.mu.Lock()
@@ -161,7 +163,7 @@ func (r *run) settle() {
 	}
 }
 
-// wakeUp lets the first that fell asleep go on, and waits for its end.
+// wakeUp wakes the worker that fell asleep first, and settles.
 func (r *run) wakeUp() {
 	r.mu.Lock()
 	close(r.asleep[0])
@@ -177,6 +179,7 @@ func (r *run) sleepers() int {
 	return len(r.asleep)
 }
 
+// now returns a new moment, later than all before.
 func (r *run) now() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,10 +190,11 @@ func (r *run) now() int {
 // idledOut is the SQLSTATE of idle_in_transaction_session_timeout.
 const idledOut = "25P03"
 
-// heardError notes an error that a process heard from Postgres.
+// heardError records an error that Postgres sent to a process.
 func (r *run) heardError(p *process, code string) {
 	if code != idledOut {
-		// Postgres undoes what a tripwire refuses, and the log with it.
+		// A refused change leaves no trace in the database, so it is noted
+		// here.
 		r.note(tripwire.Invariant(code), p.name+" was stopped by tripwire "+code)
 		return
 	}
@@ -199,17 +203,19 @@ func (r *run) heardError(p *process, code string) {
 	r.idledOut++
 }
 
+// note records the result of a check.
 func (r *run) note(invariant, fault string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.notes = append(r.notes, note{invariant, fault})
 }
 
-// client is a client that sends the request to a process.
+// client returns what a client does: it sends the request to a process, and the
+// run records the reply.
 func (r *run) client(ctx context.Context, p *process) func() {
 	return func() {
 		from := r.now()
-		got := r.send(p, r.flow.request(ctx, r.who, r.flow.body))
+		got := r.send(p, r.flow.request(ctx, r.account, r.flow.body))
 		got.from, got.to = from, r.now()
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -217,7 +223,7 @@ func (r *run) client(ctx context.Context, p *process) func() {
 	}
 }
 
-// send lets a process answer a request.
+// send returns the answer of a process to a request.
 func (r *run) send(p *process, request *http.Request) reply {
 	recorder := httptest.NewRecorder()
 	p.handler.ServeHTTP(recorder, request)
@@ -229,8 +235,8 @@ func (r *run) send(p *process, request *http.Request) reply {
 	}
 }
 
-// complete is one round of the completer. That it meets faults is what it is
-// here for; what it left behind is looked at.
+// complete returns one round of the completer. Its error is ignored, because
+// faults cause errors. The checks look at what it left behind.
 func (r *run) complete(ctx context.Context, p *process) func() {
 	return func() { _, _ = p.completer().Once(ctx) }
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
-// TestEveryInvariantCanFail falsifies what a good run left behind, once for
-// each invariant: the check must see it.
+// TestEveryInvariantCanFail falsifies the evidence of a good run, once for each
+// invariant. The check of the invariant must notice it.
 func TestEveryInvariantCanFail(t *testing.T) {
 	t.Parallel()
 	f, _ := flowNamed("hail")
@@ -26,25 +26,25 @@ func TestEveryInvariantCanFail(t *testing.T) {
 		what := c.invariant + " (" + list[c.invariant] + ")"
 		sabotage, ok := sabotages[c.invariant]
 		if !ok {
-			sabotage = func(e *evidence) { e.note(c.invariant, "seen on the way") }
+			sabotage = func(e *evidence) { e.note(c.invariant, "noted while it ran") }
 		}
 		if list[c.invariant] == "" {
 			t.Errorf("%s is not in the list of internal/phases", c.invariant)
 		}
-		if _, faults := c.run(copyOf(r)); len(faults) > 0 {
-			t.Errorf("%s finds fault with a good run: %v", what, faults)
+		if _, violations := c.run(copyOf(r)); len(violations) > 0 {
+			t.Errorf("%s is broken by a good run: %v", what, violations)
 		}
 		e := copyOf(r)
 		sabotage(e)
-		if applies, faults := c.run(e); len(faults) == 0 || !applies && c.invariant != "I3" {
-			t.Errorf("%s did not see what was falsified", what)
+		if applies, violations := c.run(e); len(violations) == 0 || !applies && c.invariant != "I3" {
+			t.Errorf("%s did not notice the false evidence", what)
 		}
 	}
 }
 
-// copyOf returns the evidence of a run, whose parts can be changed.
+// copyOf returns the evidence of a run as a copy that may be changed.
 func copyOf(r *run) *evidence {
-	other := newRunOf(r.lane, r.trial, r.flow, r.script, r.fake, r.who)
+	other := newRunOf(r.lane, r.trial, r.flow, r.script, r.fake, r.account)
 	other.replies, other.notes = slices.Clone(r.replies), slices.Clone(r.notes)
 	for _, s := range r.snapshots {
 		other.snapshots = append(other.snapshots, s.clone())
@@ -53,6 +53,7 @@ func copyOf(r *run) *evidence {
 	return other.evidence()
 }
 
+// clone returns a copy of the snapshot.
 func (s snapshot) clone() snapshot {
 	return snapshot{
 		keys: slices.Clone(s.keys), rides: slices.Clone(s.rides), audits: slices.Clone(s.audits),
@@ -60,8 +61,8 @@ func (s snapshot) clone() snapshot {
 	}
 }
 
-// sabotages falsify what an invariant looks at. Those that are missing are
-// looked at on the way.
+// sabotages falsify the evidence that the check of an invariant looks at.
+// Invariants that are checked only while a trial runs have none.
 var sabotages = map[string]func(*evidence){
 	"I1": func(e *evidence) { e.succeeded = append(e.succeeded, e.succeeded[0]) },
 	"I2": func(e *evidence) { e.succeeded[0].Amount++ },

@@ -7,7 +7,7 @@ import (
 )
 
 // An end is how a request comes to rest: charged, declined, pending (Stripe is
-// still working), or parked and why.
+// still processing it), or parked for a reason.
 type end string
 
 const (
@@ -21,32 +21,32 @@ const (
 	parkedForWindow   end = "parked window_over"
 )
 
-// A script is how Stripe behaves in a trial, and what must come of it.
+// A script is how Stripe behaves in a trial, and how the request may end then.
 type script struct {
 	name string
-	// card is the payment method; empty means one that is charged.
+	// card is the payment method. Empty means a card that can be charged.
 	card string
-	// fault befalls the first charge that arrives whole.
+	// fault strikes the first charge that arrives as a whole.
 	fault fakestripe.Fault
-	// ends are the ends that are right. The first is that of a run without
-	// other faults; where an answer that is not saved can be lost, there are
-	// more.
+	// ends are the right ends. The first one is the end of a run without other
+	// faults. There are more if an answer that Stripe does not save can be
+	// lost.
 	ends []end
 	// meanwhile is what happens at Stripe before each recovery.
 	meanwhile func(*fakestripe.Server) error
 	// later is what happens at Stripe after the request has come to rest.
 	later func(*fakestripe.Server) error
-	// rounds bounds how often those who go on try. It is given where they try
-	// in vain, and more often shows nothing new.
+	// rounds is how many rounds of recovery there are at most. It is set if
+	// recovery is in vain, so that more rounds would show nothing new.
 	rounds int
-	// windowOver lets the time pass in which a charge may be sent again. Nobody
-	// is held then: a worker that sleeps so long would look at its own clock,
-	// which a trial cannot move.
+	// windowOver lets the window end, in which a charge may be sent. No worker
+	// is held then: it would look at its own clock, which a trial cannot move.
 	windowOver bool
-	// torn lets messages to Postgres be torn too.
+	// torn is set if messages to Postgres are torn as well.
 	torn bool
 }
 
+// faults returns the faults of the script for the fake Stripe.
 func (s script) faults() []fakestripe.Fault {
 	if s.fault.Kind == "" {
 		return nil
@@ -56,26 +56,29 @@ func (s script) faults() []fakestripe.Fault {
 	return []fakestripe.Fault{fault}
 }
 
+// once returns the script in which Stripe has one fault.
 func once(name string, kind fakestripe.Kind, ends ...end) script {
 	return script{name: name, fault: fakestripe.Fault{Kind: kind}, ends: ends}
 }
 
+// card returns the script in which the account has another card.
 func card(name, method string, ends ...end) script {
 	return script{name: name, card: method, ends: ends}
 }
 
-// with returns the script with more in its fault.
+// with returns the script with options of its fault.
 func (s script) with(change func(*fakestripe.Fault)) script {
 	change(&s.fault)
 	return s
 }
 
+// advance returns what moves the clock of the fake Stripe.
 func advance(d time.Duration) func(*fakestripe.Server) error {
 	return func(fake *fakestripe.Server) error { return fake.Advance(d) }
 }
 
-// decide ends every payment that Stripe is still working on.
-func decide(fake *fakestripe.Server, how func(intent string) error) error {
+// endProcessing ends every payment that Stripe is still processing.
+func endProcessing(fake *fakestripe.Server, how func(intent string) error) error {
 	for _, intent := range fake.PaymentIntents() {
 		if intent.Status != "processing" {
 			continue
@@ -87,10 +90,10 @@ func decide(fake *fakestripe.Server, how func(intent string) error) error {
 	return nil
 }
 
-func settle(fake *fakestripe.Server) error { return decide(fake, fake.Settle) }
+func settle(fake *fakestripe.Server) error { return endProcessing(fake, fake.Settle) }
 
 func refuse(fake *fakestripe.Server) error {
-	return decide(fake, func(intent string) error { return fake.Decline(intent, "insufficient_funds") })
+	return endProcessing(fake, func(intent string) error { return fake.Decline(intent, "insufficient_funds") })
 }
 
 const (
@@ -99,7 +102,7 @@ const (
 	hours      = 3 * time.Hour
 )
 
-// chargeScripts are those for flows that charge a card.
+// chargeScripts are the scripts for flows that charge a card.
 var chargeScripts = []script{
 	{name: happy, ends: []end{charged}, torn: true},
 	card("declined", "pm_card_chargeCustomerFail", declined),

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// sessions keeps the sessions of Postgres that a process ended, or that were
-// cut between two messages, as a pooler does: ROLLBACK is what Postgres does by
-// itself when its client is gone, DISCARD ALL makes a session as good as new,
-// and both cost a tenth of another. To the process it is new: it says what a
-// new one says. One that was cut in the middle of a message is never used
-// again.
+// sessions keeps sessions of Postgres that a process ended, or that were cut
+// between two messages, and uses them again, as a pooler does. Postgres itself
+// rolls back when its client is gone, so ROLLBACK changes nothing. DISCARD ALL
+// makes a session as good as new. Both together cost a tenth of a new session.
+// To the process the session is new: it gets the greeting of a new one. A
+// session that was cut in the middle of a message is never used again.
 type sessions struct {
 	// heardError is called with the SQLSTATE of each error that shows a
 	// tripwire, or the end of a session that idled in a transaction.
@@ -27,6 +27,7 @@ type sessions struct {
 	spare []*session
 }
 
+// dial returns a kept session, or connects to Postgres.
 func (s *sessions) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,6 +43,7 @@ func (s *sessions) dial(ctx context.Context, network, address string) (net.Conn,
 	return &session{Conn: conn, home: s}, nil
 }
 
+// close closes all kept sessions.
 func (s *sessions) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,18 +57,18 @@ func (s *sessions) close() {
 type session struct {
 	net.Conn
 	home *sessions
-	used bool // another process had it before
+	used bool // it was used before
 
 	mu       sync.Mutex
-	greeting []byte // what the server says when the password was right
-	pending  []byte // of the greeting: what this process has yet to read
+	greeting []byte // what the server sent when the password had been accepted
+	pending  []byte // the rest of the greeting, which this process has not read
 	greeted  bool
-	tail     []byte // the end of what the server has said
-	readers  int    // that wait for the server to say more
+	tail     []byte // the end of what the server has sent
+	readers  int    // that wait for the server to send more
 	kept     bool
 }
 
-// Read reads what the server says, and first of all the greeting.
+// Read reads the greeting, and then what the server sends.
 func (s *session) Read(b []byte) (int, error) {
 	if n, err := s.greet(b); n > 0 || err != nil {
 		return n, err
@@ -76,12 +78,12 @@ func (s *session) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// greet reads what there is to be read without asking the server.
+// greet reads what is left of the greeting.
 func (s *session) greet(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kept {
-		return 0, io.EOF // to whoever ended the session, it is over
+		return 0, io.EOF // to the process that ended the session, it is closed
 	}
 	n := copy(b, s.pending)
 	s.pending = s.pending[n:]
@@ -91,7 +93,7 @@ func (s *session) greet(b []byte) (int, error) {
 	return n, nil
 }
 
-// heard remembers the greeting and how the last answer ended.
+// heard keeps the greeting and the end of the last answer.
 func (s *session) heard(b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +109,7 @@ func (s *session) heard(b []byte) {
 	s.greeting = append(s.greeting, b...)
 	s.greeted = bytes.HasSuffix(s.greeting, readyIdle)
 	if s.greeted {
-		// Before it comes the talk about the password.
+		// What comes before it is about the password.
 		s.greeting = s.greeting[max(0, bytes.Index(s.greeting, authenticated)):]
 	}
 }
@@ -123,7 +125,8 @@ var (
 	errorCode = regexp.MustCompile(`\x00C(RR00[1-4]|` + idledOut + `)\x00`)
 )
 
-// Write sends b, but for the words that begin and end a session.
+// Write sends b, unless it begins a session that is used again, or ends one
+// that can be kept.
 func (s *session) Write(b []byte) (int, error) {
 	const version3 = 3 << 16
 	switch {
@@ -142,7 +145,8 @@ func (s *session) Write(b []byte) (int, error) {
 }
 
 // reset makes the session as good as new and keeps it, if the server waits for
-// a message and nobody else for the server.
+// a message and nobody waits for the server. It reports whether the session is
+// kept.
 func (s *session) reset() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +165,7 @@ func (s *session) reset() bool {
 	return true
 }
 
-// ask sends a statement by itself, and tells whether all went well.
+// ask sends a statement, and reports whether it succeeded.
 func (s *session) ask(sql string) bool {
 	query := binary.BigEndian.AppendUint32([]byte{'Q'}, uint32(4+len(sql)+1))
 	if _, err := s.Conn.Write(append(append(query, sql...), 0)); err != nil {
@@ -179,7 +183,7 @@ func (s *session) ask(sql string) bool {
 	return answer[0] == 'C' // CommandComplete
 }
 
-// Close closes a connection that is not kept.
+// Close closes the connection, unless it can be kept.
 func (s *session) Close() error {
 	if s.reset() {
 		return nil
@@ -187,7 +191,7 @@ func (s *session) Close() error {
 	return s.Conn.Close()
 }
 
-// CloseWrite tells the server that nothing more will come.
+// CloseWrite closes the sending side of the connection.
 func (s *session) CloseWrite() error {
 	half, ok := s.Conn.(*net.TCPConn)
 	if !ok {
@@ -196,8 +200,8 @@ func (s *session) CloseWrite() error {
 	return half.CloseWrite()
 }
 
-// SetDeadline is the former owner's no more when the session is kept, as are
-// the two that follow.
+// SetDeadline does nothing when the session is kept, because its former owner
+// may still call it. SetReadDeadline and SetWriteDeadline are alike.
 func (s *session) SetDeadline(t time.Time) error { return s.limit(s.Conn.SetDeadline, t) }
 
 // SetReadDeadline is SetDeadline for reading.
@@ -206,6 +210,7 @@ func (s *session) SetReadDeadline(t time.Time) error { return s.limit(s.Conn.Set
 // SetWriteDeadline is SetDeadline for writing.
 func (s *session) SetWriteDeadline(t time.Time) error { return s.limit(s.Conn.SetWriteDeadline, t) }
 
+// limit sets a deadline, unless the session is kept.
 func (s *session) limit(set func(time.Time) error, t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -47,7 +47,7 @@ type logRow struct {
 	token, oldToken, from, to, writer string
 }
 
-// key is the trial's one key, or the zero value where there is none.
+// key returns the one key of the trial, or the zero value if there is none.
 func (s snapshot) key() keyRow {
 	if len(s.keys) == 0 {
 		return keyRow{}
@@ -55,7 +55,7 @@ func (s snapshot) key() keyRow {
 	return s.keys[0]
 }
 
-// ride is the trial's one ride, or the zero value where there is none.
+// ride returns the one ride of the trial, or the zero value if there is none.
 func (s snapshot) ride() rideRow {
 	if len(s.rides) == 0 {
 		return rideRow{}
@@ -74,10 +74,10 @@ func (s snapshot) audited(action string) int {
 	return n
 }
 
-// over tells that the request is finished or waits for a person.
+// over reports whether the request is finished or parked.
 func (s snapshot) over() bool { return s.key().finished || s.key().parked != "" }
 
-// end is how the request stands.
+// end returns how the request stands.
 func (s snapshot) end() end {
 	k := s.key()
 	switch {
@@ -96,13 +96,14 @@ func (s snapshot) end() end {
 	}
 }
 
+// last returns the latest snapshot.
 func (r *run) last() snapshot { return r.snapshots[len(r.snapshots)-1] }
 
-// look adds a snapshot.
+// look takes a snapshot.
 func (r *run) look(ctx context.Context) error {
 	var s snapshot
 	var batch pgx.Batch
-	account := r.who.AccountID
+	account := r.account.AccountID
 	batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
 	batch.Queue(`
 		SELECT recovery_point, coalesce(parked_reason, ''), coalesce(foreign_key, ''), coalesce(foreign_form, ''),
@@ -134,7 +135,7 @@ func (r *run) look(ctx context.Context) error {
 	return nil
 }
 
-// queueRest queues the questions about what hangs on a ride and its key.
+// queueRest queues the queries about what belongs to a ride and its key.
 func (s *snapshot) queueRest(batch *pgx.Batch, account string) {
 	batch.Queue(`
 		SELECT action, coalesce(ride_id, ''), count(*)

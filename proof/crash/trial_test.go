@@ -15,7 +15,7 @@ const (
 	stripeWire = "st"
 )
 
-// Who goes on after a fault.
+// Who recovers after a fault.
 const (
 	byRetry     = "retry"     // the client, at the same process
 	byOther     = "other"     // the client, at another process
@@ -28,26 +28,26 @@ var (
 	recoveries = []string{byRetry, byOther, byCompleter, byBoth}
 )
 
-// races tells whether several go on at once, so that who comes first decides
-// how many messages there are: a completer polls while it works.
+// races reports whether several workers run at once, so that their order
+// decides how many messages there are. A completer polls while it works.
 func (s setting) races() bool { return s.recovery == byCompleter || s.recovery == byBoth }
 
-// A setting is everything about a trial but its faults.
+// A setting is everything about a trial except its faults.
 type setting struct{ flow, mode, script, recovery string }
 
 func (s setting) String() string {
 	return strings.Join([]string{s.flow, s.mode, s.script, s.recovery}, "/")
 }
 
-// A place is a fault at the n-th message of a wire.
-type place struct {
+// An injection is a fault at the n-th message of a wire.
+type injection struct {
 	wire string
 	n    int
 	kind wire.Kind
 	part int // of CutPart and CutAnswer
 }
 
-func (p place) String() string {
+func (p injection) String() string {
 	text := fmt.Sprintf("%s.%d.%s", p.wire, p.n, p.kind)
 	if p.part > 0 {
 		text += fmt.Sprint(":", p.part)
@@ -55,13 +55,13 @@ func (p place) String() string {
 	return text
 }
 
-// holds tells whether the fault puts somebody to sleep.
-func (p place) holds() bool { return p.kind == wire.HoldBefore || p.kind == wire.HoldAfter }
+// holds reports whether the fault holds a worker.
+func (p injection) holds() bool { return p.kind == wire.HoldBefore || p.kind == wire.HoldAfter }
 
-// A trial is one run with faults.
+// A trial is a setting with faults.
 type trial struct {
 	setting
-	faults []place
+	faults []injection
 }
 
 func (t trial) String() string {
@@ -72,15 +72,15 @@ func (t trial) String() string {
 	return strings.Join(parts, "/")
 }
 
-// parseTrial reads what String writes.
+// parseTrial parses the name of a trial, as String returns it.
 func parseTrial(text string) (trial, error) {
 	parts := strings.Split(text, "/")
 	if len(parts) < 4 {
-		return trial{}, fmt.Errorf("a case is flow/mode/script/recovery/fault…, not %q", text)
+		return trial{}, fmt.Errorf("a case is flow/mode/script/recovery/fault/…, not %q", text)
 	}
 	t := trial{setting: setting{flow: parts[0], mode: parts[1], script: parts[2], recovery: parts[3]}}
 	for _, part := range parts[4:] {
-		fault, err := parsePlace(part)
+		fault, err := parseInjection(part)
 		if err != nil {
 			return trial{}, err
 		}
@@ -89,6 +89,7 @@ func parseTrial(text string) (trial, error) {
 	return t, t.check()
 }
 
+// check returns an error if a part of the name is unknown.
 func (t trial) check() error {
 	if !slices.Contains(modes, t.mode) || !slices.Contains(recoveries, t.recovery) {
 		return fmt.Errorf("%s: modes are %q, recoveries %q", t, modes, recoveries)
@@ -103,21 +104,22 @@ func (t trial) check() error {
 	return nil
 }
 
-func parsePlace(text string) (place, error) {
+// parseInjection parses an injection, as String returns it.
+func parseInjection(text string) (injection, error) {
 	words := strings.Split(text, ".")
 	if len(words) != 3 {
-		return place{}, fmt.Errorf("a fault is wire.number.kind, not %q", text)
+		return injection{}, fmt.Errorf("a fault is wire.number.kind, not %q", text)
 	}
 	n, err := strconv.Atoi(words[1])
 	if err != nil || words[0] != pgWire && words[0] != stripeWire {
-		return place{}, fmt.Errorf("a fault is %s or %s, a number and a kind, not %q", pgWire, stripeWire, text)
+		return injection{}, fmt.Errorf("a fault is %s or %s, a number and a kind, not %q", pgWire, stripeWire, text)
 	}
 	name, number, _ := strings.Cut(words[2], ":")
 	part, _ := strconv.Atoi("0" + number)
 	for _, kind := range wire.Kinds() {
 		if kind.String() == name {
-			return place{wire: words[0], n: n, kind: kind, part: part}, nil
+			return injection{wire: words[0], n: n, kind: kind, part: part}, nil
 		}
 	}
-	return place{}, fmt.Errorf("%s: kinds are %v", text, wire.Kinds())
+	return injection{}, fmt.Errorf("%s: kinds are %v", text, wire.Kinds())
 }

@@ -12,11 +12,11 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// intentsPath is where charges are made.
+// intentsPath is the path of charges.
 const intentsPath = "/v1/payment_intents"
 
-// checkNoTransaction looks at a process as it is about to write to Stripe:
-// where one worker alone is busy in it, none of its connections may be.
+// checkNoTransaction checks a process that is about to write to Stripe. If only
+// one worker runs in it, no connection may be in use.
 func (r *run) checkNoTransaction(p *process) {
 	r.mu.Lock()
 	alone := r.active[p] == 1
@@ -24,19 +24,19 @@ func (r *run) checkNoTransaction(p *process) {
 	if !alone {
 		return
 	}
-	fault := ""
+	violation := ""
 	if open := p.pg.Open(); open > 0 {
-		fault = fmt.Sprintf("%s has %d transactions open while it asks Stripe", p.name, open)
+		violation = fmt.Sprintf("%s has %d transactions open while it asks Stripe", p.name, open)
 	}
-	// A completer looks for more to do meanwhile.
+	// A completer polls meanwhile, on another connection.
 	if p != r.lane.worker && !givenBack(p.pool) {
-		fault = p.name + " holds a connection while it asks Stripe"
+		violation = p.name + " holds a connection while it asks Stripe"
 	}
-	r.note("I23", fault)
+	r.note("I23", violation)
 }
 
-// givenBack tells whether no connection of a pool is in use. One that broke
-// leaves the pool in the background, a moment after it was given back.
+// givenBack reports whether no connection of a pool is in use. A broken
+// connection leaves the pool a moment after it was released, in the background.
 func givenBack(pool *pgxpool.Pool) bool {
 	for end := time.Now().Add(time.Second); pool.Stat().AcquiredConns() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -46,12 +46,13 @@ func givenBack(pool *pgxpool.Pool) bool {
 	return true
 }
 
-// checkIntent compares a charge that arrives at Stripe with what is committed.
+// checkIntent compares a charge that arrives at Stripe with the committed
+// intent.
 func (r *run) checkIntent(request *http.Request, body string, whole bool) {
 	if request.URL.Path != intentsPath {
 		return
 	}
-	// Its sender may be gone; what arrived is judged all the same.
+	// Its sender may be gone; the charge is checked all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(request.Context()), patience)
 	defer cancel()
 	var sent, form, ride bool
@@ -60,62 +61,61 @@ func (r *run) checkIntent(request *http.Request, body string, whole bool) {
 		SELECT first_sent_at <= clock_timestamp(), foreign_form = $2, foreign_key, EXISTS (
 		       SELECT FROM rides r WHERE r.account_id = k.account_id AND r.key = k.key)
 		FROM idempotency_keys k
-		WHERE account_id = $1`, r.who.AccountID, body).Scan(&sent, &form, &key, &ride)
-	fault := ""
+		WHERE account_id = $1`, r.account.AccountID, body).Scan(&sent, &form, &key, &ride)
+	violation := ""
 	switch {
 	case err != nil:
-		fault = fmt.Sprintf("no committed intent: %v", err)
+		violation = fmt.Sprintf("no committed intent: %v", err)
 	case !sent || !ride:
-		fault = fmt.Sprintf("sent with first_sent_at %t and ride %t", sent, ride)
+		violation = fmt.Sprintf("sent with first_sent_at %t and ride %t", sent, ride)
 	case whole && !form, key != request.Header.Get("Idempotency-Key"):
-		fault = "sent something else than what is frozen"
+		violation = "the request is not what was frozen"
 	}
-	r.note("I5", fault)
+	r.note("I5", violation)
 }
 
-// checkUnderReview asks for a parked request: it is under review, and never
-// anything else.
+// checkUnderReview checks that a parked request is answered as under review.
 func (r *run) checkUnderReview(ctx context.Context) {
 	r.checkRefused(ctx, "I15", "a parked request", r.flow.body, http.StatusConflict, "payment_under_review")
 }
 
-// checkOthers sends other parameters under the key.
+// checkOthers checks that other parameters under the key are refused.
 func (r *run) checkOthers(ctx context.Context) {
 	r.checkRefused(ctx, "I10", "a request with other parameters", r.flow.others, http.StatusUnprocessableEntity, "idempotency_key_reused")
 }
 
-// checkRefused asks with a body for what must be refused in one way.
+// checkRefused sends a request that must be refused with a status and a code.
 func (r *run) checkRefused(ctx context.Context, invariant, what, body string, status int, code string) {
-	got := r.send(r.lane.calm, r.flow.request(ctx, r.who, body))
-	fault := ""
+	got := r.send(r.lane.calm, r.flow.request(ctx, r.account, body))
+	violation := ""
 	if got.status != status || got.code != code {
-		fault = fmt.Sprintf("%s was answered with %d %s", what, got.status, got.code)
+		violation = fmt.Sprintf("%s was answered with %d %s", what, got.status, got.code)
 	}
-	r.note(invariant, fault)
+	r.note(invariant, violation)
 }
 
-// checkStranger uses the key in another account, with a request that is
-// refused, and asks there for the ride.
+// checkStranger sends an invalid request under the same key in another account,
+// and asks for the ride there.
 func (r *run) checkStranger(ctx context.Context) {
-	fault := ""
+	violation := ""
 	got := r.send(r.lane.calm, r.flow.request(ctx, r.lane.stranger, `{}`))
 	if got.code != "invalid_parameters" {
-		fault = fmt.Sprintf("another account's key was answered with %d %s", got.status, got.code)
+		violation = fmt.Sprintf("another account's request was answered with %d %s", got.status, got.code)
 	}
 	request := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/rides/"+r.last().ride().id, http.NoBody)
 	request.Header.Set("Authorization", "Bearer "+r.lane.stranger.APIKey.Reveal())
 	if got = r.send(r.lane.calm, request); got.status != http.StatusNotFound {
-		fault = fmt.Sprintf("another account's ride was answered with %d %s", got.status, got.code)
+		violation = fmt.Sprintf("another account's ride was answered with %d %s", got.status, got.code)
 	}
 	var rows int
 	err := r.lane.pool.QueryRow(ctx, `SELECT count(*) FROM idempotency_keys WHERE account_id = $1`, r.lane.stranger.AccountID).Scan(&rows)
 	if err != nil || rows > 0 {
-		fault = fmt.Sprintf("a refused request left %d keys, %v", rows, err)
+		violation = fmt.Sprintf("a refused request left %d keys, %v", rows, err)
 	}
-	r.note("I11", fault)
+	r.note("I11", violation)
 }
 
-// charges are the charges that Stripe was asked for as a whole, in order.
+// charges returns the charges that arrived at Stripe as a whole, in order.
 func (r *run) charges() []fakestripe.Send {
 	var sends []fakestripe.Send
 	for _, send := range r.fake.Ledger() {
