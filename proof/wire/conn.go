@@ -6,29 +6,29 @@ import (
 	"sync"
 )
 
-// errCut is what both ends of a cut connection see.
+// errCut is the error of both directions of a cut connection.
 var errCut = errors.New("wire: connection cut by the test")
 
-// conn is one connection. Its user writes and reads from different goroutines,
-// but never two of either at once.
+// conn is one connection. Its user may write and read at the same time, but
+// writes from one goroutine at a time, and reads from one at a time.
 type conn struct {
 	net.Conn
 	line *line
 
 	mu      sync.Mutex
-	open    bool   // messages count
-	turn    bool   // the next message is this side's
-	idle    bool   // the other side keeps nothing open for us
-	message []byte // that is being written, as far as it has come
-	answer  []byte // to the last message, as far as it has come
-	fault   Fault  // what happens to that answer
-	rest    []byte // of an answer that is cut in the middle: what is still read
+	open    bool   // messages are counted
+	turn    bool   // this side sends the next message
+	idle    bool   // the other side keeps nothing open for this side
+	message []byte // that is being written, as far as it is there
+	answer  []byte // to the last message, as far as it has arrived
+	fault   Fault  // that strikes this answer
+	rest    []byte // of an answer that is cut in the middle, not read yet
 	ending  bool   // the connection is cut when rest has been read
 	cut     bool
 }
 
-// Write sends b, or lets happen to it what the plan wants. A message that comes
-// in pieces is sent when it is whole.
+// Write sends b, unless a fault strikes it. A message that is written in pieces
+// is sent when it is whole.
 func (c *conn) Write(b []byte) (int, error) {
 	message, counted, cut := c.gather(b)
 	switch {
@@ -46,8 +46,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// gather returns the message that b completes, if it does, and whether b
-// belongs to one that counts.
+// gather returns the message that b completes, or nil. It reports whether b
+// belongs to a message that is counted, and whether the connection is cut.
 func (c *conn) gather(b []byte) (message []byte, counted, cut bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,8 +64,8 @@ func (c *conn) gather(b []byte) (message []byte, counted, cut bool) {
 	return message, true, false
 }
 
-// strike lets a fault befall a message. The sender of a message that was cut
-// off cannot tell how far it came, so it hears of no error yet.
+// strike lets a fault strike a message. The sender of a message that was cut
+// off cannot know how much of it arrived, so it gets no error yet.
 func (c *conn) strike(message []byte, fault Fault) error {
 	switch fault.Kind {
 	case CutBefore:
@@ -122,12 +122,13 @@ func (c *conn) Close() error {
 	lingers := c.cut
 	c.mu.Unlock()
 	if lingers {
-		return nil // whoever cut it sees to its end
+		return nil // it is closed where it was cut
 	}
 	return c.Conn.Close()
 }
 
-// leftover reads what is left of an answer that is cut in the middle.
+// leftover reads the rest of an answer that is cut in the middle. It reports
+// whether nothing more is to be read from the connection.
 func (c *conn) leftover(b []byte) (n int, done bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,7 +145,8 @@ func (c *conn) leftover(b []byte) (n int, done bool, err error) {
 	return 0, c.cut, errCut
 }
 
-// took notes what has come, and returns what happens to it.
+// took records what has arrived. It returns the fault that strikes it, and
+// reports whether the connection is cut.
 func (c *conn) took(b []byte) (Fault, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,7 +165,7 @@ func (c *conn) took(b []byte) (Fault, bool) {
 	return fault, c.cut
 }
 
-// collect reads the answer to its end: then the other side has acted.
+// collect reads the whole answer. Then the other side has acted.
 func (c *conn) collect() {
 	buffer := make([]byte, 4096)
 	for !c.whole() {
@@ -175,6 +177,7 @@ func (c *conn) collect() {
 	}
 }
 
+// whole reports whether the whole answer has arrived.
 func (c *conn) whole() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -182,7 +185,7 @@ func (c *conn) whole() bool {
 	return whole
 }
 
-// keep leaves the first frames of the answer to be read.
+// keep keeps the first frames of the answer for Read.
 func (c *conn) keep(part int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,6 +196,7 @@ func (c *conn) keep(part int) {
 	c.ending = true
 }
 
+// isIdle reports whether the other side keeps nothing open.
 func (c *conn) isIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,8 +213,8 @@ func (c *conn) sever() error {
 	return errCut
 }
 
-// giveUp ends the connection for this side; the other may still act on what it
-// got. The channel is closed when it is done.
+// giveUp ends the connection for this side. The other side may still act on
+// what it has received. The channel is closed when it has ended the connection.
 func (c *conn) giveUp() <-chan struct{} {
 	c.mu.Lock()
 	c.cut = true

@@ -1,29 +1,29 @@
-// Package wire injects faults where a process meets the world: at its
-// connections to Postgres and at those to Stripe. Both wrappers are ordinary
-// dialling functions, so the code under test carries no fail points, and a
-// boundary that is written tomorrow is covered tomorrow.
+// Package wire injects faults into the connections of a process: to Postgres
+// and to Stripe. Both wrappers are ordinary dial functions, so the code under
+// test has no fail points, and new code is covered as soon as it is written.
 //
-// A message is what one side sends before it waits for the other: a pipeline of
-// statements, or a request. Messages are counted from 1, over all connections
-// of a Postgres or of an HTTP, in the order in which they are sent. A message
-// and its answer consist of frames: those of Postgres's protocol, or pieces of
-// an HTTP message.
+// A message is what one side sends before it waits for the other side: a
+// pipeline of statements, or a request. Messages are counted from 1, over all
+// connections of a [Postgres] or of an [HTTP], in the order in which they are
+// sent. A message and its answer consist of frames: those of Postgres's
+// protocol, or pieces of an HTTP message.
 package wire
 
 // A Fault is what happens to one message.
 type Fault struct {
 	Kind Kind
-	// Part is, for CutPart and CutAnswer, how many frames still get through,
-	// from 1.
+	// Part is for CutPart and CutAnswer: how many frames still get through, at
+	// least 1.
 	Part int
-	// Hold is called where a message is held, and returns when it may go on.
+	// Hold is called if a message is held. When it returns, the message goes
+	// on.
 	Hold func()
-	// Answered is told how many frames the message's answer had, once all of it
-	// is here. Nil wants to know nothing. It must not block.
+	// Answered is called with the number of frames of the answer, when the
+	// whole answer has arrived. It may be nil, and must not block.
 	Answered func(frames int)
 }
 
-// Kind says which fault.
+// Kind is the kind of a fault.
 type Kind int
 
 const (
@@ -34,12 +34,11 @@ const (
 	// CutAfter lets the message through, waits until the other side has
 	// answered, and cuts the connection before the answer is read.
 	CutAfter
-	// CutSent lets the message through and cuts the connection at once: the
-	// other side acts, or not, after this side has given up.
+	// CutSent lets the message through and cuts the connection at once. If the
+	// other side acts, it does so after this side has given up.
 	CutSent
 	// CutPart lets the first frames of the message through, cuts the
-	// connection, and waits until the other side has done with them what it
-	// will.
+	// connection, and waits until the other side has finished with them.
 	CutPart
 	// CutAnswer waits until the other side has answered, lets the first frames
 	// of the answer through, and cuts the connection.
@@ -50,26 +49,26 @@ const (
 	HoldAfter
 )
 
-// Kinds returns all faults that there are, Pass left out.
+// Kinds returns all kinds except Pass.
 func Kinds() []Kind {
 	return []Kind{CutBefore, CutAfter, CutSent, CutPart, CutAnswer, HoldBefore, HoldAfter}
 }
 
-// String names the kind as replay commands spell it.
+// String returns the name of the kind.
 func (k Kind) String() string {
 	return [...]string{
 		"pass", "cut-before", "cut-after", "cut-sent", "cut-part", "cut-answer", "hold-before", "hold-after",
 	}[k]
 }
 
-// A Plan decides what happens to the n-th message. It may be called by several
-// goroutines, one at a time.
+// A Plan returns the fault that strikes the n-th message. It may be called by
+// several goroutines, one at a time.
 type Plan func(n int, message []byte) Fault
 
-// Nothing is the plan under which everything passes.
+// Nothing is the plan without faults.
 func Nothing(int, []byte) Fault { return Fault{} }
 
-// On is the plan under which one fault befalls the n-th message.
+// On returns the plan with one fault, which strikes the n-th message.
 func On(n int, fault Fault) Plan {
 	return func(at int, _ []byte) Fault {
 		if at == n {

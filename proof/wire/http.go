@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// HTTP wraps the connections of one http.Transport that speaks HTTP/1.1 without
-// TLS. Its frames are half of the head, the head, and pieces of the body. It is
-// safe for concurrent use.
+// HTTP wraps the connections of one [http.Transport] that speaks HTTP/1.1
+// without TLS. Its frames are the two halves of the header, and pieces of the
+// body. It is safe for concurrent use.
 type HTTP struct{ line }
 
-// NewHTTP returns a wrapper under whose plan everything passes.
+// NewHTTP returns a wrapper whose plan has no faults.
 func NewHTTP() *HTTP {
 	always := func([]byte) bool { return true }
 	return &HTTP{line: line{
@@ -35,10 +35,10 @@ func (h *HTTP) Dial(ctx context.Context, network, address string) (net.Conn, err
 // Frames returns how many frames a request has.
 func (h *HTTP) Frames(message []byte) int { return len(requestEnds(message)) }
 
-// id is a segment of a path that names an object.
+// id matches a segment of a path that is the id of an object.
 var id = regexp.MustCompile(`/[a-z]+_[A-Za-z0-9]{12,}`)
 
-// Summary returns a request's method and path, without the ids in it.
+// Summary returns the method and the path of a request, without ids.
 func (h *HTTP) Summary(message []byte) string {
 	line, _, _ := bytes.Cut(message, []byte("\r\n"))
 	words := strings.Fields(string(line))
@@ -49,14 +49,16 @@ func (h *HTTP) Summary(message []byte) string {
 	return words[0] + " " + id.ReplaceAllString(path, "/{id}")
 }
 
-// The lengths of the pieces of bodies, in bytes.
+// The sizes of the pieces of bodies, in bytes.
 const (
 	requestPiece = 128
 	replyPiece   = 512
 )
 
+// requestEnds returns where the frames of a request end.
 func requestEnds(message []byte) []int { return httpEnds(message, requestPiece) }
 
+// httpEnds returns where the frames of an HTTP message end.
 func httpEnds(message []byte, piece int) []int {
 	head := bytes.Index(message, []byte("\r\n\r\n"))
 	if head < 0 {
@@ -73,8 +75,9 @@ func httpEnds(message []byte, piece int) []int {
 	return ends
 }
 
-// wholeRequest tells that a request is whole: its body is as long as it says,
-// or ends with an empty chunk (RFC 9112, section 7.1), or it has none.
+// wholeRequest reports whether a request is whole: its body is as long as its
+// Content-Length, or ends with an empty chunk (RFC 9112, section 7.1), or there
+// is none.
 func wholeRequest(message []byte) bool {
 	head, body, found := bytes.Cut(message, []byte("\r\n\r\n"))
 	if bytes.Contains(head, []byte("Transfer-Encoding: chunked")) {
@@ -84,13 +87,16 @@ func wholeRequest(message []byte) bool {
 	return found && len(body) >= length
 }
 
-// replyAnswer tells that a reply is whole by its Content-Length.
+// replyAnswer returns where the frames of a reply end, and reports whether it
+// is whole, by its Content-Length.
 func replyAnswer(stream []byte) ([]int, bool) {
 	head, body, found := bytes.Cut(stream, []byte("\r\n\r\n"))
 	length, given := contentLength(head)
 	return httpEnds(stream, replyPiece), found && given && len(body) >= length
 }
 
+// contentLength returns the Content-Length in a header, and reports whether
+// there is one.
 func contentLength(head []byte) (int, bool) {
 	for line := range bytes.Lines(head) {
 		name, value, _ := bytes.Cut(line, []byte(":"))

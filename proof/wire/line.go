@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// line is the connections of one process to one other side.
+// line is all connections of one process to one other side.
 type line struct {
-	// Base opens the connections that are wrapped; nil means over the network.
-	// It is set before the first one.
+	// Base opens the connections that are wrapped. Nil dials the network. It
+	// must be set before the first connection.
 	Base func(ctx context.Context, network, address string) (net.Conn, error)
 
 	protocol protocol
@@ -19,30 +19,31 @@ type line struct {
 	plan  Plan
 	n     int
 	conns map[*conn]bool
-	ends  sync.WaitGroup // of the connections that were cut with a message on its way
+	ends  sync.WaitGroup // of connections that were cut while a message was on its way
 }
 
-// A protocol tells where messages, answers and their frames end.
+// A protocol knows where messages, answers and their frames end.
 type protocol struct {
-	// greets tells that nothing counts before the other side has said that it
-	// is ready.
+	// greets is set if no message is counted before the other side is ready.
 	greets bool
 	// ends returns where the frames of a message end.
 	ends func(message []byte) []int
-	// answer returns where the frames of an answer end, as far as it has come,
-	// and whether it is whole.
+	// answer returns where the frames of an answer end, as far as it has
+	// arrived, and reports whether it is whole.
 	answer func(answer []byte) (ends []int, whole bool)
-	// whole tells whether a message that is written in pieces has all of them.
+	// whole reports whether a message that is written in pieces is complete.
 	whole func(message []byte) bool
-	// counts tells whether a message is one that is answered.
+	// counts reports whether a message is one that gets an answer.
 	counts func(message []byte) bool
-	// drops tells whether a message is one that a cut network would not carry.
+	// drops reports whether a message is one that a cut network would not
+	// carry.
 	drops func(message []byte) bool
-	// idle tells, by a whole answer, whether the other side keeps nothing open.
+	// idle reports, from a whole answer, whether the other side keeps nothing
+	// open.
 	idle func(answer []byte) bool
 }
 
-// Plan puts a plan in force and counts from 1 again.
+// Plan sets the plan, and starts counting from 1 again.
 func (l *line) Plan(plan Plan) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,12 +58,12 @@ func (l *line) Messages() int {
 	return l.n
 }
 
-// Wait returns when the other side is done with everything that was cut off on
-// its way: after it nothing happens any more that was sent before.
+// Wait returns when the other side has finished with everything that was cut
+// off on its way. Nothing that was sent before has an effect after that.
 func (l *line) Wait() { l.ends.Wait() }
 
-// Open returns on how many connections the other side said last that it keeps
-// something open for this one: a transaction.
+// Open returns the number of connections on which the other side keeps
+// something open, such as a transaction, as its last answers show.
 func (l *line) Open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,6 +76,7 @@ func (l *line) Open() int {
 	return open
 }
 
+// next counts a message and returns the fault that strikes it.
 func (l *line) next(message []byte) Fault {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,6 +84,7 @@ func (l *line) next(message []byte) Fault {
 	return l.plan(l.n, message)
 }
 
+// dial opens a connection and wraps it.
 func (l *line) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dial := l.Base
 	if dial == nil {
@@ -98,17 +101,18 @@ func (l *line) dial(ctx context.Context, network, address string) (net.Conn, err
 	return c, nil
 }
 
+// forget removes a connection.
 func (l *line) forget(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.conns, c)
 }
 
-// lingering is how long the other side of a cut connection may take to end it.
+// lingering is how long the other side may take to end a cut connection.
 const lingering = 15 * time.Second
 
-// linger says to the other side that nothing more will come, and waits for it
-// to end the connection.
+// linger closes the sending side of a connection, and waits until the other
+// side has ended it. The channel is closed then.
 func (l *line) linger(raw net.Conn) <-chan struct{} {
 	done := make(chan struct{})
 	l.ends.Go(func() {

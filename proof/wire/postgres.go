@@ -11,22 +11,22 @@ import (
 	"sync"
 )
 
-// Postgres wraps the connections of one pool. Messages are counted once a
+// Postgres wraps the connections of one pool. Messages are counted after a
 // connection is authenticated. It is safe for concurrent use.
 type Postgres struct {
 	line
 
-	names sync.Map // what was prepared under a name, for Summary
+	names sync.Map // digests of prepared statements by their names, for Summary
 }
 
-// NewPostgres returns a wrapper under whose plan everything passes.
+// NewPostgres returns a wrapper whose plan has no faults.
 func NewPostgres() *Postgres {
 	return &Postgres{line: line{
 		plan: Nothing, conns: map[*conn]bool{},
 		protocol: protocol{
 			greets: true, ends: postgresEnds, answer: postgresAnswer, drops: isCancel,
 			whole:  func([]byte) bool { return true },                      // pgx flushes a pipeline at once
-			counts: func(message []byte) bool { return message[0] != 'X' }, // Terminate isn't answered
+			counts: func(message []byte) bool { return message[0] != 'X' }, // Terminate gets no answer
 			idle:   func(answer []byte) bool { return answer[len(answer)-1] == 'I' },
 		},
 	}}
@@ -40,8 +40,8 @@ func (p *Postgres) Dial(ctx context.Context, network, address string) (net.Conn,
 // Frames returns how many frames a message has.
 func (p *Postgres) Frames(message []byte) int { return len(postgresEnds(message)) }
 
-// postgresEnds finds the ends of frames: a type, four bytes of length that
-// count themselves, and the rest.
+// postgresEnds returns where the frames end. A frame has a type, a length of
+// four bytes that includes these four, and a body.
 func postgresEnds(stream []byte) []int {
 	const head = 5
 	var ends []int
@@ -54,8 +54,8 @@ func postgresEnds(stream []byte) []int {
 	return ends
 }
 
-// postgresAnswer tells that an answer is whole: it ends with ReadyForQuery,
-// which has six bytes.
+// postgresAnswer returns where the frames of an answer end, and reports whether
+// it is whole: then it ends with ReadyForQuery, which has six bytes.
 func postgresAnswer(stream []byte) ([]int, bool) {
 	const length = 6
 	ends := postgresEnds(stream)
@@ -64,17 +64,17 @@ func postgresAnswer(stream []byte) ([]int, bool) {
 	return ends, whole
 }
 
-// isCancel tells whether b is a cancel request, which pgx sends over a
-// connection of its own when it gives one up. A network that has been cut
-// doesn't carry it either, so it never arrives here.
+// isCancel reports whether b is a cancel request, which pgx sends over a second
+// connection when it gives up the first one. A cut network would not carry it,
+// so here it never arrives.
 func isCancel(b []byte) bool {
 	const cancelRequest = 80877102
 	return len(b) == 16 && binary.BigEndian.Uint32(b[4:]) == cancelRequest
 }
 
-// Summary says in a few words what a message asks of Postgres. It must have
-// been shown every message before, because a prepared statement is later known
-// by its name alone.
+// Summary returns in a few words what a message asks of Postgres. It must be
+// called for every message, because a prepared statement is later sent by its
+// name alone.
 func (p *Postgres) Summary(message []byte) string {
 	var words []string
 	at := 0
@@ -104,7 +104,7 @@ var (
 	opening = regexp.MustCompile(`^\s*(\w+)`)
 )
 
-// digest shortens a statement to what it does to which table.
+// digest shortens a statement to its verb and its first table.
 func digest(sql string) string {
 	if found := target.FindStringSubmatch(sql); found != nil {
 		verb := strings.ToUpper(found[1])

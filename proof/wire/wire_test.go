@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// TestTornPipelines: how many of a transaction's frames arrive decides whether
-// it commits, and how many of its answer's are read doesn't.
+// TestTornPipelines: a transaction commits if enough of its frames arrive,
+// however few frames of its answer are read.
 func TestTornPipelines(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -79,9 +79,9 @@ func dial(t *testing.T, url string, line *wire.Postgres) *pgx.Conn {
 	return conn
 }
 
-// TestTransactionsAreSeen: a connection in a transaction counts as open until
-// it is over.
-func TestTransactionsAreSeen(t *testing.T) {
+// TestOpenCountsTransactions: a connection counts as open while it is in a
+// transaction.
+func TestOpenCountsTransactions(t *testing.T) {
 	t.Parallel()
 	line := wire.NewPostgres()
 	conn := dial(t, pgtest.URL(t), line)
@@ -99,8 +99,8 @@ func TestTransactionsAreSeen(t *testing.T) {
 	}
 }
 
-// TestFaultsOfRequests: what the server does and what its client hears, for
-// each kind of fault.
+// TestFaultsOfRequests: for each kind of fault, what the server does and what
+// its client gets.
 func TestFaultsOfRequests(t *testing.T) {
 	t.Parallel()
 	const whole = "the body of this request, all of it"
