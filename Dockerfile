@@ -3,8 +3,11 @@
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY . .
+# What --version prints; `make up` sets it.
+ARG VERSION
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/api ./cmd/completer ./cmd/fakestripe
+    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X github.com/rocketrides/rocketrides/internal/cli.version=$VERSION" \
+    -o /out/ ./cmd/api ./cmd/completer ./cmd/fakestripe
 # A volume takes over the owner of the folder that it is mounted on.
 RUN mkdir /out/data
 

@@ -4,8 +4,9 @@
 GO   ?= go
 ARGS ?=
 
-# No program shows its commit, and git refuses to tell it in a clone that another user owns.
-build := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/
+# What --version prints: "devel" where there is no git, or where it refuses to read a clone that another user owns.
+version := $(shell git describe --tags --always --dirty 2>/dev/null)
+build := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X github.com/rocketrides/rocketrides/internal/cli.version=$(version)' -o bin/
 
 # Each tool has a module file of its own, so that what it needs is no dependency of ours.
 lint := $(GO) tool -modfile=.ci/lint.mod golangci-lint
@@ -87,7 +88,7 @@ endef
 
 # An image that a newer build replaces keeps its space and loses its name.
 up: ## Run everything in containers, with Docker Compose.
-	docker compose up --build --detach --wait
+	VERSION='$(version)' docker compose up --build --detach --wait
 	@docker image prune --force --filter label=org.opencontainers.image.title=rocketrides
 
 down: ## Stop the containers; their data stays.

@@ -22,13 +22,14 @@ var ErrUsage = errors.New("wrong usage")
 
 // Run runs a program and returns its exit code. It parses args, the arguments
 // without the program's name, into commands, which is a pointer to a struct as
-// kong expects it, and adds the flag --log-format. Then it calls the method Run
-// of the command that args choose. That method returns an error, and takes any
-// of these parameters, in any order:
+// kong expects it, and adds the flags --log-format and --version. Then it calls
+// the method Run of the command that args choose. That method returns an error,
+// and takes any of these parameters, in any order:
 //
 //   - the context.Context ctx
 //   - the [Output] o
 //   - a *slog.Logger that writes to o.Stderr in the chosen format
+//   - the [LogFormat] that was chosen
 //   - pointers to the structs around the command, such as commands
 //
 // A command whose flags don't fit together returns an error from its method
@@ -39,10 +40,10 @@ var ErrUsage = errors.New("wrong usage")
 // file as well: NAME_FILE names it, and its content without the blanks around
 // it is the value.
 func Run(ctx context.Context, name, description string, commands any, args []string, o Output) int {
-	var log logFlags
+	var common commonFlags
 	exited := -1
-	parser, err := kong.New(commands, kong.Name(name), kong.Description(description), kong.Embed(&log),
-		kong.Writers(o.Stdout, o.Stderr), kong.Exit(func(code int) { exited = code }),
+	parser, err := kong.New(commands, kong.Name(name), kong.Description(description), kong.Embed(&common),
+		kong.Vars{"version": name + " " + Version()}, kong.Writers(o.Stdout, o.Stderr), kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Help(help), kong.ValueFormatter(formatHelp),
 		kong.Resolvers(kong.ResolverFunc(resolveSecret)))
 	if err != nil {
@@ -50,13 +51,13 @@ func Run(ctx context.Context, name, description string, commands any, args []str
 	}
 	parsed, err := parser.Parse(args)
 	if exited >= 0 {
-		return exited // --help was asked for, and given
+		return exited // --help or --version was asked for, and given
 	}
 	if err != nil {
 		return report(name, fmt.Errorf("%w: %w", ErrUsage, err), o)
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	return report(name, parsed.Run(o, log.logger(o.Stderr)), o)
+	return report(name, parsed.Run(o, common.LogFormat.logger(o.Stderr), common.LogFormat), o)
 }
 
 // help prints the help that was asked for. A program's own help is followed by

@@ -43,6 +43,8 @@ func ExampleRun() {
 		{"send", "nobody"},
 		{"send", "ann", "--weight=0"},
 		{"return"},
+		{"--version"},
+		{"send", "--version"},
 	} {
 		code := cli.Run(context.Background(), "parcels", "Parcels for people.", new(parcels), args, o)
 		fmt.Println("exit code", code)
@@ -60,4 +62,8 @@ func ExampleRun() {
 	// parcels: wrong usage: unexpected argument return
 	// Run parcels --help for its usage.
 	// exit code 2
+	// parcels devel
+	// exit code 0
+	// parcels devel
+	// exit code 0
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+
+	"github.com/alecthomas/kong"
 )
 
 // Output is where a program writes: results to Stdout, everything else to
@@ -22,14 +24,18 @@ func (o Output) Print(asJSON bool, value any, text string) error {
 	return json.NewEncoder(o.Stdout).Encode(value)
 }
 
-// logFlags are the flags of the log, which every program has.
-type logFlags struct {
-	LogFormat string `help:"Form of the log on stderr: ${enum}." enum:"text,json" default:"text" env:"LOG_FORMAT"`
+// commonFlags are the flags that every program has.
+type commonFlags struct {
+	LogFormat LogFormat        `help:"Form of the log on stderr: ${enum}." enum:"text,json" default:"text" env:"LOG_FORMAT"`
+	Version   kong.VersionFlag `help:"Print the version, and exit."`
 }
 
-// logger returns a logger in the format of the flags, which writes to w.
-func (f logFlags) logger(w io.Writer) *slog.Logger {
-	if f.LogFormat == "json" {
+// LogFormat is the form of a program's log: "text" or "json".
+type LogFormat string
+
+// logger returns a logger in this form, which writes to w.
+func (f LogFormat) logger(w io.Writer) *slog.Logger {
+	if f == "json" {
 		return slog.New(slog.NewJSONHandler(w, nil))
 	}
 	return slog.New(slog.NewTextHandler(w, nil))

@@ -36,7 +36,12 @@ type adminFlags struct {
 // newRegistry returns a registry with the metrics that every program has.
 func newRegistry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "rides_build_info", Help: "The version of the program, as a label; the value is 1.",
+		ConstLabels: prometheus.Labels{"version": cli.Version()},
+	})
+	build.Set(1)
+	registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
 

@@ -32,6 +32,7 @@ func (c *apiServe) Validate() error {
 func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
+	c.logStart(ctx, log)
 	if c.Migrate {
 		if err := postgres.Migrate(ctx, c.DatabaseURL, log); err != nil {
 			return err
@@ -48,7 +49,7 @@ func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 	})
 	d := daemon{engine: parts.engine, log: log, shutdownTimeout: c.ShutdownTimeout, drain: service.Drain}
 	defer d.close()
-	public, err := d.listen(ctx, "listen", c.Listen, service.Handler())
+	public, err := d.listen(ctx, "listen", c.Listen, service.Handler()) //nolint:contextcheck // each request brings its own context
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ func (c *completerRun) Validate() error {
 func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
+	c.logStart(ctx, log)
 	metrics := newRegistry()
 	parts, err := c.open(ctx, "completer", log, metrics)
 	if err != nil {
@@ -90,6 +91,7 @@ func (c *completerOnce) Validate() error {
 func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
+	c.logStart(ctx, log)
 	parts, err := c.open(ctx, "completer-once", log, nil)
 	if err != nil {
 		return err

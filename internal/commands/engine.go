@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
@@ -45,6 +46,16 @@ func (f engineFlags) checkWork() error {
 		return errors.New("--max-attempts, --max-in-flight and --database-connections must be positive")
 	}
 	return nil
+}
+
+// logStart logs the first line of a program: its version, and those of its
+// settings that charge nobody or not at Stripe.
+func (f engineFlags) logStart(ctx context.Context, log *slog.Logger) {
+	attributes := []slog.Attr{slog.String("version", cli.Version())}
+	if f.Charges == "off" {
+		attributes = append(attributes, slog.String("charges", f.Charges))
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "starting", append(attributes, f.unusual()...)...)
 }
 
 // engineParts is what a command needs to run flows. The caller closes the pool.

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
@@ -85,7 +87,8 @@ func TestUnsafeDatabasesAreRefused(t *testing.T) {
 			unsafe := pgtest.Server(t, map[string]string{setting: "off"})
 			for _, args := range [][]string{{"api", "serve"}, {"completer", "run"}, {"completer", "once"}} {
 				code, _, stderr := s.run(t, args[0], args[1], "--database-url="+unsafe.URL())
-				if code != 1 || !strings.Contains(stderr, setting) || strings.Count(stderr, "\n") != 1 {
+				start, rest, _ := strings.Cut(stderr, "\n")
+				if code != 1 || !strings.Contains(start, "starting") || !strings.Contains(rest, setting) || strings.Count(rest, "\n") != 1 {
 					t.Errorf("%v: exit %d: %q", args, code, stderr)
 				}
 			}
@@ -114,6 +117,52 @@ func TestHelpNamesCommandsSettingsAndDefaults(t *testing.T) {
 				t.Errorf("%s --help lacks %s", command, word)
 			}
 		}
+	}
+}
+
+func TestEveryProgramKnowsItsVersion(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	for _, program := range []string{"api", "completer", "fakestripe"} {
+		if got, want := s.must(t, program, "--version"), program+" "+cli.Version()+"\n"; got != want {
+			t.Errorf("%s --version prints %q, want %q", program, got, want)
+		}
+	}
+	for _, p := range []*process{s.start(t, "api"), s.start(t, "completer")} {
+		if _, page := fetch(t, p.admin+"/metrics"); !strings.Contains(page, `rides_build_info{version="`+cli.Version()+`"} 1`) {
+			t.Error("the metrics lack rides_build_info")
+		}
+	}
+}
+
+// The first line also names every setting that charges nobody, or not at
+// Stripe.
+func TestFirstLogLineSaysWhatIsUnusual(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	for _, program := range []string{"api", "completer"} {
+		line, _, _ := strings.Cut(s.start(t, program, "CHARGES=off").said(), "\n")
+		var got map[string]string
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		for name, want := range map[string]string{
+			"msg": "starting", "version": cli.Version(), "charges": "off", "stripe_mode": "test", "stripe_url": s.stripeURL,
+		} {
+			if got[name] != want {
+				t.Errorf("%s: %s is %q, want %q", program, name, got[name], want)
+			}
+		}
+	}
+}
+
+func TestUsualSettingsAreNotNamed(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	flags := engineFlags{Charges: "on", stripeFlags: stripeFlags{StripeAPIKey: "sk_live_x", stripeCallFlags: stripeCallFlags{StripeURL: stripeURL}}}
+	flags.logStart(t.Context(), slog.New(slog.NewTextHandler(&log, nil)))
+	if want := "msg=starting version=" + cli.Version() + "\n"; !strings.HasSuffix(log.String(), want) {
+		t.Errorf("the first line is %q, want %q", log.String(), want)
 	}
 }
 

@@ -28,6 +28,22 @@ func (f stripeFlags) openStripe(log *slog.Logger, metrics prometheus.Registerer)
 	return f.openStripeWith(f.StripeAPIKey, log, metrics)
 }
 
+// unusual returns those of the settings that aren't Stripe's with real money,
+// for a log. None is a secret.
+func (f stripeFlags) unusual() []slog.Attr {
+	var found []slog.Attr
+	if live, err := payments.LiveKey(f.StripeAPIKey); err == nil && !live {
+		found = append(found, slog.String("stripe_mode", "test"))
+	}
+	if f.StripeURL != "" && strings.TrimSuffix(f.StripeURL, "/") != stripeURL {
+		found = append(found, slog.String("stripe_url", f.StripeURL))
+	}
+	return found
+}
+
+// stripeURL is the default of --stripe-url.
+const stripeURL = "https://api.stripe.com"
+
 // stripeCallFlags say how Stripe is called.
 type stripeCallFlags struct {
 	StripeURL     string        `help:"Address of Stripe's API. A live key is only sent to Stripe's own." name:"stripe-url" default:"https://api.stripe.com" env:"STRIPE_URL"`

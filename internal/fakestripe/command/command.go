@@ -71,6 +71,7 @@ func (serve) Run(ctx context.Context, c *commands, o cli.Output, log *slog.Logge
 		return fmt.Errorf("opening the fake Stripe: %w", err)
 	}
 	defer func() { err = errors.Join(err, fake.Close()) }()
+	log.InfoContext(ctx, "starting", slog.String("version", cli.Version()))
 
 	server := cli.NewServer(fake, log)
 	server.WriteTimeout = writeTimeout
