@@ -52,6 +52,20 @@ func failedIntent(changes object) object {
 	return intent
 }
 
+// customerWith returns the customer of the charge, with changes.
+func customerWith(changes object) object {
+	customer := object{"id": "cus_1", "object": "customer", "livemode": false}
+	maps.Copy(customer, changes)
+	return customer
+}
+
+// methodWith returns the payment method of the charge, with changes.
+func methodWith(changes object) object {
+	method := object{"id": "pm_1", "object": "payment_method", "customer": "cus_1", "livemode": false}
+	maps.Copy(method, changes)
+	return method
+}
+
 // foreignMetadata returns the metadata of somebody else's ride.
 func foreignMetadata() object {
 	return object{"ride_id": "ride_2", "account_id": "acct_2", "operation": "0123"}

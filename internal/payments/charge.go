@@ -33,7 +33,7 @@ type Charge struct {
 	// somebody else's.
 	ChargeID, IntentID string
 	// DeclineKind, for ChargeDeclined, is the code of the problem that the
-	// client gets: card_declined or authentication_required.
+	// client gets: card_declined, authentication_required or payment_failed.
 	DeclineKind string
 	// DeclineCode, for ChargeDeclined, is Stripe's decline_code or, without
 	// one, its error code: insufficient_funds, expired_card …. See
@@ -53,12 +53,15 @@ type Charge struct {
 const (
 	declineCard           = "card_declined"
 	declineAuthentication = "authentication_required"
+	declineOther          = "payment_failed" // it isn't the card's fault
 )
 
 // Charge sends what is frozen, once, and returns what Stripe decided. It is the
 // Do of a foreign phase. Its error is a *phases.CallError: unknown if the card
 // may have been charged, transient if this send certainly didn't charge it,
-// look-up if sending again couldn't tell.
+// look-up if sending again couldn't tell. It counts if Stripe would refuse the
+// same request again. If the only send is refused, Charge also reads the
+// customer and the payment method: if one of them is gone, that is final.
 //
 // The call ends with ctx or after the configured time-out, whichever is first.
 // It never sends anything twice, whatever Stripe-Should-Retry says: retries are
@@ -108,8 +111,9 @@ func (s *Stripe) create(ctx context.Context, key string, form ChargeForm) observ
 }
 
 // judge finds the row that matches o and does what it says. Some rows ask for
-// one further request, whose answer is judged in turn: after a charge or a list
-// the intent is read, and after that it may be canceled.
+// further requests, whose answers are judged in turn: after a charge or a list
+// the intent is read, and after that it may be canceled; after a refused charge
+// its customer and payment method are read.
 func (s *Stripe) judge(ctx context.Context, o observation, form ChargeForm) (Charge, error) {
 	row := s.countRow(o)
 	switch row.then {
@@ -118,11 +122,16 @@ func (s *Stripe) judge(ctx context.Context, o observation, form ChargeForm) (Cha
 		next.settled = o.call == callCharge
 		next.windowOver = o.windowOver
 		next.earlier = o.failure()
+		next.stop, next.alone = o.badRequest(), o.first || o.replayed
 		return s.judge(ctx, next, form)
 	case verdictCancel:
 		next := s.cancel(ctx, o.intent.id, form)
 		next.earlier = o.failure()
+		next.stop, next.alone = o.stop, o.alone
 		return s.judge(ctx, next, form)
+	case verdictAskPayer:
+		o.payer = s.askPayer(ctx, form.terms())
+		return s.judge(ctx, o, form)
 	default:
 		return row.chargeFor(o, s.saved500After)
 	}
@@ -163,6 +172,10 @@ func (o observation) charge(status ChargeStatus) Charge {
 func (o observation) declined() Charge {
 	why := o.failure()
 	charge := o.charge(ChargeDeclined)
+	if o.stop || o.payer == payerGone {
+		charge.DeclineKind = declineOther
+		return charge
+	}
 	charge.DeclineKind = declineCard
 	if why.code == declineAuthentication || why.declineCode == declineAuthentication {
 		charge.DeclineKind = declineAuthentication

@@ -44,7 +44,7 @@ func createdRows() []resultRow {
 func declineRows() []resultRow {
 	// Without an intent in it, a 402 speaks for this send only.
 	plain := func(o observation) bool {
-		return o.apiError.kind == "card_error" && !o.replayed &&
+		return o.apiError.kind == cardKind && !o.replayed &&
 			(o.intent.id == "" && o.first || o.ours && o.intent.status == "requires_payment_method")
 	}
 	return []resultRow{
@@ -60,9 +60,8 @@ func declineRows() []resultRow {
 	}
 }
 
-// refusalRows are the answers to a charge that call the request itself wrong.
+// refusalRows are the other answers 4xx to a charge that end no charge.
 func refusalRows() []resultRow {
-	alone := func(o observation) bool { return o.first && !o.replayed } // no other send can have charged
 	return []resultRow{
 		{name: "key_refused", then: verdictTransient, when: observation.keyRefused},
 		// An earlier send used the key with other parameters, and may have
@@ -70,23 +69,43 @@ func refusalRows() []resultRow {
 		{name: "idempotency_error", then: verdictLookUp, reason: parkIdempotencyError, when: func(o observation) bool {
 			return o.refused(400, 404) && o.apiError.kind == idempotencyKind
 		}},
-		{name: "bad_request_later", then: verdictLookUp, reason: parkRefusedRequest, when: func(o observation) bool {
-			return o.badRequest() && !alone(o)
-		}},
-		{name: "bad_card", then: verdictDeclined, when: func(o observation) bool {
-			return o.badRequest() && alone(o) && slices.Contains(cardCodes(), o.apiError.code)
-		}},
-		{name: "bad_request", then: verdictSuspect, reason: parkRefusedRequest, when: func(o observation) bool {
-			return o.badRequest() && alone(o) && !slices.Contains(cardCodes(), o.apiError.code)
-		}},
 		{name: "other_4xx", then: verdictLookUp, reason: parkUnexpected, when: func(o observation) bool {
 			return o.refusedBelow500() && !o.refused(400, 401, 402, 403, 404, 409, 424, 429)
 		}},
 	}
 }
 
+// badRequestRows are the answers to a charge that call this one request wrong.
+func badRequestRows() []resultRow {
+	byCard := func(o observation) bool { return slices.Contains(cardCodes(), o.apiError.code) }
+	return []resultRow{
+		// Stripe made an intent before it refused. It is read and canceled.
+		{name: "bad_request_intent", then: verdictRead, when: func(o observation) bool {
+			return o.badRequest() && o.intent.id != ""
+		}},
+		// Stripe had begun, and repeats this to every send under this key.
+		{name: "bad_request_saved", then: verdictSuspect, reason: parkRefusedRequest, when: func(o observation) bool {
+			return o.badRequest() && o.intent.id == "" && o.replayed
+		}},
+		// An earlier send may have charged, or this one.
+		{name: "bad_request_unclear", then: verdictLookUp, reason: parkRefusedRequest, when: func(o observation) bool {
+			return o.badRequest() && o.intent.id == "" && !o.replayed && !o.notBegun()
+		}},
+		{name: "bad_card", then: verdictDeclined, when: func(o observation) bool { return o.notBegun() && byCard(o) }},
+		{name: "bad_request", then: verdictAskPayer, when: func(o observation) bool {
+			return o.notBegun() && !byCard(o) && o.payer == payerUnasked
+		}},
+		{name: "payer_gone", then: verdictDeclined, when: func(o observation) bool {
+			return o.notBegun() && !byCard(o) && o.payer == payerGone
+		}},
+		// A mistake of ours, which a decline would hide.
+		{name: "bad_request_again", then: verdictTransient, counts: true, reason: parkRefusedRequest, when: func(o observation) bool {
+			return o.notBegun() && !byCard(o) && (o.payer == payerThere || o.payer == payerUnclear)
+		}},
+	}
+}
+
 // cardCodes are the codes of a 400 that the rider can mend with another card.
-// Any other 400 is a mistake of ours, which a decline would hide.
 func cardCodes() []string {
 	return []string{
 		"card_decline_rate_limit_exceeded", "card_declined", "expired_card", "incorrect_cvc", "incorrect_number",
@@ -130,8 +149,9 @@ func lookRows() []resultRow {
 // readRows judge a payment intent as it is now, with its latest charge.
 func readRows() []resultRow {
 	is := func(state intentState, more func(o observation) bool) func(o observation) bool {
-		return func(o observation) bool { return o.hasObject() && o.state() == state && more(o) }
+		return func(o observation) bool { return o.hasObject() && !o.stoppable() && o.state() == state && more(o) }
 	}
+	canceled := func(o observation) bool { return o.intent.status == "canceled" }
 	always := func(observation) bool { return true }
 	settled := func(o observation) bool { return o.settled }
 	final := func(o observation) bool { return !o.settled && o.windowOver }
@@ -153,6 +173,12 @@ func readRows() []resultRow {
 		// Canceled after it failed, most likely by an attempt of ours that died
 		// before it could record that.
 		{name: "read_canceled", then: verdictDeclined, when: is(stateCanceled, always)},
+		// Stripe refused the charge after it had made the intent.
+		{name: "read_stop", then: verdictCancel, when: func(o observation) bool { return o.stoppable() && !canceled(o) }},
+		{name: "read_stopped", then: verdictDeclined, when: func(o observation) bool { return o.stoppable() && canceled(o) && o.alone }},
+		{name: "read_stopped_later", then: verdictSuspect, reason: parkRefusedRequest, when: func(o observation) bool {
+			return o.stoppable() && canceled(o) && !o.alone
+		}},
 		{name: "read_unexpected", then: verdictSuspect, reason: parkUnexpected, when: is(stateOther, always)},
 	}
 }
@@ -166,11 +192,17 @@ func listRows() []resultRow {
 	}
 }
 
-// cancelRows judge the canceling of an intent that failed.
+// cancelRows judge the canceling of an intent that must not succeed later.
 func cancelRows() []resultRow {
-	canceled := func(o observation) bool { return o.ours && o.intent.status == "canceled" }
+	canceled := func(o observation) bool { return o.ours && o.intent.status == "canceled" && o.intent.received == 0 }
 	return []resultRow{
-		{name: "canceled", then: verdictDeclined, when: func(o observation) bool { return o.hasObject() && canceled(o) }},
+		{name: "canceled", then: verdictDeclined, when: func(o observation) bool {
+			return o.hasObject() && canceled(o) && (!o.stop || o.alone)
+		}},
+		// It says nothing about what an earlier send may have made.
+		{name: "canceled_later", then: verdictSuspect, reason: parkRefusedRequest, when: func(o observation) bool {
+			return o.hasObject() && canceled(o) && o.stop && !o.alone
+		}},
 		{name: "not_canceled", then: verdictSuspect, reason: parkUnexpected, when: func(o observation) bool { return o.hasObject() && !canceled(o) }},
 	}
 }

@@ -6,6 +6,7 @@
 //	Charge, FindCharge  charge.go   the Do and the Find of a foreign phase
 //	  create            charge.go   builds the request that charges
 //	  read, cancel      intent.go   build the requests about a known intent
+//	  askPayer          payer.go    reads the customer and the payment method
 //	  list              list.go     builds the requests for all pages
 //	    send            request.go  stops while the API key is refused
 //	      roundTrip     request.go  calls stripe-go, notes what the wire shows
@@ -27,6 +28,7 @@
 //	charge_results.go  the result tables of a charge
 //	intent.go          payment intents: reading, canceling, their states
 //	list.go            all pages of a list of payment intents
+//	payer.go           customers and payment methods
 //	verify.go          checks of what an operator decides
 //	results.go         what a row of a result table is
 //	observation.go     what came of a request, and the conditions of the rows

@@ -127,18 +127,6 @@ func TestFakeAnswerAboutAnotherObjectIsSuspect(t *testing.T) {
 	wantEqual(t, "reason", "stripe_mismatch", f.mustCharge(t, fakeSent("pm_visa"), ChargeSuspect).Reason)
 }
 
-func TestFakeRefusedFirstRequestIsSuspect(t *testing.T) {
-	t.Parallel()
-	f := openFake(t, nil)
-	sent := fakeSent("pm_none")
-	wantEqual(t, "reason", "stripe_400", f.mustCharge(t, sent, ChargeSuspect).Reason)
-	sent.First = false
-	wantEqual(t, "reason", "stripe_400", f.mustFail(t, sent, phases.LookUp).Reason)
-	if charge, err := f.FindCharge(t.Context(), sent); !errors.Is(err, phases.ErrNothingFound) {
-		t.Fatalf("got %+v, %v, want nothing found", charge, err)
-	}
-}
-
 func TestFakeListIsReadToItsEnd(t *testing.T) {
 	t.Parallel()
 	f := openFake(t, nil)

@@ -2,10 +2,8 @@ package payments
 
 import (
 	"errors"
-	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"strings"
 	"testing"
 	"time"
 
@@ -49,8 +47,12 @@ func openFake(t *testing.T, change func(*Config)) fakeStripe {
 // fakeSent returns the first send of a charge of the fake's customer, with the
 // given payment method.
 func fakeSent(paymentMethod string) phases.Sent[ChargeForm] {
+	return fakeSentFor("cus_visa", paymentMethod)
+}
+
+func fakeSentFor(customer, paymentMethod string) phases.Sent[ChargeForm] {
 	terms := testTerms()
-	terms.Customer, terms.PaymentMethod = "cus_visa", paymentMethod
+	terms.Customer, terms.PaymentMethod = customer, paymentMethod
 	return phases.Sent[ChargeForm]{Key: terms.Operation, Form: NewChargeForm(terms), First: true, FirstSentAt: time.Now()}
 }
 
@@ -193,19 +195,7 @@ func TestFakeReplayIsJudgedByTheCurrentState(t *testing.T) {
 
 func refundAtFake(t *testing.T, f fakeStripe, intent string) {
 	t.Helper()
-	form := url.Values{"payment_intent": {intent}}.Encode()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.url+"/v1/refunds", strings.NewReader(form))
-	if err != nil {
-		t.Fatalf("making the refund: %v", err)
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Authorization", "Bearer "+testKey)
-	answer, err := new(http.Client).Do(request)
-	if err != nil {
-		t.Fatalf("refunding: %v", err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	wantEqual(t, "status of the refund", http.StatusOK, answer.StatusCode)
+	f.post(t, "/v1/refunds", url.Values{"payment_intent": {intent}}.Encode())
 }
 
 func disputeAtFake(t *testing.T, f fakeStripe, intent string) {

@@ -104,7 +104,8 @@ func checkVerdict(t *testing.T, stripe *cannedStripe, sent phases.Sent[ChargeFor
 		believed = ours && intent.Status == "processing" && charge.IntentID == intent.ID
 	case ChargeDeclined:
 		believed = ours && slices.Contains([]string{"requires_payment_method", "canceled"}, intent.Status) ||
-			route == routeCreate && readable && stripe.refuses(sent) && charge.DeclineKind != ""
+			route == routeCreate && readable && stripe.refuses(sent) && charge.DeclineKind != "" ||
+			(route == routeCustomer || route == routeMethod) && readable && stripe.neverBegan(sent) && answer.payerGone(route) && charge.DeclineKind == "payment_failed"
 	case ChargeSuspect:
 		believed = readable && charge.Reason != "" // a person decides; after a cut or broken answer the engine asks again
 	default:
@@ -121,7 +122,6 @@ func (s *cannedStripe) refuses(sent phases.Sent[ChargeForm]) bool {
 	var body struct {
 		Error struct {
 			Type   string      `json:"type"`
-			Code   string      `json:"code"`
 			Intent *intentJSON `json:"payment_intent"`
 		} `json:"error"`
 	}
@@ -133,7 +133,53 @@ func (s *cannedStripe) refuses(sent phases.Sent[ChargeForm]) bool {
 		intent := body.Error.Intent
 		return body.Error.Type == "card_error" && ((intent == nil || intent.ID == "") && sent.First || intent != nil && intent.ours() && intent.Status == "requires_payment_method")
 	}
-	return (answer.status == 400 || answer.status == 404) && sent.First && body.Error.Type != idempotencyKind && slices.Contains(cardCodes(), body.Error.Code)
+	return s.neverBegan(sent) && slices.Contains(cardCodes(), s.refusal().Code)
+}
+
+// neverBegan reports whether the answer to a charge says that Stripe made
+// nothing, and no other send can have.
+func (s *cannedStripe) neverBegan(sent phases.Sent[ChargeForm]) bool {
+	answer, refusal := s.answers[routeCreate], s.refusal()
+	return (answer.status == 400 || answer.status == 404) && !answer.cut && sent.First && answer.header.Get(replayedHeader) != "true" &&
+		refusal.Type == "invalid_request_error" && refusal.Charge == "" && (refusal.Intent == nil || refusal.Intent.ID == "")
+}
+
+type refusalJSON struct {
+	Type   string      `json:"type"`
+	Code   string      `json:"code"`
+	Charge string      `json:"charge"`
+	Intent *intentJSON `json:"payment_intent"`
+}
+
+// refusal returns the error in the answer to a charge.
+func (s *cannedStripe) refusal() refusalJSON {
+	var body struct {
+		Error refusalJSON `json:"error"`
+	}
+	_ = json.Unmarshal(s.answers[routeCreate].body, &body) // anything else has no error
+	return body.Error
+}
+
+// payerGone reports whether the answer says that a customer, or a payment
+// method of the customer's, isn't there.
+func (a cannedAnswer) payerGone(route string) bool {
+	var body struct {
+		Error    refusalJSON     `json:"error"`
+		ID       string          `json:"id"`
+		Deleted  bool            `json:"deleted"`
+		Live     bool            `json:"livemode"`
+		Customer json.RawMessage `json:"customer"`
+	}
+	_ = json.Unmarshal(a.body, &body) // anything else says nothing
+	switch {
+	case a.cut:
+		return false
+	case a.status == 200 && route == routeCustomer:
+		return body.ID == "cus_1" && body.Deleted
+	case a.status == 200:
+		return body.ID == "pm_1" && !body.Live && idIn(body.Customer) != "cus_1"
+	}
+	return (a.status == 400 || a.status == 404) && body.Error.Code == "resource_missing"
 }
 
 // checkFailure fails the test if the error isn't of a known class, or is
@@ -158,7 +204,8 @@ func checkFailure(t *testing.T, stripe *cannedStripe, sent phases.Sent[ChargeFor
 			t.Fatalf("%v for the reason %q after %v", err, failed.Reason, stripe.served)
 		}
 	case phases.Transient:
-		if !slices.Equal(stripe.served, []string{routeCreate}) || answer.cut || !json.Valid(answer.body) || !slices.Contains([]int{400, 401, 403, 429}, answer.status) {
+		payerRead := slices.Contains(stripe.served, routeCustomer) && failed.Counts && failed.Reason == "stripe_400" && stripe.neverBegan(sent)
+		if !slices.Equal(stripe.served, []string{routeCreate}) && !payerRead || answer.cut || !json.Valid(answer.body) || !slices.Contains([]int{400, 401, 403, 404, 429}, answer.status) {
 			t.Fatalf("%v after %v, by %d %q (first %t)", err, stripe.served, answer.status, answer.body, sent.First)
 		}
 	default:

@@ -33,6 +33,10 @@ func (s *cannedStripe) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch rest := strings.TrimPrefix(r.URL.Path, intentsPath); {
 	case strings.HasSuffix(rest, "/cancel"):
 		route = routeCancel
+	case strings.HasPrefix(rest, "/v1/customers/"):
+		route = routeCustomer
+	case strings.HasPrefix(rest, "/v1/payment_methods/"):
+		route = routeMethod
 	case rest != "":
 		route = routeRead
 	case r.Method == http.MethodPost:
@@ -157,8 +161,22 @@ func seedIntents() []string {
 	return all
 }
 
-// FuzzStripeCharge gives any answer to a charge, and to the read that may
-// follow.
+// seedPayers returns customers and payment methods.
+func seedPayers() []string {
+	missing := object{"error": object{"type": "invalid_request_error", "code": "resource_missing"}}
+	all := []object{missing, {"id": "cus_1", "object": "customer", "deleted": true}, customerWith(nil), customerWith(object{"livemode": true})}
+	for _, customer := range []any{"cus_1", nil, "cus_2", object{"id": "cus_1"}} {
+		all = append(all, methodWith(object{"customer": customer}))
+	}
+	var seeds []string
+	for _, body := range all {
+		seeds = append(seeds, encodeObject(body))
+	}
+	return seeds
+}
+
+// FuzzStripeCharge gives any answer to a charge, and to the reads that may
+// follow: of its intent, its customer and its payment method.
 func FuzzStripeCharge(f *testing.F) {
 	intents := seedIntents()
 	bits := []uint8{bitFirst, 0, bitFirst | bitReplayed, bitCut}
@@ -166,6 +184,12 @@ func FuzzStripeCharge(f *testing.F) {
 		f.Add(bits[i%2], statusSeed(200), []byte(body), statusSeed(200), []byte(body), "3")
 		f.Add(bits[2+i%2], statusSeed(200), []byte(body), statusSeed(200), []byte(intents[(i*7+3)%len(intents)]), "3")
 		f.Add(uint8(bitReplayed), statusSeed(200), []byte(encodeObject(intentWith(nil))), statusSeed(200), []byte(body), "req_1")
+	}
+	refused := []byte(encodeObject(object{"error": object{"type": "invalid_request_error", "code": "parameter_unknown", "payment_intent": failedIntent(nil)}}))
+	for _, body := range seedPayers() {
+		f.Add(uint8(bitFirst), statusSeed(400), []byte(seedErrors()[25]), statusSeed(200), []byte(body), "3")
+		f.Add(uint8(bitFirst), statusSeed(400), []byte(seedErrors()[25]), statusSeed(404), []byte(body), "3")
+		f.Add(uint8(bitFirst), statusSeed(400), refused, statusSeed(200), []byte(encodeObject(failedIntent(nil))), "3")
 	}
 	statuses := []int{400, 401, 402, 404, 409, 418, 424, 429, 500, 503}
 	for i, body := range seedErrors() {
@@ -177,16 +201,28 @@ func FuzzStripeCharge(f *testing.F) {
 		stripe := &cannedStripe{answers: map[string]cannedAnswer{
 			routeCreate: answerFrom(bits, status, body, word, bits&bitReplayed != 0),
 			routeRead:   answerFrom(bits>>5, readStatus, readBody, word, false),
+			routeCancel: answerFrom(bits>>5, readStatus, readBody, word, false),
+			// The customer is there, so that the payment method is read too.
+			routeCustomer: {status: 200, body: []byte(encodeObject(customerWith(nil)))},
+			routeMethod:   answerFrom(bits>>5, readStatus, readBody, word, false),
 		}}
+		if len(readBody)%2 == 0 {
+			stripe.answers[routeCustomer] = stripe.answers[routeMethod]
+		}
 		sent := sentFrom(bits)
 		charge, err := stripe.client(t).Charge(t.Context(), sent)
 		if errors.Is(err, phases.ErrNothingFound) || len(stripe.served) == 0 || stripe.served[0] != routeCreate {
 			t.Fatalf("a charge ended with %v after %v", err, stripe.served)
 		}
 		checkVerdict(t, stripe, sent, charge, err)
-		o := stripe.client(t).create(t.Context(), sent.Key, sent.Form)
+		client := stripe.client(t)
+		o := client.create(t.Context(), sent.Key, sent.Form)
 		o.first = sent.First
-		checkOneRow(t, o)
+		for o.payer = payerUnasked; o.payer <= payerUnclear; o.payer++ {
+			checkOneRow(t, o)
+		}
+		checkOneRow(t, client.readCustomer(t.Context(), "cus_1"))
+		checkOneRow(t, client.readMethod(t.Context(), "pm_1", "cus_1"))
 	})
 }
 
@@ -222,8 +258,8 @@ func FuzzStripeFind(f *testing.F) {
 		client := stripe.client(t)
 		checkOneRow(t, client.list(t.Context(), sent.FirstSentAt, sent.Form))
 		o := client.read(t.Context(), "pi_1", sent.Form)
-		for known := range 8 {
-			o.settled, o.windowOver, o.first = known&1 != 0, known&2 != 0, known&4 != 0
+		for known := range 16 {
+			o.settled, o.windowOver, o.stop, o.alone = known&1 != 0, known&2 != 0, known&4 != 0, known&8 != 0
 			checkOneRow(t, o)
 		}
 		checkOneRow(t, client.cancel(t.Context(), "pi_1", sent.Form))

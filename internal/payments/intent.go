@@ -3,6 +3,7 @@ package payments
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	stripe "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/form"
@@ -28,7 +29,7 @@ type paymentIntent struct {
 // An apiError is Stripe's error object, as in
 // https://docs.stripe.com/api/errors.
 type apiError struct {
-	kind, code, declineCode, param string
+	kind, code, declineCode, param, chargeID string
 }
 
 // read asks for a payment intent with its latest charge.
@@ -103,7 +104,15 @@ func readError(e *stripe.Error) apiError {
 	if e == nil {
 		return apiError{}
 	}
-	return apiError{kind: string(e.Type), code: string(e.Code), declineCode: string(e.DeclineCode), param: e.Param}
+	return apiError{kind: string(e.Type), code: string(e.Code), declineCode: string(e.DeclineCode), param: e.Param, chargeID: e.ChargeID}
+}
+
+// stoppable reports whether the intent, which Stripe made for a charge that it
+// then refused, has taken no money and can be kept from ever taking any, or has
+// been.
+func (o observation) stoppable() bool {
+	return o.stop && o.hasObject() && o.ours && o.intent.received == 0 &&
+		slices.Contains([]string{"requires_payment_method", "requires_confirmation", "requires_action", "canceled"}, o.intent.status)
 }
 
 // An intentState is what a payment intent and its latest charge amount to.

@@ -23,6 +23,7 @@ type observation struct {
 	intent     paymentIntent // for bodyObject, and if an error holds one
 	ours       bool          // the intent is what the form asked for
 	found      []string      // for callList: the ids of the intents that carry the operation
+	gone       bool          // for callCustomer and callMethod: it is there, and can't be charged
 
 	priorKnowledge
 }
@@ -33,6 +34,10 @@ type priorKnowledge struct {
 	settled    bool     // Stripe has answered the charge, and its answer named the intent to read
 	windowOver bool     // the charge will never be sent again
 	earlier    apiError // why the card was declined, from an earlier answer
+	// stop means that Stripe refused the charge and named this intent, which
+	// must not succeed later. With alone, no other send can have charged.
+	stop, alone bool
+	payer       payerState // what Stripe says about the customer and the payment method
 }
 
 // A fault is why there is no answer, or only a part of one.
@@ -55,9 +60,14 @@ const (
 	bodyError                    // Stripe's error object
 )
 
-// idempotencyKind is the type of Stripe's error about a key that was used with
-// other parameters.
-const idempotencyKind = "idempotency_error"
+// The types of Stripe's errors that are looked at, and one code. See
+// https://docs.stripe.com/api/errors.
+const (
+	cardKind        = "card_error"
+	invalidKind     = "invalid_request_error"
+	idempotencyKind = "idempotency_error" // the key was used with other parameters
+	codeMissing     = "resource_missing"
+)
 
 // hasObject reports whether the answer is what was asked for.
 func (o observation) hasObject() bool {
@@ -95,8 +105,18 @@ func (o observation) keyRefused() bool {
 
 // badRequest reports whether Stripe calls this request wrong. For a customer
 // that doesn't exist Stripe answers 404 or 400.
+//
+// See notBegun for when this means that nothing was charged.
 func (o observation) badRequest() bool {
 	return o.refused(400, 404) && o.apiError.kind != idempotencyKind && !o.keyRefused()
+}
+
+// notBegun reports whether the card was certainly not charged: Stripe calls this
+// request wrong, and names no payment intent and no charge that it had made
+// until then, and no other send can have charged. A saved answer is none of
+// these: Stripe saves only what it had begun.
+func (o observation) notBegun() bool {
+	return o.badRequest() && o.first && !o.replayed && o.apiError.kind == invalidKind && o.intent.id == "" && o.apiError.chargeID == ""
 }
 
 // inUse reports whether another send under the same key is running right now.

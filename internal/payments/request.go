@@ -14,10 +14,12 @@ import (
 // The kinds of requests. They are labels of the metrics, and each has a result
 // table of its own.
 const (
-	callCharge = "charge" // POST /v1/payment_intents
-	callRead   = "read"   // GET  /v1/payment_intents/{id}
-	callList   = "list"   // GET  /v1/payment_intents
-	callCancel = "cancel" // POST /v1/payment_intents/{id}/cancel
+	callCharge   = "charge"         // POST /v1/payment_intents
+	callRead     = "read"           // GET  /v1/payment_intents/{id}
+	callList     = "list"           // GET  /v1/payment_intents
+	callCancel   = "cancel"         // POST /v1/payment_intents/{id}/cancel
+	callCustomer = "customer"       // GET /v1/customers/{id}
+	callMethod   = "payment_method" // GET /v1/payment_methods/{id}
 )
 
 // A request is one HTTP request to Stripe.

@@ -11,10 +11,12 @@ import (
 //
 //nolint:gochecknoglobals // tables that nothing writes to
 var resultTables = map[string][]resultRow{
-	callCharge: slices.Concat(wireRows(), createdRows(), declineRows(), refusalRows(), busyRows()),
-	callRead:   slices.Concat(lookRows(), readRows()),
-	callList:   slices.Concat(lookRows(), listRows()),
-	callCancel: slices.Concat(lookRows(), cancelRows()),
+	callCharge:   slices.Concat(wireRows(), createdRows(), declineRows(), refusalRows(), badRequestRows(), busyRows()),
+	callRead:     slices.Concat(lookRows(), readRows()),
+	callList:     slices.Concat(lookRows(), listRows()),
+	callCancel:   slices.Concat(lookRows(), cancelRows()),
+	callCustomer: payerRows(),
+	callMethod:   payerRows(),
 }
 
 // A resultRow is one line of a result table. Exactly one row of a table matches
@@ -23,12 +25,14 @@ type resultRow struct {
 	name   string // for metrics and tests
 	when   func(o observation) bool
 	then   verdict
-	reason string // for verdictSuspect and verdictLookUp: what the key is parked for
+	reason string // for verdictSuspect, verdictLookUp and counts: what the key is parked for
 	// backoff replaces the engine's back-off; nil doesn't.
 	backoff func(o observation) phases.Backoff
 	// patient means that "nothing found" proves nothing before
 	// Config.Saved500After.
 	patient bool
+	// counts means that the same request would be refused again.
+	counts bool
 }
 
 // A verdict is what a result means.
@@ -52,8 +56,15 @@ const (
 	// verdictRead: the answer is only good for the intent's id; its state has
 	// to be read.
 	verdictRead
-	// verdictCancel: the intent failed, and must be kept from succeeding later.
+	// verdictCancel: the intent must be kept from succeeding later.
 	verdictCancel
+	// verdictAskPayer: whether it is final depends on whether Stripe still has
+	// the customer and the payment method.
+	verdictAskPayer
+	// verdictYes and verdictNo answer a question that decides no charge by
+	// itself.
+	verdictYes
+	verdictNo
 )
 
 // The reasons that a key is parked for.
@@ -90,7 +101,7 @@ func rowFor(o observation) resultRow {
 // result. patience is how long "nothing found" proves nothing if the row says
 // so.
 func (r resultRow) callError(o observation, patience time.Duration) *phases.CallError {
-	failed := &phases.CallError{Class: phases.Unknown, Err: o.asError(), Reason: r.reason}
+	failed := &phases.CallError{Class: phases.Unknown, Err: o.asError(), Reason: r.reason, Counts: r.counts}
 	if r.backoff != nil {
 		failed.Backoff = r.backoff(o)
 	}

@@ -14,6 +14,7 @@ func TestExactlyOneRowMatchesEveryObservation(t *testing.T) {
 	t.Parallel()
 	grids := map[string]iter.Seq[observation]{
 		callCharge: sendGrid(), callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel),
+		callCustomer: payerGrid(callCustomer), callMethod: payerGrid(callMethod),
 	}
 	for call, table := range resultTables {
 		t.Run(call, func(t *testing.T) {
@@ -52,6 +53,8 @@ func TestUnknownResultIsNeverFinal(t *testing.T) {
 			t.Fatalf("row %s is charged by a charge that wasn't paid: %+v", row.name, o)
 		case row.then == verdictDeclined && (o.status != 402 || o.intent.id == "") && !o.first:
 			t.Fatalf("row %s is final after a send that may have charged: %+v", row.name, o)
+		case row.then == verdictDeclined && o.status != 402 && (o.intent.id != "" || o.apiError.chargeID != "" || o.apiError.kind != "invalid_request_error"):
+			t.Fatalf("row %s is final though Stripe had begun: %+v", row.name, o)
 		case row.then == verdictCharged && (!o.ours || o.intent.received != o.intent.amount || o.intent.chargeID == ""):
 			t.Fatalf("row %s is charged without a charge of ours: %+v", row.name, o)
 		case row.then == verdictTransient && (o.fault == faultLost || o.fault == faultNone && (o.status < 400 || o.status >= 500)):
@@ -112,6 +115,7 @@ func gridErrors() []apiError {
 		for _, code := range codes {
 			all = append(all, apiError{kind: kind, code: code})
 		}
+		all = append(all, apiError{kind: kind, code: "charge_named", chargeID: "ch_1"})
 	}
 	return all
 }
@@ -164,8 +168,9 @@ func sendGrid() iter.Seq[observation] {
 	return func(yield func(observation) bool) {
 		for o := range gridAnswers(gridErrors(), gridStatuses()) {
 			for _, with := range intents {
-				for _, first := range []bool{false, true} {
-					o.call, o.intent, o.ours, o.first = callCharge, with.intent, with.ours, first
+				for known := range 8 {
+					o.call, o.intent, o.ours = callCharge, with.intent, with.ours
+					o.first, o.payer = known&1 != 0, payerState(known/2)
 					if !yield(o) {
 						return
 					}
@@ -189,9 +194,10 @@ func readGrid(call string) iter.Seq[observation] {
 				if intent.status != "succeeded" && (o.status != 200 || o.body != bodyObject || o.fault != faultNone) {
 					continue // a few intents are enough if they make no difference; all combinations take a minute
 				}
-				for known := range 8 {
+				for known := range 32 {
 					o.call, o.intent = call, intent
 					o.ours, o.settled, o.windowOver = known&1 == 0, known&2 == 0, known&4 == 0
+					o.stop, o.alone = known&8 != 0, known&16 != 0
 					if !yield(o) {
 						return
 					}
@@ -223,6 +229,19 @@ func gridIntents() iter.Seq[paymentIntent] {
 					intent.failure.code = "card_declined"
 				}
 				if !yield(intent) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func payerGrid(call string) iter.Seq[observation] {
+	return func(yield func(observation) bool) {
+		for o := range gridAnswers(gridErrors(), gridStatuses()) {
+			for _, gone := range []bool{false, true} {
+				o.call, o.gone = call, gone
+				if !yield(o) {
 					return
 				}
 			}

@@ -150,15 +150,8 @@ func servedRefusals() []servedCase {
 	lookUp := func(name, row, reason string, handler http.HandlerFunc, sent func(*phases.Sent[ChargeForm])) servedCase {
 		return servedCase{name: name, row: "charge/" + row, answers: chargeOnly(handler), sent: sent, class: phases.LookUp, reason: reason}
 	}
-	parked := func(name string, handler http.HandlerFunc) servedCase {
-		return servedCase{
-			name: name, row: "charge/bad_request", answers: chargeOnly(handler),
-			want: Charge{Status: ChargeSuspect, Reason: "stripe_400"},
-		}
-	}
 	const kind = "invalid_request_error"
 	reused := answerError(400, "idempotency_error", "", nil)
-	wrong := answerError(400, kind, "parameter_unknown", object{"param": "metadata[x]"})
 	cases := []servedCase{
 		transient("a 401", answerError(401, kind, "", nil)),
 		transient("a 401 api_key_expired", answerError(401, kind, "api_key_expired", nil)),
@@ -166,19 +159,6 @@ func servedRefusals() []servedCase {
 		transient("a 400 because of the mode", answerError(400, kind, "livemode_mismatch", nil)),
 		lookUp("a 400 idempotency_error to the first send", "idempotency_error", "stripe_idempotency_error", reused, nil),
 		lookUp("a 400 idempotency_error to a later send", "idempotency_error", "stripe_idempotency_error", reused, laterSend),
-		lookUp("a 400 to a later send", "bad_request_later", "stripe_400", wrong, laterSend),
-		lookUp("a 400 with a card's code to a later send", "bad_request_later", "stripe_400", answerError(400, kind, "expired_card", nil), laterSend),
-		lookUp("a replayed 400", "bad_request_later", "stripe_400", answerError(400, kind, "expired_card", nil, "Idempotent-Replayed", "true"), nil),
-		lookUp("a 404 to a later send", "bad_request_later", "stripe_400", answerError(404, kind, "resource_missing", nil), laterSend),
-		parked("a 400 to the first send", wrong),
-		parked("a 404 to the first send", answerError(404, kind, "resource_missing", object{"param": "customer"})),
-		parked("a 400 without a code", answerError(400, kind, "", nil)),
-	}
-	for _, code := range cardCodes() {
-		cases = append(cases, servedCase{
-			name: "a 400 " + code, row: "charge/bad_card", answers: chargeOnly(answerError(400, kind, code, object{"message": "Your card is odd."})),
-			want: Charge{Status: ChargeDeclined, DeclineKind: "card_declined", DeclineCode: code},
-		})
 	}
 	for _, status := range []int{405, 406, 408, 410, 413, 415, 418, 422, 451, 499} {
 		cases = append(cases, lookUp(http.StatusText(status)+" is another 4xx", "other_4xx", "stripe_unexpected", answerError(status, kind, "", nil), nil))

@@ -144,7 +144,9 @@ func servedCancels() []servedCase {
 	last.row, last.also = "read/read_last", []string{"list/list_one", "cancel/canceled"}
 	return []servedCase{
 		limited, last,
-		canceling("canceling drops the error", "canceled", answerOK(intentWith(object{"status": "canceled"}))).wantCharge(declinedCharge()),
+		canceling("canceling drops the error", "canceled", answerOK(intentWith(object{"status": "canceled", "amount_received": 0}))).wantCharge(declinedCharge()),
+		canceling("canceling returns an intent that holds money", "not_canceled", answerOK(failedIntent(object{"status": "canceled", "amount_received": 1}))).
+			wantCharge(suspectCharge("stripe_unexpected")),
 		canceling("canceling is refused", "look_refused", answerError(400, "invalid_request_error", "payment_intent_unexpected_state", nil)).
 			wantCharge(Charge{Status: ChargeSuspect, Reason: "stripe_unexpected"}),
 		canceling("canceling fails", "look_failed", answerError(500, "api_error", "", nil)),

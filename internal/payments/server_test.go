@@ -20,10 +20,12 @@ import (
 const (
 	testKey = "sk_test_4eC39HqLyjWDarjtT1zdp7dc"
 	// The routes that a stripeServer can answer.
-	routeCreate = "POST /v1/payment_intents"
-	routeRead   = "GET /v1/payment_intents/{id}"
-	routeList   = "GET /v1/payment_intents"
-	routeCancel = "POST /v1/payment_intents/{id}/cancel"
+	routeCreate   = "POST /v1/payment_intents"
+	routeRead     = "GET /v1/payment_intents/{id}"
+	routeList     = "GET /v1/payment_intents"
+	routeCancel   = "POST /v1/payment_intents/{id}/cancel"
+	routeCustomer = "GET /v1/customers/{id}"
+	routeMethod   = "GET /v1/payment_methods/{id}"
 )
 
 // A stripeServer is a real HTTP server that answers one test's requests as

@@ -98,6 +98,7 @@ func TestVerifyNotCharged(t *testing.T) {
 		"there is nothing":                     {answerPage(false), nil, "", false},
 		"there are only others":                {answerPage(false, intentWith(object{"metadata": foreignMetadata()})), nil, "", false},
 		"it was canceled":                      {ours, answerOK(failedIntent(object{"status": "canceled"})), "", false},
+		"it was canceled with money in it":     {ours, answerOK(failedIntent(object{"status": "canceled", "amount_received": 1})), "canceled", false},
 		"it was refunded in full":              {ours, answerOK(expandedWith(nil, object{"refunded": true})), "", false},
 		"it was refunded in part":              {ours, answerOK(expandedWith(nil, object{"amount_refunded": 1})), "succeeded", false},
 		"it was refunded and is disputed":      {ours, answerOK(expandedWith(nil, object{"refunded": true, "disputed": true})), "succeeded", false},
