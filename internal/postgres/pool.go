@@ -61,10 +61,10 @@ type Options struct {
 
 // Open returns a pool. The caller closes it. Each new connection is refused if
 // the server could lose an acknowledged commit, keep a lock for ever or refuse
-// to write. Open connects once, so that a wrong URL, an unsafe server or a
-// pooler that breaks transactions is an error of Open and not of the first
-// request. Statements are prepared and cached, unless the URL has another
-// default_query_exec_mode.
+// to write. Open connects, so that a wrong URL, an unsafe server or a pooler
+// that breaks transactions or loses prepared statements is an error of Open and
+// not of the first request. Statements are prepared and cached, unless the URL
+// has another default_query_exec_mode.
 //
 // Errors can be shown to an operator. They never contain the password; one
 // about an unsafe setting is a sentence that says what to do.
@@ -171,7 +171,7 @@ func (o Options) probe(ctx context.Context, pool *pgxpool.Pool) error {
 	if o.AcceptUnsafe {
 		return nil
 	}
-	return checkTransactions(ctx, conn.Conn())
+	return checkPooler(ctx, conn.Conn())
 }
 
 // orSilent returns l, or a logger that discards everything if l is nil.

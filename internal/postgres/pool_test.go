@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
@@ -140,45 +138,4 @@ func TestOpen(t *testing.T) {
 			t.Errorf("err = %v after %v, want one after about 1s", err, time.Since(start))
 		}
 	})
-}
-
-// TestOpenChecksTransactions replaces BEGIN on the wire, with the effect of a
-// pooler that gives each statement to any server connection that is free.
-func TestOpenChecksTransactions(t *testing.T) {
-	t.Parallel()
-	database := pgtest.URL(t)
-
-	for name, instead := range map[string]string{
-		"a pooler that refuses BEGIN":                         "WRONG",
-		"a pooler whose BEGIN went to another server session": "     ",
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			_, err := postgres.Open(t.Context(), postgres.Options{URL: database, DialFunc: replaceBegin(instead)})
-			if !errors.Is(err, postgres.ErrUnsafeSettings) || !strings.Contains(err.Error(), "transaction or session mode") {
-				t.Errorf("err = %v, want ErrUnsafeSettings that says what to do", err)
-			}
-		})
-	}
-	t.Run("without a replacement Open succeeds", func(t *testing.T) {
-		t.Parallel()
-		pgtest.Open(t, postgres.Options{URL: database, DialFunc: replaceBegin("BEGIN")})
-	})
-}
-
-func replaceBegin(instead string) pgconn.DialFunc {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		return beginReplacer{conn, instead}, err
-	}
-}
-
-type beginReplacer struct {
-	net.Conn
-
-	instead string
-}
-
-func (b beginReplacer) Write(p []byte) (int, error) {
-	return b.Conn.Write(bytes.ReplaceAll(p, []byte("BEGIN\x00"), []byte(b.instead+"\x00")))
 }

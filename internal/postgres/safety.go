@@ -106,27 +106,6 @@ func (s session) checkRole() error {
 	return nil
 }
 
-// checkTransactions refuses a pooler in statement mode, which gives each
-// statement to any server connection that is free: a phase would no longer be
-// all or nothing. PgBouncer refuses BEGIN in that mode; behind a pooler that
-// accepts it, the next statement runs outside of a transaction.
-func checkTransactions(ctx context.Context, conn *pgx.Conn) error {
-	const why = "BEGIN and COMMIT don't reach the same server connection; set the pooler to transaction or session mode"
-	if _, err := conn.Exec(ctx, "BEGIN"); err != nil {
-		return refuse(why+" (%w)", err)
-	}
-	if _, err := conn.Exec(ctx, "SELECT 1"); err != nil {
-		return fmt.Errorf("trying a transaction: %w", err)
-	}
-	if conn.PgConn().TxStatus() != 'T' {
-		return refuse(why)
-	}
-	if _, err := conn.Exec(ctx, "COMMIT"); err != nil {
-		return fmt.Errorf("trying a transaction: %w", err)
-	}
-	return nil
-}
-
 func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{errUnsafeSettings}, args...)...)
 }
