@@ -22,7 +22,8 @@ help: ## Show this list.
 
 # exec: the sandbox replaces the shell, so that it gets the signals and its exit code is the recipe's.
 run: ## Run everything on this machine: make run ARGS='--listen 127.0.0.1:8081'.
-	$(build) ./cmd/...
+	@[ -x bin/sandbox ] || echo 'Building the programs. The first time takes a minute or two: Go downloads and builds what they use.'
+	@$(build) ./cmd/...
 	@exec bin/sandbox $(ARGS)
 
 build: ## Build the programs, statically, into bin/.

@@ -47,7 +47,7 @@ func (s *sandbox) prepare(ctx context.Context, databaseURL string) ([]account, e
 		return nil, err
 	}
 	defer pool.Close()
-	return seed(ctx, accounts.Store{Pool: pool}, filepath.Join(s.flags.Data, "accounts.json"))
+	return seed(ctx, accounts.Store{Pool: pool}, filepath.Join(s.data, "accounts.json"))
 }
 
 // seed makes the accounts that the database lacks, and returns all. The file at

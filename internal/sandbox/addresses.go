@@ -30,9 +30,9 @@ func (s *sandbox) holdAddresses(ctx context.Context) (addresses, error) {
 		address        **heldAddress
 		flag, hostPort string
 	}{
-		{&a.api, "listen", s.flags.Listen},
-		{&a.admin, "admin", s.flags.Admin},
-		{&a.stripe, "stripe", s.flags.Stripe},
+		{&a.api, "listen", s.command.Listen},
+		{&a.admin, "admin", s.command.Admin},
+		{&a.stripe, "stripe", s.command.Stripe},
 		{&a.completer, "", "127.0.0.1:0"},
 	} {
 		var err error

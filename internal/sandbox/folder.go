@@ -32,6 +32,18 @@ func lockFolder(dir string) (unlock func(), err error) {
 	return nil, fmt.Errorf("locking %s: %w", dir, err)
 }
 
+// isLocked reports whether a sandbox has reserved the folder. A file of a
+// sandbox that was killed proves nothing, and its process id may be another
+// program's by now.
+func isLocked(dir string) bool {
+	file, err := os.Open(filepath.Join(dir, "lock"))
+	if err != nil {
+		return false
+	}
+	defer file.Close() //nolint:errcheck // this also unlocks it
+	return errors.Is(syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
 // writeJSON writes a value to a file that only this account may read. A reader
 // sees either the old content or the new one, never a part.
 func writeJSON(path string, value any) error {

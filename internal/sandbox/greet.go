@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/google/uuid"
 )
@@ -18,15 +19,17 @@ Rocket Rides is ready. Hail a ride, then send the same command again: the ride i
   health, metrics     %[5]s/readyz  %[5]s/metrics
   database            psql %[6]s
   other accounts      %[7]s
+  all of it           eval "$(%[8]s)"
 
 Ctrl-C stops everything. The next start finds the same accounts and rides.
 
 `
 
 func (s *sandbox) greet(a addresses, databaseURL, apiKey string) {
-	database := "'" + databaseURL + "'"
-	if s.flags.DatabaseURL != "" {
+	database := quoted(databaseURL)
+	if s.command.DatabaseURL != "" {
 		database = `"$DATABASE_URL"` // it holds a password
 	}
-	fmt.Fprintf(s.stdout, greeting, a.api.url(), apiKey, uuid.NewString(), a.stripe.url(), a.admin.url(), database, s.stateFile.path)
+	env := quoted(os.Args[0]) + " env --data " + quoted(s.data)
+	fmt.Fprintf(s.stdout, greeting, a.api.url(), apiKey, uuid.NewString(), a.stripe.url(), a.admin.url(), database, s.stateFile.path, env)
 }

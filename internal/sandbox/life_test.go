@@ -20,6 +20,7 @@ func TestSandboxFromItsFirstStartToTheSecond(t *testing.T) {
 	first := start(t, data, freePorts)
 	checkStateFile(t, first)
 	checkGreeting(t, first)
+	checkEnv(t, first)
 	other := spawn(t, data, freePorts)
 	if code, log := other.wait(t), other.stderr.String(); code != 1 || !strings.Contains(log, "another sandbox runs in "+data) {
 		t.Errorf("a second sandbox on the same data ended with exit code %d and %q", code, log)
@@ -40,7 +41,9 @@ func TestSandboxFromItsFirstStartToTheSecond(t *testing.T) {
 		t.Error("sandbox.json is there after its end")
 	}
 
-	second := start(t, data, freePorts)
+	// The shell has read the variables of the first start.
+	second := start(t, data, freePorts, "DATABASE_URL="+first.state.DatabaseURL)
+	second.processes(t)
 	if diff := cmp.Diff(first.state.Accounts, second.state.Accounts); diff != "" {
 		t.Errorf("the accounts changed over a restart (-before +after):\n%s", diff)
 	}

@@ -64,20 +64,20 @@ func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL string)
 	env := append(os.Environ(),
 		"DATABASE_URL="+databaseURL, "STRIPE_API_KEY="+stripeKey, "STRIPE_URL="+a.stripe.url(),
 		"DATABASE_URL_FILE=", "STRIPE_API_KEY_FILE=",
-		"SHUTDOWN_TIMEOUT="+s.flags.ShutdownTimeout.String())
+		"SHUTDOWN_TIMEOUT="+s.command.ShutdownTimeout.String())
 	self := func(name, address, ready string, args ...string) program {
 		output := s.log.writer(name)
 		return program{
 			name: name, address: address, ready: ready, output: output,
-			start: startSelf(name, append([]string{"--log-format", s.flags.LogFormat}, args...), env, output, parentPipe),
+			start: startSelf(name, append([]string{"--log-format", string(s.format)}, args...), env, output, parentPipe),
 			// Longer than the program's own bound, so that only a program that
 			// hangs is killed.
-			grace: s.flags.ShutdownTimeout + 2*time.Second,
+			grace: s.command.ShutdownTimeout + 2*time.Second,
 		}
 	}
 	return []program{
 		self("fakestripe", a.stripe.hostPort, a.stripe.url()+"/_fake/healthz",
-			"--listen", a.stripe.hostPort, "--data", filepath.Join(s.flags.Data, "stripe")),
+			"--listen", a.stripe.hostPort, "--data", filepath.Join(s.data, "stripe")),
 		self("completer", a.completer.hostPort, a.completer.url()+"/readyz",
 			"run", "--admin-listen", a.completer.hostPort),
 		self("api", a.api.hostPort, a.admin.url()+"/readyz",

@@ -6,21 +6,25 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/rocketrides/rocketrides/internal/cli"
 )
 
 // sandbox is everything on one machine.
 type sandbox struct {
-	flags     flags
+	data      string // the folder that keeps everything
+	command   run
+	format    cli.LogFormat
 	stdout    io.Writer
 	log       *sharedLog
 	stateFile *stateFile
 }
 
-func newSandbox(f flags, stdout, stderr io.Writer) *sandbox {
+func newSandbox(data string, command run, o cli.Output, format cli.LogFormat) *sandbox {
 	return &sandbox{
-		flags: f, stdout: stdout,
-		log:       &sharedLog{w: stderr, json: f.LogFormat == "json"},
-		stateFile: &stateFile{path: filepath.Join(f.Data, "sandbox.json")},
+		data: data, command: command, format: format, stdout: o.Stdout,
+		log:       &sharedLog{w: o.Stderr, json: format == "json"},
+		stateFile: &stateFile{path: filepath.Join(data, stateFileName)},
 	}
 }
 
@@ -30,11 +34,11 @@ func newSandbox(f flags, stdout, stderr io.Writer) *sandbox {
 func (s *sandbox) run(ctx, force context.Context) (err error) {
 	defer func() {
 		if ctx.Err() != nil {
-			s.log.printf("stopped; %s keeps everything", s.flags.Data)
+			s.log.printf("stopped; %s keeps everything", s.data)
 			err = nil // it was asked to stop, maybe while it started
 		}
 	}()
-	unlock, err := lockFolder(s.flags.Data)
+	unlock, err := lockFolder(s.data)
 	if err != nil {
 		return err
 	}
@@ -45,6 +49,7 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 		return err
 	}
 	defer addresses.release()
+	s.log.printf("starting Rocket Rides %s; %s keeps everything", cli.Version(), s.data)
 	// The children read from the pipe, and only the sandbox can write to it. It
 	// never does: the pipe ends when the sandbox ends, even by kill -9, and
 	// then the children end as well. On Linux the kernel also kills them (see

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/cli"
 )
 
 func TestTakenPortIsOneSentenceBeforeAnythingElse(t *testing.T) {
@@ -90,6 +92,9 @@ func TestWrongUsageIsExitCode2(t *testing.T) {
 		if code := p.wait(t); code != 2 || !strings.Contains(p.stderr.String(), "--help") {
 			t.Errorf("%v: exit code %d and %q", args, code, p.stderr.String())
 		}
+	}
+	if p := spawn(t, folder(t), []string{"--version"}); p.wait(t) != 0 || p.stdout.String() != "sandbox "+cli.Version()+"\n" {
+		t.Errorf("--version prints %q", p.stdout.String())
 	}
 	p := spawn(t, folder(t), []string{"--help"})
 	if code := p.wait(t); code != 0 {

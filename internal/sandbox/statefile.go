@@ -25,6 +25,9 @@ type pids struct {
 	Postgres int `json:"postgres,omitempty"`
 }
 
+// stateFileName is the file's name in the folder of the sandbox.
+const stateFileName = "sandbox.json"
+
 // A stateFile is DIR/sandbox.json. The file exists while everything is ready,
 // and names the processes that run at the moment. It is safe for concurrent
 // use.
