@@ -9,11 +9,12 @@ import (
 	"sync"
 )
 
-// askedAgain: when nothing happens any more, every key's ride is shown and
-// every key answers, to the request that it belongs to, what is stored, byte
-// for byte, or that the payment is under review; to other parameters it says
-// that it is used (I9, I10, I13). All else that is checked takes a 5xx for an
-// answer that says nothing; here it is none.
+// askedAgain checks the last round of requests, after everything has come to
+// rest. A look must show the ride of each key. The request that the key belongs
+// to must get what is stored, byte for byte, or that the payment is under
+// review. Requests with other parameters must get that the key is used (I9,
+// I10, I13). For all other checks a 5xx is an answer that proves nothing. Here
+// it is a violation.
 func askedAgain(ops []*op, f *facts) check {
 	c := newCheck("asked once more, every key answers as stored", "I9", "I10", "I13")
 	answers := byKey(ops)
@@ -21,7 +22,7 @@ func askedAgain(ops []*op, f *facts) check {
 		c.looked++
 		shown, own := false, 0
 		var odd []answer
-		for _, o := range final(answers[id]) {
+		for _, o := range lastOfEach(answers[id]) {
 			switch {
 			case o.Look:
 				shown = key.shows(o.answer)
@@ -39,8 +40,8 @@ func askedAgain(ops []*op, f *facts) check {
 	return c
 }
 
-// final is the last op of each request.
-func final(ops []*op) []*op {
+// lastOfEach returns the last op of each request.
+func lastOfEach(ops []*op) []*op {
 	var last []*op
 	for i, o := range ops {
 		if !slices.ContainsFunc(ops[i+1:], o.same) {
@@ -50,10 +51,10 @@ func final(ops []*op) []*op {
 	return last
 }
 
-// same tells that two ops under one key ask for the same.
+// same reports whether two ops under one key are the same request.
 func (o *op) same(other *op) bool { return o.Look == other.Look && o.Variant == other.Variant }
 
-// answers tells whether an answer to a hail is the key's.
+// answers reports whether an answer to a hail is what the key has stored.
 func (k keyRow) answers(a answer) bool {
 	if k.Parked != nil {
 		return a.Status == http.StatusConflict && a.Code == "payment_under_review"
@@ -61,7 +62,8 @@ func (k keyRow) answers(a answer) bool {
 	return k.Status != nil && *k.Status == a.Status && string(k.Body) == a.Body
 }
 
-// shows tells whether an answer to a look is the ride of a key at rest.
+// shows reports whether an answer to a look is the ride of the key, which is at
+// rest.
 func (k keyRow) shows(a answer) bool {
 	if a.Status != http.StatusOK {
 		return false
@@ -76,25 +78,25 @@ func (k keyRow) shows(a answer) bool {
 	}
 }
 
-// askAgain makes every request that was made under each key that is there once
-// more, and looks at its ride.
+// askAgain repeats every request that was made under each key, and looks at the
+// ride of each key.
 func (r *run) askAgain(ctx context.Context, f *facts) error {
-	r.rank.apis = r.rank.apis[:1] // the other api may have the newer release
+	r.clients.apis = r.clients.apis[:1] // the other api may have the newer release
 	accounts := map[string]*account{}
-	for _, a := range r.world.accounts {
+	for _, a := range r.system.accounts {
 		accounts[a.id] = a
 	}
 	requests := requestsOf(r.ops())
 	keys := make(chan rideKey)
 	var group sync.WaitGroup
 	for i := range 2 * runtime.NumCPU() {
-		rider, err := r.newRider(r.Clients + i)
+		one, err := r.newClient(r.Clients + i)
 		if err != nil {
 			return err
 		}
 		group.Go(func() {
 			for id := range keys {
-				rider.check(ctx, trip{account: accounts[id.account], key: id.key}, requests[id])
+				one.check(ctx, trip{account: accounts[id.account], key: id.key}, requests[id])
 			}
 		})
 	}
@@ -109,8 +111,8 @@ func (r *run) askAgain(ctx context.Context, f *facts) error {
 	return ctx.Err()
 }
 
-// requestsOf are the requests that were made under each key and that a key may
-// belong to.
+// requestsOf returns the requests under each key that the key may belong to,
+// each once.
 func requestsOf(ops []*op) map[rideKey][]*op {
 	requests := map[rideKey][]*op{}
 	for _, o := range ops {
@@ -121,14 +123,14 @@ func requestsOf(ops []*op) map[rideKey][]*op {
 	return requests
 }
 
-// check looks at a ride and asks for it as it was asked for before, each a few
-// times if need be: a machine may be so busy that an answer is late.
-func (r *rider) check(ctx context.Context, t trip, requests []*op) {
+// check looks at a ride, and repeats the requests that were made under its key.
+// Each is tried a few times, because on a busy machine an answer may be late.
+func (c *client) check(ctx context.Context, t trip, requests []*op) {
 	const tries = 3
 	for _, asked := range append([]*op{{Look: true}}, requests...) {
 		for range tries {
 			o := &op{Account: t.account.id, Key: t.key, Look: asked.Look, Variant: asked.Variant, Sent: asked.Sent}
-			r.send(ctx, t, o, 0)
+			c.send(ctx, t, o, 0)
 			if !o.unknown() {
 				break
 			}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// asking is what the last round gets for the ride of whole.
+// asking returns the last round of requests for the ride of whole.
 func asking(ops []*op) []*op {
 	look := &op{Account: "acct_1", Key: "k", Look: true, answer: answer{Status: 200, Body: strings.TrimSuffix(ops[0].Body, "\n")}}
 	reused := &op{Account: "acct_1", Key: "k", Variant: changed, answer: answer{Status: 422, Code: "idempotency_key_reused"}}
@@ -29,7 +29,7 @@ func TestTheLastRound(t *testing.T) {
 		"another status":                          {func(last []*op, _ *facts) { last[1].Status = 402 }, false},
 		"other parameters that get the answer":    {func(last []*op, _ *facts) { last[2].answer = last[1].answer }, false},
 		"other parameters that get a 503":         {func(last []*op, _ *facts) { last[2].answer = unavailable }, false},
-		"nobody gets the answer":                  {func(last []*op, _ *facts) { last[1].answer = last[2].answer }, false},
+		"no request gets the answer":              {func(last []*op, _ *facts) { last[1].answer = last[2].answer }, false},
 		"a look that shows nothing":               {func(last []*op, _ *facts) { last[0].Body = "" }, false},
 		"a look that is unavailable":              {func(last []*op, _ *facts) { last[0].answer = unavailable }, false},
 		"a key that nobody asked for":             {func(_ []*op, f *facts) { f.keys[rideKey{"acct_1", "k2"}] = keyRow{} }, false},
@@ -46,14 +46,13 @@ func TestTheLastRound(t *testing.T) {
 			last := asking(ops)
 			c.change(last, f)
 			if got := askedAgain(last, f); got.ok() != c.want {
-				t.Errorf("it is right: %t %q", got.ok(), got.broken)
+				t.Errorf("it passes: %t %q", got.ok(), got.broken)
 			}
 		})
 	}
 }
 
-// TestALaterAnswerCounts: what the last of several tries gets is the key's
-// answer.
+// TestALaterAnswerCounts: of several tries, the last one counts.
 func TestALaterAnswerCounts(t *testing.T) {
 	t.Parallel()
 	ops, f := whole()
@@ -63,7 +62,7 @@ func TestALaterAnswerCounts(t *testing.T) {
 		t.Errorf("it breaks %q", c.broken)
 	}
 	if c := askedAgain(append(asking(ops), &late), f); c.ok() {
-		t.Error("an answer that was taken back counts")
+		t.Error("an earlier answer counts")
 	}
 }
 

@@ -17,37 +17,37 @@ import (
 const (
 	// patience is how long a client waits for an answer.
 	patience = 8 * time.Second
-	// tries is how often a client asks again before it gives up.
+	// tries is how often a client sends a request before it gives up.
 	tries = 14
 )
 
-// An account is one client's at the service.
+// An account is an account at the service.
 type account struct {
 	id, apiKey, customer string
-	declined             bool // its card is
+	declined             bool // its card is declined
 }
 
-// A rank is all clients together.
-type rank struct {
-	apis     []string // the links to the apis
-	urls     map[string]string
-	accounts []*account
-	client   *http.Client
-	requests atomic.Int64
+// clients is what all clients share.
+type clients struct {
+	apis       []string // the links to the apis
+	urls       map[string]string
+	accounts   []*account
+	httpClient *http.Client
+	requests   atomic.Int64
 
 	mu sync.Mutex
-	// recent are keys that may be asked for again, by anybody.
+	// recent are keys that any client may use again.
 	recent []trip
 }
 
-// A trip is a key and what is asked under it.
+// A trip is a key and the ride that is asked for under it.
 type trip struct {
 	account *account
 	key     string
 	lat     float64
 }
 
-// body is the request of a variant.
+// body returns the body of the request in a variant.
 func (t trip) body(v variant) string {
 	lat := fmt.Sprintf("%.5f", t.lat+float64(v)/100)
 	if v == invalid {
@@ -56,16 +56,16 @@ func (t trip) body(v variant) string {
 	return `{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":` + lat + `,"lon":-122.2712}}`
 }
 
-func newRank(apis []string, urls map[string]string, accounts []*account) *rank {
-	return &rank{
+func newClients(apis []string, urls map[string]string, accounts []*account) *clients {
+	return &clients{
 		apis: apis, urls: urls, accounts: accounts,
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}},
+		httpClient: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}},
 	}
 }
 
-// A rider is one client.
-type rider struct {
-	*rank
+// A client is one client. Its requests may run at the same time.
+type client struct {
+	*clients
 	id      int
 	journal *journal
 	trips   int
@@ -74,95 +74,97 @@ type rider struct {
 	random *rand.Rand
 }
 
-func newRider(r *rank, seed uint64, id int, j *journal) *rider {
-	return &rider{rank: r, id: id, journal: j, random: rand.New(rand.NewPCG(seed, 1000+uint64(id)))} //nolint:gosec // it must repeat, not surprise
+func newClient(c *clients, seed uint64, id int, j *journal) *client {
+	return &client{clients: c, id: id, journal: j, random: rand.New(rand.NewPCG(seed, 1000+uint64(id)))} //nolint:gosec // it must be repeatable, not secret
 }
 
-// roll draws from 0 to n-1. A rider's requests run side by side.
-func (r *rider) roll(n int) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.random.IntN(n)
+// roll draws a number from 0 to n-1.
+func (c *client) roll(n int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.random.IntN(n)
 }
 
-// about draws a pause around d: from half of it to half more.
-func (r *rider) about(d time.Duration) time.Duration {
-	return d/2 + time.Duration(r.roll(int(d)))
+// about draws a pause from d/2 to 3d/2.
+func (c *client) about(d time.Duration) time.Duration {
+	return d/2 + time.Duration(c.roll(int(d)))
 }
 
-// newTrip makes up a key.
-func (r *rider) newTrip() trip {
-	r.trips++
+// newTrip returns a trip with a new key.
+func (c *client) newTrip() trip {
+	c.trips++
 	return trip{
-		account: r.accounts[r.roll(len(r.accounts))],
-		key:     fmt.Sprintf("ride-%d-%d", r.id, r.trips),
-		lat:     37.8 + float64(r.roll(50_000))/100_000,
+		account: c.accounts[c.roll(len(c.accounts))],
+		key:     fmt.Sprintf("ride-%d-%d", c.id, c.trips),
+		lat:     37.8 + float64(c.roll(50_000))/100_000,
 	}
 }
 
-// again returns a key that somebody has asked for lately.
-func (r *rider) again() (trip, bool) {
-	r.rank.mu.Lock()
-	defer r.rank.mu.Unlock()
-	if len(r.recent) == 0 {
+// again returns a trip that a client has asked for lately, if there is one.
+func (c *client) again() (trip, bool) {
+	c.clients.mu.Lock()
+	defer c.clients.mu.Unlock()
+	if len(c.recent) == 0 {
 		return trip{}, false
 	}
-	return r.recent[r.roll(len(r.recent))], true
+	return c.recent[c.roll(len(c.recent))], true
 }
 
-func (r *rider) remember(t trip) {
+// remember lets any client use the key of a trip again.
+func (c *client) remember(t trip) {
 	const most = 2000
-	r.rank.mu.Lock()
-	defer r.rank.mu.Unlock()
-	if len(r.recent) < most {
-		r.recent = append(r.recent, t)
+	c.clients.mu.Lock()
+	defer c.clients.mu.Unlock()
+	if len(c.recent) < most {
+		c.recent = append(c.recent, t)
 		return
 	}
-	r.recent[r.roll(most)] = t
+	c.recent[c.roll(most)] = t
 }
 
-// A wish is how a request is made.
-type wish struct {
+// A manner is how a request is made.
+type manner struct {
 	variant variant
 	async   bool
-	leave   time.Duration // when the client closes the socket; 0: it doesn't
+	leave   time.Duration // after which the client closes the connection; 0 means never
 }
 
-// hail asks for the trip, once, at one of the apis.
-func (r *rider) hail(ctx context.Context, t trip, w wish) answer {
-	o := &op{Account: t.account.id, Key: t.key, Variant: w.variant, Async: w.async, Sent: t.body(w.variant)}
-	return r.send(ctx, t, o, w.leave)
+// hail asks one of the apis for the ride, once.
+func (c *client) hail(ctx context.Context, t trip, m manner) answer {
+	o := &op{Account: t.account.id, Key: t.key, Variant: m.variant, Async: m.async, Sent: t.body(m.variant)}
+	return c.send(ctx, t, o, m.leave)
 }
 
-// look asks how the trip stands.
-func (r *rider) look(ctx context.Context, t trip) {
-	r.send(ctx, t, &op{Account: t.account.id, Key: t.key, Look: true}, 0)
+// look asks for the state of the ride.
+func (c *client) look(ctx context.Context, t trip) {
+	c.send(ctx, t, &op{Account: t.account.id, Key: t.key, Look: true}, 0)
 }
 
-// send makes one request and notes it. A request that has left is waited for,
-// even if the run is ending.
-func (r *rider) send(ctx context.Context, t trip, o *op, leave time.Duration) answer {
+// send makes one request and notes it in the journal. It waits for the answer
+// even if ctx ends.
+func (c *client) send(ctx context.Context, t trip, o *op, leave time.Duration) answer {
 	limit := patience
 	if leave > 0 {
 		limit = leave
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
-	o.Via = r.apis[r.roll(len(r.apis))]
-	request, err := newRequest(ctx, r.urls[o.Via], t, o)
+	o.Via = c.apis[c.roll(len(c.apis))]
+	request, err := newRequest(ctx, c.urls[o.Via], t, o)
 	if err != nil {
 		return answer{Err: err.Error()}
 	}
-	r.requests.Add(1)
-	r.journal.invoke(o)
-	a := r.exchange(request)
+	c.requests.Add(1)
+	c.journal.begin(o)
+	a := c.exchange(request)
 	if o.Look && a.Status == http.StatusOK {
 		a = firstOf(a)
 	}
-	r.journal.back(o, a)
+	c.journal.end(o, a)
 	return a
 }
 
+// newRequest returns the HTTP request of an op.
 func newRequest(ctx context.Context, base string, t trip, o *op) (*http.Request, error) {
 	method, address := http.MethodPost, base+"/v1/rides"
 	if o.Look {
@@ -173,8 +175,9 @@ func newRequest(ctx context.Context, base string, t trip, o *op) (*http.Request,
 		return nil, err
 	}
 	if !o.Look {
-		// A body that can't be read twice: net/http would send a request with
-		// an Idempotency-Key again by itself, and the history would not know.
+		// The body cannot be read twice. Otherwise net/http would send a
+		// request with an Idempotency-Key again by itself, without a trace in
+		// the history.
 		request.Body, request.ContentLength = io.NopCloser(bytes.NewReader([]byte(o.Sent))), int64(len(o.Sent))
 		request.Header.Set("Content-Type", "application/json")
 		request.Header.Set("Idempotency-Key", t.key)
@@ -186,8 +189,9 @@ func newRequest(ctx context.Context, base string, t trip, o *op) (*http.Request,
 	return request, nil
 }
 
-func (r *rider) exchange(request *http.Request) answer {
-	response, err := r.client.Do(request)
+// exchange sends a request and returns the answer.
+func (c *client) exchange(request *http.Request) answer {
+	response, err := c.httpClient.Do(request)
 	if err != nil {
 		return answer{Err: err.Error()}
 	}
@@ -204,8 +208,8 @@ func (r *rider) exchange(request *http.Request) answer {
 	return a
 }
 
-// firstOf turns an answer with a list into one with its ride: byte for byte, or
-// empty.
+// firstOf returns an answer with a list of rides as one with the first ride,
+// byte for byte. Its body is empty if the list is.
 func firstOf(a answer) answer {
 	var list struct{ Data []json.RawMessage }
 	if err := json.Unmarshal([]byte(a.Body), &list); err != nil {

@@ -11,15 +11,15 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// Facts are what the database and Stripe hold when everything has come to rest.
+// facts are what the database and Stripe hold when everything has come to rest.
 type facts struct {
 	refused map[string]bool // accounts whose card is declined
-	// customers are the accounts' at Stripe.
+	// customers are the ids of Stripe's customers, by account.
 	customers map[string]string
 	keys      map[rideKey]keyRow
 	rides     map[rideKey]rideRow
-	audits    map[string]int // ride.created, by ride
-	jobs      map[rideKey]int
+	audits    map[string]int  // records ride.created, by ride
+	jobs      map[rideKey]int // receipts
 	changes   []change
 	sends     []fakestripe.Send
 	intents   []intent
@@ -41,7 +41,7 @@ type keyRow struct {
 
 func (k keyRow) id() rideKey { return rideKey{k.Account, k.Key} }
 
-// atRest tells that nobody has to work on the key any more.
+// atRest reports whether the key is finished or parked.
 func (k keyRow) atRest() bool { return k.FinishedAt != nil || k.Parked != nil }
 
 // A rideRow is a row of rides.
@@ -51,12 +51,12 @@ type rideRow struct {
 	Charge, Intent           *string
 }
 
-// A change is a row of phase_log: one committed change of a key's row, by one
-// of the processes.
+// A change is a row of phase_log: one committed change of a key, by one of the
+// processes.
 type change struct {
 	Account, Key  string
 	Epoch         int64
-	Held, WasHeld bool // whether there was a token after and before it
+	Held, WasHeld bool // there was a token after it, and before it
 	From          *string
 	To            string
 	Who           string
@@ -66,28 +66,28 @@ type change struct {
 func (c change) id() rideKey { return rideKey{c.Account, c.Key} }
 
 // gather reads all facts.
-func (w *world) gather(ctx context.Context) (*facts, error) {
+func (s *system) gather(ctx context.Context) (*facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	f := &facts{
 		refused: map[string]bool{}, customers: map[string]string{}, keys: map[rideKey]keyRow{}, rides: map[rideKey]rideRow{},
 		audits: map[string]int{}, jobs: map[rideKey]int{},
 	}
-	for _, a := range w.accounts {
+	for _, a := range s.accounts {
 		f.refused[a.id], f.customers[a.id] = a.declined, a.customer
 	}
 	for what, read := range map[string]func(context.Context, *pgxpool.Pool) error{
 		"keys": f.readKeys, "rides": f.readRides, "audit records": f.readAudits, "jobs": f.readJobs, "changes": f.readChanges,
 	} {
-		if err := read(ctx, w.database.pool); err != nil {
+		if err := read(ctx, s.database.pool); err != nil {
 			return nil, fmt.Errorf("reading the %s: %w", what, err)
 		}
 	}
 	var err error
-	if f.sends, err = w.stripe.ledger(ctx); err != nil {
+	if f.sends, err = s.stripe.ledger(ctx); err != nil {
 		return nil, err
 	}
-	f.intents, err = w.stripe.intents(ctx)
+	f.intents, err = s.stripe.intents(ctx)
 	return f, err
 }
 
@@ -159,7 +159,7 @@ func (f *facts) readChanges(ctx context.Context, pool *pgxpool.Pool) (err error)
 	return err
 }
 
-// changesOf sorts the log by key.
+// changesOf groups the changes by key.
 func (f *facts) changesOf() map[rideKey][]change {
 	keys := map[rideKey][]change{}
 	for _, c := range f.changes {
@@ -168,7 +168,7 @@ func (f *facts) changesOf() map[rideKey][]change {
 	return keys
 }
 
-// intentsOf sorts Stripe's payment intents by the ride that they are for.
+// intentsOf groups Stripe's payment intents by their ride.
 func (f *facts) intentsOf() map[string][]intent {
 	rides := map[string][]intent{}
 	for _, i := range f.intents {
@@ -177,9 +177,9 @@ func (f *facts) intentsOf() map[string][]intent {
 	return rides
 }
 
-// sendsOf sorts the charges that reached Stripe by the ride that they are for.
-// One that was cut short is left out: it never executes, and may end before it
-// says its ride.
+// sendsOf groups the charges that reached Stripe by their ride. An incomplete
+// charge is left out: it is never executed, and may end before it names its
+// ride.
 func (f *facts) sendsOf() map[string][]fakestripe.Send {
 	rides := map[string][]fakestripe.Send{}
 	for _, s := range f.sends {

@@ -9,18 +9,18 @@ import (
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
-// A commit that was acknowledged and lost breaks one of these: what a client
-// was told is gone, or was made again with another time of its creation; or,
-// where no client had an answer yet, what had been sent is not on record any
-// more, or was put on it again with a later time.
+// A commit that was acknowledged and lost breaks one of these three: what a
+// client was told is gone, or was made again at another time; or, if no client
+// had an answer yet, what was sent is no longer on record, or is on record with
+// a later time.
 const (
 	nothingLost  = "no acknowledgement is lost"
 	nothingWrong = "no answer is wrong"
 	onRecord     = "nothing is sent before it is on record"
 )
 
-// join compares what clients saw with the database, and the database with
-// Stripe.
+// join compares the answers that clients got with the database, and the
+// database with Stripe.
 func join(ops []*op, f *facts) []check {
 	return []check{
 		acknowledged(ops, f), correct(ops, f), inUse(ops, f), internalErrors(ops),
@@ -28,7 +28,7 @@ func join(ops []*op, f *facts) []check {
 	}
 }
 
-// acknowledged: what a client was told is there (I2, I13).
+// acknowledged checks that what clients were told is in the database (I13).
 func acknowledged(ops []*op, f *facts) check {
 	c := newCheck(nothingLost, "I13")
 	for _, o := range ops {
@@ -49,8 +49,8 @@ func acknowledged(ops []*op, f *facts) check {
 	return c
 }
 
-// correct: an answer is the stored one, byte for byte, for the price of what
-// was asked (I9).
+// correct checks that an answer is the stored one, byte for byte, with the fare
+// of what was asked for (I2, I9).
 func correct(ops []*op, f *facts) check {
 	c := newCheck(nothingWrong, "I2", "I9")
 	for _, o := range ops {
@@ -69,7 +69,7 @@ func correct(ops []*op, f *facts) check {
 	return c
 }
 
-// fares are what an op's request costs, and what its answer says.
+// fares returns the fare of the request of an op, and the fare in its answer.
 func fares(o *op) (want, got int64, ok bool) {
 	var sent rides.Params
 	var shown rides.Ride
@@ -80,8 +80,8 @@ func fares(o *op) (want, got int64, ok bool) {
 	return rides.Fare(sent.Origin, sent.Target), shown.Fare.Amount, err == nil
 }
 
-// inUse: "in use" is said only while somebody holds the key, or is about to
-// make it.
+// inUse checks that "in use" is answered only while a process holds the key, or
+// another request is about to make it (I14).
 func inUse(ops []*op, f *facts) check {
 	c := newCheck("\"in use\" is said beside a live lease or another request", "I14")
 	changes := f.changesOf()
@@ -95,15 +95,16 @@ func inUse(ops []*op, f *facts) check {
 				// A lease is renewed by a change, and ends by one or by itself.
 				return c.Held && c.At.Before(o.wall()) && c.At.Add(lease).After(o.At)
 			})
-			if !held && !besideAnother(all, i) {
-				c.breaks("%s was in use at %s, and nobody held it", id, o.At)
+			if !held && !overlapsAnother(all, i) {
+				c.breaks("%s was said to be in use at %s, and no process held it", id, o.At)
 			}
 		}
 	}
 	return c
 }
 
-// internalErrors: a 500 is a bug, by the contract.
+// internalErrors checks that no answer is a 500, which the contract calls a
+// bug.
 func internalErrors(ops []*op) check {
 	c := newCheck("no internal error")
 	for _, o := range ops {
@@ -115,8 +116,8 @@ func internalErrors(ops []*op) check {
 	return c
 }
 
-// oneEach: one ride and one audit record for each key, one receipt for each
-// 201, and nothing without a key (I12).
+// oneEach checks that each key has one ride and one audit record, each 201 has
+// one receipt, and nothing exists without a key (I2, I12).
 func oneEach(f *facts) check {
 	c := newCheck("one ride, one audit record, one receipt each", "I2", "I12")
 	for id, key := range f.keys {
@@ -136,13 +137,13 @@ func oneEach(f *facts) check {
 	return c
 }
 
-// finished: no key is left unfinished (I16).
+// finished checks that no key is left unfinished (I16).
 func finished(f *facts) check {
 	c := newCheck("no key is left unfinished", "I16")
 	for id, key := range f.keys {
 		c.looked++
 		if !key.atRest() {
-			c.breaks("%s stands at %s since %s", id, key.Point, key.CreatedAt.Format(time.TimeOnly))
+			c.breaks("%s is still at %s, and was created at %s", id, key.Point, key.CreatedAt.Format(time.TimeOnly))
 		}
 	}
 	return c

@@ -9,7 +9,7 @@ import (
 	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
-// whole is a history of one ride that is as it should be, and its facts.
+// whole returns a correct history of one ride, and its facts.
 func whole() ([]*op, *facts) {
 	const sent = `{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}`
 	const body = `{"id":"ride_1","fare":{"amount":2350,"currency":"usd"},"status":"charged"}`
@@ -65,7 +65,7 @@ func changeRow[T any](rows map[rideKey]T, change func(*T)) {
 	}
 }
 
-func TestARideThatIsAsItShouldBe(t *testing.T) {
+func TestACorrectRideBreaksNothing(t *testing.T) {
 	t.Parallel()
 	ops, f := whole()
 	checks := append(join(ops, f), logChecks(f, nil)...)
@@ -74,8 +74,8 @@ func TestARideThatIsAsItShouldBe(t *testing.T) {
 	}
 }
 
-// TestEachCheckSeesWhatItIsFor breaks one promise at a time.
-func TestEachCheckSeesWhatItIsFor(t *testing.T) {
+// TestEachCheckFindsItsViolation breaks one promise at a time.
+func TestEachCheckFindsItsViolation(t *testing.T) {
 	t.Parallel()
 	id := rideKey{"acct_1", "k"}
 	for want, spoil := range map[string]func(ops []*op, f *facts){
@@ -108,7 +108,7 @@ func TestEachCheckSeesWhatItIsFor(t *testing.T) {
 		},
 		"the changes of each key are a path of its flow": func(_ []*op, f *facts) { f.changes[1].Epoch = 0 },
 		"only the holder of a key changes it":            func(_ []*op, f *facts) { f.changes[1].Who = "api-2" },
-		"no release touches a flow that it doesn't know": func(_ []*op, f *facts) {
+		"no release changes keys of a flow that it does not know": func(_ []*op, f *facts) {
 			changeRow(f.keys, func(k *keyRow) { k.FlowVersion = 2 })
 		},
 	} {
@@ -117,13 +117,14 @@ func TestEachCheckSeesWhatItIsFor(t *testing.T) {
 			ops, f := whole()
 			spoil(ops, f)
 			if !slices.Contains(broken(append(join(ops, f), logChecks(f, nil)...)), want) {
-				t.Error("it doesn't see it")
+				t.Error("the violation is not found")
 			}
 		})
 	}
 }
 
-// TestAStrayRequestExplainsInUse, but only for as long as it can be about.
+// TestAStrayRequestExplainsInUse: a request without an answer explains "in
+// use", as long as it may still be on its way.
 func TestAStrayRequestExplainsInUse(t *testing.T) {
 	t.Parallel()
 	for after, want := range map[time.Duration]bool{0: true, stray - time.Second: true, stray + time.Second: false} {
@@ -137,7 +138,7 @@ func TestAStrayRequestExplainsInUse(t *testing.T) {
 			refused.Return = refused.Call + int64(time.Second)
 			f.changes = nil
 			if c := inUse(append(ops, &refused), f); c.ok() != want {
-				t.Errorf("it is right: %t", c.ok())
+				t.Errorf("it passes: %t", c.ok())
 			}
 		})
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
-// chargedOnce: no ride is charged twice (I1).
+// chargedOnce checks that no ride is charged twice (I1).
 func chargedOnce(f *facts) check {
 	c := newCheck("no ride is charged twice", "I1")
 	for ride, intents := range f.intentsOf() {
@@ -19,6 +19,7 @@ func chargedOnce(f *facts) check {
 	return c
 }
 
+// count returns how many elements of a list are something.
 func count[T any](list []T, is func(T) bool) int {
 	n := 0
 	for _, element := range list {
@@ -29,9 +30,9 @@ func count[T any](list []T, is func(T) bool) int {
 	return n
 }
 
-// paid: what is answered 201 is charged at Stripe, to the cent and to the right
-// customer, and nothing else is charged but what waits for a person (I2, I4,
-// I5).
+// paid checks that a ride that was answered with 201 is charged at Stripe, to
+// the cent and to the right customer, and that nothing else is charged except
+// rides of parked keys (I2, I4, I5).
 func paid(f *facts) check {
 	c := newCheck("charged at Stripe ⇔ charged here (or parked)", "I2", "I4", "I5")
 	intents := f.intentsOf()
@@ -67,7 +68,7 @@ func paid(f *facts) check {
 	return c
 }
 
-// declined: what is answered 402 was never charged (I3).
+// declined checks that a ride that was answered with 402 is not charged (I3).
 func declined(f *facts) check {
 	c := newCheck("a declined ride is never charged", "I3")
 	intents := f.intentsOf()
@@ -83,8 +84,8 @@ func declined(f *facts) check {
 	return c
 }
 
-// refusedCards: a card that its bank declines never pays for a ride, in
-// whatever way the ride ends (I3).
+// refusedCards checks that a card that its bank declines never pays for a ride,
+// however the ride ends (I3).
 func refusedCards(f *facts) check {
 	c := newCheck("a declined card is never charged", "I3")
 	intents := f.intentsOf()
@@ -100,8 +101,8 @@ func refusedCards(f *facts) check {
 	return c
 }
 
-// sums: all that Stripe took is all that rides cost, and what parked rides may
-// have cost (I27).
+// sums checks that Stripe took the fares of the charged rides, and what it took
+// for rides of parked keys (I27).
 func sums(f *facts) check {
 	c := newCheck("the sums are equal, to the cent", "I27")
 	var stripe, here, waiting int64
@@ -125,8 +126,8 @@ func sums(f *facts) check {
 	return c
 }
 
-// sameBytes: everything that is ever sent for a ride has one key and is the
-// same (I6).
+// sameBytes checks that all sends of a ride have one key and the same bytes
+// (I6).
 func sameBytes(f *facts) check {
 	c := newCheck("all sends of a ride have one key and the same bytes", "I6")
 	for ride, sends := range f.sendsOf() {
@@ -141,15 +142,16 @@ func sameBytes(f *facts) check {
 	return c
 }
 
-// sentEarly: nothing reaches Stripe before the intent to send it was committed
-// (I5).
+// sentEarly checks that nothing reached Stripe before the intent to send it was
+// committed (I5).
 func sentEarly(f *facts) check {
 	c := newCheck(onRecord, "I5")
 	sends := f.sendsOf()
 	for id, key := range f.keys {
 		for _, s := range sends[f.rides[id].ID] {
 			c.looked++
-			// A send that Stripe refused for certain starts the window anew.
+			// After a send that Stripe certainly refused, the window starts
+			// again.
 			early := key.FirstSentAt != nil && s.At.Before(*key.FirstSentAt) && !slices.Contains([]int{401, 429}, s.Status)
 			if early || s.At.Before(key.CreatedAt) || deref(key.ForeignKey) != s.Key {
 				c.breaks("%s was sent at %s under %s; on record since %s are %s, and %v as the first send",

@@ -12,12 +12,12 @@ import (
 )
 
 // stuckAfter is how long a change of a link may take. toxiproxy waits for the
-// goroutines of every connection, and a mistake there would otherwise stop the
-// run without a word.
+// goroutines of every connection, so a bug there would otherwise block the run
+// silently.
 const stuckAfter = 20 * time.Second
 
 // links are the connections between the processes, by name. Each is a proxy of
-// toxiproxy's inside this process.
+// toxiproxy in this process.
 type links map[string]*toxiproxy.Proxy
 
 // openLinks opens a link to each address.
@@ -39,14 +39,14 @@ func openLinks(ctx context.Context, to map[string]string, used map[int]bool) (li
 	return opened, nil
 }
 
-// address is where the link is entered.
+// address returns the address on which the link accepts connections.
 func (l links) address(name string) string { return l[name].Listen }
 
-// toxicName is that of the one toxic which a link has at most.
+// toxicName is the name of the toxic of a link, which has at most one.
 const toxicName = "chaos"
 
-// poison does what a toxic says to a link, until heal.
-func (l links) poison(name, what string) error {
+// addToxic adds a toxic, by its name, to a link.
+func (l links) addToxic(name, what string) error {
 	proxy := l[name]
 	for _, t := range toxics() {
 		if t.name != what {
@@ -70,8 +70,8 @@ func (l links) poison(name, what string) error {
 	return fmt.Errorf("there is no toxic %q", what)
 }
 
-// heal makes a link whole again.
-func (l links) heal(ctx context.Context, name string) error {
+// removeToxic makes a link work again.
+func (l links) removeToxic(ctx context.Context, name string) error {
 	proxy := l[name]
 	return inTime(name, func() error {
 		proxy.Lock()
@@ -85,13 +85,14 @@ func (l links) heal(ctx context.Context, name string) error {
 	})
 }
 
+// close closes all links.
 func (l links) close() {
 	for _, proxy := range l {
 		proxy.Stop()
 	}
 }
 
-// inTime runs a change of a link, and gives up on one that hangs.
+// inTime runs a change of a link, and returns an error if it hangs.
 func inTime(name string, change func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- change() }()
@@ -102,6 +103,6 @@ func inTime(name string, change func() error) error {
 		}
 		return nil
 	case <-time.After(stuckAfter):
-		return fmt.Errorf("toxiproxy is stuck with the link %s", name)
+		return fmt.Errorf("changing the link %s: toxiproxy does not return", name)
 	}
 }

@@ -1,6 +1,6 @@
-// Chaos runs the real programs as processes, has many clients ask for rides
-// while it kills, freezes, cuts off and misleads everything there is, and then
-// looks for a broken promise. Its README.md says how to read what it prints.
+// Command chaos runs the real programs as processes. While many clients ask for
+// rides, it kills, freezes, cuts off and misleads everything, and then checks
+// the invariants of internal/phases. README.md explains its output.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
-// options are the command line.
+// options is the command line.
 type options struct {
 	Seed     uint64        `help:"The seed of the schedule and of the clients; 0 picks one." placeholder:"N"`
 	Duration time.Duration `help:"How long faults happen, the calm that comes first included; at least ${shortest}." default:"${full}"`
@@ -32,15 +32,14 @@ type options struct {
 	Dir      string        `help:"Where a folder for this run is made; the system's place for temporary files by default." placeholder:"DIR"`
 }
 
-// fullRun is how long a run is unless somebody says otherwise: long enough for
-// everything to come up.
+// fullRun is how long a run is by default: long enough for every kind of fault.
 const fullRun = 10 * time.Minute
 
 // Exit codes.
 const (
 	exitKept   = 0 // every promise was kept, or the canary found the loss
 	exitBroken = 1
-	exitFailed = 2 // wrong usage, or this program couldn't do what it should
+	exitFailed = 2 // wrong usage, or an error of chaos itself
 )
 
 func main() {
@@ -83,7 +82,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-// check tells what is wrong with the options.
+// check returns an error if the options make no sense.
 func (o options) check() error {
 	switch {
 	case o.Duration < shortestRun:
@@ -95,14 +94,15 @@ func (o options) check() error {
 	}
 }
 
-// freshSeed picks a seed that is short enough to be typed.
+// freshSeed draws a seed that is short enough to be typed.
 func freshSeed() uint64 {
 	var seed [4]byte
 	_, _ = rand.Read(seed[:]) // it never fails
 	return 1 + uint64(binary.LittleEndian.Uint32(seed[:]))
 }
 
-// run does what the options say, and tells whether all was as it should be.
+// run does what the options say, and reports whether every promise was kept,
+// or, for a canary, whether the loss was found.
 func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) {
 	s := newSchedule(o.Seed, o.Duration)
 	if o.Schedule {
@@ -124,15 +124,15 @@ func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) 
 	if err != nil {
 		return false, fmt.Errorf("making a folder: %w", err)
 	}
-	w, err := openWorld(ctx, dir, o.Canary)
+	w, err := startSystem(ctx, dir, o.Canary)
 	if err != nil && ctx.Err() != nil {
 		return false, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err != nil {
-		return false, err // the logs in the folder may say why
+		return false, err // the folder stays: its logs may show the reason
 	}
 	defer func() { err = errors.Join(err, w.close(ctx), tidy(w, kept || ctx.Err() != nil)) }()
-	r := &run{options: o, out: out, schedule: s, world: w}
+	r := &run{options: o, out: out, schedule: s, system: w}
 	if err := r.play(ctx); err != nil {
 		return false, err
 	}
@@ -140,7 +140,7 @@ func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	kept = o.conclude(out, checks, verdict(out, checks, list))
+	kept = o.announce(out, checks, verdict(out, checks, list))
 	if !kept {
 		fmt.Fprintf(out, "all violations, the histories, the facts and the logs are in %s\n", w.history())
 		err = keep(w.history(), checks, r.facts)
@@ -148,9 +148,9 @@ func (o options) run(ctx context.Context, out io.Writer) (kept bool, err error) 
 	return kept, err
 }
 
-// conclude says how it ended. A canary must die: it is right only when the loss
-// was found.
-func (o options) conclude(out io.Writer, checks []check, ok bool) bool {
+// announce prints how the run ended, and reports whether it ended well. A
+// canary ends well only if the loss was found.
+func (o options) announce(out io.Writer, checks []check, ok bool) bool {
 	again := fmt.Sprintf("go run ./proof/chaos --seed %d --duration %s", o.Seed, o.Duration)
 	if o.Canary {
 		lost := false
@@ -164,8 +164,8 @@ func (o options) conclude(out io.Writer, checks []check, ok bool) bool {
 	return ok
 }
 
-// tidy removes the folder, unless its history is needed.
-func tidy(w *world, well bool) error {
+// tidy removes the folder, unless its history must be kept.
+func tidy(w *system, well bool) error {
 	if !well {
 		return nil
 	}

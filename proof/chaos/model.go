@@ -10,11 +10,11 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The model of one key, as its clients may see it: absent → running → done, or
+// The model of one key, as clients may see it: absent → running → done, or
 // parked for a person. A hail is two steps: its arrival, which may start the
-// key, and its answer. Without an answer, or with a 5xx, there is only the
-// arrival, and it may still come later. What a worker does in between is no
-// step of its own: the first answer that shows an end is the step to it.
+// key, and its answer. If there is no answer, or a 5xx, the arrival is the only
+// step, and it may come later. What a worker does in between is not a step: the
+// first answer that shows an end is the step to that end.
 
 type phase int
 
@@ -25,30 +25,31 @@ const (
 	done
 )
 
-// A keyState is what is known of a key at a moment.
+// A keyState is what clients know of a key at one moment.
 type keyState struct {
 	phase   phase
-	variant variant // which request the key belongs to
-	// outcome is 201 once the ride is known to be charged, 402 once it is known
-	// to be declined; else 0. A ride is charged before its key is finished.
+	variant variant // the request that the key belongs to
+	// outcome is 201 if the ride is known to be charged, 402 if it is known to
+	// be declined, else 0. A ride is charged before its key is finished.
 	outcome int
-	ride    string // as a look shows it, once it is charged
-	body    string // of the answer, once it was given
+	ride    string // as a look shows it when it is charged
+	body    string // of the answer, when it has been given
 }
 
-// A reading is one step of an op: its arrival, or what it saw.
+// A reading is one step of an op: its arrival, or its answer.
 type reading struct {
 	*op
 	arrival bool
-	// beside tells that another hail of the key ran at the same time.
+	// beside is set if another hail of the key ran at the same time.
 	beside bool
 }
 
-// unknown tells that the op may have happened, or not, or may yet.
+// unknown reports whether the answer leaves open if the op has had an effect,
+// or will have one.
 func (o *op) unknown() bool { return o.Status == 0 || o.Status >= http.StatusInternalServerError }
 
-// steps returns all states in which a step may leave a key. None: what the op
-// saw can't be.
+// steps returns all states that a step may lead to. If there is none, the step
+// is impossible.
 func (s keyState) steps(r reading) []keyState {
 	switch {
 	case r.arrival && s.phase == absent:
@@ -62,14 +63,14 @@ func (s keyState) steps(r reading) []keyState {
 	case r.Code == "idempotency_key_reused":
 		return only(s, s.phase != absent && s.variant != r.Variant)
 	case r.Code == "idempotency_key_in_use" && s.phase == absent:
-		return only(s, r.beside) // another one is about to make the key, and may fail
+		return only(s, r.beside) // the other one is about to make the key, and may fail
 	case s.phase == absent || s.variant != r.Variant:
-		return nil // an answer about a request that the key doesn't belong to
+		return nil // an answer to a request that the key does not belong to
 	}
 	return s.answered(r)
 }
 
-// answered is the step of a hail with an answer, of the request that the key
+// answered returns the states after an answer to the request that the key
 // belongs to.
 func (s keyState) answered(r reading) []keyState {
 	switch {
@@ -86,7 +87,7 @@ func (s keyState) answered(r reading) []keyState {
 	}
 }
 
-// ends is the step of a hail that was answered for good.
+// ends returns the states after a final answer to a hail.
 func (s keyState) ends(r reading) []keyState {
 	end := s
 	end.phase, end.outcome, end.body = done, r.Status, r.Body
@@ -99,19 +100,19 @@ func (s keyState) ends(r reading) []keyState {
 	case done:
 		return only(end, s.outcome == r.Status && (s.body == "" || s.body == r.Body))
 	case absent, parked:
-		// What is parked stays so: nobody decides during a run.
+		// A parked key stays parked: nobody resolves keys during a run.
 	}
 	return nil
 }
 
-// look is the step of a GET.
+// look returns the states after an answer to a GET.
 func (s keyState) look(r reading) []keyState {
 	if r.Status != http.StatusOK {
 		return nil
 	}
 	next := s
 	switch rideStatus(r.Body) {
-	case "": // the key may be there shortly before its ride
+	case "": // the key exists shortly before its ride
 		return only(s, s.phase == absent || s.phase == running && s.outcome == 0)
 	case "pending":
 		return only(s, s.phase == running && s.outcome == 0)
@@ -130,6 +131,7 @@ func (s keyState) look(r reading) []keyState {
 	}
 }
 
+// only returns the state if the step is legal, else none.
 func only(s keyState, legal bool) []keyState {
 	if !legal {
 		return nil
@@ -137,9 +139,9 @@ func only(s keyState, legal bool) []keyState {
 	return []keyState{s}
 }
 
-// linearizable tells whether one order of a key's ops explains what all of them
-// saw, each at a moment between its call and its return. It is undecided where
-// there are too many orders to try in a minute.
+// linearizable checks whether an order of a key's ops explains all their
+// answers, each op at a moment between its call and its return. The result is
+// Unknown if there are too many orders to try in a minute.
 func linearizable(ops []*op) porcupine.CheckResult {
 	model := porcupine.NondeterministicModel{
 		Init: func() []any { return []any{keyState{}} },
@@ -159,12 +161,12 @@ func linearizable(ops []*op) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(model.ToModel(), operations(ops), time.Minute)
 }
 
-// operations turns a key's ops into porcupine's. An arrival whose op has no
-// clear answer may come at any time after the call; that of an op which began
-// when the key was there for sure changes nothing, and is left out to save
-// time.
+// operations returns the ops of a key as porcupine's operations. The arrival of
+// an op without a clear answer may come at any time after the call. An op that
+// began when the key certainly existed has an arrival that changes nothing, so
+// that step is left out to save time.
 func operations(ops []*op) []porcupine.Operation {
-	there := int64(math.MaxInt64) // when some client knew for sure that the key was there
+	there := int64(math.MaxInt64) // when a client first knew that the key existed
 	for _, o := range ops {
 		if o.shows() {
 			there = min(there, o.Return)
@@ -180,14 +182,14 @@ func operations(ops []*op) []porcupine.Operation {
 			history = append(history, porcupine.Operation{ClientId: o.Client, Input: reading{op: o, arrival: true}, Call: o.Call, Return: last})
 		}
 		if !o.unknown() {
-			r := reading{op: o, beside: besideAnother(ops, i)}
+			r := reading{op: o, beside: overlapsAnother(ops, i)}
 			history = append(history, porcupine.Operation{ClientId: o.Client, Input: r, Call: o.Call, Return: last})
 		}
 	}
 	return history
 }
 
-// shows tells that an op proves that its key is there.
+// shows reports whether the answer of an op proves that its key exists.
 func (o *op) shows() bool {
 	switch o.Status {
 	case http.StatusOK:
@@ -199,14 +201,13 @@ func (o *op) shows() bool {
 	}
 }
 
-// stray is how long after it left a request without an answer may still be on
-// its way to a key, or at work for it: longer than any link holds it, and a
-// lease more.
+// stray is how long after its call a request without an answer may still be on
+// its way, or be worked on: longer than any link holds it, and a lease more.
 const stray = patience + lease
 
-// besideAnother tells that another hail of the key may have run at the same
-// time as an op.
-func besideAnother(ops []*op, i int) bool {
+// overlapsAnother reports whether another hail of the key may have run at the
+// same time as op i.
+func overlapsAnother(ops []*op, i int) bool {
 	return slices.ContainsFunc(ops, func(o *op) bool {
 		last := o.Return
 		if o.Status == 0 {
@@ -216,7 +217,8 @@ func besideAnother(ops []*op, i int) bool {
 	})
 }
 
-// rideStatus is the status in a ride's JSON, or "" without a ride.
+// rideStatus returns the status in the JSON of a ride, or "" if there is no
+// ride.
 func rideStatus(ride string) string {
 	_, rest, _ := strings.Cut(ride, `"status":"`)
 	status, _, _ := strings.Cut(rest, `"`)

@@ -13,7 +13,7 @@ const (
 	pendingRide = `{"id":"ride_1","status":"pending"}`
 )
 
-// at is an op from call to back.
+// at returns an op with the times of its call and its return.
 func at(call, back int64, o op) *op {
 	o.Call, o.Return = call, back
 	return &o
@@ -39,7 +39,7 @@ func with(o op, change func(*op)) op {
 	return o
 }
 
-func TestHistoriesThatCanBe(t *testing.T) {
+func TestPossibleHistories(t *testing.T) {
 	t.Parallel()
 	created, declined := hailed(201, ""), hailed(402, "card_declined")
 	inUse, lost := hailed(409, "idempotency_key_in_use"), hailed(0, "")
@@ -73,7 +73,7 @@ func TestHistoriesThatCanBe(t *testing.T) {
 	}
 }
 
-func TestHistoriesThatCannotBe(t *testing.T) {
+func TestImpossibleHistories(t *testing.T) {
 	t.Parallel()
 	created, declined := hailed(201, ""), hailed(402, "card_declined")
 	inUse, lost := hailed(409, "idempotency_key_in_use"), hailed(0, "")
@@ -88,8 +88,8 @@ func TestHistoriesThatCannotBe(t *testing.T) {
 		"a look that sees a ride before anybody asked":   {at(1, 2, looked(pendingRide)), at(3, 4, created)},
 		"a ride that a look shows otherwise":             {at(1, 2, created), at(3, 4, looked(`{"id":"ride_2","status":"charged"}`))},
 		"accepted after the answer":                      {at(1, 2, created), at(3, 4, with(hailed(202, ""), async))},
-		"accepted though nobody wanted that":             {at(1, 2, hailed(202, ""))},
-		"accepted, and gone":                             {at(1, 2, with(hailed(202, ""), async)), at(3, 4, with(hailed(422, "invalid_parameters"), wrong))},
+		"accepted without Prefer: respond-async":         {at(1, 2, hailed(202, ""))},
+		"accepted, and then gone":                        {at(1, 2, with(hailed(202, ""), async)), at(3, 4, with(hailed(422, "invalid_parameters"), wrong))},
 		"an answer after the review began":               {at(1, 2, hailed(409, "payment_under_review")), at(3, 4, created)},
 		"a review after the answer":                      {at(1, 2, created), at(3, 4, hailed(409, "payment_under_review"))},
 		"other parameters that are carried out":          {at(1, 2, created), at(3, 4, with(created, other))},

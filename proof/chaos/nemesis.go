@@ -7,29 +7,29 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 // A nemesis carries out a schedule.
 type nemesis struct {
-	world *world
-	start time.Time
-	group sync.WaitGroup
+	system *system
+	start  time.Time
+	group  sync.WaitGroup
 
 	mu     sync.Mutex
 	done   map[kind]int
-	faults map[string]int // toxics and Stripe faults, by name
-	marks  []mark
+	faults map[string]int // how often each toxic and Stripe fault happened, by name
+	past   []pastEvent
 	err    error
 }
 
-func newNemesis(w *world, start time.Time) *nemesis {
-	return &nemesis{world: w, start: start, done: map[kind]int{}, faults: map[string]int{}}
+func newNemesis(w *system, start time.Time) *nemesis {
+	return &nemesis{system: w, start: start, done: map[kind]int{}, faults: map[string]int{}}
 }
 
-// run does what the schedule says, until its end or ctx's, and ends all faults.
-// An error means that this program can't do what it should, and never that the
-// service did wrong.
+// run carries out the schedule, until its end or the end of ctx, and then ends
+// all faults. An error is one of chaos itself, never one of the service.
 func (n *nemesis) run(ctx context.Context, s schedule) error {
 	for _, e := range s.events {
 		_ = pause.For(ctx, time.Until(n.start.Add(e.at)))
@@ -40,40 +40,42 @@ func (n *nemesis) run(ctx context.Context, s schedule) error {
 	}
 	_ = pause.For(ctx, time.Until(n.start.Add(s.total)))
 	n.group.Wait()
-	n.note(n.world.stripe.clear(ctx))
+	n.note(n.system.stripe.clear(ctx))
 	return errors.Join(n.failed(), ctx.Err())
 }
 
-// do carries out one event, and returns when it is over.
+// do carries out one event, and returns when the event has ended.
 func (n *nemesis) do(ctx context.Context, e event) {
 	from := time.Now()
 	happened := true
 	var err error
 	switch e.kind {
 	case killWorker, measuredKill:
-		happened = n.world.workers[e.target].kill()
+		happened = n.system.workers[e.target].kill()
 	case killStripe:
-		happened = n.world.workers[stripeName].kill()
+		happened = n.system.workers[stripeName].kill()
 	case freezeWorker:
-		happened = n.world.workers[e.target].freeze(ctx, e.lasts) && e.lasts > lease
+		happened = n.system.workers[e.target].freeze(ctx, e.lasts) && e.lasts > lease
 	case deployWorker:
-		happened = n.world.workers[e.target].deploy(ctx)
+		happened = n.system.workers[e.target].deploy(ctx)
 	case killPostgres, killPostmaster, stopPostgres:
-		err = n.world.database.crash(ctx, e.kind)
+		err = n.system.database.crash(ctx, e.kind)
 	case cutBackends:
-		happened = n.world.database.cut(ctx, e.target) == nil // Postgres may be down
+		happened = n.system.database.cut(ctx, e.target) == nil // Postgres may be down
 	case breakLink:
 		err = n.breakLink(ctx, e)
 	case scriptStripe:
-		err = n.world.stripe.script(ctx, e.what, e.times)
+		err = n.system.stripe.script(ctx, e.what, e.times)
 	case slowStripe:
-		err = n.world.stripe.fault(ctx, `{"kind":"latency","times":-1,"latency":{"p50":"300ms","p99":"900ms"}}`)
+		err = n.system.stripe.fault(ctx, fakestripe.Fault{Kind: fakestripe.Delayed, Times: -1, Latency: slowCharges()})
 		_ = pause.For(ctx, e.lasts)
-		err = errors.Join(err, n.world.stripe.clear(ctx))
+		err = errors.Join(err, n.system.stripe.clear(ctx))
 	case outage:
-		err = n.world.stripe.fault(ctx, `{"kind":"503","times":-1,"match":{"method":"*"}}`)
+		err = n.system.stripe.fault(ctx, fakestripe.Fault{
+			Kind: fakestripe.Unavailable503, Times: -1, Match: fakestripe.Match{Method: "*"},
+		})
 		_ = pause.For(ctx, e.lasts)
-		err = errors.Join(err, n.world.stripe.clear(ctx))
+		err = errors.Join(err, n.system.stripe.clear(ctx))
 	}
 	n.note(err)
 	if happened && err == nil {
@@ -81,15 +83,22 @@ func (n *nemesis) do(ctx context.Context, e event) {
 	}
 }
 
+// slowCharges is how long charges take in the calm.
+func slowCharges() fakestripe.Latency {
+	const ms = fakestripe.Duration(time.Millisecond)
+	return fakestripe.Latency{P50: 300 * ms, P99: 900 * ms}
+}
+
+// breakLink adds a toxic to a link for a while.
 func (n *nemesis) breakLink(ctx context.Context, e event) error {
-	if err := n.world.links.poison(e.target, e.what); err != nil {
+	if err := n.system.links.addToxic(e.target, e.what); err != nil {
 		return err
 	}
 	_ = pause.For(ctx, e.lasts)
-	return n.world.links.heal(ctx, e.target)
+	return n.system.links.removeToxic(ctx, e.target)
 }
 
-// count notes what has happened.
+// count records an event that has happened.
 func (n *nemesis) count(e event, from time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -97,24 +106,26 @@ func (n *nemesis) count(e event, from time.Time) {
 	if e.what != "" {
 		n.faults[string(e.kind)+" "+e.what] += max(1, e.times)
 	}
-	n.marks = append(n.marks, mark{kind: e.kind, target: e.target, from: from, to: time.Now()})
+	n.past = append(n.past, pastEvent{kind: e.kind, target: e.target, from: from, to: time.Now()})
 }
 
+// note keeps the first error.
 func (n *nemesis) note(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err != nil && n.err == nil {
-		n.err = fmt.Errorf("the nemesis can't go on: %w", err)
+		n.err = fmt.Errorf("carrying out the schedule: %w", err)
 	}
 }
 
+// failed returns the first error.
 func (n *nemesis) failed() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.err
 }
 
-// tally returns how often something happened.
+// tally returns how often events of some kinds happened.
 func (n *nemesis) tally(kinds ...kind) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -125,12 +136,12 @@ func (n *nemesis) tally(kinds ...kind) int {
 	return total
 }
 
-// marksOf returns the events of some kinds, as they happened.
-func (n *nemesis) marksOf(kinds ...kind) []mark {
+// eventsOf returns the events of some kinds, as they happened.
+func (n *nemesis) eventsOf(kinds ...kind) []pastEvent {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var found []mark
-	for _, m := range n.marks {
+	var found []pastEvent
+	for _, m := range n.past {
 		for _, k := range kinds {
 			if m.kind == k {
 				found = append(found, m)

@@ -7,7 +7,8 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// parks: a key waits for a person only where Stripe itself was unclear (I17).
+// parks checks that a key is parked only if an answer of Stripe's explains it
+// (I17).
 func parks(f *facts) check {
 	c := newCheck("keys are parked for legal reasons only", "I17")
 	c.seldom = true
@@ -25,7 +26,7 @@ func parks(f *facts) check {
 			}
 		case "stripe_mismatch":
 			if !slices.ContainsFunc(sends[ride], executed(fakestripe.OtherObject)) {
-				c.breaks("%s is parked for an answer about something else, and there was none", id)
+				c.breaks("%s is parked for an answer about another object, and there was none", id)
 			}
 		default:
 			c.breaks("%s is parked for %s, which no fault explains", id, *key.Parked)
@@ -34,25 +35,25 @@ func parks(f *facts) check {
 	return c
 }
 
-// executed returns the condition that a send was carried out under a fault. Of
-// those with one key it is one: whatever comes later gets its saved answer.
+// executed returns the condition that a send was executed under a fault. Only
+// one send of a key can be: all later ones get its saved answer.
 func executed(fault fakestripe.Kind) func(s fakestripe.Send) bool {
 	return func(s fakestripe.Send) bool { return s.Fault == fault && s.Status != 0 && !s.Replayed }
 }
 
-// wronglyUnsure tells what is wrong with a key that was parked because Stripe's
-// saved answer is a 500; "" where the park is right. It is right when the
-// service waited as long as it was told to, and then looked and could not find
-// money.
+// wronglyUnsure returns what is wrong with a key that was parked because
+// Stripe's saved answer is a 500, or "". Parking it is right if the service
+// waited as long as it is configured to, and then looked and could not find a
+// charge.
 //
-// Money on such a key is judged by time. What a 500 with an effect took was
-// there before its answer, so that every look must find it. What a 500 took
-// later, on its own, may come when the key is already parked, or while it is
-// being parked: then it waits with the key for a person, and that is what
-// parking is for. But every claim looks anew: what was there before the last
-// one should have been found. (A card that is declined leaves an intent without
-// money. That proves nothing, since Stripe may yet confirm it: also a 500 with
-// such an effect may park.)
+// A charge on such a key is judged by its time. A 500 with an effect charges
+// before its answer, so every look must find the charge. A 500 with a late
+// effect may charge after the key was parked, or while it is being parked. Then
+// the key waits for a person, which is what parking is for. But every claim
+// looks again, so a charge that was made before the last claim should have been
+// found. (A declined card leaves an intent that is not charged. That proves
+// nothing, since Stripe may still confirm it, so a 500 with this effect may
+// also park.)
 func wronglyUnsure(key keyRow, sends []fakestripe.Send, intents []intent, changes []change) string {
 	took, nothing := executed(fakestripe.Saved500WithEffect), executed(fakestripe.Saved500WithoutEffect)
 	claimed, parked := lastClaim(changes)
@@ -71,8 +72,8 @@ func wronglyUnsure(key keyRow, sends []fakestripe.Send, intents []intent, change
 	}
 }
 
-// lastClaim tells when the last claim of a key began, and when it ended.
-// Changes are there for every key.
+// lastClaim returns when the last claim of a key began and ended. Every key has
+// changes.
 func lastClaim(changes []change) (from, to time.Time) {
 	for i, c := range changes {
 		if i == 0 || c.Epoch > changes[i-1].Epoch {

@@ -7,9 +7,10 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// unsure is the ride of whole, parked because of a saved 500: sent first at
-// first, claimed for the last time two seconds after the patience with it, and
-// parked a second later.
+// unsure returns the facts of whole, but with a key that was parked because of
+// a saved
+// 500. It was first sent at first, claimed for the last time two seconds after the
+// patience with a saved 500 ended, and parked one second later.
 func unsure() (f *facts, first time.Time) {
 	_, f = whole()
 	id, reason := rideKey{"acct_1", "k"}, "stripe_500"
@@ -74,7 +75,7 @@ func TestWhatMayPark(t *testing.T) {
 			f, first := unsure()
 			c.change(f, first)
 			if got := parks(f); got.ok() != c.want || got.looked != 1 {
-				t.Errorf("it is right: %t %q", got.ok(), got.broken)
+				t.Errorf("it passes: %t %q", got.ok(), got.broken)
 			}
 		})
 	}

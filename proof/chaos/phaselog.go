@@ -8,14 +8,13 @@ import (
 	"time"
 )
 
-// logChecks are the rules of the engine, as the log of every committed change
-// of a key shows them.
+// logChecks checks the log of the committed changes of each key.
 func logChecks(f *facts, lives map[string][]life) []check {
 	return []check{paths(f), holders(f), versions(f, lives)}
 }
 
-// paths: points follow the flow, epochs never fall, and nothing happens after
-// the end (I7, I8).
+// paths checks that recovery points follow the flow, that epochs never fall,
+// and that nothing changes a finished key (I7, I8).
 func paths(f *facts) check {
 	c := newCheck("the changes of each key are a path of its flow", "I7", "I8")
 	points := []string{"", "started", "ride_created", "charge_created", "finished"}
@@ -38,8 +37,8 @@ func paths(f *facts) check {
 	return c
 }
 
-// holders: while a process holds a key, nobody else changes it but by taking it
-// over, which begins another epoch (I7).
+// holders checks that while a process holds a key, another process changes it
+// only by claiming it, which begins a new epoch (I7).
 func holders(f *facts) check {
 	c := newCheck("only the holder of a key changes it", "I7")
 	for id, changes := range f.changesOf() {
@@ -59,7 +58,7 @@ func holders(f *facts) check {
 	return c
 }
 
-// deref is what p points at, or the zero value.
+// deref returns what p points at, or the zero value if p is nil.
 func deref[T any](p *T) T {
 	if p == nil {
 		return *new(T)
@@ -67,20 +66,20 @@ func deref[T any](p *T) T {
 	return *p
 }
 
-// versions: a release that doesn't know a key's flow never touches the key
-// (I26).
+// versions checks that a release that does not know the flow of a key never
+// changes the key (I26).
 func versions(f *facts, lives map[string][]life) check {
-	c := newCheck("no release touches a flow that it doesn't know", "I26")
+	c := newCheck("no release changes keys of a flow that it does not know", "I26")
 	for _, change := range f.changes {
 		if f.keys[change.id()].FlowVersion < 2 {
 			continue
 		}
 		c.looked++
 		ran := slices.ContainsFunc(lives[change.Who], func(l life) bool {
-			// A process that was killed may be outlived, by a moment, by a
-			// COMMIT that it had sent.
-			const dying = time.Second
-			return l.release == next && !l.from.After(change.At) && (l.to.IsZero() || l.to.Add(dying).After(change.At))
+			// A COMMIT that a killed process had sent may take effect a moment
+			// after its end.
+			const late = time.Second
+			return l.release == next && !l.from.After(change.At) && (l.to.IsZero() || l.to.Add(late).After(change.At))
 		})
 		if !ran {
 			c.breaks("%s belongs to version 2, and %s changed it at %s", change.id(), change.Who, change.At)
@@ -89,9 +88,9 @@ func versions(f *facts, lives map[string][]life) check {
 	return c
 }
 
-// alarms: no tripwire in the database was touched.
+// alarms checks Postgres's log for errors of the tripwires (I7, I8, I22).
 func alarms(log string) (check, error) {
-	c := newCheck("no tripwire in the database was touched", "I7", "I8", "I22")
+	c := newCheck("no tripwire in the database has fired", "I7", "I8", "I22")
 	file, err := os.Open(log)
 	if err != nil {
 		return c, err
@@ -108,22 +107,22 @@ func alarms(log string) (check, error) {
 	return c, lines.Err()
 }
 
-// A mark is an event of the nemesis's, as it happened, by the wall's clock.
-type mark struct {
+// A pastEvent is an event that has happened, in wall-clock time.
+type pastEvent struct {
 	kind     kind
 	target   string
 	from, to time.Time
 }
 
-// recoveries are how long abandoned keys took to their end.
+// recoveries are the times that abandoned keys took until they were finished:
+// since their worker was killed, and since their lease ended.
 type recoveries struct {
 	sinceKill, sinceLease []time.Duration
 }
 
-// abandoned finds the keys that a killed api held, and that no client asked for
-// again: how long after the kill, and after the end of the lease, each was
-// finished.
-func abandoned(marks []mark, ops map[rideKey][]*op, changes map[rideKey][]change) recoveries {
+// abandoned returns the recoveries of the keys that a killed api held and that
+// no client used again.
+func abandoned(marks []pastEvent, ops map[rideKey][]*op, changes map[rideKey][]change) recoveries {
 	var r recoveries
 	for id, all := range changes {
 		for _, m := range marks {
@@ -138,8 +137,9 @@ func abandoned(marks []mark, ops map[rideKey][]*op, changes map[rideKey][]change
 	return r
 }
 
-// heldAt tells whether who held the key at a moment and never went on: when its
-// lease began, and when the key came to its end.
+// heldAt reports whether a process held the key at a time and never changed it
+// after that. It returns when the lease of that process began, and when the key
+// was finished.
 func heldAt(changes []change, who string, at time.Time) (held, end time.Time, ok bool) {
 	last := -1
 	for i, c := range changes {
@@ -151,19 +151,20 @@ func heldAt(changes []change, who string, at time.Time) (held, end time.Time, ok
 		return held, end, false
 	}
 	if c := changes[last+1]; c.Epoch == changes[last].Epoch {
-		return held, end, false // a COMMIT that was on its way
+		return held, end, false // a COMMIT was on its way
 	}
 	final := changes[len(changes)-1]
 	return changes[last].At, final.At, final.To == "finished"
 }
 
+// askedAfter reports whether a client sent a hail after a time.
 func askedAfter(ops []*op, at time.Time) bool {
 	return slices.ContainsFunc(ops, func(o *op) bool { return !o.Look && o.At.After(at) })
 }
 
-// released finds the keys that were given back during an outage, and that no
-// client asked for again: how long after the outage's end each was finished.
-func released(outages []mark, ops map[rideKey][]*op, changes map[rideKey][]change) []time.Duration {
+// released returns how long after the end of an outage the keys were finished
+// that were released during it and that no client used again.
+func released(outages []pastEvent, ops map[rideKey][]*op, changes map[rideKey][]change) []time.Duration {
 	var took []time.Duration
 	for id, all := range changes {
 		for _, m := range outages {
@@ -179,7 +180,7 @@ func released(outages []mark, ops map[rideKey][]*op, changes map[rideKey][]chang
 	return took
 }
 
-// quantile returns the q-quantile of what was measured; 0 of nothing.
+// quantile returns the q-quantile of durations, or 0 if there are none.
 func quantile(measured []time.Duration, q float64) time.Duration {
 	if len(measured) == 0 {
 		return 0

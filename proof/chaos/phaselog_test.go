@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestRecoveries: a key that a killed api held counts, unless its client asked
+// TestRecoveries: a key that a killed api held counts, unless a client used it
 // again.
 func TestRecoveries(t *testing.T) {
 	t.Parallel()
@@ -35,7 +35,7 @@ func TestRecoveries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			id := rideKey{"acct_1", "k"}
-			marks := []mark{{kind: measuredKill, target: c.who, from: killed}}
+			marks := []pastEvent{{kind: measuredKill, target: c.who, from: killed}}
 			got := abandoned(marks, map[rideKey][]*op{id: c.ops}, map[rideKey][]change{id: c.changes})
 			if diff := cmp.Diff(c.want, got.sinceKill); diff != "" {
 				t.Error(diff)

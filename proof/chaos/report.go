@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// report prints what was done, so that a verdict is worth something.
+// report prints how much was done, which shows what the verdict is worth.
 func (r *run) report(f *facts, ops []*op) {
 	fmt.Fprintf(r.out, "\n%d requests for %d keys, %d sends to Stripe, %d changes of keys\n", len(ops), len(f.keys), len(f.sends), len(f.changes))
 	fmt.Fprintf(r.out, "%d kills of processes, %d of Postgres (%d of them immediate stops), %d deployments, %d times all sessions cut\n",
 		r.kills(), r.postgresKills(), r.nemesis.tally(stopPostgres), r.nemesis.tally(deployWorker), r.nemesis.tally(cutBackends))
-	fmt.Fprintf(r.out, "%d workers frozen past their leases; %d times a worker found its key in other hands, and wrote nothing\n",
-		r.nemesis.tally(freezeWorker), r.world.fenced())
+	fmt.Fprintf(r.out, "%d workers frozen past their leases; %d times a worker was fenced out and wrote nothing\n",
+		r.nemesis.tally(freezeWorker), r.system.fenced())
 	fmt.Fprintf(r.out, "answers: %s\n", tallied(answersBy(ops)))
 	fmt.Fprintf(r.out, "faults:  %s\n", tallied(r.nemesis.faults))
 	fmt.Fprintf(r.out, "keys:    %s\n", tallied(ends(f)))
 }
 
-// answersBy counts answers by status and code.
+// answersBy counts answers by their status and code.
 func answersBy(ops []*op) map[string]int {
 	counts := map[string]int{}
 	for _, o := range ops {
@@ -40,7 +40,7 @@ func answersBy(ops []*op) map[string]int {
 	return counts
 }
 
-// ends counts keys by how they ended, and those of the newer release.
+// ends counts keys by how they ended, and those of the next release.
 func ends(f *facts) map[string]int {
 	counts := map[string]int{}
 	for _, key := range f.keys {
@@ -59,6 +59,7 @@ func ends(f *facts) map[string]int {
 	return counts
 }
 
+// tallied returns counts in one line.
 func tallied(counts map[string]int) string {
 	var text []string
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
@@ -67,15 +68,15 @@ func tallied(counts map[string]int) string {
 	return strings.Join(text, "; ")
 }
 
-// figures prints how fast what was left behind came to its end, and checks it
-// against the goals. Those of the storm are only printed: there, whoever
-// recovers a key is killed too.
+// figures prints how fast abandoned and released keys were finished, and checks
+// that against the goals. The figures of the storm are only printed, because
+// there the processes that recover a key are killed as well.
 func (r *run) figures(f *facts, ops []*op) []check {
 	keys, changes := byKey(ops), f.changesOf()
-	quiet := abandoned(r.nemesis.marksOf(measuredKill), keys, changes)
-	storm := abandoned(r.nemesis.marksOf(killWorker), keys, changes)
-	given := released(r.nemesis.marksOf(outage), keys, changes)
-	fmt.Fprintf(r.out, "\n%-50s %6s %9s %9s %9s\n", "KEYS THAT NOBODY ASKED FOR AGAIN", "COUNT", "P50", "P99", "GOAL")
+	quiet := abandoned(r.nemesis.eventsOf(measuredKill), keys, changes)
+	storm := abandoned(r.nemesis.eventsOf(killWorker), keys, changes)
+	given := released(r.nemesis.eventsOf(outage), keys, changes)
+	fmt.Fprintf(r.out, "\n%-50s %6s %9s %9s %9s\n", "KEYS THAT NO CLIENT USED AGAIN", "COUNT", "P50", "P99", "GOAL")
 	for _, line := range []struct {
 		name string
 		took []time.Duration
@@ -83,7 +84,7 @@ func (r *run) figures(f *facts, ops []*op) []check {
 	}{
 		{"abandoned by kill -9 of an api, from the lease's end", quiet.sinceLease, 0},
 		{"abandoned by kill -9 of an api, from the kill", quiet.sinceKill, goalAbandoned},
-		{"given back in an outage, from its end", given, goalReleased},
+		{"released in an outage, from its end", given, goalReleased},
 		{"abandoned by kill -9 in the storm, from the kill", storm.sinceKill, 0},
 	} {
 		p50, p99, goal := "-", "-", "-"
@@ -97,10 +98,11 @@ func (r *run) figures(f *facts, ops []*op) []check {
 	}
 	return []check{
 		inGoal("p99 of abandoned keys is within lease + 2s", quiet.sinceKill, goalAbandoned),
-		inGoal("p99 of keys given back is within 2s", given, goalReleased),
+		inGoal("p99 of released keys is within 2s", given, goalReleased),
 	}
 }
 
+// inGoal checks the 99th percentile of durations.
 func inGoal(name string, took []time.Duration, goal time.Duration) check {
 	c := newCheck(name)
 	c.looked = len(took)

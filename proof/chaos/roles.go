@@ -9,54 +9,54 @@ import (
 	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
-// A role is a way in which a client behaves towards one key.
+// A role is a way in which a client uses a key.
 type role struct {
 	name   string
 	weight int
-	play   func(r *rider, ctx context.Context, t trip)
+	play   func(r *client, ctx context.Context, t trip)
 }
 
 func roles() []role {
 	return []role{
-		{"patient", 20, (*rider).patient},
-		{"twins", 14, (*rider).twins},
-		{"async", 12, (*rider).async},
-		{"leaver", 12, (*rider).leaver},
-		{"mute", 18, (*rider).mute},
-		{"changer", 8, (*rider).changer},
-		{"invalid", 4, (*rider).mistaken},
-		{"watcher", 8, (*rider).watcher},
-		{"neighbours", 4, (*rider).neighbours},
+		{"patient", 20, (*client).patient},
+		{"twins", 14, (*client).twins},
+		{"async", 12, (*client).async},
+		{"leaver", 12, (*client).leaver},
+		{"mute", 18, (*client).mute},
+		{"changer", 8, (*client).changer},
+		{"invalid", 4, (*client).mistaken},
+		{"watcher", 8, (*client).watcher},
+		{"neighbours", 4, (*client).neighbours},
 	}
 }
 
-// live asks for rides until ctx ends, with a pause around think after each.
-func (r *rider) live(ctx context.Context, think time.Duration) {
+// live asks for rides until ctx ends, with a pause of about think after each.
+func (c *client) live(ctx context.Context, think time.Duration) {
 	total := 0
 	for _, role := range roles() {
 		total += role.weight
 	}
 	for ctx.Err() == nil {
-		if r.id%8 == 0 {
-			r.mute(ctx, r.newTrip()) // for the figures: keys that wait for the completers
-		} else if old, ok := r.again(); ok && r.roll(100) < 45 {
-			r.replay(ctx, old)
+		if c.id%8 == 0 {
+			c.mute(ctx, c.newTrip()) // the figures need keys that wait for the completers
+		} else if old, ok := c.again(); ok && c.roll(100) < 45 {
+			c.replay(ctx, old)
 		} else {
-			left := r.roll(total)
+			left := c.roll(total)
 			for _, role := range roles() {
 				if left -= role.weight; left < 0 {
-					role.play(r, ctx, r.newTrip())
+					role.play(c, ctx, c.newTrip())
 					break
 				}
 			}
 		}
-		_ = pause.For(ctx, r.about(think))
+		_ = pause.For(ctx, c.about(think))
 	}
 }
 
-// over tells that an answer to a hail will not change, or that only a person
-// can change it.
-func (a answer) over() bool {
+// final reports whether the answer to a hail will not change, or only if a
+// person resolves the key.
+func (a answer) final() bool {
 	switch a.Status {
 	case http.StatusCreated, http.StatusPaymentRequired, http.StatusUnprocessableEntity:
 		return true
@@ -65,116 +65,117 @@ func (a answer) over() bool {
 	}
 }
 
-// insist asks until there is an answer that will not change, with back-off and
-// jitter.
-func (r *rider) insist(ctx context.Context, t trip, w wish) {
+// askUntilFinal asks until the answer is final, with back-off and jitter.
+func (c *client) askUntilFinal(ctx context.Context, t trip, m manner) {
 	wait := 50 * time.Millisecond
 	for try := 0; try < tries && ctx.Err() == nil; try++ {
-		if r.hail(ctx, t, w).over() {
+		if c.hail(ctx, t, m).final() {
 			return
 		}
-		_ = pause.For(ctx, r.about(wait))
+		_ = pause.For(ctx, c.about(wait))
 		wait = min(2*wait, time.Second)
 	}
 }
 
-func (r *rider) patient(ctx context.Context, t trip) {
-	r.insist(ctx, t, wish{})
-	r.remember(t)
+// patient asks until the answer is final.
+func (c *client) patient(ctx context.Context, t trip) {
+	c.askUntilFinal(ctx, t, manner{})
+	c.remember(t)
 }
 
-// twins ask for the same thing at the same time, as an impatient app does.
-func (r *rider) twins(ctx context.Context, t trip) {
+// twins sends the same request several times at once, as an impatient app does.
+func (c *client) twins(ctx context.Context, t trip) {
 	var group sync.WaitGroup
-	for range 2 + r.roll(3) {
-		group.Go(func() { r.insist(ctx, t, wish{}) })
+	for range 2 + c.roll(3) {
+		group.Go(func() { c.askUntilFinal(ctx, t, manner{}) })
 	}
 	group.Wait()
-	r.remember(t)
+	c.remember(t)
 }
 
-func (r *rider) async(ctx context.Context, t trip) {
-	r.insist(ctx, t, wish{async: true})
-	r.remember(t)
+// async asks with Prefer: respond-async.
+func (c *client) async(ctx context.Context, t trip) {
+	c.askUntilFinal(ctx, t, manner{async: true})
+	c.remember(t)
 }
 
-// leaver closes the socket, and may come back.
-func (r *rider) leaver(ctx context.Context, t trip) {
-	r.hail(ctx, t, wish{leave: time.Millisecond + time.Duration(r.roll(int(60*time.Millisecond)))})
-	if r.roll(2) == 0 {
-		r.insist(ctx, t, wish{})
-		r.remember(t)
+// leaver closes the connection, and may ask again later.
+func (c *client) leaver(ctx context.Context, t trip) {
+	c.hail(ctx, t, manner{leave: time.Millisecond + time.Duration(c.roll(int(60*time.Millisecond)))})
+	if c.roll(2) == 0 {
+		c.askUntilFinal(ctx, t, manner{})
+		c.remember(t)
 	}
 }
 
-// mute asks once and never again: what it began is the completers' to finish.
-func (r *rider) mute(ctx context.Context, t trip) {
-	r.hail(ctx, t, wish{async: r.roll(3) == 0})
+// mute asks once and never again, so a completer must finish the key.
+func (c *client) mute(ctx context.Context, t trip) {
+	c.hail(ctx, t, manner{async: c.roll(3) == 0})
 }
 
-// changer sends other parameters under the same key, at the same time or later.
-func (r *rider) changer(ctx context.Context, t trip) {
+// changer also sends other parameters under the key, at the same time or later.
+func (c *client) changer(ctx context.Context, t trip) {
 	var group sync.WaitGroup
-	group.Go(func() { r.insist(ctx, t, wish{}) })
-	if r.roll(2) == 0 {
+	group.Go(func() { c.askUntilFinal(ctx, t, manner{}) })
+	if c.roll(2) == 0 {
 		group.Wait()
 	}
-	r.insist(ctx, t, wish{variant: changed})
+	c.askUntilFinal(ctx, t, manner{variant: changed})
 	group.Wait()
-	r.remember(t)
+	c.remember(t)
 }
 
-// mistaken sends what no ride can have; the key stays good for what is right.
-func (r *rider) mistaken(ctx context.Context, t trip) {
-	r.insist(ctx, t, wish{variant: invalid})
-	r.insist(ctx, t, wish{})
-	if r.roll(2) == 0 {
-		r.insist(ctx, t, wish{variant: invalid})
+// mistaken sends invalid parameters, after which the key can still be used.
+func (c *client) mistaken(ctx context.Context, t trip) {
+	c.askUntilFinal(ctx, t, manner{variant: invalid})
+	c.askUntilFinal(ctx, t, manner{})
+	if c.roll(2) == 0 {
+		c.askUntilFinal(ctx, t, manner{variant: invalid})
 	}
-	r.remember(t)
+	c.remember(t)
 }
 
-// watcher looks on while the ride is made.
-func (r *rider) watcher(ctx context.Context, t trip) {
+// watcher looks at the ride while it asks for it.
+func (c *client) watcher(ctx context.Context, t trip) {
 	done := make(chan struct{})
 	var group sync.WaitGroup
 	group.Go(func() {
 		defer close(done)
-		r.insist(ctx, t, wish{})
+		c.askUntilFinal(ctx, t, manner{})
 	})
 	for looks := 0; looks < 12; looks++ {
 		select {
 		case <-done:
-			looks = 12 // once more, now that it is over
+			looks = 12 // once more, after the answer
 		default:
 		}
-		r.look(ctx, t)
-		_ = pause.For(ctx, r.about(40*time.Millisecond))
+		c.look(ctx, t)
+		_ = pause.For(ctx, c.about(40*time.Millisecond))
 	}
 	group.Wait()
-	r.remember(t)
+	c.remember(t)
 }
 
-// neighbours are two accounts with one key, who must not notice each other.
-func (r *rider) neighbours(ctx context.Context, t trip) {
+// neighbours uses one key in two accounts, which must not affect each other.
+func (c *client) neighbours(ctx context.Context, t trip) {
 	other := t
-	other.account, other.lat = r.accounts[r.roll(len(r.accounts))], t.lat+0.1
+	other.account, other.lat = c.accounts[c.roll(len(c.accounts))], t.lat+0.1
 	if other.account == t.account {
 		return
 	}
 	var group sync.WaitGroup
-	group.Go(func() { r.insist(ctx, other, wish{}) })
-	r.insist(ctx, t, wish{})
+	group.Go(func() { c.askUntilFinal(ctx, other, manner{}) })
+	c.askUntilFinal(ctx, t, manner{})
 	group.Wait()
-	r.remember(t)
-	r.remember(other)
+	c.remember(t)
+	c.remember(other)
 }
 
-// replay asks for what somebody else has asked for.
-func (r *rider) replay(ctx context.Context, t trip) {
-	if r.roll(4) == 0 {
-		r.look(ctx, t)
+// replay repeats the request of any client.
+func (c *client) replay(ctx context.Context, t trip) {
+	if c.roll(4) == 0 {
+		c.look(ctx, t)
 		return
 	}
-	r.hail(ctx, t, wish{})
+	c.hail(ctx, t, manner{})
 }

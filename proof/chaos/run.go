@@ -17,66 +17,67 @@ import (
 	"github.com/rocketrides/rocketrides/internal/process"
 )
 
-// A run is one run of chaos, from the first process to the verdict.
+// A run is one run of chaos, from the first request to the verdict.
 type run struct {
 	options
 	out      io.Writer
 	schedule schedule
-	world    *world
-	rank     *rank
+	system   *system
+	clients  *clients
 	nemesis  *nemesis
 	journals []*journal
 	start    time.Time
-	// faultless is when the last fault had ended.
+	// faultless is when the last fault ended.
 	faultless time.Time
-	// facts are those that the verdict is about.
+	// facts is what the verdict is about.
 	facts *facts
 }
 
-// play has the clients ask and the nemesis act, until the schedule's end.
+// play runs the clients and the nemesis until the end of the schedule.
 func (r *run) play(ctx context.Context) error {
 	r.start = time.Now()
-	r.rank = newRank([]string{clientLink("api-1"), clientLink(newestAPI)}, r.world.apiURLs(), r.world.accounts)
-	r.nemesis = newNemesis(r.world, r.start)
-	riding, stop := context.WithCancel(ctx)
+	r.clients = newClients([]string{clientLink("api-1"), clientLink(newestAPI)}, r.system.apiURLs(), r.system.accounts)
+	r.nemesis = newNemesis(r.system, r.start)
+	running, stop := context.WithCancel(ctx)
 	defer stop()
-	var riders, watch sync.WaitGroup
+	var asking, watch sync.WaitGroup
 	for i := range r.Clients {
-		rider, err := r.newRider(i)
+		one, err := r.newClient(i)
 		if err != nil {
 			return err
 		}
-		riders.Go(func() { rider.live(riding, r.Think) })
+		asking.Go(func() { one.live(running, r.Think) })
 	}
-	watch.Go(func() { r.progress(riding) })
+	watch.Go(func() { r.progress(running) })
 	err := r.nemesis.run(ctx, r.schedule)
 	stop()
 	r.faultless = time.Now()
-	riders.Wait()
+	asking.Wait()
 	watch.Wait()
 	return err
 }
 
-func (r *run) newRider(id int) (*rider, error) {
-	j, err := newJournal(r.world.history(), id, r.start)
+// newClient returns a client with a journal of its own.
+func (r *run) newClient(id int) (*client, error) {
+	j, err := newJournal(r.system.history(), id, r.start)
 	if err != nil {
 		return nil, err
 	}
 	r.journals = append(r.journals, j)
-	return newRider(r.rank, r.Seed, id, j), nil
+	return newClient(r.clients, r.Seed, id, j), nil
 }
 
-// progress writes a line every few seconds.
+// progress prints a line every few seconds, until ctx ends.
 func (r *run) progress(ctx context.Context) {
 	const every = 5 * time.Second
 	fmt.Fprintf(r.out, "%7s %9s %7s %6s %9s %7s %11s\n", "elapsed", "requests", "per s", "kills", "Pg kills", "frozen", "unfinished")
 	for before := int64(0); ctx.Err() == nil; {
 		_ = pause.For(ctx, every)
 		unfinished := "?"
-		if n, err := r.world.database.unfinished(ctx); err == nil {
+		if n, err := r.system.database.unfinished(ctx); err == nil {
 			unfinished = strconv.Itoa(n)
 		}
-		now := r.rank.requests.Load()
+		now := r.clients.requests.Load()
 		fmt.Fprintf(r.out, "%6.0fs %9d %7.0f %6d %9d %7d %11s\n", time.Since(r.start).Seconds(), now,
 			float64(now-before)/every.Seconds(), r.kills(), r.postgresKills(), r.nemesis.tally(freezeWorker), unfinished)
 		before = now
@@ -87,19 +88,19 @@ func (r *run) kills() int { return r.nemesis.tally(killWorker, measuredKill, kil
 
 func (r *run) postgresKills() int { return r.nemesis.tally(killPostgres, killPostmaster, stopPostgres) }
 
-// judge waits for rest and checks everything.
+// judge waits until everything is at rest, and checks everything.
 func (r *run) judge(ctx context.Context) ([]check, error) {
-	if err := r.world.rest(ctx, restBound+process.ReadyTimeout); err != nil {
+	if err := r.system.rest(ctx, restBound+process.ReadyTimeout); err != nil {
 		return nil, err
 	}
 	took := time.Since(r.faultless)
-	f, err := r.world.gather(ctx)
+	f, err := r.system.gather(ctx)
 	if err != nil {
 		return nil, err
 	}
 	r.facts = f
-	asked := r.ops() // what the figures are about: keys that nobody asked for again
-	fmt.Fprintf(r.out, "at rest after %.1fs; asking for all %d keys once more\n", took.Seconds(), len(f.keys))
+	asked := r.ops() // without the last round, for the figures about keys that no client used again
+	fmt.Fprintf(r.out, "at rest after %.1fs; repeating the requests of all %d keys\n", took.Seconds(), len(f.keys))
 	if err := r.askAgain(ctx, f); err != nil {
 		return nil, err
 	}
@@ -107,8 +108,8 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 	if err != nil {
 		return nil, err
 	}
-	lives, panics := r.world.lives()
-	log, err := r.world.database.log()
+	lives, panics := r.system.lives()
+	log, err := r.system.database.log()
 	if err != nil {
 		return nil, err
 	}
@@ -124,11 +125,12 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 	r.report(f, asked)
 	checks = append(checks, r.figures(f, asked)...)
 	if r.Duration >= fullRun {
-		demand(checks)
+		failEmpty(checks)
 	}
 	return checks, nil
 }
 
+// inBound checks that something took no longer than a bound (I16).
 func inBound(name string, took, bound time.Duration) check {
 	c := newCheck(name, "I16")
 	c.looked = 1
@@ -138,7 +140,7 @@ func inBound(name string, took, bound time.Duration) check {
 	return c
 }
 
-// ops is the history so far.
+// ops returns the history so far.
 func (r *run) ops() []*op {
 	var all []*op
 	for _, j := range r.journals {
@@ -149,6 +151,7 @@ func (r *run) ops() []*op {
 	return all
 }
 
+// closeJournals closes all journals and returns the whole history.
 func (r *run) closeJournals() ([]*op, error) {
 	var all []*op
 	var errs []error
@@ -159,8 +162,7 @@ func (r *run) closeJournals() ([]*op, error) {
 	return all, errors.Join(errs...)
 }
 
-// orders checks that the history of every key has an order that explains it
-// (I14).
+// orders checks that the history of every key is linearizable (I14).
 func orders(ops []*op) check {
 	c := newCheck("the history of every key is linearizable", "I14")
 	keys := byKey(ops)
@@ -193,6 +195,7 @@ func orders(ops []*op) check {
 	return c
 }
 
+// clientsOf returns the ids of the clients of some ops.
 func clientsOf(ops []*op) []int {
 	var ids []int
 	for _, o := range ops {

@@ -13,35 +13,34 @@ import (
 type kind string
 
 const (
-	// killWorker is kill -9; the process is started again at once.
+	// killWorker is kill -9. The process is started again at once.
 	killWorker kind = "kill"
-	// freezeWorker is SIGSTOP, and SIGCONT when its lease is long over.
+	// freezeWorker is SIGSTOP, and SIGCONT after its lease has ended.
 	freezeWorker kind = "freeze"
-	// deployWorker ends a process by SIGTERM and starts it with the other list
-	// of flows.
+	// deployWorker ends a process with SIGTERM and starts the other release.
 	deployWorker kind = "deploy"
-	// killPostgres is kill -9 of all of Postgres, killPostmaster that of its
-	// first process alone, whose children then end by themselves, and
-	// stopPostgres its immediate shutdown.
+	// killPostgres is kill -9 of all processes of Postgres. killPostmaster is
+	// kill -9 of the postmaster alone, whose children then end by themselves.
+	// stopPostgres is an immediate shutdown.
 	killPostgres   kind = "pg-kill"
 	killPostmaster kind = "pg-orphan"
 	stopPostgres   kind = "pg-stop"
 	// cutBackends is pg_terminate_backend of all sessions of one process.
 	cutBackends kind = "pg-cut"
-	// breakLink puts a toxic on a link, for a while.
+	// breakLink adds a toxic to a link for a while.
 	breakLink kind = "link"
-	// scriptStripe has the fake Stripe misbehave a few times.
+	// scriptStripe makes the fake Stripe misbehave a few times.
 	scriptStripe kind = "stripe"
 	// killStripe is kill -9 of the fake Stripe.
 	killStripe kind = "stripe-kill"
-	// slowStripe has every charge take a while, so that a kill finds many of
-	// them in flight.
+	// slowStripe makes every charge slow, so that many are in flight when a
+	// process is killed.
 	slowStripe kind = "stripe-slow"
-	// measuredKill is a kill of an api in the calm, from which the figures
-	// come.
+	// measuredKill is a kill of an api in the calm, for the figures of
+	// abandoned keys.
 	measuredKill kind = "measured-kill"
-	// outage has Stripe refuse everything for a while, in the calm, for the
-	// other figure.
+	// outage makes Stripe refuse everything for a while in the calm, for the
+	// figures of released keys.
 	outage kind = "outage"
 )
 
@@ -49,13 +48,13 @@ const (
 type event struct {
 	at     time.Duration // since the start
 	kind   kind
-	target string        // a worker or a link; empty where there is but one
-	what   string        // the toxic or the Stripe fault
+	target string        // a worker or a link; empty if there is only one target
+	what   string        // the name of a toxic or of a Stripe fault
 	times  int           // how often a Stripe fault hits
-	lasts  time.Duration // 0 for what happens in a moment
+	lasts  time.Duration // 0 if the event has no duration
 }
 
-// String is the event as a line for people.
+// String returns the event as a line.
 func (e event) String() string {
 	line := fmt.Sprintf("%8.3fs  %-13s %-12s %s", e.at.Seconds(), e.kind, e.target, e.what)
 	if e.times > 0 {
@@ -67,8 +66,8 @@ func (e event) String() string {
 	return strings.TrimRight(line, " ")
 }
 
-// A schedule is all that the nemesis will do, in order: first the calm, in
-// which figures are taken, then the storm.
+// A schedule is everything that the nemesis will do, in order: first the calm,
+// in which the figures are measured, then the storm.
 type schedule struct {
 	events []event
 	// calm is when the calm ends and the storm begins.
@@ -77,23 +76,23 @@ type schedule struct {
 	total time.Duration
 }
 
-// calmShort and calmLong are the shortest and the longest calm.
+// calmShort and calmLong are the bounds of the length of the calm.
 const calmShort, calmLong = 20 * time.Second, 75 * time.Second
 
 // shortestRun has room for the shortest calm and a storm as long.
 const shortestRun = 2 * calmShort
 
-// newSchedule draws a schedule: a pure function of the seed and the duration,
-// which is at least shortestRun. The first eighth of it (20 to 75 seconds) is
-// the calm.
+// newSchedule draws a schedule. It depends only on the seed and the duration,
+// which must be at least shortestRun. The first eighth of it, from 20 to 75
+// seconds, is the calm.
 func newSchedule(seed uint64, duration time.Duration) schedule {
 	s := schedule{calm: min(max(duration/8, calmShort), calmLong), total: duration}
-	// Each stream of events has a random source of its own: a change to one
-	// leaves the others as they were.
+	// Each stream of events has its own random source, so that a change of one
+	// stream does not change the others.
 	source := func(stream uint64) *rand.Rand {
-		return rand.New(rand.NewPCG(seed, stream)) //nolint:gosec // it must repeat, not surprise
+		return rand.New(rand.NewPCG(seed, stream)) //nolint:gosec // it must be repeatable, not secret
 	}
-	s.quiet(source(100))
+	s.addCalm(source(100))
 	for i, worker := range workerNames() {
 		s.workers(source(uint64(i)), worker)
 	}
@@ -106,22 +105,23 @@ func newSchedule(seed uint64, duration time.Duration) schedule {
 	return s
 }
 
-// between draws a duration.
+// between draws a duration in a range.
 func between(r *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(r.Int64N(int64(to-from)))
 }
 
+// pick draws an element.
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 
-// A stream is what a part of the storm draws from: events come with a pause
-// from shortest to longest in between.
+// A stream is the random source of a part of the storm, and the shortest and
+// longest pause between its events.
 type stream struct {
 	*rand.Rand
 	shortest, longest time.Duration
 }
 
-// over has draw make an event, again and again, until the storm ends. The next
-// one comes a pause after the end of the one before, if it is to wait for that.
+// over adds the events that draw returns, until the storm ends. If wait is set,
+// the pause before the next event begins at the end of this one.
 func (s *schedule) over(r stream, draw func(at time.Duration) (e event, wait bool)) {
 	for at := s.calm + between(r.Rand, 0, r.longest); at < s.total; at += between(r.Rand, r.shortest, r.longest) {
 		e, wait := draw(at)
@@ -135,7 +135,7 @@ func (s *schedule) over(r stream, draw func(at time.Duration) (e event, wait boo
 	}
 }
 
-// workers kills, freezes and replaces one process again and again.
+// workers adds kills, freezes and deployments of one process.
 func (s *schedule) workers(r *rand.Rand, name string) {
 	s.over(stream{r, 1300 * time.Millisecond, 4500 * time.Millisecond}, func(at time.Duration) (event, bool) {
 		e := event{kind: killWorker, target: name}
@@ -149,19 +149,21 @@ func (s *schedule) workers(r *rand.Rand, name string) {
 	})
 }
 
+// postgres adds ends of Postgres.
 func (s *schedule) postgres(r *rand.Rand) {
 	s.over(stream{r, 10 * time.Second, 16 * time.Second}, func(time.Duration) (event, bool) {
 		return event{kind: pick(r, []kind{killPostgres, killPostgres, killPostmaster, stopPostgres})}, false
 	})
 }
 
+// backends adds ends of all sessions of a process.
 func (s *schedule) backends(r *rand.Rand) {
 	s.over(stream{r, 2 * time.Second, 6 * time.Second}, func(time.Duration) (event, bool) {
 		return event{kind: cutBackends, target: pick(r, workerNames())}, false
 	})
 }
 
-// links breaks links, each by one toxic at a time.
+// links adds toxics, at most one at a time for each link.
 func (s *schedule) links(r *rand.Rand) {
 	busy := map[string]time.Duration{}
 	s.over(stream{r, 600 * time.Millisecond, 2500 * time.Millisecond}, func(at time.Duration) (event, bool) {
@@ -172,27 +174,29 @@ func (s *schedule) links(r *rand.Rand) {
 		if busy[e.target] > at {
 			return event{}, false
 		}
-		// Some time to spare, since taking a toxic off takes some.
+		// Removing a toxic takes time, so there is a second to spare.
 		busy[e.target] = at + e.lasts + time.Second
 		return e, false
 	})
 }
 
+// stripe adds faults of Stripe.
 func (s *schedule) stripe(r *rand.Rand) {
 	s.over(stream{r, 200 * time.Millisecond, 1400 * time.Millisecond}, func(time.Duration) (event, bool) {
 		return event{kind: scriptStripe, what: drawStripeFault(r), times: 1 + r.IntN(4)}, false
 	})
 }
 
+// stripeKills adds kills of the fake Stripe.
 func (s *schedule) stripeKills(r *rand.Rand) {
 	s.over(stream{r, 15 * time.Second, 30 * time.Second}, func(time.Duration) (event, bool) {
 		return event{kind: killStripe}, false
 	})
 }
 
-// quiet is the calm: kills of an api and nothing else, then outages of Stripe
-// and nothing else.
-func (s *schedule) quiet(r *rand.Rand) {
+// addCalm adds the events of the calm: first only kills of an api, then only
+// outages of Stripe.
+func (s *schedule) addCalm(r *rand.Rand) {
 	half := s.calm * 3 / 5
 	s.events = append(s.events, event{kind: slowStripe, lasts: half})
 	for at := 2 * time.Second; at < half-lease; at += between(r, 1200*time.Millisecond, 1800*time.Millisecond) {

@@ -17,8 +17,8 @@ func lines(s schedule) []string {
 	return lines
 }
 
-// TestTheSameSeedMakesTheSameSchedule: a violation can be looked for again only
-// if the faults come again.
+// TestTheSameSeedMakesTheSameSchedule: to search for a violation again, the
+// faults must come again.
 func TestTheSameSeedMakesTheSameSchedule(t *testing.T) {
 	t.Parallel()
 	first, again := lines(newSchedule(7, 10*time.Minute)), lines(newSchedule(7, 10*time.Minute))
@@ -30,9 +30,9 @@ func TestTheSameSeedMakesTheSameSchedule(t *testing.T) {
 	}
 }
 
-// TestAScheduleIsWorthItsTime: what ten minutes are to hold, with a tenth to
-// spare for events that find nobody to hit.
-func TestAScheduleIsWorthItsTime(t *testing.T) {
+// TestAFullRunHasEnoughEvents: ten minutes must have so many events of each
+// kind, with a tenth to spare for events that find nothing to hit.
+func TestAFullRunHasEnoughEvents(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
 		s := newSchedule(seed, 10*time.Minute)
@@ -55,9 +55,9 @@ func TestAScheduleIsWorthItsTime(t *testing.T) {
 	}
 }
 
-// TestEveryFaultComesUp: a toxic or a Stripe fault that no schedule draws
-// proves nothing.
-func TestEveryFaultComesUp(t *testing.T) {
+// TestEveryFaultIsDrawn: a toxic or a Stripe fault that is never drawn proves
+// nothing.
+func TestEveryFaultIsDrawn(t *testing.T) {
 	t.Parallel()
 	all := strings.Join(lines(newSchedule(1, 20*time.Minute)), "\n") + "\n"
 	names := slices.Concat(toxicNames(), linkNames(), workerNames())
@@ -66,7 +66,7 @@ func TestEveryFaultComesUp(t *testing.T) {
 	}
 	for _, name := range names {
 		if !strings.Contains(all, " "+name+" ") {
-			t.Errorf("%s never comes up", name)
+			t.Errorf("%s is never drawn", name)
 		}
 	}
 }

@@ -17,12 +17,13 @@ import (
 
 const (
 	stripeKey = "sk_test_chaos"
-	// controlTimeout bounds one request to the fake's controls; its ledger is
-	// long at the end.
+	// controlTimeout is the time-out of a request to the fake's controls. Its
+	// ledger is long at the end.
 	controlTimeout = time.Minute
 )
 
-// A stripe is our own way to the fake Stripe, past the links.
+// A stripe is the connection of chaos itself to the fake Stripe, past the
+// links.
 type stripe struct {
 	url    string
 	client *http.Client
@@ -32,7 +33,7 @@ func newStripe(address string) *stripe {
 	return &stripe{url: "http://" + address, client: &http.Client{Timeout: controlTimeout, Transport: &http.Transport{}}}
 }
 
-// call makes a request and decodes the answer, if anybody wants it.
+// call makes a request, and decodes the answer into into unless that is nil.
 func (s *stripe) call(ctx context.Context, method, path, contentType, body string, into any) error {
 	request, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
 	if err != nil {
@@ -52,7 +53,7 @@ func (s *stripe) call(ctx context.Context, method, path, contentType, body strin
 		return fmt.Errorf("asking the fake Stripe for %s: %w", path, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("the fake Stripe answers %s to %s %s: %s", response.Status, method, path, answer)
+		return fmt.Errorf("the fake Stripe answered %s to %s %s: %s", response.Status, method, path, answer)
 	}
 	if into == nil {
 		return nil
@@ -72,21 +73,25 @@ func (s *stripe) newCustomer(ctx context.Context, email string) (string, error) 
 	return made.ID, err
 }
 
-// script scripts a fault of the schedule.
+// script scripts a fault of the schedule, by its name.
 func (s *stripe) script(ctx context.Context, name string, times int) error {
 	for _, f := range stripeFaults() {
 		if f.name == name {
-			return s.fault(ctx, fmt.Sprintf(`{%s,"times":%d}`, f.script, times))
+			f.fault.Times = times
+			return s.fault(ctx, f.fault)
 		}
 	}
 	return fmt.Errorf("there is no Stripe fault %q", name)
 }
 
-// fault scripts a fault. The fake may be starting again just now, so a few
-// tries are made.
-func (s *stripe) fault(ctx context.Context, script string) error {
+// fault scripts a fault.
+func (s *stripe) fault(ctx context.Context, fault fakestripe.Fault) error {
+	script, err := json.Marshal(fault)
+	if err != nil {
+		return fmt.Errorf("encoding a fault: %w", err)
+	}
 	return s.again(ctx, func() error {
-		return s.call(ctx, http.MethodPost, "/_fake/faults", "application/json", script, nil)
+		return s.call(ctx, http.MethodPost, "/_fake/faults", "application/json", string(script), nil)
 	})
 }
 
@@ -95,6 +100,7 @@ func (s *stripe) clear(ctx context.Context) error {
 	return s.again(ctx, func() error { return s.call(ctx, http.MethodDelete, "/_fake/faults", "", "", nil) })
 }
 
+// again tries a few times, because the fake may be starting again just now.
 func (s *stripe) again(ctx context.Context, try func() error) error {
 	var err error
 	for range 20 {
@@ -113,7 +119,7 @@ func (s *stripe) ledger(ctx context.Context) ([]fakestripe.Send, error) {
 	return sends, err
 }
 
-// An intent is a payment intent as Stripe has it.
+// An intent is a payment intent at Stripe.
 type intent struct {
 	ID             string            `json:"id"`
 	Status         string            `json:"status"`
@@ -125,7 +131,7 @@ type intent struct {
 	Metadata       map[string]string `json:"metadata"`
 }
 
-// paid tells whether money was taken.
+// paid reports whether money was taken.
 func (i intent) paid() bool { return i.Status == "succeeded" || i.AmountReceived > 0 }
 
 // intents returns all payment intents.

@@ -30,15 +30,15 @@ func newCheck(name string, invariants ...string) check {
 	return check{name: name, invariants: invariants}
 }
 
-// breaks notes a violation.
+// breaks adds a violation.
 func (c *check) breaks(format string, args ...any) {
 	c.broken = append(c.broken, fmt.Sprintf(format, args...))
 }
 
 func (c check) ok() bool { return len(c.broken) == 0 }
 
-// mark is the last word on a check's line.
-func (c check) mark() string {
+// status returns the result of a check in one word.
+func (c check) status() string {
 	switch {
 	case !c.ok():
 		return "BROKEN"
@@ -49,12 +49,12 @@ func (c check) mark() string {
 	}
 }
 
-// demand breaks every check that looked at nothing though a full run holds what
-// it is for: it would be as content with a service that does nothing.
-func demand(checks []check) {
+// failEmpty fails every check that had nothing to look at in a full run, unless it
+// is seldom. Such a check would also pass if the service did nothing.
+func failEmpty(checks []check) {
 	for i := range checks {
 		if c := &checks[i]; c.looked == 0 && !c.seldom {
-			c.breaks("it had nothing to look at, in a full run")
+			c.breaks("it had nothing to look at in a full run")
 		}
 	}
 }
@@ -69,7 +69,7 @@ func verdict(out io.Writer, checks []check, list invariants.List) bool {
 	for _, c := range checks {
 		ok = ok && c.ok()
 		cited = append(cited, c.invariants...)
-		fmt.Fprintf(out, "%-58s %-10s %9d %9d  %s\n", c.name, strings.Join(c.invariants, " "), c.looked, len(c.broken), c.mark())
+		fmt.Fprintf(out, "%-58s %-10s %9d %9d  %s\n", c.name, strings.Join(c.invariants, " "), c.looked, len(c.broken), c.status())
 	}
 	fmt.Fprintf(out, "\n%s\n", list.Legend(cited...))
 	for _, c := range checks {
@@ -84,7 +84,7 @@ func verdict(out io.Writer, checks []check, list invariants.List) bool {
 	return ok
 }
 
-// keep writes all violations, and the facts that they were found in, to files.
+// keep writes all violations, and the facts in which they were found, to files.
 func keep(dir string, checks []check, f *facts) error {
 	var text strings.Builder
 	for _, c := range checks {

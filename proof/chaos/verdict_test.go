@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A line that looked at nothing is no proof, and in a full run a failure.
-func TestAVerdictOnNothing(t *testing.T) {
+// A check that had nothing to look at proves nothing, and fails in a full run.
+func TestChecksThatLookedAtNothing(t *testing.T) {
 	t.Parallel()
 	checks := []check{{name: "parks", seldom: true}, {name: "p99"}, {name: "looked", looked: 3}}
 	var out bytes.Buffer
@@ -17,14 +17,14 @@ func TestAVerdictOnNothing(t *testing.T) {
 		t.Errorf("a short run fails:\n%s", &out)
 	}
 	if n := strings.Count(out.String(), " nothing\n"); n != 2 || strings.Count(out.String(), " ok\n") != 1 {
-		t.Errorf("it says nothing %d times:\n%s", n, &out)
+		t.Errorf("%d checks looked at nothing:\n%s", n, &out)
 	}
-	demand(checks)
+	failEmpty(checks)
 	if got := broken(checks); !slices.Equal(got, []string{"p99"}) {
 		t.Errorf("a full run breaks %q", got)
 	}
 	if verdict(&out, checks, nil) {
-		t.Error("a full run is content with nothing")
+		t.Error("a full run passes")
 	}
 }
 
@@ -56,20 +56,20 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestTheCanaryIsRightOnlyWhenItFindsALoss, whatever else it finds.
-func TestTheCanaryIsRightOnlyWhenItFindsALoss(t *testing.T) {
+// TestTheCanaryMustFindALoss: other violations do not count.
+func TestTheCanaryMustFindALoss(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{nothingLost: true, nothingWrong: true, onRecord: true, "no internal error": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			c := check{name: name, looked: 1}
-			if (options{Canary: true}).conclude(&out, []check{c}, true) {
-				t.Error("it is content with no loss")
+			if (options{Canary: true}).announce(&out, []check{c}, true) {
+				t.Error("it passes without a loss")
 			}
 			c.breaks("it is broken")
-			if got := (options{Canary: true}).conclude(&out, []check{c}, false); got != want {
-				t.Errorf("it is right: %t", got)
+			if got := (options{Canary: true}).announce(&out, []check{c}, false); got != want {
+				t.Errorf("it passes: %t", got)
 			}
 		})
 	}

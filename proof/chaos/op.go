@@ -9,22 +9,23 @@ import (
 	"time"
 )
 
-// An op is one request of a client's, and what it got.
+// An op is one request of a client, and its answer.
 type op struct {
 	Client  int    `json:"client"`
 	N       int    `json:"n"`
 	Account string `json:"account"`
 	Key     string `json:"key"`
-	// Look is a GET of the key's ride; everything else hails it.
+	// Look is set for a GET of the key's ride. All other ops hail a ride.
 	Look bool `json:"look,omitempty"`
-	// Variant tells requests under one key apart: each has other parameters.
+	// Variant is which of the requests under the key this is. Each variant has
+	// other parameters.
 	Variant variant `json:"variant,omitempty"`
 	Async   bool    `json:"async,omitempty"`
 	Via     string  `json:"via"`
 	Sent    string  `json:"sent,omitempty"`
 
 	// Call and Return are nanoseconds since the start of the run, by one clock
-	// for all clients; At is the call by the wall's.
+	// for all clients. At is the wall-clock time of the call.
 	Call   int64     `json:"call"`
 	Return int64     `json:"return,omitempty"`
 	At     time.Time `json:"at"`
@@ -32,7 +33,7 @@ type op struct {
 	answer
 }
 
-// An answer is what a client saw. Without a status there was none.
+// An answer is what a client got. A status of 0 means no answer.
 type answer struct {
 	Status int    `json:"status,omitempty"`
 	Code   string `json:"code,omitempty"` // of a problem
@@ -44,23 +45,23 @@ type answer struct {
 type variant int
 
 const (
-	asked   variant = iota // what the key is for
-	changed                // other parameters: a client's mistake
-	invalid                // parameters that no ride can have
+	asked   variant = iota // the request that the key is for
+	changed                // other valid parameters: a client's mistake
+	invalid                // invalid parameters
 )
 
 func (o *op) id() rideKey { return rideKey{o.Account, o.Key} }
 
-// wall is the time of the answer by the wall's clock.
+// wall returns the wall-clock time of the answer.
 func (o *op) wall() time.Time { return o.At.Add(time.Duration(o.Return - o.Call)) }
 
-// A rideKey names a request for ever.
+// A rideKey is an account and an idempotency key.
 type rideKey struct{ account, key string }
 
 func (k rideKey) String() string { return k.account + " " + k.key }
 
 // A journal is the append-only history of one client: a line before each
-// request leaves, and one when it is over. It is safe for concurrent use.
+// request leaves, and one when it has ended. It is safe for concurrent use.
 type journal struct {
 	start  time.Time
 	client int
@@ -76,8 +77,8 @@ func newJournal(dir string, client int, start time.Time) (*journal, error) {
 	return &journal{start: start, client: client, file: file}, err
 }
 
-// invoke notes that a request is about to leave.
-func (j *journal) invoke(o *op) {
+// begin notes that a request is about to leave.
+func (j *journal) begin(o *op) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	o.Client, o.N = j.client, len(j.ops)
@@ -87,8 +88,8 @@ func (j *journal) invoke(o *op) {
 	j.write("invoke", o)
 }
 
-// back notes what came of it.
-func (j *journal) back(o *op, a answer) {
+// end notes the answer to a request.
+func (j *journal) end(o *op, a answer) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	o.answer = a
@@ -96,6 +97,7 @@ func (j *journal) back(o *op, a answer) {
 	j.write("return", o)
 }
 
+// write writes a line, and keeps the first error.
 func (j *journal) write(what string, o *op) {
 	line, err := json.Marshal(struct {
 		What string `json:"what"`
@@ -109,7 +111,7 @@ func (j *journal) write(what string, o *op) {
 	}
 }
 
-// close returns the history.
+// close closes the file and returns the history.
 func (j *journal) close() ([]*op, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -122,7 +124,7 @@ func (j *journal) close() ([]*op, error) {
 	return j.ops, nil
 }
 
-// byKey sorts a history into those of the keys.
+// byKey groups a history by key.
 func byKey(ops []*op) map[rideKey][]*op {
 	keys := map[rideKey][]*op{}
 	for _, o := range ops {
