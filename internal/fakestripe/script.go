@@ -46,7 +46,7 @@ type pause struct {
 	gates   []<-chan struct{}
 }
 
-// gate adds a gate; nil is none.
+// gate adds a gate, unless it is nil.
 func (p *pause) gate(c <-chan struct{}) {
 	if c != nil {
 		p.gates = append(p.gates, c)

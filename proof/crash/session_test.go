@@ -121,7 +121,7 @@ var (
 	terminate     = []byte{'X', 0, 0, 0, 4}
 
 	// errorCode finds, in an ErrorResponse, the field of a SQLSTATE that a run
-	// must hear of.
+	// must know of.
 	errorCode = regexp.MustCompile(`\x00C(RR00[1-4]|` + idledOut + `)\x00`)
 )
 

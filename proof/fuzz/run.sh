@@ -1,14 +1,14 @@
 #!/bin/sh
-# Runs every fuzz target of the repository, one after the other, each for FUZZTIME (5m), with FUZZPARALLEL workers
-# (as many as there are processors). FUZZ names the targets that are wanted, as a regular expression. The table at
-# the end has one line for each; the exit code is 1 when any of them found something.
+# Runs every fuzz target of the repository, one after the other, each for FUZZTIME (5m by default) with FUZZPARALLEL
+# workers (by default as many as there are processors). FUZZ is a regular expression for the names of the targets. The
+# table at the end has one line for each target. The exit code is 1 if a target found something.
 set -eu
 go=${GO:-go}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM
 
-# go test names the targets of a package, then the package.
+# go test -list prints the targets of a package, and then the package.
 if ! $go test -list "${FUZZ:-^Fuzz}" ./... >"$dir/list" 2>"$dir/trouble"; then
 	cat "$dir/list" "$dir/trouble"
 	exit 1
@@ -19,7 +19,7 @@ awk '/^Fuzz/ { names[n++] = $1 } /^ok / { for (i = 0; i < n; i++) print $2, name
 found=0
 while read -r package target; do
 	echo "== $target (${package##*/})"
-	# Making an interesting input smaller would take up to a minute, in which nothing is looked for.
+	# Minimizing an interesting input could take a minute, in which no new input is tried.
 	{
 		code=0
 		$go test -run='^$' -fuzz="^$target\$" -fuzztime="${FUZZTIME:-5m}" -fuzzminimizetime=100x \
@@ -35,5 +35,5 @@ done <"$dir/targets"
 
 echo
 cat "$dir/table"
-[ "$found" = 0 ] || echo 'What was found is kept under testdata/fuzz and fails go test until it is fixed. Commit it with the fix.'
+[ "$found" = 0 ] || echo 'What was found is kept under testdata/fuzz, and go test fails until it is fixed. Commit it with the fix.'
 exit "$found"
