@@ -1,8 +1,8 @@
 // Package accounts keeps the accounts and their API keys, and finds out which
 // account a request acts for.
 //
-//   - store.go: the accounts and API keys in the database, as the operator
-//     manages them
+//   - store.go, update.go: the accounts and API keys in the database, as the
+//     operator manages them
 //   - apikey.go: what an API key looks like, and how one is made and read
 //   - authenticator.go: from an Authorization header to the account
 //

@@ -23,7 +23,14 @@ type Account struct {
 	PaymentMethod  string    `json:"payment_method"`
 	Livemode       bool      `json:"livemode"`
 	CreatedAt      time.Time `json:"created_at"`
+	// FormerCustomers are the Stripe customers that the account had before.
+	FormerCustomers []string `json:"former_customers"`
+	// DisabledAt is nil while the account is enabled.
+	DisabledAt *time.Time `json:"disabled_at"`
 }
+
+// accountColumns are the columns of an Account, in the order of its fields.
+const accountColumns = `id, email, stripe_customer, payment_method, livemode, created_at, former_customers, disabled_at`
 
 // NewAccount says what an account to be created is.
 type NewAccount struct {
@@ -80,7 +87,7 @@ func insertKey(ctx context.Context, tx pgx.Tx, id string, key APIKey) error {
 // List returns all accounts, the oldest first.
 func (s Store) List(ctx context.Context) ([]Account, error) {
 	rows, err := s.Pool.Query(ctx, `
-		SELECT id, email, stripe_customer, payment_method, livemode, created_at
+		SELECT `+accountColumns+`
 		FROM accounts
 		ORDER BY created_at, id`)
 	if err != nil {

@@ -12,8 +12,11 @@ type apiCommands struct {
 	Serve    apiServe   `cmd:"" default:"withargs" set:"connections=12" help:"Serve the API; this is the default."`
 	Migrate  apiMigrate `cmd:"" help:"Bring the database's schema up to date, and exit."`
 	Accounts struct {
-		Create apiAccountsCreate `cmd:"" help:"Make an account with its first API key, and show its secrets once."`
-		List   apiAccountsList   `cmd:"" help:"List the accounts."`
+		Create  apiAccountsCreate  `cmd:"" help:"Make an account with its first API key, and show its secrets once."`
+		List    apiAccountsList    `cmd:"" help:"List the accounts."`
+		Update  apiAccountsUpdate  `cmd:"" help:"Change an account's e-mail address, Stripe customer or payment method, in force within 30 seconds."`
+		Disable apiAccountsDisable `cmd:"" help:"Refuse every API key of an account, within 30 seconds. What it has begun still ends."`
+		Enable  apiAccountsEnable  `cmd:"" help:"Accept a disabled account's API keys again."`
 	} `cmd:"" help:"Manage accounts."`
 	Keys struct {
 		Create apiKeysCreate `cmd:"" help:"Make another API key for an account, and show it once."`

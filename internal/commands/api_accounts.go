@@ -24,13 +24,18 @@ type apiAccountsCreate struct {
 
 // Validate refuses values that can't belong to an account.
 func (c *apiAccountsCreate) Validate() error {
-	if address, err := mail.ParseAddress(c.Email); err != nil || address.Address != c.Email {
+	return checkAccount(c.Email, c.StripeCustomer, c.PaymentMethod)
+}
+
+// checkAccount refuses values that can't belong to an account.
+func checkAccount(email, customer, method string) error {
+	if address, err := mail.ParseAddress(email); err != nil || address.Address != email {
 		return errors.New("--email must be a plain address such as ann@example.com")
 	}
-	if !isStripeID("cus_", c.StripeCustomer) {
+	if !isStripeID("cus_", customer) {
 		return errors.New("--stripe-customer must be the id of a customer at Stripe: cus_…")
 	}
-	if !isStripeID("pm_", c.PaymentMethod) && !isStripeID("card_", c.PaymentMethod) {
+	if !isStripeID("pm_", method) && !isStripeID("card_", method) {
 		return errors.New("--payment-method must be the id of a payment method at Stripe: pm_…")
 	}
 	return nil
@@ -70,14 +75,23 @@ func (c *apiAccountsList) Run(ctx context.Context, o cli.Output) error {
 		if err != nil {
 			return err
 		}
-		return o.Print(c.JSON, found, table("ACCOUNT\tEMAIL\tMODE\tCUSTOMER\tPAYMENT METHOD\tCREATED", found, accountRow))
+		return o.Print(c.JSON, found, table("ACCOUNT\tEMAIL\tMODE\tCUSTOMER\tPAYMENT METHOD\tCREATED\tDISABLED", found, accountRow))
 	})
 }
 
 func accountRow(a accounts.Account) string {
-	mode := "test"
-	if a.Livemode {
-		mode = "live"
+	disabled := "-"
+	if a.DisabledAt != nil {
+		disabled = timestamp(*a.DisabledAt)
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", a.ID, a.Email, mode, a.StripeCustomer, a.PaymentMethod, timestamp(a.CreatedAt))
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s",
+		a.ID, a.Email, modeOf(a.Livemode), a.StripeCustomer, a.PaymentMethod, timestamp(a.CreatedAt), disabled)
+}
+
+// modeOf names a mode of Stripe's.
+func modeOf(live bool) string {
+	if live {
+		return "live"
+	}
+	return "test"
 }

@@ -12,7 +12,8 @@
 //
 //	api serve               apiServe              api_serve.go
 //	api migrate             apiMigrate            api_migrate.go
-//	api accounts …          apiAccountsCreate …   api_accounts.go
+//	api accounts …          apiAccountsCreate …   api_accounts.go,
+//	                                              api_accounts_change.go
 //	api keys …              apiKeysCreate …       api_keys.go
 //	completer run, once     completerRun …        completer_run.go
 //	completer keys …        completerKeysList …   completer_keys.go

@@ -57,6 +57,8 @@ func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
 		"unknown key":                           {"completer", []string{"keys", "show", "nobody's"}, 1, `there is no key "nobody's"`},
 		"malformed e-mail address":              {"api", []string{"accounts", "create", "--email=x", "--stripe-customer=cus_x", "--payment-method=pm_x"}, 2, "--email"},
 		"malformed customer":                    {"api", []string{"accounts", "create", "--email=a@b.c", "--stripe-customer=x", "--payment-method=pm_x"}, 2, "--stripe-customer"},
+		"update of nothing":                     {"api", []string{"accounts", "update", "acct_1"}, 2, "give what to change"},
+		"malformed new customer":                {"api", []string{"accounts", "update", "acct_1", "--stripe-customer=x"}, 2, "--stripe-customer"},
 		"API key for an unknown account":        {"api", []string{"keys", "create", "--account=acct_none"}, 1, "there is no such account"},
 		"API keys of an unknown account":        {"api", []string{"keys", "list", "--account=acct_none"}, 1, "there is no such account"},
 		"revoking an unknown API key":           {"api", []string{"keys", "revoke", "key_none"}, 1, "there is no such active API key"},
