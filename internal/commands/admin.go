@@ -8,13 +8,11 @@ import (
 	"net/http/pprof"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
-	"github.com/rocketrides/rocketrides/internal/postgres"
 )
 
 // adminAddressFlags say where the admin listener is. The completer sets another
@@ -76,13 +74,13 @@ func (f adminFlags) adminHandler(registry *prometheus.Registry, ready func(conte
 var errDraining = errors.New("shutting down")
 
 // ready returns a check of whether a process can serve: its database is
-// reachable and migrated, and it isn't shutting down. Trouble at Stripe doesn't
-// count, because another instance would have the same.
-func ready(pool *pgxpool.Pool, draining func() bool) func(context.Context) error {
+// reachable, migrated and writable, and it isn't shutting down. Trouble at
+// Stripe doesn't count, because another instance would have the same.
+func (p engineParts) ready(draining func() bool) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if draining() {
 			return errDraining
 		}
-		return postgres.CheckSchema(ctx, pool)
+		return p.health.Check(ctx, p.pool)
 	}
 }

@@ -53,7 +53,7 @@ func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	admin, err := d.listen(ctx, "admin-listen", c.AdminListen, c.adminHandler(metrics, ready(parts.pool, service.Draining)))
+	admin, err := d.listen(ctx, "admin-listen", c.AdminListen, c.adminHandler(metrics, parts.ready(service.Draining)))
 	if err != nil {
 		return err
 	}

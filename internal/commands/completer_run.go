@@ -62,7 +62,7 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 		drain: func() { draining.Store(true) },
 	}
 	defer d.close()
-	admin, err := d.listen(ctx, "admin-listen", c.AdminListen, c.adminHandler(metrics, ready(parts.pool, draining.Load)))
+	admin, err := d.listen(ctx, "admin-listen", c.AdminListen, c.adminHandler(metrics, parts.ready(draining.Load)))
 	if err != nil {
 		return err
 	}

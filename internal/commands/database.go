@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -15,11 +14,11 @@ type databaseFlags struct {
 }
 
 // openPool opens the database, and returns an error when its schema is too old.
-// Postgres shows name in pg_stat_activity.
-func (f databaseFlags) openPool(ctx context.Context, name string, connections int32, log *slog.Logger) (*pgxpool.Pool, error) {
-	pool, err := postgres.Open(ctx, postgres.Options{
-		URL: f.DatabaseURL, ApplicationName: "rocketrides-" + name, MaxConns: connections, Logger: log,
-	})
+// It takes the URL of the options from the flags, and puts the name of the
+// programs before the application's.
+func (f databaseFlags) openPool(ctx context.Context, o postgres.Options) (*pgxpool.Pool, error) {
+	o.URL, o.ApplicationName = f.DatabaseURL, "rocketrides-"+o.ApplicationName
+	pool, err := postgres.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +35,7 @@ const operatorConnections = 2
 // withPool opens the database for a command that does one thing, calls use, and
 // closes it.
 func (f databaseFlags) withPool(ctx context.Context, name string, use func(pool *pgxpool.Pool) error) error {
-	pool, err := f.openPool(ctx, name, operatorConnections, nil)
+	pool, err := f.openPool(ctx, postgres.Options{ApplicationName: name, MaxConns: operatorConnections})
 	if err != nil {
 		return err
 	}

@@ -61,6 +61,7 @@ func (f engineFlags) logStart(ctx context.Context, log *slog.Logger) {
 // engineParts is what a command needs to run flows. The caller closes the pool.
 type engineParts struct {
 	pool   *pgxpool.Pool
+	health *postgres.Health // of the pool
 	stripe *payments.Stripe
 	engine *phases.Engine
 }
@@ -72,7 +73,8 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 	if err != nil {
 		return engineParts{}, err
 	}
-	pool, err := f.openPool(ctx, name, f.Connections, log)
+	health := &postgres.Health{}
+	pool, err := f.openPool(ctx, postgres.Options{ApplicationName: name, MaxConns: f.Connections, Health: health, Logger: log})
 	if err != nil {
 		return engineParts{}, err
 	}
@@ -95,5 +97,5 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 		pool.Close()
 		return engineParts{}, err
 	}
-	return engineParts{pool: pool, stripe: stripe, engine: engine}, nil
+	return engineParts{pool: pool, health: health, stripe: stripe, engine: engine}, nil
 }

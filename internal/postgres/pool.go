@@ -50,6 +50,9 @@ type Options struct {
 	// means TCP with keepalives.
 	DialFunc pgconn.DialFunc
 
+	// Health, if it is not nil, observes the errors of the pool's statements.
+	Health *Health
+
 	// Logger logs commits in doubt. Nil means no log.
 	Logger *slog.Logger
 
@@ -136,6 +139,10 @@ func (o Options) configureConn(ctx context.Context, config *pgxpool.Config) {
 		conn.RuntimeParams["client_encoding"] = "UTF8"
 	}
 	conn.OnNotice = noticeDoubt(ctx, orSilent(o.Logger))
+	usable := conn.OnPgError
+	conn.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		return o.Health.observe(err) && usable(conn, err)
+	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if !o.AcceptUnsafe {
 			if err := checkSettings(ctx, conn); err != nil {

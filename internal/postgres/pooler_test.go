@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -198,7 +197,7 @@ auth_type = any
 		}
 	})
 	pgtest.Eventually(t, "PgBouncer listens", func() bool {
-		conn, err := net.DialTimeout("tcp", address, time.Second)
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
 		if err == nil {
 			_ = conn.Close()
 		}
@@ -211,7 +210,7 @@ auth_type = any
 // publicDir returns a folder that every account can read.
 func publicDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pgbouncer-") //nolint:usetesting // only root can reach a folder of t.TempDir
+	dir, err := os.MkdirTemp("", "rocketrides-test-") //nolint:usetesting // only root can reach a folder of t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
