@@ -54,7 +54,7 @@ func keyState(r phases.Record) string {
 	case r.ParkedReason != "":
 		return "parked " + r.ParkedReason
 	case r.Leased:
-		return "in hand"
+		return "leased"
 	default:
 		return "due " + timestamp(r.RunAfter)
 	}

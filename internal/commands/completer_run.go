@@ -101,7 +101,7 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 	if err != nil {
 		return err
 	}
-	lines := fmt.Sprintf("finished %d, released %d, parked %d, lost %d, reaped %d, deleted %d\n",
+	lines := fmt.Sprintf("finished %d, released %d, parked %d, taken by others %d, reaped %d, deleted %d\n",
 		counts.Finished, counts.Released, counts.Parked, counts.Lost, counts.Reaped, counts.Deleted)
 	if counts.Waiting > 0 {
 		lines += fmt.Sprintf("%d keys wait for a person: see completer keys list --parked\n", counts.Waiting)

@@ -91,6 +91,6 @@ func (d *daemon) shutDown(ctx context.Context) error {
 			errs = append(errs, server.Close())
 		}
 	}
-	d.log.InfoContext(ctx, "stopped", slog.Int("given_back", released), slog.Float64("seconds", time.Since(start).Seconds()))
+	d.log.InfoContext(ctx, "stopped", slog.Int("released", released), slog.Float64("seconds", time.Since(start).Seconds()))
 	return errors.Join(errs...)
 }

@@ -253,14 +253,14 @@ func TestCompleterOnce(t *testing.T) {
 	if _, err := s.pool.Exec(t.Context(), `UPDATE idempotency_keys SET run_after = now()`); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := s.must(t, "completer", "once"), "finished 20, released 0, parked 0, lost 0, reaped 0, deleted 0\n"; got != want {
+	if got, want := s.must(t, "completer", "once"), "finished 20, released 0, parked 0, taken by others 0, reaped 0, deleted 0\n"; got != want {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
 	if got, want := s.must(t, "completer", "once", "--json"), `{"finished":0,"released":0,"parked":0,"lost":0,"reaped":0,"deleted":0,"waiting":0}`+"\n"; got != want {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
 	s.checkCharges(t)
-	if got := s.must(t, "completer", "once", "--retention=1ms"); !strings.HasPrefix(got, "finished 0, released 0, parked 0, lost 0, reaped 20") {
+	if got := s.must(t, "completer", "once", "--retention=1ms"); !strings.HasPrefix(got, "finished 0, released 0, parked 0, taken by others 0, reaped 20") {
 		t.Errorf("it printed %q", got)
 	}
 	if a := s.hail(api, "k0"); a.status != 422 || !strings.Contains(a.body, "idempotency_key_expired") {

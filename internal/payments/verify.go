@@ -77,7 +77,10 @@ type ChargePossibleError struct {
 
 // Error also says what to do about the intent.
 func (e *ChargePossibleError) Error() string {
-	return fmt.Sprintf("payment intent %s is %s: it has charged the card, or still may; refund or cancel it at Stripe first", e.IntentID, e.Status)
+	if e.Status == "succeeded" {
+		return fmt.Sprintf("payment intent %s has charged the card; resolve the key with --charged %[1]s, or refund it at Stripe first", e.IntentID)
+	}
+	return fmt.Sprintf("payment intent %s is %s and may still charge the card; cancel it at Stripe first", e.IntentID, e.Status)
 }
 
 // VerifyNotCharged returns nil only if it has seen all of the customer's

@@ -37,17 +37,18 @@ type fate int
 const (
 	fateCommitted   fate = iota
 	fateUnsent           // nothing reached the server
-	fateFailed           // the server rolled it back, and would again
+	fateFailed           // it did not commit, and would not the next time
 	fateRepeat           // the server rolled it back and asks for another run
 	fateFenced           // the row isn't as this attempt left it
 	fateDoubtful         // it may have committed, or may yet
 	fateUnconfirmed      // it committed here, and perhaps not on the standby
 )
 
-// fate judges a failure. An abort is proved by one thing only: a server ERROR
-// for a statement before COMMIT. FATAL, a lost connection and a shutdown come
-// from outside the transaction, and an ERROR for COMMIT itself proves nothing
-// on Citus, where COMMIT may fail after a worker has committed.
+// fate judges a failure. Once COMMIT is on its way, an abort is proved by one
+// thing only: a server ERROR for a statement before COMMIT. FATAL, a lost
+// connection and a shutdown come from outside the transaction, and an ERROR for
+// COMMIT itself proves nothing on Citus, where COMMIT may fail after a worker
+// has committed.
 func (f *failure) fate() fate {
 	if f.unsent || pgconn.SafeToRetry(f.err) {
 		return fateUnsent

@@ -121,8 +121,8 @@
 //	I20 A job, an e-mail or a callback exists only if its transaction committed.
 //	I21 An event of Stripe's has at most one effect. Events in any order, with
 //	    any duplicates, end in the same state.
-//	I22 Only finished keys older than the retention are reaped, and a reaped key
-//	    is never run a second time.
+//	I22 Only finished keys older than the retention are reaped, and keys that
+//	    turn out to have been reaped before; a reaped key never runs again.
 //	I23 No transaction is open and no connection is held during a foreign call.
 //	I24 Only the database's clock decides about leases, windows and ages.
 //	I25 A callback never connects to a non-public address, never exceeds its

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// What Run, Resume and the operator's methods refuse with. None of them is ever
+// What Engine.Run and the operator's methods refuse with. None of them is ever
 // stored with a key: the same request may be made again.
 var (
 	// ErrKeyReused: the key was used for another request.
@@ -24,7 +24,7 @@ var (
 	ErrParked = errors.New("idempotency key is under review")
 	// ErrUnknownVersion: the key belongs to a flow, a version, a canonical form
 	// or a realm that this process doesn't know; another process does.
-	ErrUnknownVersion = errors.New("idempotency key belongs to another version of the service")
+	ErrUnknownVersion = errors.New("this process doesn't know the flow, the version or the realm (test or live) of the idempotency key")
 	// ErrPaused: foreign calls are switched off, or the realm isn't known yet.
 	ErrPaused = errors.New("foreign calls are switched off")
 	// ErrDraining: this process is shutting down.

@@ -100,12 +100,15 @@ func (a *attempt) logFailure(ctx context.Context, cause error, end ending) {
 		return
 	}
 	level := slog.LevelWarn
-	attrs := append(a.attrs(), slog.Any("error", cause), slog.Float64("again_in_seconds", end.after.Seconds()))
+	attrs := append(a.attrs(), slog.Any("error", cause))
+	if end.kind == endReleased {
+		attrs = append(attrs, slog.Float64("again_in_seconds", end.after.Seconds()))
+	}
 	if panicked, ok := errors.AsType[*PanicError](cause); ok {
 		level = slog.LevelError
 		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
 	}
-	a.engine.log.Log(ctx, level, "released", attrs...)
+	a.engine.log.Log(ctx, level, "attempt failed", attrs...)
 }
 
 // reportParked tells people that a key waits for them.

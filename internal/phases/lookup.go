@@ -56,7 +56,7 @@ type sharedRead struct {
 	err   error
 }
 
-// state returns the state of a key, which the caller has locked.
+// state returns the state of a key. The caller has locked the table.
 func (t *keyTable) state(id keyID) *keyState {
 	state := t.keys[id]
 	if state == nil {

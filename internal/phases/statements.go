@@ -1,7 +1,6 @@
 package phases
 
 import (
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,17 +27,17 @@ const (
 	sqlCommit = "COMMIT"
 )
 
-// fence ends every write to the row of a held key. It matches only a row that
-// this attempt holds, at the point where the attempt left it. Each of its four
-// conditions beside the key is needed. The token shuts out a worker whose key
-// another has claimed. The point shuts out a second run of a transaction that
-// had committed unseen. The last two shut out every write to a row that is
-// finished or parked.
+// fence is the WHERE of every write to the row of a held key. It matches only a
+// row that this attempt holds, at the point where the attempt left it. Each of
+// its four conditions beside the key is needed. The token shuts out a worker
+// whose key another has claimed. The point shuts out a second run of a
+// transaction that had committed unseen. The last two shut out every write to a
+// row that is finished or parked.
 const fence = `
 		WHERE account_id = $1 AND key = $2 AND lease_token = $3 AND recovery_point = $4
 		  AND finished_at IS NULL AND parked_reason IS NULL`
 
-// fenceArgs are the arguments of the fence, and the first of its statement.
+// fenceArgs are the arguments of the fence, which come first in its statement.
 func (a *attempt) fenceArgs() []any {
 	return []any{a.key.Account, a.key.Key, a.token, a.key.RecoveryPoint}
 }
@@ -304,19 +303,4 @@ func orNull(text string) *string {
 	}
 	text = fitText(text)
 	return &text
-}
-
-// maxText bounds the texts that are stored beside a key, in bytes.
-const maxText = 2000
-
-// fitText makes a text fit for a column. Postgres takes neither NUL nor broken
-// UTF-8 in a text, and errors of others may hold both: a key whose last error
-// can't be written could be neither released nor parked. Texts longer than
-// maxText are cut.
-func fitText(text string) string {
-	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\uFFFD"), "\uFFFD")
-	if len(text) <= maxText {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxText], "")
 }

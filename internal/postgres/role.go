@@ -20,8 +20,8 @@ type roleSetting struct {
 }
 
 // roleSettings are what `api migrate` sets if it is missing. The time-outs are
-// much longer than a healthy statement takes, and all but the last are shorter
-// than the default lease.
+// much longer than a healthy statement takes. Those of statements and locks are
+// shorter than the default lease.
 //
 //nolint:gochecknoglobals // a table that nothing writes to
 var roleSettings = []roleSetting{

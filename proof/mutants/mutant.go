@@ -84,7 +84,11 @@ func parseMutant(name, text string) (mutant, error) {
 		return m, errors.New("the patch has no diff")
 	}
 	for line := range strings.Lines(header) {
-		field, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "diff --git ") || strings.HasPrefix(line, "index ") {
+			continue // git diff puts these before a diff
+		}
+		field, value, _ := strings.Cut(line, ": ")
 		switch field {
 		case "Invariant":
 			m.invariants = invariantsIn(value)

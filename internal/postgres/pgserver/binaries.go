@@ -11,7 +11,7 @@ import (
 )
 
 // errNoBinaries means that this machine has no Postgres server installed.
-var errNoBinaries = errors.New("no Postgres server programs on this machine (looked in PATH and in the places of Debian, Homebrew and Postgres.app)")
+var errNoBinaries = errors.New("no Postgres server programs on this machine (looked in PATH and in the places of Debian, Red Hat, Homebrew and Postgres.app)")
 
 // usualPlaces are where packages put a server without adding it to PATH. If a
 // pattern matches several versions, the newest is used.
