@@ -68,6 +68,9 @@ func inUse(left, lease time.Duration) error {
 // definitive result. The key keeps its recovery point.
 type ForeignError struct {
 	Class Class
+	// Waiting means that the other side has the call and is still working on
+	// it; see Wait.
+	Waiting bool
 	// RetryAfter is when the completer will try next.
 	RetryAfter time.Duration
 	Err        error

@@ -165,7 +165,7 @@ func (a *attempt) result(ctx context.Context, end ending, err error) (Result, er
 		a.reportParked(ctx, end)
 		return Result{}, ErrParked
 	case endReleased:
-		return Result{}, &ForeignError{Class: Unknown, RetryAfter: end.after, Err: errors.New(end.reason)}
+		return Result{}, &ForeignError{Class: Unknown, Waiting: true, RetryAfter: end.after, Err: errors.New(end.reason)}
 	case endExpired:
 		return Result{}, ErrKeyExpired
 	default:

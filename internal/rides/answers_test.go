@@ -36,6 +36,10 @@ func TestAnswers(t *testing.T) {
 		"a key with a space":   {hail(func(c *call) { c.key = "a b" }), 400, web.CodeIdempotencyKeyInvalid},
 		"a key of 256":         {hail(func(c *call) { c.key = strings.Repeat("k", 256) }), 400, web.CodeIdempotencyKeyInvalid},
 		"two keys":             {hail(func(c *call) { c.header = http.Header{"Idempotency-Key": {"a", "b"}} }), 400, web.CodeIdempotencyKeyInvalid},
+		"a key of no variable": {hail(func(c *call) { c.key = "undefined" }), 400, web.CodeIdempotencyKeyInvalid},
+		"a quoted null":        {hail(func(c *call) { c.key = `"null"` }), 400, web.CodeIdempotencyKeyInvalid},
+		"an object":            {hail(func(c *call) { c.key = "[object Object]" }), 400, web.CodeIdempotencyKeyInvalid},
+		"a query on a POST":    {hail(func(c *call) { c.path += "?dry=1" }), 422, web.CodeInvalidParameters},
 		"a key with params":    {hail(func(c *call) { c.key = `"a";b=1` }), 400, web.CodeIdempotencyKeyInvalid},
 		"no JSON":              {hail(func(c *call) { c.body = "{" }), 400, web.CodeInvalidJSON},
 		"a duplicate member":   {hail(func(c *call) { c.body = `{"origin":1,"origin":2}` }), 400, web.CodeInvalidJSON},
@@ -81,6 +85,9 @@ func TestAnswers(t *testing.T) {
 			}
 			if test.status == 405 && r.header.Get("Allow") != "GET, HEAD, POST" {
 				t.Errorf("Allow is %q", r.header.Get("Allow"))
+			}
+			if (r.header.Get("Accept")+r.header.Get("Accept-Encoding") != "") != (test.status == 415) {
+				t.Errorf("Accept is %q, Accept-Encoding %q", r.header.Get("Accept"), r.header.Get("Accept-Encoding"))
 			}
 			if test.code == web.CodeInvalidParameters && (len(r.problem.Errors) == 0 || r.problem.Errors[0].Detail == "") {
 				t.Errorf("no fault is named: %s", r.body)

@@ -67,6 +67,9 @@ func (r *reply) check(t *testing.T) {
 	if !strings.HasPrefix(r.header.Get("Request-Id"), "req_") {
 		t.Errorf("Request-Id is %q", r.header.Get("Request-Id"))
 	}
+	if got := r.header.Get("Cache-Control"); got != "no-store" {
+		t.Errorf("Cache-Control is %q", got)
+	}
 	if !bytes.HasSuffix([]byte(r.body), []byte("\n")) {
 		t.Errorf("body %q doesn't end its line", r.body)
 	}
@@ -85,8 +88,8 @@ func (r *reply) check(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.body), &r.problem); err != nil {
 		t.Errorf("%v in %s", err, r.body)
 	}
-	if p := r.problem; p.Type != "/problems/"+string(p.Code) || p.Status != r.status || p.Title == "" || p.Detail == "" || p.RequestID == "" {
-		t.Errorf("incomplete problem: %s", r.body)
+	if p := r.problem; p.Type != "/problems/"+string(p.Code) || p.Status != r.status || p.Title == "" || p.Detail == "" || p.RequestID == "" || len(r.body) > 8<<10 {
+		t.Errorf("an incomplete problem, or a large one: %s", r.body)
 	}
 	if r.status == http.StatusServiceUnavailable && r.header.Get("Retry-After") == "" {
 		t.Error("503 without Retry-After")

@@ -12,8 +12,8 @@ import (
 )
 
 // TestTheKeyIsEchoedOnEveryAnswer: also on those that are given before the
-// key's form is checked. The key comes back unquoted, and only if its form is
-// right.
+// key's form is checked. The field comes back as it was sent, so that it can be
+// sent again, and only if its form is right.
 func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -31,7 +31,8 @@ func TestTheKeyIsEchoedOnEveryAnswer(t *testing.T) {
 		echo    string
 	}{
 		"401 without an API key":        {h.process, hail("k", accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, "k"},
-		"401 with a quoted key":         {h.process, hail(`"k k"`, accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, "k k"},
+		"401 with a quoted key":         {h.process, hail(`"k k"`, accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, `"k k"`},
+		"422 of the query":              {h.process, call{method: "POST", path: "/v1/rides?dry=1", key: "k"}, 422, web.CodeInvalidParameters, "k"},
 		"401 with a malformed key":      {h.process, hail(`"k`, accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, ""},
 		"401 with a key of 256":         {h.process, hail(strings.Repeat("k", 256), accounts.Credentials{}, aRide), 401, web.CodeUnauthenticated, ""},
 		"503 of the API key's look-up":  {cut, hail("k", h.visa, aRide), 503, web.CodeUnavailable, "k"},

@@ -171,11 +171,19 @@ func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string) {
 		key.Account, ride.ID, intent)
 }
 
-// declined returns the answer to a request whose card was declined.
+// declined returns the answer to a request that Stripe declined.
 func declined(charge payments.Charge) web.Problem {
 	problem := web.NewProblem(web.Code(charge.DeclineKind))
 	problem.DeclineCode = charge.DeclineCode
-	problem.RetryWithNewKey = charge.RetryWithNewKey
+	switch {
+	case problem.Code == web.CodePaymentFailed:
+		problem.Detail = "The payment could not be made and nothing was charged, and the card is not at fault. " +
+			"The payment processor may no longer know your account's customer or payment method. " +
+			"Ask the operator of this service, then hail the ride with a new Idempotency-Key."
+	case charge.RetryWithNewKey:
+		problem.Detail = "The bank could not decide on this payment for the moment, and nothing was charged. " +
+			"The same card may work later: hail the ride again in a while, with a new Idempotency-Key."
+	}
 	return problem
 }
 

@@ -68,7 +68,7 @@ func TestTheSameRequestInAnotherSpelling(t *testing.T) {
 		}
 	}
 	quoted := call{method: "POST", path: "/v1/rides", body: aRide, key: `"k"`, as: h.visa}
-	if r := h.send(t, quoted).must(t, 201, ""); r.header.Get("Idempotent-Replayed") != "true" || r.header.Get("Idempotency-Key") != "k" {
+	if r := h.send(t, quoted).must(t, 201, ""); r.header.Get("Idempotent-Replayed") != "true" || r.header.Get("Idempotency-Key") != `"k"` {
 		t.Errorf("the quoted key is another one: %v", r.header)
 	}
 	other := strings.Replace(aRide, "37.8044", "37.8045", 1)

@@ -27,11 +27,8 @@ type keyedRoute struct {
 // keyed returns the handler of a keyed route. The order of its checks is part
 // of the contract: a refused request never consumes a key, and a stricter rule
 // of a later release never changes the answer that a key already has.
-func (s *Service) keyed(route keyedRoute) web.Handler {
-	return func(w http.ResponseWriter, r *web.Request) error {
-		// The key is read first because every answer echoes it. If it is
-		// missing or invalid, that is refused in its turn.
-		key, keyErr := web.ReadIdempotencyKey(w, r)
+func (s *Service) keyed(route keyedRoute) web.KeyedHandler {
+	return func(w http.ResponseWriter, r *web.Request, key string, keyErr error) error {
 		who, err := s.authenticate(w, r)
 		if err != nil {
 			return err

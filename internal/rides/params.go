@@ -39,10 +39,14 @@ func (s *Service) checkParams(body []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(faults) > 0 {
-		return web.InvalidParameters(faults)
+	if len(faults) == 0 {
+		return nil
 	}
-	return nil
+	refusal := web.InvalidParameters(faults)
+	// The key was looked up and is new, so nothing was charged under it.
+	refusal.Problem.SafeNewKey = true
+	refusal.Problem.Detail += " The Idempotency-Key was not used up; send it again or a new one."
+	return refusal
 }
 
 // parseParams validates the parameters of a new ride. It takes a document as

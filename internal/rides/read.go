@@ -1,18 +1,14 @@
 package rides
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
@@ -88,10 +84,7 @@ type rideQuery struct {
 
 // listRides answers GET /v1/rides: newest first by (created_at, id).
 func (s *Service) listRides(w http.ResponseWriter, r *web.Request, who accounts.Principal) error {
-	query, faults := parseRideQuery(r.URL.RawQuery)
-	if len(faults) > 0 {
-		return web.InvalidParameters(faults)
-	}
+	query := newRideQuery(r.URL.Query())
 	if query.after != "" {
 		if err := s.findStart(r.Context(), who.AccountID, &query); err != nil {
 			return err
@@ -151,50 +144,33 @@ func (s *Service) findStart(ctx context.Context, account string, query *rideQuer
 	return nil
 }
 
-// parseRideQuery reads the query of GET /v1/rides and returns all faults,
-// sorted by pointer. An unknown parameter is a fault: if a misspelt filter were
-// ignored, the answer would have the wrong rides.
-func parseRideQuery(raw string) (rideQuery, []web.ParamFault) {
-	query := rideQuery{limit: defaultLimit}
-	malformed := []web.ParamFault{{Pointer: "", Detail: "The query string is malformed."}}
-	values, err := url.ParseQuery(raw)
-	if err != nil {
-		return query, malformed
+// listParams are the query parameters of GET /v1/rides.
+func listParams() []web.QueryParam {
+	return []web.QueryParam{
+		{Name: "limit", Check: func(value string) string {
+			if limit, err := strconv.Atoi(value); err != nil || limit < 1 || limit > maxLimit {
+				return "Must be a whole number from 1 to 100."
+			}
+			return ""
+		}},
+		{Name: "starting_after", Check: textFault},
+		{Name: "idempotency_key", Check: textFault},
 	}
-	var faults []web.ParamFault
-	for name, given := range values {
-		if !utf8.ValidString(name) { // A pointer cannot name it.
-			return query, malformed
-		}
-		if fault := query.set(name, given); fault != "" {
-			faults = append(faults, web.ParamFault{Pointer: string(jsontext.Pointer("").AppendToken(name)), Detail: fault})
-		}
-	}
-	slices.SortFunc(faults, func(a, b web.ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
-	return query, faults
 }
 
-// set takes one parameter. It returns what is wrong with it as a sentence, or
-// "".
-func (q *rideQuery) set(name string, given []string) string {
-	value := given[0]
-	switch {
-	case len(given) > 1:
-		return "Must be given once."
-	case name == "limit":
-		limit, err := strconv.Atoi(value)
-		if err != nil || limit < 1 || limit > maxLimit {
-			return "Must be a whole number from 1 to 100."
-		}
-		q.limit = limit
-	case name == "starting_after" && isText(value):
-		q.after = value
-	case name == "idempotency_key" && isText(value):
-		q.key = value
-	case name == "starting_after" || name == "idempotency_key":
+// newRideQuery returns what a request asks for whose query parameters were
+// checked.
+func newRideQuery(given url.Values) rideQuery {
+	query := rideQuery{limit: defaultLimit, after: given.Get("starting_after"), key: given.Get("idempotency_key")}
+	if limit, err := strconv.Atoi(given.Get("limit")); err == nil {
+		query.limit = limit
+	}
+	return query
+}
+
+func textFault(value string) string {
+	if !isText(value) {
 		return "Must be 1 to 255 printable ASCII characters."
-	default:
-		return "Is not a parameter of this list; limit, starting_after and idempotency_key are."
 	}
 	return ""
 }

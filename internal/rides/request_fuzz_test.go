@@ -62,6 +62,7 @@ func newOffline(f *testing.F) *offline {
 	o := &offline{key: accounts.NewAPIKey("acct_0123456789ABCDEF", false)}
 	service := NewService(Config{Pool: pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: quiet})
 	service.identify = o.identifyBy(service.identify)
+	service.readTimeout = time.Nanosecond
 	o.handler = service.Handler()
 	return o
 }
@@ -72,7 +73,9 @@ func (o *offline) identifyBy(
 	identify func(context.Context, http.Header) (accounts.Principal, error),
 ) func(context.Context, http.Header) (accounts.Principal, error) {
 	return func(ctx context.Context, header http.Header) (accounts.Principal, error) {
-		who, err := identify(ctx, header)
+		ended, cancel := context.WithCancel(ctx) // so that it doesn't wait for the database to come back
+		cancel()
+		who, err := identify(ended, header)
 		key, _ := accounts.BearerKey(header.Get("Authorization"))
 		if errors.Is(err, phases.ErrUnavailable) && key.Hash() == o.key.Hash() {
 			return accounts.Principal{AccountID: key.AccountID()}, nil
@@ -84,11 +87,14 @@ func (o *offline) identifyBy(
 // serve answers one request, and checks what every answer must have.
 func (o *offline) serve(t *testing.T, request *http.Request) (int, web.Problem, http.Header) {
 	t.Helper()
-	// The client is gone, so that nothing waits for the database to come back.
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
 	recorder := httptest.NewRecorder()
-	o.handler.ServeHTTP(recorder, request.WithContext(gone))
+	defer func() {
+		// A body that ends too early is that of a client that is gone.
+		if value := recover(); value != nil && (value != http.ErrAbortHandler || recorder.Body.Len() > 0) { //nolint:errorlint // a panic's value is not wrapped
+			panic(value)
+		}
+	}()
+	o.handler.ServeHTTP(recorder, request.WithContext(t.Context()))
 	var problem web.Problem
 	if err := json.Unmarshal(recorder.Body.Bytes(), &problem); err != nil {
 		t.Fatalf("answered %d with %q: %v", recorder.Code, recorder.Body, err)
@@ -127,7 +133,10 @@ func FuzzCreateRide(f *testing.F) {
 		if want := refusalOf(body, contentType, key); problem.Code != want {
 			t.Fatalf("%.200q of %q with the key %q is %s, want %s", body, contentType, key, problem.Code, want)
 		}
-		echo, _ := web.ParseIdempotencyKey(http.Header{"Idempotency-Key": {key}})
+		echo := strings.Trim(key, " \t")
+		if _, err := web.ParseIdempotencyKey(http.Header{"Idempotency-Key": {key}}); err != nil {
+			echo = ""
+		}
 		if got := header.Get("Idempotency-Key"); got != echo {
 			t.Fatalf("the key %q is echoed as %q", key, got)
 		}
@@ -189,8 +198,7 @@ func FuzzHTTP(f *testing.F) {
 	})
 }
 
-// FuzzRideQuery checks how the query of a list is read, by the parser alone and
-// through the handler.
+// FuzzRideQuery checks how the query of a list is read.
 func FuzzRideQuery(f *testing.F) {
 	api := newOffline(f)
 	for _, seed := range []string{
@@ -200,29 +208,23 @@ func FuzzRideQuery(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		query, faults := parseRideQuery(raw)
-		given, err := url.ParseQuery(raw)
-		if len(faults) == 0 {
+		// Without an API key, a query that is accepted is answered 401.
+		status, problem, _ := api.serve(t, &http.Request{
+			Method: http.MethodGet, URL: &url.URL{Path: "/v1/rides", RawQuery: raw}, Body: http.NoBody, Header: http.Header{},
+		})
+		faults := problem.Errors
+		if given, err := url.ParseQuery(raw); status == http.StatusUnauthorized {
 			if err != nil {
 				t.Fatalf("%q is accepted, although %v", raw, err)
 			}
-			checkQuery(t, query, given)
+			checkQuery(t, newRideQuery(given), given)
+		} else if status != http.StatusUnprocessableEntity || len(faults) == 0 {
+			t.Fatalf("%q is answered %d with the faults %v", raw, status, faults)
 		}
 		for i := range faults {
 			if i > 0 && faults[i-1].Pointer >= faults[i].Pointer {
 				t.Fatalf("%q: not sorted, or two faults at one parameter: %v", raw, faults)
 			}
-		}
-		request := &http.Request{
-			Method: http.MethodGet, URL: &url.URL{Path: "/v1/rides", RawQuery: raw}, Body: http.NoBody,
-			Header: http.Header{"Authorization": {"Bearer " + api.key.Reveal()}},
-		}
-		status, problem, _ := api.serve(t, request)
-		if want := map[bool]int{true: http.StatusServiceUnavailable, false: http.StatusUnprocessableEntity}[len(faults) == 0]; status != want {
-			t.Fatalf("%q is answered %d, want %d", raw, status, want)
-		}
-		if len(problem.Errors) != len(faults) {
-			t.Fatalf("%q is answered with %v, want %v", raw, problem.Errors, faults)
 		}
 	})
 }

@@ -44,6 +44,8 @@ type Service struct {
 	log      *slog.Logger
 	metrics  prometheus.Registerer
 	draining atomic.Bool
+	// readTimeout bounds one read of the database for one request.
+	readTimeout time.Duration
 }
 
 // Flows returns the flows of the service, which every engine must know that
@@ -65,6 +67,8 @@ func NewService(config Config) *Service {
 		maxFare:  config.MaxFare,
 		log:      config.Logger,
 		metrics:  config.Metrics,
+
+		readTimeout: 5 * time.Second,
 	}
 }
 
@@ -83,7 +87,7 @@ func (s *Service) Handler() http.Handler { return s.router() }
 
 func (s *Service) router() *web.Router {
 	router := web.NewRouter(s.log, s.metrics)
-	router.Get("/v1/rides", s.authenticated(s.listRides))
+	router.Get("/v1/rides", s.authenticated(s.listRides), listParams()...)
 	router.Get("/v1/rides/{id}", s.authenticated(s.getRide))
 	router.Post("/v1/rides", s.keyed(keyedRoute{flow: s.hail, check: s.checkParams, pending: s.pendingRide}))
 	return router
@@ -116,14 +120,11 @@ func (s *Service) authenticate(w http.ResponseWriter, r *web.Request) (accounts.
 	return who, err
 }
 
-// readTimeout bounds one read of the database for one request.
-const readTimeout = 5 * time.Second
-
 // read runs a query, and runs it again if its connection turns out to be dead,
 // as every connection of the pool is after a restart of Postgres. The query
 // must change nothing.
 func (s *Service) read(ctx context.Context, query func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.readTimeout)
 	defer cancel()
 	return phases.Reread(ctx, query)
 }

@@ -30,7 +30,7 @@ func TestAWithheldBodyDelaysNoAnswer(t *testing.T) {
 		"of a GET":                  {request: "GET /v1/rides/ride_x HTTP/1.1\r\nAuthorization: Bearer " + h.visa.APIKey.Reveal() + "\r\n", status: 404, code: web.CodeNotFound},
 		"stalled in its middle": {
 			request: "POST /v1/rides HTTP/1.1\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\nAuthorization: Bearer " + h.visa.APIKey.Reveal() + "\r\n",
-			sent:    `{"origin"`, status: 400, code: web.CodeInvalidJSON,
+			sent:    `{"origin"`, status: 408, code: web.CodeRequestTimeout,
 		},
 		"too large by its own account": {
 			request: "POST /v1/rides HTTP/1.1\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: 70000\r\nAuthorization: Bearer " + h.visa.APIKey.Reveal() + "\r\n",

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -21,7 +23,7 @@ const (
 // canonical form. It checks, in this order, the media type, the size and the
 // JSON; the error is the refusal.
 func ReadJSON(w http.ResponseWriter, r *Request) ([]byte, error) {
-	if err := checkMediaType(r.Header); err != nil {
+	if err := checkMediaType(w, r); err != nil {
 		return nil, err
 	}
 	body, err := readBody(w, r)
@@ -47,15 +49,23 @@ func ReadOptionalJSON(w http.ResponseWriter, r *Request) ([]byte, error) {
 	return ReadJSON(w, r)
 }
 
-// checkMediaType refuses everything but JSON in UTF-8 that is not compressed.
-func checkMediaType(header http.Header) error {
-	mediaType, params, err := mime.ParseMediaType(strings.Join(header.Values("Content-Type"), ", "))
+// checkMediaType refuses everything but JSON in UTF-8 that is not compressed. A
+// header says what would have been right (RFC 9110, section 15.5.16).
+func checkMediaType(w http.ResponseWriter, r *Request) error {
+	mediaType, params, err := mime.ParseMediaType(strings.Join(r.Header.Values("Content-Type"), ", "))
 	charset := params["charset"]
-	if err != nil || mediaType != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") ||
-		strings.Join(header.Values("Content-Encoding"), "") != "" {
-		return NewProblemError(CodeUnsupportedMediaType, err)
+	isJSON := err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8"))
+	isPlain := strings.Join(r.Header.Values("Content-Encoding"), "") == ""
+	if isJSON && isPlain {
+		return nil
 	}
-	return nil
+	if !isJSON {
+		w.Header().Set("Accept", "application/json")
+	}
+	if !isPlain {
+		w.Header().Set("Accept-Encoding", "identity")
+	}
+	return NewProblemError(CodeUnsupportedMediaType, err)
 }
 
 func readBody(w http.ResponseWriter, r *Request) ([]byte, error) {
@@ -76,11 +86,19 @@ func readBody(w http.ResponseWriter, r *Request) ([]byte, error) {
 	return body, nil
 }
 
-// incomplete is the refusal of a body that did not arrive. The same document
-// may be sent again.
+// incomplete is the refusal of a body that could not be read to its end: it
+// came too slowly, the client is gone, or its transfer coding is malformed. The
+// same document may be sent again.
 func incomplete(cause error) error {
-	refusal := NewProblemError(CodeInvalidJSON, fmt.Errorf("reading body: %w", cause))
-	refusal.Problem.Detail = "The body did not arrive whole and in time. Send the request again."
+	cause = fmt.Errorf("reading body: %w", cause)
+	if errors.Is(cause, os.ErrDeadlineExceeded) {
+		return NewProblemError(CodeRequestTimeout, cause)
+	}
+	if _, lost := errors.AsType[*net.OpError](cause); lost || errors.Is(cause, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: %w", errClientGone, cause)
+	}
+	refusal := NewProblemError(CodeInvalidJSON, cause)
+	refusal.Problem.Detail = "The body did not arrive whole. Send the request again."
 	refusal.Problem.Retryable = true
 	return refusal
 }

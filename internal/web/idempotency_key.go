@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/dunglas/httpsfv"
@@ -24,13 +25,15 @@ type keyError struct {
 // Error returns the reason.
 func (e *keyError) Error() string { return "reading the Idempotency-Key header: " + e.reason }
 
-// ReadIdempotencyKey returns what [ParseIdempotencyKey] does. It echoes a valid
-// key in the answer, whatever that will be, so that the client knows which of
-// its requests was answered. The log names the key too.
-func ReadIdempotencyKey(w http.ResponseWriter, r *Request) (string, error) {
+// readIdempotencyKey returns what [ParseIdempotencyKey] does. It echoes a valid
+// field in the answer, whatever that will be, so that the client knows which of
+// its requests was answered. The echo is the field as it was sent, so that it
+// can be sent again: a quoted key may have characters that a bare one can't.
+// The log names the key too.
+func readIdempotencyKey(w http.ResponseWriter, r *Request) (string, error) {
 	key, err := ParseIdempotencyKey(r.Header)
 	if err == nil {
-		w.Header().Set("Idempotency-Key", key)
+		w.Header().Set("Idempotency-Key", strings.Trim(r.Header.Get("Idempotency-Key"), " \t"))
 		r.record.key = key
 	}
 	return key, err
@@ -47,6 +50,9 @@ func ReadIdempotencyKey(w http.ResponseWriter, r *Request) (string, error) {
 // have the characters 0x21 to 0x7E except quotation marks, commas and
 // backslashes. So "abc" and abc are one key, and a value that a proxy joined
 // from two header lines is refused.
+//
+// A key that is a programming language's word for nothing, such as undefined,
+// is refused in both forms.
 func ParseIdempotencyKey(header http.Header) (string, error) {
 	lines := header.Values("Idempotency-Key")
 	if len(lines) == 0 {
@@ -56,16 +62,19 @@ func ParseIdempotencyKey(header http.Header) (string, error) {
 		return "", &keyError{"The header was sent more than once"}
 	}
 	key := strings.Trim(lines[0], " \t") // The blanks that RFC 9110 section 5.5 leaves out of a field's value.
-	if strings.HasPrefix(key, `"`) {
+	quoted := strings.HasPrefix(key, `"`)
+	if quoted {
 		unquoted, err := unquoteKey(key)
 		if err != nil {
 			return "", err
 		}
 		key = unquoted
-	} else if strings.ContainsFunc(key, notBare) {
-		return "", &keyError{"A key that is not quoted may hold only visible ASCII characters, and no quotation mark, comma or backslash"}
 	}
 	switch {
+	case slices.Contains(notKeys(), key):
+		return "", &keyError{"The key is " + key + ", which a client sends by mistake when its variable holds no key"}
+	case !quoted && strings.ContainsFunc(key, notBare):
+		return "", &keyError{"A key that is not quoted may hold only visible ASCII characters, and no quotation mark, comma or backslash"}
 	case key == "":
 		return "", &keyError{"The key is empty"}
 	case len(key) > MaxKeyLength:
@@ -73,6 +82,11 @@ func ParseIdempotencyKey(header http.Header) (string, error) {
 	}
 	return key, nil
 }
+
+// notKeys are what clients send that make a header of a variable without a
+// value, or of an object. All of them would share the key, and one would get
+// the answer to another's request.
+func notKeys() []string { return []string{"null", "undefined", "NaN", "None", "[object Object]"} }
 
 func unquoteKey(value string) (string, error) {
 	item, err := httpsfv.UnmarshalItem([]string{value})

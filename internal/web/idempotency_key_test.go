@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,6 +22,8 @@ func TestParseIdempotencyKeyTakesBothForms(t *testing.T) {
 		"a bare key that looks like a token": {"*a;b=c", "*a;b=c"},
 		"a bare key that looks like bytes":   {":YWJj:", ":YWJj:"},
 		"a number":                           {"42", "42"},
+		"a word for nothing in another case": {"Null", "Null"},
+		"a word for nothing and more":        {"null-1", "null-1"},
 		"the longest bare key":               {strings.Repeat("k", 255), strings.Repeat("k", 255)},
 		"the longest quoted key":             {`"` + strings.Repeat("k", 255) + `"`, strings.Repeat("k", 255)},
 		"255 characters, each escaped":       {`"` + strings.Repeat(`\"`, 255) + `"`, strings.Repeat(`"`, 255)},
@@ -52,6 +55,9 @@ func TestParseIdempotencyKeyRefusesOtherForms(t *testing.T) {
 		params  = "The key has parameters"
 		doubled = "The header was sent more than once"
 	)
+	nothing := func(word string) string {
+		return "The key is " + word + ", which a client sends by mistake when its variable holds no key"
+	}
 	for name, c := range map[string]struct {
 		values []string
 		want   string
@@ -88,6 +94,13 @@ func TestParseIdempotencyKeyRefusesOtherForms(t *testing.T) {
 		"DEL in quotes":                        {[]string{"\"a\x7f\""}, quoted},
 		"UTF-8 in quotes":                      {[]string{`"schlüssel"`}, quoted},
 		"a parameter":                          {[]string{`"abc";a=1`}, params},
+		"null":                                 {[]string{`null`}, nothing("null")},
+		"quoted null":                          {[]string{`"null"`}, nothing("null")},
+		"undefined":                            {[]string{` undefined `}, nothing("undefined")},
+		"NaN":                                  {[]string{`NaN`}, nothing("NaN")},
+		"None":                                 {[]string{`None`}, nothing("None")},
+		"an object":                            {[]string{`[object Object]`}, nothing("[object Object]")},
+		"a quoted object":                      {[]string{`"[object Object]"`}, nothing("[object Object]")},
 		"a parameter without a value":          {[]string{`"abc"; a`}, params},
 		"a semicolon without a parameter":      {[]string{`"abc";`}, quoted},
 		"a list of Strings within parentheses": {[]string{`("abc")`}, bare},
@@ -147,6 +160,9 @@ func FuzzParseIdempotencyKey(f *testing.F) {
 		}
 		if again, err := ParseIdempotencyKey(headerWithKey(quoted)); err != nil || again != key {
 			t.Fatalf("%q means %q, but %s means %q (%v)", value, key, quoted, again, err)
+		}
+		if notKeys := []string{"null", "undefined", "NaN", "None", "[object Object]"}; slices.Contains(notKeys, key) {
+			t.Fatalf("%q is accepted as a key", value)
 		}
 		if bare := !strings.ContainsAny(key, `",\ `); bare {
 			if again, err := ParseIdempotencyKey(headerWithKey(key)); err != nil || again != key {

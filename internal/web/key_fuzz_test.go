@@ -2,6 +2,7 @@ package web
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -13,7 +14,7 @@ func FuzzIdempotencyKeyReadings(f *testing.F) {
 	quoted := regexp.MustCompile(`^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"$`)
 	for _, seed := range []string{
 		"", "k", ` "k"	`, `"a\"b\\"`, `"k";a=1`, `"k";`, `"k`, "a,b", `"a,b"`, `"a" , "b"`, `"\x"`, "ü", `""`, `"` + strings.Repeat(`\"`, 255) + `"`,
-		strings.Repeat("k", 256), "k\r\n", `k"`, `'k'`, `:a2V5:`, `?1`, `"k"; a`, "\ufeffk", `" "`, "%22k%22",
+		strings.Repeat("k", 256), "k\r\n", `k"`, `'k'`, `:a2V5:`, `?1`, `"k"; a`, "\ufeffk", "null", `"undefined"`, `" "`, "%22k%22",
 	} {
 		f.Add(seed, seed)
 	}
@@ -26,6 +27,9 @@ func FuzzIdempotencyKeyReadings(f *testing.F) {
 		if match := quoted.FindStringSubmatch(value); match != nil {
 			readings = append(readings, regexp.MustCompile(`\\(["\\])`).ReplaceAllString(match[1], "$1"))
 		}
+		readings = slices.DeleteFunc(readings, func(key string) bool {
+			return slices.Contains([]string{"null", "undefined", "NaN", "None", "[object Object]"}, key)
+		})
 		key, err := ParseIdempotencyKey(headerWithKey(line))
 		if taken := err == nil; taken != (len(readings) == 1) || taken && key != readings[0] {
 			t.Fatalf("%q is the key %q (%v), but its readings are %q", line, key, err, readings)

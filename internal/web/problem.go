@@ -17,6 +17,7 @@ const (
 	CodePaymentFailed               Code = "payment_failed"
 	CodeNotFound                    Code = "not_found"
 	CodeMethodNotAllowed            Code = "method_not_allowed"
+	CodeRequestTimeout              Code = "request_timeout"
 	CodeIdempotencyKeyInUse         Code = "idempotency_key_in_use"
 	CodePaymentUnderReview          Code = "payment_under_review"
 	CodeRideNotCancelable           Code = "ride_not_cancelable"
@@ -47,14 +48,15 @@ type Problem struct {
 	// outcome. It is false for an answer that is stored with the key, and for
 	// one that only a different request can avoid.
 	Retryable bool `json:"retryable"`
+	// SafeNewKey says that nothing was charged under this request's key, and
+	// nothing will be, so that a request with a new key can't charge twice. It
+	// is false for every refusal before the look-up of the key: an earlier
+	// request with the same key may have charged.
+	SafeNewKey bool `json:"safe_new_key"`
 	// Errors are the faults of invalid_parameters.
 	Errors []ParamFault `json:"errors,omitempty"`
 	// DeclineCode is Stripe's reason for card_declined.
 	DeclineCode string `json:"decline_code,omitempty"`
-	// RetryWithNewKey says that nothing was charged and nothing will be, so
-	// that a request with a new key cannot charge twice. idempotency_key_reused
-	// and idempotency_key_expired don't have it: their keys may have charged.
-	RetryWithNewKey bool `json:"retry_with_new_key,omitempty"`
 }
 
 // A ParamFault is one thing that is wrong with a request's parameters. It never
@@ -66,12 +68,12 @@ type ParamFault struct {
 
 // kind is what all problems of one code have in common.
 type kind struct {
-	status          int
-	title           string
-	detail          string
-	retryable       bool
-	retryWithNewKey bool
-	retryAfter      int // seconds for the Retry-After header, 0 for none
+	status     int
+	title      string
+	detail     string
+	retryable  bool
+	safeNewKey bool
+	retryAfter int // seconds for the Retry-After header, 0 for none
 }
 
 // kinds is the table of all problems.
@@ -79,11 +81,11 @@ type kind struct {
 //nolint:gochecknoglobals // A table that nothing writes to; Go has no constant maps.
 var kinds = map[Code]kind{
 	CodeIdempotencyKeyMissing: {
-		status: http.StatusBadRequest, title: "Idempotency-Key is missing",
+		status: http.StatusBadRequest, title: "Idempotency-Key is missing", safeNewKey: true,
 		detail: "This request needs an Idempotency-Key header. Send a value of your own, such as a UUID, and repeat it when you retry.",
 	},
 	CodeIdempotencyKeyInvalid: {
-		status: http.StatusBadRequest, title: "Idempotency-Key is invalid",
+		status: http.StatusBadRequest, title: "Idempotency-Key is invalid", safeNewKey: true,
 		detail: "Send one Idempotency-Key header with 1 to 255 visible ASCII characters, such as a UUID.",
 	},
 	CodeInvalidJSON: {
@@ -95,16 +97,17 @@ var kinds = map[Code]kind{
 		detail: "There is no active API key in this request. Send the header Authorization: Bearer, followed by your key.",
 	},
 	CodeCardDeclined: {
-		status: http.StatusPaymentRequired, title: "Card declined", retryWithNewKey: true,
-		detail: "The card was declined and nothing was charged. Use another card, with a new Idempotency-Key.",
+		status: http.StatusPaymentRequired, title: "Card declined", safeNewKey: true,
+		detail: "Your account's card was declined and nothing was charged. It will most likely be declined again. " +
+			"Ask the operator of this service to give your account another card, then hail the ride with a new Idempotency-Key.",
 	},
 	CodeAuthenticationRequired: {
-		status: http.StatusPaymentRequired, title: "Cardholder must authenticate", retryWithNewKey: true,
-		detail: "The bank asks the cardholder to confirm the payment, which cannot be done here, and nothing was charged. " +
-			"Use another card, or try again with a new Idempotency-Key.",
+		status: http.StatusPaymentRequired, title: "Cardholder must authenticate", safeNewKey: true,
+		detail: "The bank wants the cardholder to confirm this payment, which can't be done here, and nothing was charged. " +
+			"Ask the operator of this service to give your account another card, then hail the ride with a new Idempotency-Key.",
 	},
 	CodePaymentFailed: {
-		status: http.StatusPaymentRequired, title: "Payment failed", retryWithNewKey: true,
+		status: http.StatusPaymentRequired, title: "Payment failed", safeNewKey: true,
 		detail: "The payment was looked into and nothing was charged. Hail the ride again with a new Idempotency-Key.",
 	},
 	CodeNotFound: {
@@ -115,14 +118,18 @@ var kinds = map[Code]kind{
 		status: http.StatusMethodNotAllowed, title: "Method not allowed",
 		detail: "This address does not take this method. The Allow header names those that it takes.",
 	},
+	CodeRequestTimeout: {
+		status: http.StatusRequestTimeout, title: "Request timed out", retryable: true,
+		detail: "The body did not arrive in time. Send the request again, with the same Idempotency-Key if it has one.",
+	},
 	CodeIdempotencyKeyInUse: {
 		status: http.StatusConflict, title: "Request is still running", retryable: true, retryAfter: 1,
 		detail: "The same request is running right now. Send it again with the same Idempotency-Key after the time in Retry-After.",
 	},
 	CodePaymentUnderReview: {
-		status: http.StatusConflict, title: "Payment under review", retryable: true,
-		detail: "It is unclear whether this payment got through, and a person is looking into it. " +
-			"Send the request again later with the same Idempotency-Key, never with a new one.",
+		status: http.StatusConflict, title: "Payment under review", retryable: true, retryAfter: 60,
+		detail: "This payment may have got through, and a person is looking into it. " +
+			"Send the request again with the same Idempotency-Key, never with a new one, after the time in Retry-After.",
 	},
 	CodeRideNotCancelable: {
 		status: http.StatusConflict, title: "Ride cannot be canceled",
@@ -139,7 +146,7 @@ var kinds = map[Code]kind{
 	},
 	CodeInvalidParameters: {
 		status: http.StatusUnprocessableEntity, title: "Invalid parameters",
-		detail: "The member errors lists every fault. Correct them all; the same Idempotency-Key may be used again.",
+		detail: "The member errors lists every fault. Correct them all.",
 	},
 	CodeIdempotencyKeyReused: {
 		status: http.StatusUnprocessableEntity, title: "Idempotency-Key is already used",
@@ -156,7 +163,7 @@ var kinds = map[Code]kind{
 		detail: "Your account sends requests faster than its limit. Wait for the time in Retry-After, then send the request again.",
 	},
 	CodePaymentProcessorUnavailable: {
-		status: http.StatusServiceUnavailable, title: "Payment processor unavailable", retryable: true, retryAfter: 2,
+		status: http.StatusServiceUnavailable, title: "Payment not settled", retryable: true, retryAfter: 2,
 		detail: "The payment processor could not be reached or gave no clear answer, so the payment is not settled yet. " +
 			"Send the request again with the same Idempotency-Key after the time in Retry-After.",
 	},
@@ -182,7 +189,7 @@ func NewProblem(code Code) Problem {
 	}
 	return Problem{
 		Type: "/problems/" + string(code), Title: kind.title, Status: kind.status, Detail: kind.detail, Code: code,
-		Retryable: kind.retryable, RetryWithNewKey: kind.retryWithNewKey,
+		Retryable: kind.retryable, SafeNewKey: kind.safeNewKey,
 	}
 }
 

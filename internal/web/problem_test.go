@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -24,8 +25,8 @@ var promised = map[Code]struct {
 	newKey     bool
 	retryAfter bool
 }{
-	"idempotency_key_missing":       {status: 400},
-	"idempotency_key_invalid":       {status: 400},
+	"idempotency_key_missing":       {status: 400, newKey: true},
+	"idempotency_key_invalid":       {status: 400, newKey: true},
 	"invalid_json":                  {status: 400},
 	"unauthenticated":               {status: 401},
 	"card_declined":                 {status: 402, newKey: true},
@@ -33,8 +34,9 @@ var promised = map[Code]struct {
 	"payment_failed":                {status: 402, newKey: true},
 	"not_found":                     {status: 404},
 	"method_not_allowed":            {status: 405},
+	"request_timeout":               {status: 408, retryable: true},
 	"idempotency_key_in_use":        {status: 409, retryable: true, retryAfter: true},
-	"payment_under_review":          {status: 409, retryable: true},
+	"payment_under_review":          {status: 409, retryable: true, retryAfter: true},
 	"ride_not_cancelable":           {status: 409},
 	"body_too_large":                {status: 413},
 	"unsupported_media_type":        {status: 415},
@@ -54,8 +56,8 @@ func TestProblemsKeepThePromisesOfTheirCode(t *testing.T) {
 			t.Parallel()
 			refusal := NewProblemError(code, nil)
 			got := refusal.Problem
-			if got.Status != want.status || got.Retryable != want.retryable || got.RetryWithNewKey != want.newKey {
-				t.Errorf("status %d, retryable %t, new key %t; want %+v", got.Status, got.Retryable, got.RetryWithNewKey, want)
+			if got.Status != want.status || got.Retryable != want.retryable || got.SafeNewKey != want.newKey {
+				t.Errorf("status %d, retryable %t, new key %t; want %+v", got.Status, got.Retryable, got.SafeNewKey, want)
 			}
 			if (refusal.RetryAfter > 0) != want.retryAfter {
 				t.Errorf("Retry-After is %d", refusal.RetryAfter)
@@ -117,13 +119,14 @@ func TestProblemsAreEncodedInAFixedOrder(t *testing.T) {
 		want    string
 	}{
 		"invalid parameters": {faulty, `{"type":"/problems/invalid_parameters","title":"Invalid parameters","status":422,` +
-			`"detail":"The member errors lists every fault. Correct them all; the same Idempotency-Key may be used again.",` +
-			`"code":"invalid_parameters","request_id":"req_1","retryable":false,` +
+			`"detail":"The member errors lists every fault. Correct them all.",` +
+			`"code":"invalid_parameters","request_id":"req_1","retryable":false,"safe_new_key":false,` +
 			`"errors":[{"pointer":"/origin/lat","detail":"Must be a number."},{"pointer":"/a<b>&","detail":"Unknown field."}]}` + "\n"},
 		"a declined card": {declined, `{"type":"/problems/card_declined","title":"Card declined","status":402,` +
-			`"detail":"The card was declined and nothing was charged. Use another card, with a new Idempotency-Key.",` +
-			`"code":"card_declined","request_id":"req_2","retryable":false,` +
-			`"decline_code":"insufficient_funds","retry_with_new_key":true}` + "\n"},
+			`"detail":"Your account's card was declined and nothing was charged. It will most likely be declined again. ` +
+			`Ask the operator of this service to give your account another card, then hail the ride with a new Idempotency-Key.",` +
+			`"code":"card_declined","request_id":"req_2","retryable":false,"safe_new_key":true,` +
+			`"decline_code":"insufficient_funds"}` + "\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -142,7 +145,7 @@ func TestEveryProblemIsEncodedWhole(t *testing.T) {
 		if err := json.Unmarshal(problem.Encode(), &members); err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"type", "title", "status", "detail", "code", "request_id", "retryable"} {
+		for _, name := range []string{"type", "title", "status", "detail", "code", "request_id", "retryable", "safe_new_key"} {
 			if _, ok := members[name]; !ok {
 				t.Errorf("%s lacks %s", code, name)
 			}
@@ -173,7 +176,7 @@ func TestErrorsAreTranslatedToProblems(t *testing.T) {
 		"a refusal with a cause": {NewProblemError(CodeUnavailable, secret), CodeUnavailable, "The service cannot"},
 		"a used key":             {phases.ErrKeyReused, CodeIdempotencyKeyReused, "This Idempotency-Key belongs"},
 		"an expired key":         {phases.ErrKeyExpired, CodeIdempotencyKeyExpired, "The request with this"},
-		"a parked key":           {phases.ErrParked, CodePaymentUnderReview, "It is unclear"},
+		"a parked key":           {phases.ErrParked, CodePaymentUnderReview, "This payment may"},
 		"a key in use":           {phases.ErrInUse, CodeIdempotencyKeyInUse, "The same request is running"},
 		"no database":            {phases.ErrUnavailable, CodeUnavailable, "The service cannot"},
 		"another release's key":  {phases.ErrUnknownVersion, CodeUnavailable, "The service cannot"},
@@ -184,7 +187,10 @@ func TestErrorsAreTranslatedToProblems(t *testing.T) {
 		"a deadline":             {context.DeadlineExceeded, CodeUnavailable, "The service cannot"},
 		"a client that is gone":  {context.Canceled, CodeUnavailable, "The service cannot"},
 		"a foreign error": {
-			&phases.ForeignError{Err: secret}, CodePaymentProcessorUnavailable, "The payment processor",
+			&phases.ForeignError{Err: secret}, CodePaymentProcessorUnavailable, "The payment processor could not be reached",
+		},
+		"a payment that is being worked on": {
+			&phases.ForeignError{Waiting: true, Err: secret}, CodePaymentProcessorUnavailable, "The payment processor has this payment",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,6 +232,42 @@ func TestRetryAfterIsSpread(t *testing.T) {
 	}
 	if got := problemOf(phases.ErrKeyReused).RetryAfter; got != 0 {
 		t.Errorf("what no retry can change has Retry-After %d", got)
+	}
+	for range 20 {
+		if got := problemOf(phases.ErrParked).RetryAfter; got != 60 {
+			t.Errorf("what waits for a person has Retry-After %d, want 60", got)
+		}
+	}
+}
+
+// TestNoProblemIsLargerThanPromised: a client decides how many faults there
+// are, and how long the names are that they point at.
+func TestNoProblemIsLargerThanPromised(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		count       int
+		fault       ParamFault
+		shown       int
+		first, text string
+	}{
+		"a few":           {2, ParamFault{"/a", "Wrong."}, 2, "/a", "The member errors lists every fault. Correct them all."},
+		"as many as fit":  {20, ParamFault{"/a", "Wrong."}, 20, "/a", "The member errors lists every fault. Correct them all."},
+		"many":            {9000, ParamFault{"/a", "Wrong."}, 20, "/a", "The member errors lists 20 of 9000 faults. Correct them all."},
+		"one long":        {1, ParamFault{"/" + strings.Repeat("é", 60_000), "Wrong."}, 1, "/" + strings.Repeat("é", 198) + "…", "The member errors lists every fault. Correct them all."},
+		"one of 200":      {1, ParamFault{strings.Repeat("é", 200), "Wrong."}, 1, strings.Repeat("é", 200), "The member errors lists every fault. Correct them all."},
+		"many long":       {21, ParamFault{strings.Repeat("a", 300), strings.Repeat("b", 400)}, 14, strings.Repeat("a", 199) + "…", "The member errors lists 14 of 21 faults. Correct them all."},
+		"many unreadable": {20, ParamFault{strings.Repeat("\x01", 300), "Wrong."}, 6, strings.Repeat("\x01", 199) + "…", "The member errors lists 6 of 20 faults. Correct them all."},
+	} {
+		problem := InvalidParameters(slices.Repeat([]ParamFault{c.fault}, c.count)).Problem
+		problem.RequestID = "req_" + strings.Repeat("0", 32)
+		if got := problem.Encode(); len(got) > 8<<10 || len(problem.Errors) != c.shown || problem.Detail != c.text {
+			t.Errorf("%s: %d bytes list %d faults, want %d: %s", name, len(got), len(problem.Errors), c.shown, problem.Detail)
+		}
+		for _, listed := range problem.Errors {
+			if listed.Pointer != c.first || utf8.RuneCountInString(listed.Detail) > 300 {
+				t.Errorf("%s: lists %+v", name, listed)
+			}
+		}
 	}
 }
 

@@ -3,11 +3,13 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
@@ -25,11 +27,44 @@ func NewProblemError(code Code, cause error) *ProblemError {
 	return &ProblemError{Problem: NewProblem(code), RetryAfter: kinds[code].retryAfter, Cause: cause}
 }
 
-// InvalidParameters returns the refusal of a request with faulty parameters.
+// Bounds of a problem that lists faults: a client decides how many there are,
+// and how long the names are that they point at.
+const (
+	maxFaults  = 20
+	maxPointer = 200 // characters
+	maxDetail  = 300 // characters
+	// maxProblem is the most that a problem may have, in bytes, without the id
+	// of its request. With it, no problem exceeds 8 KiB.
+	maxProblem = 8<<10 - 64
+)
+
+// InvalidParameters returns the refusal of a request with faulty parameters. It
+// lists the first 20 of them, or fewer if those are long.
 func InvalidParameters(faults []ParamFault) *ProblemError {
-	refusal := NewProblemError(CodeInvalidParameters, nil)
-	refusal.Problem.Errors = faults
-	return refusal
+	var listed []ParamFault
+	for _, fault := range faults[:min(len(faults), maxFaults)] {
+		listed = append(listed, ParamFault{Pointer: cut(fault.Pointer, maxPointer), Detail: cut(fault.Detail, maxDetail)})
+	}
+	for {
+		refusal := NewProblemError(CodeInvalidParameters, nil)
+		refusal.Problem.Errors = listed
+		if len(listed) < len(faults) {
+			refusal.Problem.Detail = fmt.Sprintf("The member errors lists %d of %d faults. Correct them all.", len(listed), len(faults))
+		}
+		if len(refusal.Problem.Encode()) <= maxProblem {
+			return refusal
+		}
+		listed = listed[:len(listed)-1]
+	}
+}
+
+// cut returns a text of at most limit characters. One that is longer ends with
+// an ellipsis.
+func cut(text string, limit int) string {
+	if utf8.RuneCountInString(text) <= limit {
+		return text
+	}
+	return string([]rune(text)[:limit-1]) + "…"
 }
 
 // Error returns the code and the cause.
@@ -43,8 +78,22 @@ func (e *ProblemError) Error() string {
 // Unwrap returns the cause.
 func (e *ProblemError) Unwrap() error { return e.Cause }
 
-// refuse answers with the problem that an error is.
+// errClientGone means that the client went away before its body was there.
+var errClientGone = errors.New("the client is gone")
+
+// How log and metrics show a client that is gone. The status is nginx's.
+const (
+	codeClientGone   Code = "client_gone"
+	statusClientGone int  = 499
+)
+
+// refuse answers with the problem that an error is. A client that is gone gets
+// no answer.
 func refuse(w http.ResponseWriter, r *Request, err error) {
+	if errors.Is(err, errClientGone) {
+		r.record.code, r.record.status = codeClientGone, statusClientGone
+		return
+	}
 	refusal := problemOf(err)
 	problem := refusal.Problem
 	problem.RequestID = r.ID
@@ -96,9 +145,7 @@ func problemOf(err error) *ProblemError {
 		return withReason(CodeIdempotencyKeyInvalid, err, key.reason)
 	}
 	if foreign, ok := errors.AsType[*phases.ForeignError](err); ok {
-		refusal := NewProblemError(CodePaymentProcessorUnavailable, err)
-		refusal.RetryAfter = wholeSeconds(foreign.RetryAfter)
-		return refusal
+		return notSettled(foreign, err)
 	}
 	if busy, ok := errors.AsType[*phases.InUseError](err); ok {
 		refusal := NewProblemError(CodeIdempotencyKeyInUse, err)
@@ -107,25 +154,33 @@ func problemOf(err error) *ProblemError {
 	}
 	for _, known := range knownErrors {
 		if errors.Is(err, known.err) {
-			return spread(NewProblemError(known.code, err))
+			refusal := NewProblemError(known.code, err)
+			if known.code == CodeUnavailable {
+				// Clients that were refused together must not come back
+				// together.
+				refusal.RetryAfter += rand.IntN(2) //nolint:gosec // spreading load needs no secrecy
+			}
+			return refusal
 		}
 	}
 	return NewProblemError(CodeInternal, err)
+}
+
+// notSettled is the refusal of a request whose foreign call brought no result.
+func notSettled(foreign *phases.ForeignError, cause error) *ProblemError {
+	refusal := NewProblemError(CodePaymentProcessorUnavailable, cause)
+	refusal.RetryAfter = wholeSeconds(foreign.RetryAfter)
+	if foreign.Waiting {
+		refusal.Problem.Detail = "The payment processor has this payment and is still working on it. " +
+			"Send the request again with the same Idempotency-Key after the time in Retry-After."
+	}
+	return refusal
 }
 
 // withReason puts what happened before what to do.
 func withReason(code Code, cause error, reason string) *ProblemError {
 	refusal := NewProblemError(code, cause)
 	refusal.Problem.Detail = strings.TrimSuffix(reason, ".") + ". " + refusal.Problem.Detail
-	return refusal
-}
-
-// spread varies the Retry-After of a refusal that has one, so that clients that
-// were refused together don't come back together.
-func spread(refusal *ProblemError) *ProblemError {
-	if refusal.RetryAfter > 0 {
-		refusal.RetryAfter += rand.IntN(2) //nolint:gosec // spreading load needs no secrecy
-	}
 	return refusal
 }
 

@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -23,6 +24,11 @@ const lingerTimeout = time.Second
 // A Handler answers one request. If it refuses the request, or fails, it writes
 // nothing and returns an error: the router writes the problem.
 type Handler func(w http.ResponseWriter, r *Request) error
+
+// A KeyedHandler is a Handler of requests with an Idempotency-Key. It gets the
+// key, or the refusal of a key that is missing or invalid, which it returns in
+// its turn.
+type KeyedHandler func(w http.ResponseWriter, r *Request, key string, keyErr error) error
 
 // A Request is an HTTP request on its way through a [Router]. Its Pattern is
 // the one that the route was registered with.
@@ -84,16 +90,30 @@ func NewRouter(logger *slog.Logger, registry prometheus.Registerer) *Router {
 
 // Get adds a route for GET and HEAD: a resource that has one must have the
 // other (RFC 9110, section 9.1). net/http leaves out the body of an answer to
-// HEAD.
-func (rt *Router) Get(pattern string, handler Handler) {
+// HEAD. A request with other query parameters than params is refused before the
+// handler is called.
+func (rt *Router) Get(pattern string, handler Handler, params ...QueryParam) {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		rt.mux.Method(method, pattern, rt.serve(pattern, handler))
+		rt.mux.Method(method, pattern, rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
+			if err := checkQuery(r.URL.RawQuery, params); err != nil {
+				return err
+			}
+			return handler(w, r)
+		}))
 	}
 }
 
-// Post adds a route for POST.
-func (rt *Router) Post(pattern string, handler Handler) {
-	rt.mux.Method(http.MethodPost, pattern, rt.serve(pattern, handler))
+// Post adds a route for POST that needs an Idempotency-Key. A request with
+// query parameters is refused before the handler is called.
+func (rt *Router) Post(pattern string, handler KeyedHandler) {
+	rt.mux.Method(http.MethodPost, pattern, rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
+		// The key is read first because every answer echoes it.
+		key, keyErr := readIdempotencyKey(w, r)
+		if err := checkQuery(r.URL.RawQuery, nil); err != nil {
+			return err
+		}
+		return handler(w, r, key, keyErr)
+	}))
 }
 
 // ServeHTTP answers one request.
@@ -104,7 +124,11 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.Ser
 func (rt *Router) serve(pattern string, handler Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, httpRequest *http.Request) {
 		start := time.Now()
-		r := newRequest(httpRequest, pattern)
+		// Nothing depends on the client's connection but the reading of the
+		// body: whoever hangs up afterwards must cause no failure that looks
+		// like one of the database. So every call has a bound of its own.
+		ctx := context.WithoutCancel(httpRequest.Context())
+		r := newRequest(httpRequest.WithContext(ctx), pattern)
 		setCommonHeaders(w, r)
 		if r.Body != http.NoBody {
 			// Otherwise net/http would wait for the rest of an unread body
@@ -117,7 +141,10 @@ func (rt *Router) serve(pattern string, handler Handler) http.HandlerFunc {
 		if w.Header().Get("Connection") == "close" {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTimeout))
 		}
-		rt.report(httpRequest.Context(), r, time.Since(start))
+		rt.report(ctx, r, time.Since(start))
+		if r.record.code == codeClientGone {
+			panic(http.ErrAbortHandler) // net/http would answer 200 otherwise
+		}
 	}
 }
 

@@ -26,7 +26,9 @@ func ask(t *testing.T, method, path string, get, post Handler) (*httptest.Respon
 		router.Get("/v1/boats/{id}", get)
 	}
 	if post != nil {
-		router.Post("/v1/boats/{id}/cruises/{cruise}", post)
+		router.Post("/v1/boats/{id}/cruises/{cruise}", func(w http.ResponseWriter, r *Request, _ string, _ error) error {
+			return post(w, r)
+		})
 	}
 	recorder := httptest.NewRecorder()
 	router.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody))
