@@ -66,6 +66,14 @@ func methodWith(changes object) object {
 	return method
 }
 
+// answerAccount answers with the account of the API key.
+func answerAccount() http.HandlerFunc { return answerOK(object{"id": "acct_1", "object": "account"}) }
+
+// answerUnauthorized answers that Stripe doesn't know the API key.
+func answerUnauthorized() http.HandlerFunc {
+	return answerError(http.StatusUnauthorized, "invalid_request_error", "", nil)
+}
+
 // foreignMetadata returns the metadata of somebody else's ride.
 func foreignMetadata() object {
 	return object{"ride_id": "ride_2", "account_id": "acct_2", "operation": "0123"}

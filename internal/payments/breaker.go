@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -20,29 +22,68 @@ var (
 	errKeyUnjudged = errors.New("no answer from Stripe")
 )
 
-// newKeyBreaker returns a circuit breaker that opens after one refusal of the
-// API key. After the pause it lets one request through, and closes only if
-// Stripe answers that one without refusing the key.
-func newKeyBreaker(pause time.Duration, metrics *metrics) *gobreaker.CircuitBreaker[observation] {
+// A keyGuard decides whether anything may be sent with the API key.
+type keyGuard struct {
+	// breaker opens after one refusal of the API key as a whole. After the
+	// pause it lets one request through, and closes only if Stripe answers that
+	// one without refusing the key.
+	breaker *gobreaker.CircuitBreaker[observation]
+	refused atomic.Pointer[error] // why nothing may be sent; see Refuse
+
+	mu      sync.Mutex
+	tripped map[string]bool // the ids of the requests that have opened the breaker
+}
+
+func newKeyGuard(pause time.Duration, metrics *metrics) *keyGuard {
 	if pause == 0 {
 		pause = refusedPause
 	}
-	return gobreaker.NewCircuitBreaker[observation](gobreaker.Settings{
+	return &keyGuard{breaker: gobreaker.NewCircuitBreaker[observation](gobreaker.Settings{
 		Timeout:     pause,
 		IsExcluded:  func(err error) bool { return errors.Is(err, errKeyUnjudged) },
 		ReadyToTrip: func(gobreaker.Counts) bool { return true },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
-			metrics.setKeyRefused(to != gobreaker.StateClosed)
+			metrics.keyRefused.set(refusedByStripe, to != gobreaker.StateClosed)
 		},
-	})
+	})}
+}
+
+// A keyState is what Stripe says about the API key after it has refused a
+// request.
+type keyState int
+
+const (
+	keyUnasked  keyState = iota
+	keyAccepted          // the refusal concerns the request alone
+	keyRefused           // the refusal concerns all requests
+	keyUnclear           // the question wasn't answered
+)
+
+// maxTripped bounds how many requests are remembered. Only a few open the
+// breaker, because it stops all others.
+const maxTripped = 10_000
+
+// add notes that a request has opened the breaker, and reports whether it had
+// done so before.
+func (g *keyGuard) add(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before := g.tripped[id]
+	if g.tripped == nil || len(g.tripped) >= maxTripped {
+		g.tripped = map[string]bool{}
+	}
+	g.tripped[id] = true
+	return before
 }
 
 // keyError returns what the breaker is told of a request: errKeyRefused, nil if
 // Stripe accepted the API key, or errKeyUnjudged.
 func (o observation) keyError() error {
 	switch {
-	case o.keyRefused():
+	case o.key == keyRefused:
 		return errKeyRefused
+	case o.key == keyUnclear:
+		return errKeyUnjudged
 	case o.hasObject() || o.hasError():
 		return nil
 	default:

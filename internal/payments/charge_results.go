@@ -63,14 +63,17 @@ func declineRows() []resultRow {
 // refusalRows are the other answers 4xx to a charge that end no charge.
 func refusalRows() []resultRow {
 	return []resultRow{
-		{name: "key_refused", then: verdictTransient, when: observation.keyRefused},
+		{name: "key_refused", then: verdictTransient, when: func(o observation) bool {
+			return o.keyDoubted() && !o.denied() && !o.badRequest()
+		}},
+		{name: "denied", then: verdictTransient, counts: true, reason: parkDenied, when: observation.denied},
 		// An earlier send used the key with other parameters, and may have
 		// charged.
 		{name: "idempotency_error", then: verdictLookUp, reason: parkIdempotencyError, when: func(o observation) bool {
 			return o.refused(400, 404) && o.apiError.kind == idempotencyKind
 		}},
 		{name: "other_4xx", then: verdictLookUp, reason: parkUnexpected, when: func(o observation) bool {
-			return o.refusedBelow500() && !o.refused(400, 401, 402, 403, 404, 409, 424, 429)
+			return o.refusedBelow500() && !o.keyDoubted() && !o.refused(400, 402, 404, 409, 424, 429)
 		}},
 	}
 }
@@ -117,13 +120,16 @@ func cardCodes() []string {
 // busyRows are the answers to a charge that ask for a retry, and Stripe's own
 // failures.
 func busyRows() []resultRow {
+	limited := func(o observation) bool { return o.refused(429) && !o.inUse() && !o.begun() }
 	return []resultRow{
 		// Another send under this key is running right now.
 		{name: "in_use", then: verdictUnknown, backoff: inUseBackoff, when: observation.inUse},
-		{name: "conflict", then: verdictUnknown, when: func(o observation) bool { return o.refused(409, 424) && !o.inUse() }},
+		{name: "conflict", then: verdictUnknown, when: func(o observation) bool {
+			return o.refused(409, 424, 429) && !o.inUse() && !limited(o)
+		}},
 		// Stripe's rate limiter comes before its idempotency layer, so nothing
 		// was done.
-		{name: "limited", then: verdictTransient, backoff: askedBackoff, when: func(o observation) bool { return o.refused(429) && !o.inUse() }},
+		{name: "limited", then: verdictTransient, backoff: askedBackoff, when: limited},
 		// Stripe has saved that it doesn't know, and repeats that for as long
 		// as it keeps the key. The outcome may still change.
 		{name: "saved_500", then: verdictLookUp, reason: parkSaved500, patient: true, when: observation.saved500},
@@ -142,7 +148,10 @@ func lookRows() []resultRow {
 		// An intent or a customer that is gone will not come back for another
 		// look-up.
 		{name: "look_refused", then: verdictSuspect, reason: parkUnexpected, when: observation.badRequest},
-		{name: "look_failed", then: verdictUnknown, when: func(o observation) bool { return !o.hasObject() && !limited(o) && !o.badRequest() }},
+		{name: "look_denied", then: verdictUnknown, counts: true, reason: parkDenied, when: observation.denied},
+		{name: "look_failed", then: verdictUnknown, when: func(o observation) bool {
+			return !o.hasObject() && !limited(o) && !o.badRequest() && !o.denied()
+		}},
 	}
 }
 

@@ -35,6 +35,7 @@
 //	text.go            descriptions of observations, without secrets
 //	request.go         one request, from stripe-go to its observation
 //	breaker.go         the pause after a refused API key
+//	account.go         the account of the API key, and keys that must not be used
 //	wire.go            what is seen of a request below stripe-go
 //	transport.go       the connections to Stripe
 //	metrics.go         rides_stripe_…

@@ -83,6 +83,8 @@ func checkVerdict(t *testing.T, stripe *cannedStripe, sent phases.Sent[ChargeFor
 			t.Fatalf("no row can hold %q", text)
 		}
 	}
+	// What Stripe says about the API key decides nothing about a charge.
+	stripe.served = slices.DeleteFunc(stripe.served, func(route string) bool { return route == routeAccount })
 	route := stripe.served[len(stripe.served)-1]
 	answer := stripe.answers[route]
 	if err != nil {

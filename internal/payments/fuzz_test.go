@@ -33,6 +33,8 @@ func (s *cannedStripe) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch rest := strings.TrimPrefix(r.URL.Path, intentsPath); {
 	case strings.HasSuffix(rest, "/cancel"):
 		route = routeCancel
+	case rest == "/v1/account":
+		route = routeAccount
 	case strings.HasPrefix(rest, "/v1/customers/"):
 		route = routeCustomer
 	case strings.HasPrefix(rest, "/v1/payment_methods/"):
@@ -164,7 +166,7 @@ func seedIntents() []string {
 // seedPayers returns customers and payment methods.
 func seedPayers() []string {
 	missing := object{"error": object{"type": "invalid_request_error", "code": "resource_missing"}}
-	all := []object{missing, {"id": "cus_1", "object": "customer", "deleted": true}, customerWith(nil), customerWith(object{"livemode": true})}
+	all := []object{missing, {"id": "acct_1", "object": "account"}, {"id": "cus_1", "object": "customer", "deleted": true}, customerWith(nil), customerWith(object{"livemode": true})}
 	for _, customer := range []any{"cus_1", nil, "cus_2", object{"id": "cus_1"}} {
 		all = append(all, methodWith(object{"customer": customer}))
 	}
@@ -205,6 +207,7 @@ func FuzzStripeCharge(f *testing.F) {
 			// The customer is there, so that the payment method is read too.
 			routeCustomer: {status: 200, body: []byte(encodeObject(customerWith(nil)))},
 			routeMethod:   answerFrom(bits>>5, readStatus, readBody, word, false),
+			routeAccount:  answerFrom(bits>>5, readStatus, readBody, word, false),
 		}}
 		if len(readBody)%2 == 0 {
 			stripe.answers[routeCustomer] = stripe.answers[routeMethod]

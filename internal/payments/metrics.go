@@ -1,6 +1,7 @@
 package payments
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,7 +11,7 @@ import (
 type metrics struct {
 	results    *prometheus.CounterVec
 	seconds    *prometheus.HistogramVec
-	keyRefused prometheus.Gauge
+	keyRefused *keyGauge
 }
 
 // newMetrics returns the metrics, registered with registry unless that is nil.
@@ -25,10 +26,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Help:    "How long a request to Stripe took, by the kind of request.",
 			Buckets: []float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20},
 		}, []string{"call"}),
-		keyRefused: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "rides_stripe_key_refused",
-			Help: "1 while nothing is sent because Stripe refuses the API key.",
-		}),
+		keyRefused: newKeyGauge(),
 	}
 	if registry == nil {
 		return m, nil
@@ -47,9 +45,32 @@ func (m *metrics) observeRequest(call string, d time.Duration) {
 	m.seconds.WithLabelValues(call).Observe(d.Seconds())
 }
 
-func (m *metrics) setKeyRefused(refused bool) {
-	m.keyRefused.Set(0)
-	if refused {
-		m.keyRefused.Set(1)
-	}
+// A keyGauge is 1 while at least one of the causes is there for which nothing is
+// sent with the API key.
+type keyGauge struct {
+	prometheus.GaugeFunc
+
+	causes [2]atomic.Bool
 }
+
+// The causes of a keyGauge.
+const (
+	refusedByStripe = iota
+	refusedByUs
+)
+
+func newKeyGauge() *keyGauge {
+	g := new(keyGauge)
+	g.GaugeFunc = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rides_stripe_key_refused",
+		Help: "1 while nothing is sent because Stripe refuses the API key, or because it belongs to another Stripe account.",
+	}, func() float64 {
+		if g.causes[refusedByStripe].Load() || g.causes[refusedByUs].Load() {
+			return 1
+		}
+		return 0
+	})
+	return g
+}
+
+func (g *keyGauge) set(cause int, there bool) { g.causes[cause].Store(there) }

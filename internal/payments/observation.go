@@ -23,7 +23,11 @@ type observation struct {
 	intent     paymentIntent // for bodyObject, and if an error holds one
 	ours       bool          // the intent is what the form asked for
 	found      []string      // for callList: the ids of the intents that carry the operation
-	gone       bool          // for callCustomer and callMethod: it is there, and can't be charged
+	key        keyState      // what Stripe says about the API key
+	// refusedAgain means that this request had Stripe refuse the API key once
+	// more, after another one had shown that the key works.
+	refusedAgain bool
+	gone         bool // for callCustomer and callMethod: it is there, and can't be charged
 
 	priorKnowledge
 }
@@ -46,7 +50,7 @@ type fault int
 const (
 	faultNone   fault = iota
 	faultForm         // nothing was sent, because the frozen form would have been sent as other bytes
-	faultPaused       // nothing was sent, because Stripe refuses the API key
+	faultPaused       // nothing was sent, because the API key must not be used
 	faultUnsent       // no byte was sent
 	faultLost         // bytes may have been sent
 )
@@ -96,27 +100,35 @@ func (o observation) refused(statuses ...int) bool {
 
 func (o observation) refusedBelow500() bool { return o.hasError() && o.status < 500 }
 
-// keyRefused reports whether Stripe refuses our API key, at all or in this
-// mode. Then nothing was done, and any other request would be refused as well.
-func (o observation) keyRefused() bool {
-	return o.refused(401, 403) ||
-		o.refused(400) && o.apiError.kind != idempotencyKind && slices.Contains(modeCodes(), o.apiError.code)
+// begun reports whether an error shows that Stripe had begun to charge: it is a
+// saved answer, or it names a payment intent or a charge.
+func (o observation) begun() bool {
+	return o.replayed || o.intent.id != "" || o.apiError.chargeID != ""
+}
+
+// keyDoubted reports whether the answer may mean that Stripe refuses our API
+// key, for all requests. Then nothing was done.
+func (o observation) keyDoubted() bool {
+	return !o.begun() && (o.refused(401, 403) ||
+		o.refused(400) && o.apiError.kind != idempotencyKind && slices.Contains(keyCodes(), o.apiError.code))
+}
+
+// denied reports whether Stripe refuses this request, and not the API key.
+func (o observation) denied() bool {
+	return o.keyDoubted() && (o.key == keyAccepted && o.refused(401, 403) || o.key == keyRefused && o.refusedAgain)
 }
 
 // badRequest reports whether Stripe calls this request wrong. For a customer
-// that doesn't exist Stripe answers 404 or 400.
-//
-// See notBegun for when this means that nothing was charged.
+// that doesn't exist Stripe answers 404 or 400. See notBegun for when this
+// means that nothing was charged.
 func (o observation) badRequest() bool {
-	return o.refused(400, 404) && o.apiError.kind != idempotencyKind && !o.keyRefused()
+	return o.refused(400, 404) && o.apiError.kind != idempotencyKind && (!o.keyDoubted() || o.key == keyAccepted)
 }
 
 // notBegun reports whether the card was certainly not charged: Stripe calls this
-// request wrong, and names no payment intent and no charge that it had made
-// until then, and no other send can have charged. A saved answer is none of
-// these: Stripe saves only what it had begun.
+// request wrong and had not begun, and no other send can have charged.
 func (o observation) notBegun() bool {
-	return o.badRequest() && o.first && !o.replayed && o.apiError.kind == invalidKind && o.intent.id == "" && o.apiError.chargeID == ""
+	return o.badRequest() && o.apiError.kind == invalidKind && o.first && !o.begun()
 }
 
 // inUse reports whether another send under the same key is running right now.
@@ -125,10 +137,10 @@ func (o observation) inUse() bool {
 	return o.refused(409, 429) && slices.Contains([]string{"idempotency_key_in_use", "lock_timeout"}, o.apiError.code)
 }
 
-// modeCodes are the codes that say that the API key is wrong, not the request.
+// keyCodes are the codes of a 400 that may be about the API key, not the request.
 // See https://docs.stripe.com/error-codes.
-func modeCodes() []string {
-	return []string{"api_key_expired", "livemode_mismatch", "platform_api_key_expired", "secret_key_required", "testmode_charges_only"}
+func keyCodes() []string {
+	return []string{"api_key_expired", "platform_api_key_expired", "secret_key_required", "testmode_charges_only"}
 }
 
 // failure returns why the card was declined: from this answer, from the intent

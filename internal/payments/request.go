@@ -20,6 +20,7 @@ const (
 	callCancel   = "cancel"         // POST /v1/payment_intents/{id}/cancel
 	callCustomer = "customer"       // GET /v1/customers/{id}
 	callMethod   = "payment_method" // GET /v1/payment_methods/{id}
+	callAccount  = "account"        // GET /v1/account
 )
 
 // A request is one HTTP request to Stripe.
@@ -30,16 +31,31 @@ type request struct {
 	values       *form.Values
 }
 
+// id identifies the request among those that are sent again.
+func (r request) id() string { return r.method + " " + r.path + " " + r.key + " " + r.values.Encode() }
+
 // send makes a request, once, and returns what came of it. It makes none while
-// the API key is refused. The object of a 200 is decoded into object.
+// the API key is refused, by Stripe or by us. The object of a 200 is decoded
+// into object.
+//
+// An answer that may be about the API key is followed by the question whether
+// Stripe accepts the key at all.
 func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponseSetter) observation {
-	o, err := s.keyBreaker.Execute(func() (observation, error) {
+	if reason := s.guard.refused.Load(); reason != nil {
+		return observation{call: r.call, fault: faultPaused, err: *reason}
+	}
+	closed := s.guard.breaker.State() == gobreaker.StateClosed
+	o, err := s.guard.breaker.Execute(func() (observation, error) {
 		o := s.roundTrip(ctx, r, object)
+		if o.keyDoubted() {
+			o.key = s.askKey(ctx)
+		}
 		return o, o.keyError()
 	})
 	switch {
 	case errors.Is(err, errKeyRefused):
 		s.logRefusedKey(ctx, o)
+		o.refusedAgain = s.guard.add(r.id()) && closed
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
 		o = observation{fault: faultPaused, err: errKeyRefused}
 	}

@@ -17,6 +17,7 @@ var resultTables = map[string][]resultRow{
 	callCancel:   slices.Concat(lookRows(), cancelRows()),
 	callCustomer: payerRows(),
 	callMethod:   payerRows(),
+	callAccount:  accountRows(),
 }
 
 // A resultRow is one line of a result table. Exactly one row of a table matches
@@ -74,6 +75,7 @@ const (
 	parkRefunded         = "stripe_refunded"          // charged, and refunded or disputed since
 	parkMoreThanOne      = "stripe_more_than_one"     // several payment intents carry one operation
 	parkRefusedRequest   = "stripe_400"               // Stripe calls our request wrong
+	parkDenied           = "stripe_403"               // Stripe refuses this request, and not our API key
 	parkIdempotencyError = "stripe_idempotency_error" // the key was used with other parameters before
 	parkSaved500         = "stripe_500"               // Stripe's saved answer is that it doesn't know
 	parkForm             = "stripe_form"              // the frozen form can't be sent as the same bytes any more

@@ -14,7 +14,7 @@ func TestExactlyOneRowMatchesEveryObservation(t *testing.T) {
 	t.Parallel()
 	grids := map[string]iter.Seq[observation]{
 		callCharge: sendGrid(), callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel),
-		callCustomer: payerGrid(callCustomer), callMethod: payerGrid(callMethod),
+		callCustomer: payerGrid(callCustomer), callMethod: payerGrid(callMethod), callAccount: payerGrid(callAccount),
 	}
 	for call, table := range resultTables {
 		t.Run(call, func(t *testing.T) {
@@ -57,6 +57,8 @@ func TestUnknownResultIsNeverFinal(t *testing.T) {
 			t.Fatalf("row %s is final though Stripe had begun: %+v", row.name, o)
 		case row.then == verdictCharged && (!o.ours || o.intent.received != o.intent.amount || o.intent.chargeID == ""):
 			t.Fatalf("row %s is charged without a charge of ours: %+v", row.name, o)
+		case row.then == verdictTransient && o.fault == faultNone && (o.intent.id != "" || o.apiError.chargeID != "" || o.replayed):
+			t.Fatalf("row %s is transient though Stripe had begun: %+v", row.name, o)
 		case row.then == verdictTransient && (o.fault == faultLost || o.fault == faultNone && (o.status < 400 || o.status >= 500)):
 			t.Fatalf("row %s is transient though the card may have been charged: %+v", row.name, o)
 		}
@@ -110,7 +112,7 @@ func gridErrors() []apiError {
 	codes := append([]string{
 		"", "card_declined", "expired_card", "authentication_required", "resource_missing", "livemode_mismatch",
 		"idempotency_key_in_use", "lock_timeout", "rate_limit",
-	}, modeCodes()[:1]...)
+	}, keyCodes()[:1]...)
 	for _, kind := range []string{"", "card_error", "idempotency_error", "invalid_request_error", "new_error"} {
 		for _, code := range codes {
 			all = append(all, apiError{kind: kind, code: code})
@@ -128,6 +130,14 @@ func gridStatuses() []int {
 	}
 }
 
+// gridKeys yields what may be known of the API key after an answer.
+func gridKeys(o observation) iter.Seq[keyState] {
+	if o.keyDoubted() {
+		return slices.Values([]keyState{keyUnasked, keyAccepted, keyRefused, keyUnclear})
+	}
+	return slices.Values([]keyState{keyUnasked})
+}
+
 // gridAnswers yields all answers and all faults, without payment intents.
 func gridAnswers(apiErrors []apiError, statuses []int) iter.Seq[observation] {
 	return func(yield func(observation) bool) {
@@ -142,8 +152,12 @@ func gridAnswers(apiErrors []apiError, statuses []int) iter.Seq[observation] {
 							continue // a few errors are enough if they make no difference
 						}
 						for _, replayed := range []bool{false, true} {
-							if !yield(observation{fault: fault, status: status, body: body, apiError: apiErr, replayed: replayed}) {
-								return
+							o := observation{fault: fault, status: status, body: body, apiError: apiErr, replayed: replayed}
+							for key := range gridKeys(o) {
+								o.key, o.refusedAgain = key, key == keyRefused && i%2 == 0
+								if !yield(o) {
+									return
+								}
 							}
 						}
 					}
@@ -187,11 +201,12 @@ func readGrid(call string) iter.Seq[observation] {
 		{kind: "idempotency_error"},
 		{kind: "invalid_request_error", code: "livemode_mismatch"},
 		{kind: "invalid_request_error", code: "lock_timeout"},
+		{kind: "invalid_request_error", code: keyCodes()[0]},
 	}
 	return func(yield func(observation) bool) {
 		for o := range gridAnswers(apiErrors, []int{0, 200, 201, 302, 400, 401, 402, 404, 409, 418, 429, 500, 503}) {
 			for intent := range gridIntents() {
-				if intent.status != "succeeded" && (o.status != 200 || o.body != bodyObject || o.fault != faultNone) {
+				if intent.id != "" && intent.status != "succeeded" && (o.status != 200 || o.body != bodyObject || o.fault != faultNone) {
 					continue // a few intents are enough if they make no difference; all combinations take a minute
 				}
 				for known := range 32 {
@@ -213,6 +228,9 @@ func gridIntents() iter.Seq[paymentIntent] {
 		"requires_capture", "canceled", "new_status",
 	}
 	return func(yield func(paymentIntent) bool) {
+		if !yield(paymentIntent{}) {
+			return
+		}
 		for _, status := range statuses {
 			for facts := range 64 {
 				intent := paymentIntent{

@@ -3,6 +3,7 @@ package payments
 import (
 	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
@@ -160,5 +161,19 @@ func servedPayers() []servedCase {
 		terms.PaymentMethod = "pm_card_visa"
 		s.Form = NewChargeForm(terms)
 	}
-	return append(cases, token)
+	return append(cases, token,
+		refusedAs("a 400 because of the mode", "livemode_mismatch", again),
+		refusedAs("a 400 without a code", "", again),
+		refusedAs("a 400 that might be about the API key, which Stripe accepts", "testmode_charges_only", again),
+	)
+}
+
+// refusedAs returns the case c with another code in the answer to the charge.
+func refusedAs(name, code string, c servedCase) servedCase {
+	c.name, c.answers = name, maps.Clone(c.answers)
+	c.answers[routeCreate] = []http.HandlerFunc{answerError(400, "invalid_request_error", code, nil)}
+	if slices.Contains(keyCodes(), code) {
+		c.answers, c.also = withAccount(c.answers, answerAccount()), append(c.also, "account/account_known")
+	}
+	return c
 }

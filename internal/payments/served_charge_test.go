@@ -57,8 +57,8 @@ func servedCreated() []servedCase {
 		replayed("a replayed 200 that failed since", "read_declined", answerOK(failedIntent(nil)), declinedCharge()),
 		{
 			name: "a replayed 200 whose intent cannot be read is unknown, not transient", row: "charge/replayed",
-			also: []string{"read/look_failed"}, class: phases.Unknown,
-			answers: chargeThenRead(answerOK(intentWith(nil), "Idempotent-Replayed", "true"), answerError(401, "invalid_request_error", "", nil)),
+			also: []string{"read/look_failed", "account/account_refused"}, class: phases.Unknown,
+			answers: withAccount(chargeThenRead(answerOK(intentWith(nil), "Idempotent-Replayed", "true"), answerUnauthorized()), answerUnauthorized()),
 		},
 	}
 }
@@ -144,8 +144,19 @@ func servedDeclines() []servedCase {
 }
 
 func servedRefusals() []servedCase {
-	transient := func(name string, handler http.HandlerFunc) servedCase {
-		return servedCase{name: name, row: "charge/key_refused", answers: chargeOnly(handler), class: phases.Transient}
+	asked := func(name, row string, handler, account http.HandlerFunc, rows ...string) servedCase {
+		c := servedCase{name: name, row: "charge/" + row, also: rows, answers: chargeOnly(handler), class: phases.Transient}
+		c.answers[routeAccount] = []http.HandlerFunc{account}
+		if row == "denied" {
+			c.reason, c.counts = "stripe_403", true
+		}
+		return c
+	}
+	refused := func(name string, handler http.HandlerFunc) servedCase {
+		return asked(name+" because of the API key", "key_refused", handler, answerUnauthorized(), "account/account_refused")
+	}
+	denied := func(name string, handler http.HandlerFunc) servedCase {
+		return asked(name+" because of the request", "denied", handler, answerAccount(), "account/account_known")
 	}
 	lookUp := func(name, row, reason string, handler http.HandlerFunc, sent func(*phases.Sent[ChargeForm])) servedCase {
 		return servedCase{name: name, row: "charge/" + row, answers: chargeOnly(handler), sent: sent, class: phases.LookUp, reason: reason}
@@ -153,10 +164,19 @@ func servedRefusals() []servedCase {
 	const kind = "invalid_request_error"
 	reused := answerError(400, "idempotency_error", "", nil)
 	cases := []servedCase{
-		transient("a 401", answerError(401, kind, "", nil)),
-		transient("a 401 api_key_expired", answerError(401, kind, "api_key_expired", nil)),
-		transient("a 403", answerError(403, kind, "", nil)),
-		transient("a 400 because of the mode", answerError(400, kind, "livemode_mismatch", nil)),
+		refused("a 401", answerError(401, kind, "", nil)),
+		refused("a 401 api_key_expired", answerError(401, kind, "api_key_expired", nil)),
+		refused("a 403", answerError(403, kind, "", nil)),
+		refused("a 400 api_key_expired", answerError(400, kind, "api_key_expired", nil)),
+		denied("a 401", answerError(401, kind, "", nil)),
+		denied("a 403", answerError(403, kind, "", nil)),
+		asked("a 401, and reading the account fails", "key_refused", answerUnauthorized(), answerError(500, "api_error", "", nil), "account/account_unclear"),
+		asked("a 401, and reading the account is cut", "key_refused", answerUnauthorized(), answerCut("", hangUp), "account/account_unclear"),
+		asked("a 401, and the account is {}", "key_refused", answerUnauthorized(), answerWith(200, "{}"), "account/account_unclear"),
+		asked("a 401, and another object is read", "key_refused", answerUnauthorized(), answerOK(customerWith(nil)), "account/account_unclear"),
+		lookUp("a 401 that names a charge", "other_4xx", "stripe_unexpected", answerError(401, kind, "", object{"charge": "ch_1"}), nil),
+		lookUp("a 403 with an intent", "other_4xx", "stripe_unexpected", answerError(403, kind, "", object{"payment_intent": failedIntent(nil)}), nil),
+		lookUp("a saved 403", "other_4xx", "stripe_unexpected", answerError(403, kind, "", nil, "Idempotent-Replayed", "true"), nil),
 		lookUp("a 400 idempotency_error to the first send", "idempotency_error", "stripe_idempotency_error", reused, nil),
 		lookUp("a 400 idempotency_error to a later send", "idempotency_error", "stripe_idempotency_error", reused, laterSend),
 	}
@@ -199,6 +219,8 @@ func servedBusy() []servedCase {
 		inUse("a 409 lock_timeout", 409, "invalid_request_error", "lock_timeout"),
 		inUse("a 429 lock_timeout", 429, "invalid_request_error", "lock_timeout"),
 		unknown("a 409 of another kind", "conflict", answerError(409, "invalid_request_error", "", nil)),
+		unknown("a 429 with an intent", "conflict", answerError(429, "invalid_request_error", "rate_limit", object{"payment_intent": failedIntent(nil)})),
+		unknown("a saved 429", "conflict", answerError(429, "invalid_request_error", "rate_limit", nil, "Idempotent-Replayed", "true")),
 		unknown("a 424", "conflict", answerError(424, "api_error", "", nil)),
 		limited("a 429", 0),
 		limited("a 429 that asks for 7 seconds", 7*time.Second, "Retry-After", "7"),

@@ -47,13 +47,18 @@ func servedReads() []servedCase {
 		object{"paid": false, "failure_code": "expired_card", "failure_message": "Your card has expired."})
 	limited := readCase("reading is limited", "look_limited", answerError(429, "invalid_request_error", "rate_limit", nil, "Retry-After", "3"))
 	limited.backoff = phases.Backoff{Initial: 3 * time.Second, Max: 3 * time.Second}
+	refused := readCase("reading is refused because of the API key", "look_failed", answerUnauthorized())
+	refused.answers, refused.also = withAccount(refused.answers, answerUnauthorized()), []string{"account/account_refused"}
+	denied := readCase("reading is refused because of the request", "look_denied", answerError(403, "invalid_request_error", "", nil))
+	denied.answers, denied.also = withAccount(denied.answers, answerAccount()), []string{"account/account_known"}
+	denied.reason, denied.counts = "stripe_403", true
 	unread := func(name string, read http.HandlerFunc) servedCase { return readCase(name, "look_failed", read) }
 	return []servedCase{
 		limited,
 		readCase("the intent is gone", "look_refused", answerError(404, "invalid_request_error", "resource_missing", nil)).
 			wantCharge(Charge{Status: ChargeSuspect, Reason: "stripe_unexpected"}),
 		unread("reading ends without an answer", answerCut("", hangUp)),
-		unread("reading is refused", answerError(401, "invalid_request_error", "", nil)),
+		refused, denied,
 		unread("reading fails", answerError(500, "api_error", "", nil)),
 		unread("reading returns {}", answerWith(200, "{}")),
 		unread("reading returns HTML", answerWith(503, "<html>")),
@@ -112,8 +117,11 @@ func servedLists() []servedCase {
 	one.answers[routeList] = []http.HandlerFunc{answerPage(true, other), answerPage(false, intentWith(nil))}
 	late := listing("time runs out between two pages", "look_failed", answerPage(true, other), answerNever)
 	late.change = patientTimeout
+	denied := listing("listing is refused because of the request", "look_denied", answerError(403, "invalid_request_error", "", nil))
+	denied.answers, denied.also = withAccount(denied.answers, answerAccount()), []string{"account/account_known"}
+	denied.reason, denied.counts = "stripe_403", true
 	return []servedCase{
-		limited, one, late,
+		limited, one, late, denied,
 		listing("listing is refused for the customer", "look_refused", answerError(404, "invalid_request_error", "resource_missing", nil)).
 			wantCharge(Charge{Status: ChargeSuspect, Reason: "stripe_unexpected"}),
 		listing("the list is empty", "list_none", answerPage(false)).wantNothing(),
@@ -142,8 +150,11 @@ func servedCancels() []servedCase {
 	limited := canceling("canceling is limited", "look_limited", answerError(429, "invalid_request_error", "rate_limit", nil))
 	last := canceling("it failed, after the window", "canceled", answerOK(failedIntent(object{"status": "canceled"}))).wantCharge(declinedCharge())
 	last.row, last.also = "read/read_last", []string{"list/list_one", "cancel/canceled"}
+	denied := canceling("canceling is refused because of the request", "look_denied", answerError(403, "invalid_request_error", "", nil))
+	denied.answers, denied.also = withAccount(denied.answers, answerAccount()), append(denied.also, "account/account_known")
+	denied.reason, denied.counts = "stripe_403", true
 	return []servedCase{
-		limited, last,
+		limited, last, denied,
 		canceling("canceling drops the error", "canceled", answerOK(intentWith(object{"status": "canceled", "amount_received": 0}))).wantCharge(declinedCharge()),
 		canceling("canceling returns an intent that holds money", "not_canceled", answerOK(failedIntent(object{"status": "canceled", "amount_received": 1}))).
 			wantCharge(suspectCharge("stripe_unexpected")),

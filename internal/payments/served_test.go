@@ -148,6 +148,12 @@ func chargeThenRead(charge, read http.HandlerFunc) map[string][]http.HandlerFunc
 	return map[string][]http.HandlerFunc{routeCreate: {charge}, routeRead: {read}}
 }
 
+// withAccount adds what the server answers about the account of the API key.
+func withAccount(answers map[string][]http.HandlerFunc, account http.HandlerFunc) map[string][]http.HandlerFunc {
+	answers[routeAccount] = []http.HandlerFunc{account}
+	return answers
+}
+
 // patientTimeout is long enough for a loaded machine to connect and to send the
 // request. A time-out before that would prove that nothing was sent.
 func patientTimeout(c *Config) { c.Timeout = 3 * time.Second }

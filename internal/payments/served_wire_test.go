@@ -64,14 +64,18 @@ func servedWire() []servedCase {
 		unreadable("a 402 without a type", answerWith(402, `{"error":{"message":"no"}}`)),
 		unreadable("a 500 that is empty", answerWith(500, "")),
 		{
-			name: "Stripe has just refused our key", row: "charge/paused", also: []string{"charge/key_refused"},
-			answers: chargeOnly(answerError(401, "invalid_request_error", "", nil)), class: phases.Transient,
+			name: "Stripe has just refused our key", row: "charge/paused", also: []string{"charge/key_refused", "account/account_refused"},
+			answers: withAccount(chargeOnly(answerUnauthorized()), answerUnauthorized()), class: phases.Transient,
 			before: func(t *testing.T, s *Stripe) {
 				t.Helper()
 				if _, err := s.Charge(t.Context(), firstSend()); err == nil {
 					t.Error("the first charge succeeded")
 				}
 			},
+		},
+		{
+			name: "our key must not be used", row: "charge/paused", class: phases.Transient,
+			before: func(_ *testing.T, s *Stripe) { s.Refuse("the key belongs to another account") },
 		},
 		{
 			name: "the frozen form isn't form-encoded", row: "charge/form_changed", class: phases.LookUp, reason: "stripe_form",

@@ -26,6 +26,7 @@ const (
 	routeCancel   = "POST /v1/payment_intents/{id}/cancel"
 	routeCustomer = "GET /v1/customers/{id}"
 	routeMethod   = "GET /v1/payment_methods/{id}"
+	routeAccount  = "GET /v1/account"
 )
 
 // A stripeServer is a real HTTP server that answers one test's requests as

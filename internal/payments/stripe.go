@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
 	stripe "github.com/stripe/stripe-go/v76"
 )
 
@@ -18,7 +17,7 @@ type Stripe struct {
 	key           string // the API key
 	timeout       time.Duration
 	saved500After time.Duration
-	keyBreaker    *gobreaker.CircuitBreaker[observation]
+	guard         *keyGuard
 	log           *slog.Logger
 	metrics       *metrics
 }
@@ -38,7 +37,7 @@ func NewStripe(config Config) (*Stripe, error) {
 		key:           config.Key,
 		timeout:       config.Timeout,
 		saved500After: config.Saved500After,
-		keyBreaker:    newKeyBreaker(config.RefusedPause, metrics),
+		guard:         newKeyGuard(config.RefusedPause, metrics),
 		log:           cmp.Or(config.Logger, slog.New(slog.DiscardHandler)),
 		metrics:       metrics,
 	}, nil

@@ -152,7 +152,7 @@ func sentEarly(f *facts) check {
 			c.looked++
 			// After a send that Stripe certainly refused, the window starts
 			// again.
-			early := key.FirstSentAt != nil && s.At.Before(*key.FirstSentAt) && !slices.Contains([]int{401, 429}, s.Status)
+			early := key.FirstSentAt != nil && s.At.Before(*key.FirstSentAt) && !slices.Contains([]int{400, 401, 403, 404, 429}, s.Status)
 			if early || s.At.Before(key.CreatedAt) || deref(key.ForeignKey) != s.Key {
 				c.breaks("%s was sent at %s under %s; on record since %s are %s, and %v as the first send",
 					id, s.At, s.Key, key.CreatedAt, deref(key.ForeignKey), key.FirstSentAt)

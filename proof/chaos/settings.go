@@ -137,7 +137,8 @@ func stripeFaults() []stripeFault {
 		{"slow-charge", 4, fakestripe.Fault{Kind: fakestripe.Delayed, Latency: fakestripe.Latency{Fixed: 3000 * ms}}},
 		{"declined", 3, fakestripe.Fault{Kind: fakestripe.Declined402, DeclineCode: "insufficient_funds"}},
 		{"wrong-object", 1, fakestripe.Fault{Kind: fakestripe.OtherObject, Set: map[string]any{"amount": 1}}},
-		{"401", 1, fakestripe.Fault{Kind: fakestripe.Unauthorized401}},
+		{"401-any", 1, fakestripe.Fault{Kind: fakestripe.Unauthorized401, Match: every}},
+		{"403", 1, fakestripe.Fault{Kind: fakestripe.Forbidden403}},
 	}
 }
 
