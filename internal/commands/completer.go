@@ -14,9 +14,9 @@ type completerCommands struct {
 	Keys struct {
 		List    completerKeysList    `cmd:"" help:"List idempotency keys, the oldest first."`
 		Show    completerKeysShow    `cmd:"" help:"Show everything about one key."`
-		Retry   completerKeysRetry   `cmd:"" help:"Make a key due now; a parked one goes back to the completer."`
+		Retry   completerKeysRetry   `cmd:"" help:"Make a key due now, or all that are parked for a reason; parked ones go back to the completer."`
 		Park    completerKeysPark    `cmd:"" help:"Stop an unfinished key until a person decides."`
-		Resolve completerKeysResolve `cmd:"" help:"Decide about a parked key. The decision is checked at Stripe."`
+		Resolve completerKeysResolve `cmd:"" help:"Decide about a parked key. The decision is checked at Stripe, unless --unverified is given."`
 	} `cmd:"" help:"Look at idempotency keys, and decide about those that wait for a person."`
 	Audit  completerAudit `cmd:"" help:"Check the invariants of the live database, and compare it with Stripe's list. Exit 1 and one line for each finding."`
 	Health health         `cmd:"" set:"admin_listen=127.0.0.1:9091" help:"Exit 0 when the completer on this machine is ready, for container checks."`

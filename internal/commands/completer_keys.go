@@ -19,6 +19,7 @@ type completerKeysList struct {
 	jsonFlags
 	Parked     bool          `help:"Only keys that wait for a person." xor:"state"`
 	Unfinished bool          `help:"Only keys without an answer." xor:"state"`
+	Reason     string        `help:"Only keys that are parked for this reason." placeholder:"REASON"`
 	OlderThan  time.Duration `help:"Only keys made at least this long ago." placeholder:"DURATION"`
 	Account    string        `help:"Only this account's keys." placeholder:"acct_…"`
 	Limit      int           `help:"Maximum number of keys to list." default:"1000"`
@@ -28,7 +29,7 @@ type completerKeysList struct {
 func (c *completerKeysList) Run(ctx context.Context, o cli.Output) error {
 	return c.withPool(ctx, "keys", func(pool *pgxpool.Pool) error {
 		records, err := phases.Keys{Pool: pool}.List(ctx, phases.Filter{
-			Account: c.Account, Parked: c.Parked, Unfinished: c.Unfinished, OlderThan: c.OlderThan, Limit: max(c.Limit, 1),
+			Account: c.Account, Parked: c.Parked, Unfinished: c.Unfinished, Reason: c.Reason, OlderThan: c.OlderThan, Limit: max(c.Limit, 1),
 		})
 		if err != nil {
 			return err
@@ -120,50 +121,33 @@ func (f operatorFlags) operator() string {
 	return fmt.Sprint("uid ", os.Getuid())
 }
 
-// keyChange is what retry and park have in common.
-type keyChange struct {
+type completerKeysPark struct {
 	databaseFlags
 	keyFlags
 	operatorFlags
 }
 
-// change changes the key that the flags choose, and prints what outcome says of
-// the key as it was before.
-func (f keyChange) change(
-	ctx context.Context, o cli.Output,
-	change func(phases.Keys, context.Context, phases.Record, string) error, outcome func(phases.Record) string,
-) error {
-	return f.withPool(ctx, "keys", func(pool *pgxpool.Pool) error {
-		record, err := f.find(ctx, pool)
+// Run parks a key.
+func (c *completerKeysPark) Run(ctx context.Context, o cli.Output) error {
+	return c.withPool(ctx, "keys", func(pool *pgxpool.Pool) error {
+		record, err := c.find(ctx, pool)
 		if err != nil {
 			return err
 		}
-		if err := change(phases.Keys{Pool: pool}, ctx, record, f.operator()); err != nil {
+		if err := (phases.Keys{Pool: pool}).Park(ctx, record, c.operator()); err != nil {
 			return fmt.Errorf("%s: %w", record.Key, err)
 		}
-		_, err = fmt.Fprintf(o.Stdout, "%s of %s %s\n", record.Key, record.Account, outcome(record))
+		_, err = fmt.Fprintf(o.Stdout, "%s of %s is parked: nothing happens to it before `keys retry` or `keys resolve`%s\n",
+			record.Key, record.Account, stillLeased(record, "; its last worker may be calling Stripe until %s, and resolving works after that"))
 		return err
 	})
 }
 
-type completerKeysRetry struct{ keyChange }
-
-// Run makes a key due.
-func (c *completerKeysRetry) Run(ctx context.Context, o cli.Output) error {
-	return c.change(ctx, o, phases.Keys.Retry, func(before phases.Record) string {
-		if before.Leased && before.LeasedUntil != nil {
-			// The worker that held the lease may still be calling Stripe.
-			return "is due at " + timestamp(*before.LeasedUntil) + ", when its last worker's lease ends: the completer takes it then"
-		}
-		return "is due now: the completer takes it next"
-	})
-}
-
-type completerKeysPark struct{ keyChange }
-
-// Run parks a key.
-func (c *completerKeysPark) Run(ctx context.Context, o cli.Output) error {
-	return c.change(ctx, o, phases.Keys.Park, func(phases.Record) string {
-		return "is parked: nothing happens to it before `keys retry` or `keys resolve`"
-	})
+// stillLeased returns text, with the end of the lease, if a worker holds the
+// key, and "" otherwise.
+func stillLeased(r phases.Record, text string) string {
+	if !r.Leased || r.LeasedUntil == nil {
+		return ""
+	}
+	return fmt.Sprintf(text, timestamp(*r.LeasedUntil))
 }

@@ -60,6 +60,80 @@ func TestOperatorResolvesAKey(t *testing.T) {
 	s.checkCharges(t)
 }
 
+// A person's word ends a parked key also while Stripe can't be asked, and the
+// audit record says that it was only that.
+func TestOperatorResolvesWithoutStripe(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter}, fakestripe.Fault{Kind: fakestripe.DropBefore})
+	api := s.start(t, "api")
+	for _, key := range []string{"charged", "not-charged"} {
+		if a := s.hail(api, key); a.status != 503 {
+			t.Fatalf("got %d %v", a.status, a.err)
+		}
+		s.must(t, "completer", "keys", "park", key)
+	}
+	intent := s.fake.PaymentIntents()[0]
+	reachable := s.stripeURL
+	s.stripeURL = "http://127.0.0.1:1"
+	for key, decision := range map[string][]string{
+		"charged":     {"--charged=" + intent.ID, "--charge=" + intent.ChargeID},
+		"not-charged": {"--not-charged"},
+	} {
+		args := append([]string{"keys", "resolve", key}, decision[0])
+		if code, _, stderr := s.run(t, "completer", args...); code != 1 || !strings.Contains(stderr, "nothing was changed") {
+			t.Errorf("%v: exit %d: %s", args, code, stderr)
+		}
+		args = append([]string{"keys", "resolve", key, "--unverified", "--reason=Stripe closed the account"}, decision...)
+		if out := s.must(t, "completer", args...); !strings.Contains(out, key+" of "+s.account+" is finished with ") {
+			t.Errorf("%v prints %s", args, out)
+		}
+	}
+	if a := s.hail(api, "charged"); a.status != 201 || !strings.Contains(a.body, intent.ID) || !strings.Contains(a.body, intent.ChargeID) {
+		t.Errorf("charged: %d %s", a.status, a.body)
+	}
+	if a := s.hail(api, "not-charged"); a.status != 402 || !strings.Contains(a.body, "payment_failed") {
+		t.Errorf("not-charged: %d %s", a.status, a.body)
+	}
+	for _, decision := range []string{"charged " + intent.ID + " " + intent.ChargeID, "not charged"} {
+		if n := number(t, s, `SELECT count(*) FROM audit_records WHERE action = 'key.resolved' AND data->>'by' = 'ann' AND data->>'decision' = $1`,
+			decision+", unverified: Stripe closed the account"); n != 1 {
+			t.Errorf("%d records of %s", n, decision)
+		}
+	}
+	s.stripeURL = reachable
+	s.checkCharges(t)
+	s.audit(t, 0)
+}
+
+func TestOperatorRetriesAllKeysOfAReason(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore, Times: 5})
+	api := s.start(t, "api")
+	for _, key := range []string{"a", "b", "c", "other", "unparked"} {
+		if a := s.hail(api, key); a.status != 503 {
+			t.Fatalf("got %d %v", a.status, a.err)
+		}
+	}
+	s.exec(t, `UPDATE idempotency_keys SET parked_reason = CASE WHEN key = 'other' THEN 'stripe_500' ELSE 'stripe_400' END WHERE key <> 'unparked'`)
+	if out := s.must(t, "completer", "keys", "list", "--parked", "--reason=stripe_400"); strings.Count(out, "\n") != 4 || strings.Contains(out, "other") {
+		t.Errorf("keys list: %s", out)
+	}
+	if out := s.must(t, "completer", "keys", "retry", "--parked", "--reason=stripe_400"); !strings.HasPrefix(out, "3 keys are due") {
+		t.Errorf("keys retry: %s", out)
+	}
+	if n := number(t, s, `SELECT count(*) FROM audit_records WHERE action = 'key.retried' AND data->>'was' = 'stripe_400'`); n != 3 {
+		t.Errorf("%d audit records, want 3", n)
+	}
+	if out := s.must(t, "completer", "keys", "list", "--parked"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "other") {
+		t.Errorf("keys list: %s", out)
+	}
+	if out := s.must(t, "completer", "keys", "retry", "--parked", "--reason=stripe_400"); !strings.HasPrefix(out, "0 keys are due") {
+		t.Errorf("keys retry: %s", out)
+	}
+}
+
 // A key is due when its lease has ended, and not before.
 func TestRetryTellsWhenAKeyIsDue(t *testing.T) {
 	t.Parallel()
@@ -71,6 +145,9 @@ func TestRetryTellsWhenAKeyIsDue(t *testing.T) {
 	}
 	s.must(t, "completer", "keys", "park", "k")
 	s.exec(t, `UPDATE idempotency_keys SET leased_until = '2100-01-02T03:04:05Z'`)
+	if code, _, stderr := s.run(t, "completer", "keys", "resolve", "k", "--not-charged"); code != 1 || !strings.Contains(stderr, "it ends at 2100-01-02T03:04:05Z") {
+		t.Errorf("resolving a key with a lease: exit %d: %s", code, stderr)
+	}
 	if out := s.must(t, "completer", "keys", "retry", "k"); !strings.Contains(out, "due at 2100-01-02T03:04:05Z") {
 		t.Errorf("a key with a lease: %s", out)
 	}
@@ -88,7 +165,7 @@ func TestUnresolvedKnowsWhatIsUnclear(t *testing.T) {
 		"unclear whether":     fmt.Errorf("committing: %w", phases.ErrUnavailable),
 		"nothing was changed": phases.ErrNotParked,
 	} {
-		if err := unresolved("k", cause); !errors.Is(err, cause) || !strings.Contains(err.Error(), text) {
+		if err := unresolved(phases.Record{Key: "k"}, cause); !errors.Is(err, cause) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v becomes %v, want %q", cause, err, text)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/phases"
@@ -17,16 +18,25 @@ type completerKeysResolve struct {
 	operatorFlags
 	Charged    string `help:"The payment intent that paid for this ride. It must have succeeded, for this ride, and not be refunded." xor:"decision" placeholder:"pi_…"`
 	NotCharged bool   `help:"Nothing was charged. Refused when Stripe has anything that says otherwise." xor:"decision"`
+	Unverified bool   `help:"Don't ask Stripe, because it can't be asked about this key: the decision is believed as it is. Needs --reason, and --charge with --charged."`
+	Reason     string `help:"With --unverified: why Stripe can't be asked, for the audit record." placeholder:"TEXT"`
+	Charge     string `help:"With --charged and --unverified: the charge of the payment intent." placeholder:"ch_…"`
 }
 
 // Validate demands one of the two decisions, and refuses settings that make no
 // sense.
 func (c *completerKeysResolve) Validate() error {
-	if c.Charged == "" && !c.NotCharged {
+	switch {
+	case c.Charged == "" && !c.NotCharged:
 		return errors.New("give --charged pi_… or --not-charged")
-	}
-	if c.Charged != "" && !isStripeID("pi_", c.Charged) {
+	case c.Charged != "" && !isStripeID("pi_", c.Charged):
 		return errors.New("--charged must be the id of a payment intent at Stripe: pi_…")
+	case c.Unverified != (strings.TrimSpace(c.Reason) != ""):
+		return errors.New("--unverified and --reason belong together: the audit record says why Stripe was not asked")
+	case (c.Unverified && c.Charged != "") != (c.Charge != ""):
+		return errors.New("--charge belongs to --charged with --unverified; without --unverified Stripe is asked for it")
+	case c.Charge != "" && !isStripeID("ch_", c.Charge):
+		return errors.New("--charge must be the id of a charge at Stripe: ch_…")
 	}
 	return c.checkEngine()
 }
@@ -42,25 +52,36 @@ func (c *completerKeysResolve) Run(ctx context.Context, o cli.Output, log *slog.
 	if err != nil {
 		return err
 	}
-	resolver := rides.Resolver{Engine: parts.engine, Stripe: parts.stripe}
-	var result phases.Result
-	if c.Charged != "" {
-		result, err = resolver.ResolveCharged(ctx, record, c.operator(), c.Charged)
-	} else {
-		result, err = resolver.ResolveNotCharged(ctx, record, c.operator())
-	}
+	result, err := c.resolve(ctx, rides.Resolver{Engine: parts.engine, Stripe: parts.stripe}, record)
 	if err != nil {
-		return unresolved(record.Key, err)
+		return unresolved(record, err)
 	}
 	_, err = fmt.Fprintf(o.Stdout, "%s of %s is finished with %d\n", record.Key, record.Account, result.Answer.Status)
 	return err
 }
 
-// unresolved wraps the error of a decision with what became of it. When the
-// database was lost on the way, the decision may have been carried out.
-func unresolved(key string, err error) error {
-	if errors.Is(err, phases.ErrUnavailable) {
-		return fmt.Errorf("it is unclear whether %s was resolved; look with `keys show`: %w", key, err)
+func (c *completerKeysResolve) resolve(ctx context.Context, r rides.Resolver, record phases.Record) (phases.Result, error) {
+	switch {
+	case c.Unverified && c.NotCharged:
+		return r.ResolveNotChargedUnverified(ctx, record, c.operator(), c.Reason)
+	case c.Unverified:
+		return r.ResolveChargedUnverified(ctx, record, c.operator(), c.Reason, c.Charged, c.Charge)
+	case c.NotCharged:
+		return r.ResolveNotCharged(ctx, record, c.operator())
+	default:
+		return r.ResolveCharged(ctx, record, c.operator(), c.Charged)
 	}
-	return fmt.Errorf("%s was not resolved, and nothing was changed: %w", key, err)
+}
+
+// unresolved wraps the error of a decision about a key with what became of it.
+// When the database was lost on the way, the decision may have been carried out.
+func unresolved(seen phases.Record, err error) error {
+	switch {
+	case errors.Is(err, phases.ErrUnavailable):
+		return fmt.Errorf("it is unclear whether %s was resolved; look with `keys show`: %w", seen.Key, err)
+	case errors.Is(err, phases.ErrStillLeased):
+		return fmt.Errorf("%s was not resolved, and nothing was changed: %w%s", seen.Key, err, stillLeased(seen, "; it ends at %s"))
+	default:
+		return fmt.Errorf("%s was not resolved, and nothing was changed: %w", seen.Key, err)
+	}
 }

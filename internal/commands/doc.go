@@ -17,6 +17,7 @@
 //	api keys …              apiKeysCreate …       api_keys.go
 //	completer run, once     completerRun …        completer_run.go
 //	completer keys …        completerKeysList …   completer_keys.go
+//	completer keys retry    completerKeysRetry    completer_retry.go
 //	completer keys resolve  completerKeysResolve  completer_resolve.go
 //	completer audit         completerAudit        completer_audit.go
 //	health, of both         health                health.go

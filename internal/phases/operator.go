@@ -84,6 +84,8 @@ type Filter struct {
 	Account    string
 	Parked     bool
 	Unfinished bool
+	// Reason is what a key is parked for.
+	Reason string
 	// OlderThan is the least age of a key.
 	OlderThan time.Duration
 	// Limit is the most keys that are returned; 0 means 1,000.
@@ -102,9 +104,10 @@ func (k Keys) List(ctx context.Context, filter Filter) ([]Record, error) {
 		  AND (NOT $2 OR parked_reason IS NOT NULL)
 		  AND (NOT $3 OR finished_at IS NULL)
 		  AND created_at <= now() - $4 * interval '1 second'
+		  AND ($6 = '' OR parked_reason = $6)
 		ORDER BY created_at, account_id, key
 		LIMIT $5`,
-		filter.Account, filter.Parked, filter.Unfinished, filter.OlderThan.Seconds(), filter.Limit)
+		filter.Account, filter.Parked, filter.Unfinished, filter.OlderThan.Seconds(), filter.Limit, filter.Reason)
 }
 
 // Show returns the key of every account that has it, or that of one account if

@@ -43,11 +43,8 @@ func (r Resolver) ResolveCharged(ctx context.Context, seen phases.Record, by, in
 // card or still may. seen is the key as the person saw it, and by is who
 // decides, for the audit record.
 func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by string) (phases.Result, error) {
-	if err := r.resolvable(seen); err != nil {
+	if err := r.uncharged(seen); err != nil {
 		return phases.Result{}, err
-	}
-	if seen.RecoveryPoint != phases.Started && seen.RecoveryPoint != pointRide {
-		return phases.Result{}, errors.New("this ride is charged already; retry the key instead")
 	}
 	if seen.ForeignForm != "" {
 		// The list begins when this row was made. An earlier row of the same
@@ -57,6 +54,39 @@ func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by 
 		}
 	}
 	return r.Engine.Resolve(ctx, seen, by, "not charged", notCharged)
+}
+
+// ResolveChargedUnverified ends a parked key as charged by an intent and its
+// charge, without asking Stripe. reason, which the audit record shows, says why
+// Stripe can't be asked. seen is the key as the person saw it, and by is who
+// decides.
+func (r Resolver) ResolveChargedUnverified(ctx context.Context, seen phases.Record, by, reason, intent, charge string) (phases.Result, error) {
+	if err := r.resolvable(seen); err != nil {
+		return phases.Result{}, err
+	}
+	paid := payments.Charge{Status: payments.ChargeSucceeded, IntentID: intent, ChargeID: charge, Detail: "unverified: " + reason}
+	return r.Engine.ResolveResult(ctx, seen, by, "charged "+intent+" "+charge+", unverified: "+reason, paid)
+}
+
+// ResolveNotChargedUnverified ends a parked key as not charged, without asking
+// Stripe. Its parameters are those of ResolveChargedUnverified.
+func (r Resolver) ResolveNotChargedUnverified(ctx context.Context, seen phases.Record, by, reason string) (phases.Result, error) {
+	if err := r.uncharged(seen); err != nil {
+		return phases.Result{}, err
+	}
+	return r.Engine.Resolve(ctx, seen, by, "not charged, unverified: "+reason, notCharged)
+}
+
+// uncharged refuses a key whose charge is on its ride, besides those that
+// resolvable refuses.
+func (r Resolver) uncharged(seen phases.Record) error {
+	if err := r.resolvable(seen); err != nil {
+		return err
+	}
+	if seen.RecoveryPoint != phases.Started && seen.RecoveryPoint != pointRide {
+		return errors.New("this ride is charged already; retry the key instead")
+	}
+	return nil
 }
 
 // resolvable refuses a key that the engine would refuse too, before Stripe is
