@@ -22,6 +22,8 @@ type attempt struct {
 	epoch   int64
 	// fused makes phases share a transaction; see the package's comment.
 	fused bool
+	// claiming means that the attempt counts among those that claim its key.
+	claiming bool
 	// failures are those that counted towards parking before this attempt.
 	failures int
 	// call is the foreign call that is next.

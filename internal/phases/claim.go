@@ -70,10 +70,19 @@ func (a *attempt) claimOnce(ctx context.Context) (*row, error) {
 	return &claimed, err
 }
 
+// claimed makes room for others that want to claim the key: the attempt has
+// claimed it, or won't any more.
+func (a *attempt) claimed() {
+	if a.claiming {
+		a.claiming = false
+		a.engine.keys.claimed(a.id())
+	}
+}
+
 // hold makes the attempt the holder of a row that it has claimed.
 func (a *attempt) hold(claimed *row, c clock) {
 	a.adopt(claimed, false)
 	a.entry, a.clock = entryHeld, c
-	a.engine.keys.claimed(a.id(), a)
+	a.claimed()
 	a.engine.metrics.claims.Inc()
 }

@@ -183,7 +183,7 @@ func (a *attempt) settle(ctx context.Context, end ending, doubt bool) (ending, e
 	}
 	if a.entry != entryHeld {
 		a.entry = entryHeld
-		a.engine.keys.claimed(a.id(), a)
+		a.claimed()
 	}
 	switch {
 	case end.row != nil:

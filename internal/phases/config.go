@@ -48,6 +48,10 @@ type Config struct {
 	// Paused stops every foreign call: new keys are refused before a claim, and
 	// unfinished ones wait.
 	Paused bool
+	// Memory is how long a look-up of a key also answers other requests, while
+	// an attempt of this process works on the key. 0 means 100 ms; a negative
+	// time means that each request looks for itself.
+	Memory time.Duration
 	// MaxInFlight bounds the attempts of this process. 0 means 10,000.
 	MaxInFlight int
 	// Unconfirmed reports, and forgets, whether the server warned that the last

@@ -40,6 +40,9 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 	if config.Window == 0 {
 		config.Window = defaultWindow
 	}
+	if config.Memory == 0 {
+		config.Memory = defaultMemory
+	}
 	if config.MaxInFlight == 0 {
 		config.MaxInFlight = 10_000
 	}
@@ -75,7 +78,7 @@ func (e *Engine) flow(name string, version int, realm string) (Flow, bool) {
 }
 
 // enter takes a slot for an attempt, before anything is claimed. Of the attempts
-// of this process that would claim one key, one gets a slot. It returns the
+// of this process that would claim one key, few get a slot. It returns the
 // attempt's context, which doesn't end when the caller's does: the client does
 // not own the request, and a context that ends during COMMIT makes a doubt.
 // Only Shutdown ends it. leave gives the slot back.
@@ -89,13 +92,15 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 		return nil, nil, ErrPaused
 	}
 	id := a.id()
-	if !e.keys.begin(id, a) {
+	if !e.keys.begin(id) {
 		return nil, nil, inUse(e.config.Lease, e.config.Lease)
 	}
+	a.claiming = true
 	select {
 	case e.slots <- struct{}{}:
 	default:
-		e.keys.end(id, a)
+		a.claimed()
+		e.keys.end(id)
 		return nil, nil, ErrBusy
 	}
 	e.running.Add(1)
@@ -105,7 +110,8 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 	return ctx, func() {
 		stop()
 		cancel(nil)
-		e.keys.end(id, a)
+		a.claimed()
+		e.keys.end(id)
 		e.metrics.inFlight.Dec()
 		<-e.slots
 		e.running.Done()

@@ -82,18 +82,31 @@ func TestManyRequestsWithOneKeyCostFewStatements(t *testing.T) {
 func TestALookUpIsNotSharedBackwards(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.mustRun(t, "warm")
+	var warm sync.WaitGroup
+	for i := range 2 { // both connections have prepared their statements
+		warm.Go(func() { b.mustRun(t, fmt.Sprint("warm", i)) })
+	}
+	warm.Wait()
 	calling, answer := make(chan struct{}), make(chan struct{})
 	b.carrier.set(hooks{before: func(context.Context, int) error { close(calling); <-answer; return nil }})
 	another := b.newEngine(t, nil)
 	var clients sync.WaitGroup
 	clients.Go(func() { _, _ = another.Run(t.Context(), b.flow, request("k")) })
 	<-calling
+	// As many look-ups as are made at once have seen that the key is leased, and
+	// hang.
 	sent, goOn := make(chan struct{}), make(chan struct{})
-	b.wire.Plan(wire.On(1, wire.Fault{Kind: wire.HoldAfter, Hold: func() { close(sent); <-goOn }}))
+	b.wire.Plan(func(n int, _ []byte) wire.Fault {
+		if n > 2 {
+			return wire.Fault{}
+		}
+		return wire.Fault{Kind: wire.HoldAfter, Hold: func() { sent <- struct{}{}; <-goOn }}
+	})
 	var early sync.WaitGroup
-	early.Go(func() { _, _ = b.run(t, "k") }) // it has seen that the key is leased
-	<-sent
+	for range 2 {
+		early.Go(func() { _, _ = b.run(t, "k") })
+		<-sent
+	}
 	close(answer)
 	clients.Wait()
 	var late phases.Result

@@ -7,24 +7,19 @@ import (
 	"time"
 )
 
-// freshFor is how long a look-up of a key answers other requests while an
-// attempt of this process works on the key. A claim lasts for seconds, so what
-// is this old is still true, unless an operator or another process has taken
-// the key over in the meantime; then the client is told to try again.
-const freshFor = 100 * time.Millisecond
+// atOnce is how many look-ups of one key, and how many claims of it, this
+// process makes at once. It is not one, so that a connection that hangs holds up
+// nobody else.
+const atOnce = 2
 
-// How long requests wait for others with the same key before they go their own
-// way: one connection that hangs must not hold up everybody who comes after.
-const (
-	// readPatience bounds the wait for somebody else's look-up.
-	readPatience = 250 * time.Millisecond
-	// claimPatience is how long one attempt claims a key alone.
-	claimPatience = time.Second
-)
+// defaultMemory is the default of Config.Memory. A claim lasts for seconds, so
+// what is this old is still true, unless an operator or another process has
+// taken the key over in the meantime; then the client is told to try again.
+const defaultMemory = 100 * time.Millisecond
 
 // keyTable knows which keys this process is reading and working on. It keeps
 // clients that send one key again and again from taking the connections of
-// others: of many requests with one key, one reads the row and one claims it.
+// others: of many requests with one key, few read the row or claim it.
 // Nothing is decided by it: the row alone says who holds a key.
 type keyTable struct {
 	mu   sync.Mutex
@@ -33,16 +28,14 @@ type keyTable struct {
 
 // A keyState is kept while its key is being read or worked on.
 type keyState struct {
-	// reading means that a look-up is on its way. Requests that come after it
-	// was sent wait for next: what was sent before them may not show what their
-	// client has been told meanwhile.
-	reading bool
+	// readers counts the look-ups that are on their way. If there are enough of
+	// them, further requests wait for next: what was sent before they came may
+	// not show what their client has been told meanwhile.
+	readers int
 	next    *sharedRead
-	// attempts counts this process's attempts at the key: more than one only
-	// after a lease has ended. One of them at a time is claiming the key.
-	attempts     int
-	claiming     *attempt
-	claimingFrom time.Time
+	// attempts counts this process's attempts at the key, claims those of them
+	// that are still claiming it.
+	attempts, claims int
 	// latest is what the last look-up found, nil for no row, and latestAt is
 	// when it was sent.
 	latest   *reading
@@ -68,79 +61,74 @@ func (t *keyTable) state(id keyID) *keyState {
 
 // forget drops a state that is idle. The caller has locked the table.
 func (t *keyTable) forget(id keyID, state *keyState) {
-	if !state.reading && state.attempts == 0 {
+	if state.readers == 0 && state.attempts == 0 {
 		delete(t.keys, id)
 	}
 }
 
 // begin notes that an attempt is about to claim the key. It returns false if
-// another one has just begun to. An attempt that has claimed the key is no
-// obstacle: the row was seen to be free, so its lease has ended.
-func (t *keyTable) begin(id keyID, a *attempt) bool {
+// enough others are. An attempt that has claimed the key doesn't count: the row
+// was seen to be free, so its lease has ended.
+func (t *keyTable) begin(id keyID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state := t.state(id)
-	if state.claiming != nil && time.Since(state.claimingFrom) < claimPatience {
+	if state.claims == atOnce {
 		return false
 	}
-	state.claiming, state.claimingFrom = a, time.Now()
+	state.claims++
 	state.attempts++
 	return true
 }
 
-// claimed notes that the attempt has claimed the key. What was looked up before
-// answers nobody any more.
-func (t *keyTable) claimed(id keyID, a *attempt) {
+// claimed notes that an attempt has claimed the key, or won't any more. What was
+// looked up before answers nobody after that.
+func (t *keyTable) claimed(id keyID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state := t.state(id)
-	if state.claiming == a {
-		state.claiming = nil
-	}
+	state.claims--
+	state.latestAt = time.Time{}
+}
+
+// end notes that an attempt is over. What was looked up during it answers nobody
+// any more.
+func (t *keyTable) end(id keyID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	state := t.state(id)
+	state.attempts--
 	state.latestAt = time.Time{}
 	t.forget(id, state)
 }
 
-// end notes that the attempt is over. What was looked up during it answers
-// nobody any more.
-func (t *keyTable) end(id keyID, a *attempt) {
-	t.mu.Lock()
-	state := t.state(id)
-	state.attempts--
-	t.mu.Unlock()
-	t.claimed(id, a)
-}
-
-// lookUp returns the key's row for a request, or nil if there is none. At most
-// two look-ups of one key are on their way or wait, however many requests come.
-// While an attempt of this process works on the key, one that was sent shortly
-// before answers too.
+// lookUp returns the key's row for a request, or nil if there is none. However
+// many requests with one key come at once, few look-ups are made. While an
+// attempt of this process works on the key, one that was made shortly before
+// answers too, without a connection.
 func (e *Engine) lookUp(ctx context.Context, id keyID) (*reading, error) {
 	t := &e.keys
 	t.mu.Lock()
 	state := t.state(id)
-	if state.attempts > 0 && time.Since(state.latestAt) < freshFor {
+	switch {
+	case state.attempts > 0 && time.Since(state.latestAt) < e.config.Memory:
 		defer t.mu.Unlock()
 		return state.latest, nil
-	}
-	if state.reading {
-		if state.next == nil {
-			state.next = &sharedRead{done: make(chan struct{})}
-		}
-		next := state.next
+	case state.readers < atOnce:
+		state.readers++
 		t.mu.Unlock()
-		select {
-		case <-next.done:
-			return next.found, next.err
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: waiting for a look-up: %w", ErrUnavailable, context.Cause(ctx))
-		case <-time.After(readPatience):
-			return e.read(ctx, id.account, id.key)
-		}
+		return e.readShared(ctx, id)
+	case state.next == nil:
+		state.next = &sharedRead{done: make(chan struct{})}
 	}
-	state.reading = true
+	next := state.next
 	t.mu.Unlock()
-	return e.readShared(ctx, id)
+	select {
+	case <-next.done:
+		return next.found, next.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: waiting for a look-up: %w", ErrUnavailable, context.Cause(ctx))
+	}
 }
 
 // readShared reads the key's row, and then starts the look-up that others wait
@@ -156,13 +144,15 @@ func (e *Engine) readShared(ctx context.Context, id keyID) (*reading, error) {
 		state.latest, state.latestAt = found, sentAt
 	}
 	next := state.next
-	state.next, state.reading = nil, next != nil
-	t.forget(id, state)
-	if next != nil {
-		go func() {
-			next.found, next.err = e.readShared(context.WithoutCancel(ctx), id)
-			close(next.done)
-		}()
+	state.next = nil
+	if next == nil {
+		state.readers--
+		t.forget(id, state)
+		return found, err
 	}
+	go func() {
+		next.found, next.err = e.readShared(context.WithoutCancel(ctx), id)
+		close(next.done)
+	}()
 	return found, err
 }

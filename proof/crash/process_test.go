@@ -96,6 +96,7 @@ func newProgram(t *testing.T, p *process, stepwise bool) *program {
 	}
 	engine, err := phases.NewEngine(t.Context(), phases.Config{
 		Pool: p.pool, Flows: rides.Flows(stripe), Realm: stripe.Realm, Lease: lease, CallTimeout: callTimeout,
+		Memory:      -1, // messages are counted, and an answer from memory depends on time
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Stepwise: stepwise, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),
 	})

@@ -147,7 +147,8 @@ var chargeScripts = []script{
 		fault: fakestripe.Fault{Kind: fakestripe.DropAfter},
 	},
 	{
-		name: "window-nothing", windowOver: true, ends: []end{parkedForWindow},
+		// Two workers may send one after the other before the window closes.
+		name: "window-nothing", windowOver: true, ends: []end{parkedForWindow, charged},
 		fault: fakestripe.Fault{Kind: fakestripe.DropBefore},
 	},
 }
