@@ -1,6 +1,7 @@
 package rides
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -20,10 +21,12 @@ const (
 	pointCharge = "charge_created"
 )
 
-// processingPause is how long to wait before asking again about a payment that
-// Stripe is still working on. Most card payments settle at once, and the others
-// within seconds.
-const processingPause = 5 * time.Second
+// processingPause is how long the completer waits before it asks again about a
+// payment that Stripe is still working on. Most card payments settle at once,
+// and some others within seconds; one that doesn't may take days.
+func processingPause(attempts int) time.Duration {
+	return phases.Backoff{Initial: 5 * time.Second, Max: 10 * time.Minute}.Next(attempts)
+}
 
 // hail returns what POST /v1/rides does. Each phase is named for the recovery
 // point that it reaches.
@@ -31,18 +34,19 @@ func hail(pay *payments.Stripe) phases.Flow {
 	return phases.NewFlow(hailFlow, hailVersion,
 		phases.Atomic(pointRide, createRide),
 		phases.Foreign(pointCharge, phases.Call[payments.ChargeForm, payments.Charge]{
-			Prepare: freezeCharge,   // what will be sent, fixed for ever, in the transaction before
-			Do:      pay.Charge,     // no transaction in reach
-			Find:    pay.FindCharge, // did an earlier attempt get through?
-			Record:  recordCharge,   // in the transaction after
+			Prepare: freezeCharge,    // what will be sent, fixed for ever, in the transaction before
+			Do:      pay.Charge,      // no transaction in reach
+			Find:    findCharge(pay), // did an earlier attempt get through?
+			Record:  recordCharge,    // in the transaction after
 		}),
 		phases.Atomic(phases.Finished, stageReceipt),
 	)
 }
 
 // createRide inserts the ride and its audit record. The ride takes created_at
-// from its key, so that an answer can be made from the key alone. If the ride
-// exists already, the key had an earlier life and is refused.
+// from its key, so that an answer can be made from the key alone: in the
+// transaction that inserts the key, both have the time of the transaction. If
+// the ride exists already, the key had an earlier life and is refused.
 func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	who, err := principalOf(tx, key)
 	if err != nil {
@@ -52,14 +56,17 @@ func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	if err != nil {
 		return phases.Outcome{}, err
 	}
+	createdAt, args := `now()`, []any{
+		key.Account, key.Key, ride.ID, ride.Origin.Lat, ride.Origin.Lon, ride.Target.Lat, ride.Target.Lon,
+		ride.Fare.Amount, ride.Fare.Currency, ride.CallbackURL,
+	}
+	if !key.CreatedAt.IsZero() {
+		createdAt, args = `$11`, append(args, key.CreatedAt)
+	}
 	tx.QueueOnce(`
 		INSERT INTO rides (account_id, id, key, status, origin_lat, origin_lon, target_lat, target_lon,
 		       fare_amount, fare_currency, callback_url, created_at)
-		SELECT $1, $3, $2, 'pending', $4, $5, $6, $7, $8, $9, $10, created_at
-		FROM idempotency_keys
-		WHERE account_id = $1 AND key = $2`,
-		key.Account, key.Key, ride.ID, ride.Origin.Lat, ride.Origin.Lon, ride.Target.Lat, ride.Target.Lon,
-		ride.Fare.Amount, ride.Fare.Currency, ride.CallbackURL)
+		VALUES ($1, $3, $2, 'pending', $4, $5, $6, $7, $8, $9, $10, `+createdAt+`)`, args...)
 	data, err := json.Marshal(map[string]any{"key": key.Key, "request_id": key.RequestID, "fare": ride.Fare})
 	if err != nil {
 		return phases.Outcome{}, fmt.Errorf("encoding audit record: %w", err)
@@ -96,6 +103,19 @@ func freezeCharge(tx *phases.Tx, key phases.Key, foreignKey string) (payments.Ch
 	}), phases.Advance(), nil
 }
 
+// findCharge returns the Find of the charge: pay.FindCharge, but when the
+// window is over, a payment that Stripe is still working on is left to a
+// person.
+func findCharge(pay *payments.Stripe) func(context.Context, phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
+	return func(ctx context.Context, sent phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
+		charge, err := pay.FindCharge(ctx, sent)
+		if err == nil && charge.Status == payments.ChargeProcessing && sent.WindowOver {
+			charge.Status, charge.Reason = payments.ChargeSuspect, "window_over"
+		}
+		return charge, err
+	}
+}
+
 // recordCharge stores the result of the charge in the ride.
 func recordCharge(tx *phases.Tx, key phases.Key, _ payments.ChargeForm, charge payments.Charge) (phases.Outcome, error) {
 	ride, err := rideOf(tx, key)
@@ -113,15 +133,14 @@ func recordCharge(tx *phases.Tx, key phases.Key, _ payments.ChargeForm, charge p
 		phases.Know(tx, ride)
 		return phases.Advance(), nil
 	case payments.ChargeDeclined:
-		decline(tx, key, ride, charge.IntentID)
-		return refuse(key, declined(charge)), nil
+		return decline(tx, key, ride, charge.IntentID, declined(charge))
 	case payments.ChargeProcessing:
 		tx.Queue(`
 			UPDATE rides
 			SET payment_intent_id = $3
 			WHERE account_id = $1 AND id = $2`,
 			key.Account, ride.ID, charge.IntentID)
-		return phases.Wait(processingPause, charge.IntentID), nil
+		return phases.Wait(processingPause(key.Attempts), charge.IntentID), nil
 	default:
 		return phases.Park(charge.Reason, charge.Detail), nil
 	}
@@ -155,20 +174,26 @@ func stageReceipt(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	}, body), nil
 }
 
-// decline ends a ride for which no money was taken. Its payment intent, if
-// there is one, stays with it, because somebody with access to Stripe could
-// still confirm it.
+// decline ends a ride for which no money was taken, and finishes its key with a
+// problem. The ride keeps the words of the problem, because it outlives the
+// key's answer. Its payment intent, if there is one, stays with it, because
+// somebody with access to Stripe could still confirm it.
 //
 // The UPDATE has no condition on the ride's status. A ride that is charged
 // makes it fail on the constraint rides_charge_agrees, which says that the
 // key's recovery point and the ride contradict each other; with a condition it
 // would change nothing and the client would be told that nothing was charged.
-func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string) {
+func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string, problem web.Problem) (phases.Outcome, error) {
+	failure, err := json.Marshal(failureOf(problem))
+	if err != nil {
+		return phases.Outcome{}, fmt.Errorf("encoding failure: %w", err)
+	}
 	tx.Queue(`
 		UPDATE rides
-		SET status = 'declined', payment_intent_id = coalesce(nullif($3, ''), payment_intent_id)
+		SET status = 'declined', failure = $4, payment_intent_id = coalesce(nullif($3, ''), payment_intent_id)
 		WHERE account_id = $1 AND id = $2`,
-		key.Account, ride.ID, intent)
+		key.Account, ride.ID, intent, string(failure))
+	return refuse(key, problem), nil
 }
 
 // declined returns the answer to a request that Stripe declined.
@@ -217,7 +242,7 @@ func principalOf(tx *phases.Tx, key phases.Key) (accounts.Principal, error) {
 // wrote it; an attempt that resumes reads it.
 func rideOf(tx *phases.Tx, key phases.Key) (Ride, error) {
 	if ride, ok := phases.Known[Ride](tx); ok {
-		ride.CreatedAt = key.CreatedAt.UTC()
+		ride.CreatedAt = Time{key.CreatedAt}
 		return ride, nil
 	}
 	who, err := principalOf(tx, key)

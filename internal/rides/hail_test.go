@@ -1,6 +1,8 @@
 package rides
 
 import (
+	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +36,12 @@ func TestHailing(t *testing.T) {
 				t.Error(diff)
 			}
 			h.checkCharged(t, h.visa, "k")
+			shape := `^\{"id":"ride_\w+","object":"ride","created_at":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z","livemode":false,"status":"charged",` +
+				`"origin":\{[^}]+\},"target":\{[^}]+\},"fare":\{[^}]+\},"charge":\{[^}]+\},` +
+				`"refund":null,"disputed":false,"failure":null,"idempotency_key":"k","callback_url":null\}\n$`
+			if !regexp.MustCompile(shape).MatchString(first.body) {
+				t.Errorf("the ride is %s", first.body)
+			}
 
 			again := h.hailAs(t, h.visa, "k").must(t, 201, "")
 			if again.body != first.body || again.header.Get("Idempotent-Replayed") != "true" {
@@ -119,12 +127,20 @@ func TestStoredRefusals(t *testing.T) {
 		if ride.Status != StatusDeclined || ride.Charge != nil {
 			t.Errorf("the ride is %s with charge %v", ride.Status, ride.Charge)
 		}
+		want := &Failure{Code: web.CodeCardDeclined, DeclineCode: new("generic_decline"), Detail: first.problem.Detail}
+		if diff := cmp.Diff(want, ride.Failure); diff != "" {
+			t.Errorf("the ride's failure (-want +got):\n%s", diff)
+		}
 	})
 	t.Run("a card whose holder must authenticate", func(t *testing.T) {
 		t.Parallel()
 		h.exec(t, `UPDATE accounts SET payment_method = 'pm_card_authenticationRequired' WHERE id = $1`, h.second.AccountID)
 		h.hailAs(t, h.second, "k").must(t, 402, web.CodeAuthenticationRequired)
-		h.hailAs(t, h.second, "k").must(t, 402, web.CodeAuthenticationRequired)
+		first := h.hailAs(t, h.second, "k").must(t, 402, web.CodeAuthenticationRequired)
+		listed := decode[rideList](t, h.send(t, call{method: "GET", path: "/v1/rides", as: h.second}).must(t, 200, "")).Data[0]
+		if f := listed.Failure; f == nil || f.Code != web.CodeAuthenticationRequired || f.Detail != first.problem.Detail {
+			t.Errorf("the ride's failure is %+v, its 402 %s", f, first.body)
+		}
 	})
 }
 
@@ -170,4 +186,27 @@ func TestExpiry(t *testing.T) {
 		t.Errorf("Stripe was asked %d times, want once", n)
 	}
 	h.send(t, call{method: "GET", path: "/v1/rides/" + rideID(h.visa.AccountID, "k"), as: h.visa}).must(t, 200, "")
+}
+
+// TestA202ShowsAPendingRide: also when the card is charged already, because a
+// 202 says that the request goes on, and it may still have another end.
+func TestA202ShowsAPendingRide(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.exec(t, `ALTER TABLE staged_jobs ADD CONSTRAINT none CHECK (false) NOT VALID`)
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter}) // so that the next attempt is stepwise
+	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	h.hailAs(t, h.visa, "k").must(t, 500, web.CodeInternal)
+	h.exec(t, `ALTER TABLE staged_jobs DROP CONSTRAINT none`)
+	h.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), leased_until = now() + interval '1 minute'`)
+	if n := number(t, h, `SELECT count(*) FROM rides r JOIN idempotency_keys USING (account_id, key) WHERE status = 'charged' AND finished_at IS NULL`); n != 1 {
+		t.Fatal("there is no charged ride with an unfinished key")
+	}
+	async := call{method: "POST", path: "/v1/rides", body: aRide, key: "k", as: h.visa, header: http.Header{"Prefer": {"respond-async"}}}
+	if r := h.send(t, async).must(t, 202, ""); r.ride.Status != StatusPending || r.ride.Charge != nil {
+		t.Errorf("it shows %s", r.body)
+	}
+	h.expire(t)
+	h.send(t, async).must(t, 201, "")
+	h.checkCharged(t, h.visa, "k")
 }

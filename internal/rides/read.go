@@ -63,7 +63,9 @@ func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error)
 	if err != nil {
 		return Ride{}, fmt.Errorf("reading ride: %w", err)
 	}
-	ride.Status, ride.Charge = StatusPending, nil
+	// The key may have reached its end in the meantime; the ride is shown as
+	// the key was.
+	ride.Status, ride.Charge, ride.Failure = StatusPending, nil, nil
 	return ride, nil
 }
 

@@ -116,6 +116,5 @@ func notCharged(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	if err != nil {
 		return phases.Outcome{}, err
 	}
-	decline(tx, key, ride, "")
-	return refuse(key, web.NewProblem(web.CodePaymentFailed)), nil
+	return decline(tx, key, ride, "", web.NewProblem(web.CodePaymentFailed))
 }

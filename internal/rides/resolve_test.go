@@ -73,6 +73,9 @@ func TestParkingAndResolving(t *testing.T) {
 		if ride.Status != StatusDeclined {
 			t.Errorf("the ride is %s", ride.Status)
 		}
+		if f := ride.Failure; f == nil || f.Code != web.CodePaymentFailed || f.DeclineCode != nil || f.Detail == "" {
+			t.Errorf("the ride's failure is %+v", f)
+		}
 	})
 
 	t.Run("a key without a ride gets one, which refuses a second life of the key", func(t *testing.T) {

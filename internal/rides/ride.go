@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // A Ride is a ride as clients see it. The order of the fields is their order in
@@ -17,15 +18,44 @@ import (
 type Ride struct {
 	ID             string    `json:"id"` // ride_…
 	Object         string    `json:"object"`
-	CreatedAt      time.Time `json:"created_at"`
+	CreatedAt      Time      `json:"created_at"`
 	Livemode       bool      `json:"livemode"`
 	Status         Status    `json:"status"`
 	Origin         Point     `json:"origin"`
 	Target         Point     `json:"target"`
 	Fare           Money     `json:"fare"`
-	Charge         *Charge   `json:"charge"` // nil until there is one
+	Charge         *Charge   `json:"charge"`   // nil until there is one
+	Refund         *struct{} `json:"refund"`   // always nil: rides can't be canceled yet
+	Disputed       bool      `json:"disputed"` // always false: disputes aren't read yet
+	Failure        *Failure  `json:"failure"`  // nil unless the ride is declined
 	IdempotencyKey string    `json:"idempotency_key"`
 	CallbackURL    *string   `json:"callback_url"`
+}
+
+// A Time is a time as clients see it: in UTC, and always with six digits after
+// the second, so that all have one form and the precision of the database.
+type Time struct{ time.Time }
+
+// MarshalJSON returns the time as a string in RFC 3339.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return []byte(t.UTC().Format(`"2006-01-02T15:04:05.000000Z"`)), nil
+}
+
+// Failure says why a ride was declined, in the words of its 402.
+type Failure struct {
+	Code        web.Code `json:"code"`
+	DeclineCode *string  `json:"decline_code"` // Stripe's reason; nil if there is none
+	Detail      string   `json:"detail"`
+}
+
+// failureOf returns the failure of a ride whose request is answered with a
+// problem.
+func failureOf(problem web.Problem) *Failure {
+	failure := &Failure{Code: problem.Code, Detail: problem.Detail}
+	if problem.DeclineCode != "" {
+		failure.DeclineCode = &problem.DeclineCode
+	}
+	return failure
 }
 
 // Money is an amount in the smallest unit of a currency.
@@ -67,7 +97,7 @@ func newRide(key phases.Key, live bool) (Ride, error) {
 	return Ride{
 		ID:             rideID(key.Account, key.Key),
 		Object:         "ride",
-		CreatedAt:      key.CreatedAt.UTC(),
+		CreatedAt:      Time{key.CreatedAt},
 		Livemode:       live,
 		Status:         StatusPending,
 		Origin:         params.Origin,
@@ -100,7 +130,7 @@ func ridePath(id string) string { return "/v1/rides/" + id }
 // idempotency_keys (k).
 const rideColumns = `r.id, r.created_at, CASE WHEN k.parked_reason IS NOT NULL THEN 'under_review' ELSE r.status END,
 	r.origin_lat, r.origin_lon, r.target_lat, r.target_lon, r.fare_amount, r.fare_currency,
-	r.charge_id, r.payment_intent_id, r.key, r.callback_url`
+	r.charge_id, r.payment_intent_id, r.failure, r.key, r.callback_url`
 
 // rideTables are the tables of rideColumns. The join is a left one because a
 // ride outlives its key.
@@ -115,13 +145,12 @@ type scanner interface {
 func scanRide(row scanner, live bool) (Ride, error) {
 	ride := Ride{Object: "ride", Livemode: live}
 	var charge, intent *string
-	err := row.Scan(&ride.ID, &ride.CreatedAt, &ride.Status,
+	err := row.Scan(&ride.ID, &ride.CreatedAt.Time, &ride.Status,
 		&ride.Origin.Lat, &ride.Origin.Lon, &ride.Target.Lat, &ride.Target.Lon, &ride.Fare.Amount, &ride.Fare.Currency,
-		&charge, &intent, &ride.IdempotencyKey, &ride.CallbackURL)
+		&charge, &intent, &ride.Failure, &ride.IdempotencyKey, &ride.CallbackURL)
 	if err != nil {
 		return Ride{}, err
 	}
-	ride.CreatedAt = ride.CreatedAt.UTC()
 	if charge != nil && intent != nil {
 		ride.Charge = &Charge{ID: *charge, PaymentIntent: *intent}
 	}

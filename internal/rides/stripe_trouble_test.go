@@ -106,6 +106,39 @@ func TestProcessing(t *testing.T) {
 	}
 }
 
+// TestAPaymentThatNeverSettles: the completer asks less and less often, and
+// when the window is over, a person decides.
+func TestAPaymentThatNeverSettles(t *testing.T) {
+	t.Parallel()
+	for attempts, most := range map[int]time.Duration{1: 5 * time.Second, 2: 10 * time.Second, 3: 20 * time.Second, 8: 10 * time.Minute, 5000: 10 * time.Minute} {
+		for range 50 {
+			if got := processingPause(attempts); got > most || got < 5*time.Second || got < most/2 {
+				t.Errorf("attempt %d is followed by a pause of %s, want about %s", attempts, got, most)
+			}
+		}
+	}
+	h := newHarness(t)
+	h.exec(t, `UPDATE accounts SET payment_method = 'pm_fake_processing' WHERE id = $1`, h.visa.AccountID)
+	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	for range 8 {
+		h.expire(t)
+		if counts := h.complete(t); counts.Released != 1 {
+			t.Fatalf("the completer did %+v", counts)
+		}
+	}
+	if n := number(t, h, `SELECT extract(epoch FROM run_after - now())::int FROM idempotency_keys`); n < 4*60 || n > 10*60 {
+		t.Errorf("after nine attempts the next is in %d seconds, want about ten minutes", n)
+	}
+	h.exec(t, `UPDATE idempotency_keys SET first_sent_at = first_sent_at - interval '21 hours'`)
+	h.expire(t)
+	if counts := h.complete(t); counts.Parked != 1 {
+		t.Errorf("the completer did %+v", counts)
+	}
+	if got := h.key(t, h.visa, "k").ParkedReason; got != "window_over" {
+		t.Errorf("parked for %q", got)
+	}
+}
+
 func TestAMismatchIsParked(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
