@@ -78,6 +78,9 @@ type Auditor struct {
 	// Stripe is asked for its payment intents. If it is nil, the checks that
 	// need them are left out.
 	Stripe *payments.Stripe
+	// Realm is that of the keys that are compared with Stripe's list, which
+	// shows one mode of one Stripe account.
+	Realm string
 	// StripeSince is how far back Stripe's list is read.
 	StripeSince time.Duration
 	// Overdue is how late an unfinished key may be.

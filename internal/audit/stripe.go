@@ -169,13 +169,13 @@ func (a Auditor) readRides(ctx context.Context, page []payments.Intent) (map[rid
 
 // compareRides looks for charged rides whose charge is not in Stripe's list. It
 // looks at rides whose key was finished before the list was begun, and that
-// were charged in the mode of our API key, because a list shows only one mode.
+// were charged in the realm that the list shows.
 func (a Auditor) compareRides(ctx context.Context, c *comparison, since, start time.Time) error {
 	rows, err := a.Pool.Query(ctx, `
 		SELECT r.account_id, r.key, r.id, r.payment_intent_id
 		FROM rides r JOIN idempotency_keys k USING (account_id, key)
 		WHERE r.status = 'charged' AND r.created_at >= $1 AND k.finished_at < $2 AND k.realm = $3`,
-		since, start, a.Stripe.Realm())
+		since, start, a.Realm)
 	if err != nil {
 		return fmt.Errorf("reading charged rides: %w", err)
 	}

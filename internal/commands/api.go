@@ -18,7 +18,8 @@ type apiCommands struct {
 		Disable apiAccountsDisable `cmd:"" help:"Refuse every API key of an account, within 30 seconds. What it has begun still ends."`
 		Enable  apiAccountsEnable  `cmd:"" help:"Accept a disabled account's API keys again."`
 	} `cmd:"" help:"Manage accounts."`
-	Keys struct {
+	StripeAccount apiStripeAccount `cmd:"" help:"Show which Stripe account charges go to, or move to another one."`
+	Keys          struct {
 		Create apiKeysCreate `cmd:"" help:"Make another API key for an account, and show it once."`
 		List   apiKeysList   `cmd:"" help:"List an account's API keys."`
 		Revoke apiKeysRevoke `cmd:"" help:"Revoke an API key, in force within 30 seconds."`

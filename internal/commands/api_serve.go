@@ -53,6 +53,7 @@ func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	parts.pin.Keep(ctx, log)
 	admin, err := d.listen(ctx, "admin-listen", c.AdminListen, c.adminHandler(metrics, parts.ready(service.Draining)))
 	if err != nil {
 		return err

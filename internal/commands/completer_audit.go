@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/audit"
 	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/payments"
 )
 
 type completerAudit struct {
@@ -56,6 +57,9 @@ func (c *completerAudit) Run(ctx context.Context, o cli.Output, log *slog.Logger
 				return err
 			}
 			auditor.Stripe = stripe
+			if auditor.Realm, err = payments.PinnedRealm(ctx, stripe, pool); err != nil {
+				return err
+			}
 		}
 		report, err := auditor.Run(ctx)
 		if err != nil {

@@ -233,7 +233,12 @@ func (s *scene) script(t *testing.T, faults string) {
 // post sends a request to the fake, as a person at Stripe's dashboard would.
 func (s *scene) post(t *testing.T, path, body string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.stripeURL+path, strings.NewReader(body))
+	s.send(t, http.MethodPost, path, body)
+}
+
+func (s *scene) send(t *testing.T, method, path, body string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, s.stripeURL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

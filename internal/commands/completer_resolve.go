@@ -52,7 +52,7 @@ func (c *completerKeysResolve) Run(ctx context.Context, o cli.Output, log *slog.
 	if err != nil {
 		return err
 	}
-	result, err := c.resolve(ctx, rides.Resolver{Engine: parts.engine, Stripe: parts.stripe}, record)
+	result, err := c.resolve(ctx, parts, record)
 	if err != nil {
 		return unresolved(record, err)
 	}
@@ -60,7 +60,13 @@ func (c *completerKeysResolve) Run(ctx context.Context, o cli.Output, log *slog.
 	return err
 }
 
-func (c *completerKeysResolve) resolve(ctx context.Context, r rides.Resolver, record phases.Record) (phases.Result, error) {
+func (c *completerKeysResolve) resolve(ctx context.Context, parts engineParts, record phases.Record) (phases.Result, error) {
+	if c.Unverified {
+		parts.pin.Assume(record.Realm)
+	} else if err := parts.pin.Check(ctx); err != nil {
+		return phases.Result{}, err
+	}
+	r := rides.Resolver{Engine: parts.engine, Stripe: parts.stripe}
 	switch {
 	case c.Unverified && c.NotCharged:
 		return r.ResolveNotChargedUnverified(ctx, record, c.operator(), c.Reason)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
@@ -66,6 +67,7 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	parts.pin.Keep(ctx, log)
 	log.InfoContext(ctx, "completing", slog.String("admin", admin))
 
 	completed := make(chan struct{})
@@ -97,6 +99,12 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 		return err
 	}
 	defer parts.pool.Close()
+	if err := parts.pin.Check(ctx); err != nil {
+		if errors.Is(err, payments.ErrOtherAccount) {
+			return err
+		}
+		log.WarnContext(ctx, "nothing is sent in this round", slog.Any("error", err))
+	}
 	counts, err := c.completer(parts.engine).Once(ctx)
 	if err != nil {
 		return err

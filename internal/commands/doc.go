@@ -15,6 +15,7 @@
 //	api accounts …          apiAccountsCreate …   api_accounts.go,
 //	                                              api_accounts_change.go
 //	api keys …              apiKeysCreate …       api_keys.go
+//	api stripe-account      apiStripeAccount      api_stripe_account.go
 //	completer run, once     completerRun …        completer_run.go
 //	completer keys …        completerKeysList …   completer_keys.go
 //	completer keys retry    completerKeysRetry    completer_retry.go

@@ -63,11 +63,13 @@ type engineParts struct {
 	pool   *pgxpool.Pool
 	health *postgres.Health // of the pool
 	stripe *payments.Stripe
+	pin    *payments.Pin // of the Stripe account
 	engine *phases.Engine
 }
 
-// open opens Stripe and the database, and makes an engine on them. Postgres
-// shows name in pg_stat_activity. metrics may be nil.
+// open opens Stripe and the database, and makes an engine on them. It claims
+// nothing, and nothing is sent, before the pin was checked. Postgres shows name
+// in pg_stat_activity. metrics may be nil.
 func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, metrics prometheus.Registerer) (engineParts, error) {
 	stripe, err := f.openStripe(log, metrics)
 	if err != nil {
@@ -78,10 +80,11 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 	if err != nil {
 		return engineParts{}, err
 	}
+	pin := payments.NewPin(stripe, pool)
 	engine, err := phases.NewEngine(ctx, phases.Config{
 		Pool:        pool,
 		Flows:       rides.Flows(stripe),
-		Realm:       stripe.Realm,
+		Realm:       pin.Realm,
 		Lease:       f.Lease,
 		CallTimeout: f.StripeTimeout,
 		Backoff:     phases.Backoff{Initial: f.BackoffInitial, Max: f.BackoffMax},
@@ -97,5 +100,5 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 		pool.Close()
 		return engineParts{}, err
 	}
-	return engineParts{pool: pool, health: health, stripe: stripe, engine: engine}, nil
+	return engineParts{pool: pool, health: health, stripe: stripe, pin: pin, engine: engine}, nil
 }

@@ -34,6 +34,8 @@
 //	observation.go     what came of a request, and the conditions of the rows
 //	text.go            descriptions of observations, without secrets
 //	request.go         one request, from stripe-go to its observation
+//	pin.go             the Stripe account that the key must belong to
+//	pin_store.go       that account's record
 //	breaker.go         the pause after a refused API key
 //	account.go         the account of the API key, and keys that must not be used
 //	wire.go            what is seen of a request below stripe-go
