@@ -21,6 +21,7 @@ require (
 	github.com/sony/gobreaker/v2 v2.4.0
 	github.com/stripe/stripe-go/v76 v76.25.0
 	github.com/testcontainers/testcontainers-go v0.44.0
+	golang.org/x/net v0.60.0
 	pgregory.net/rapid v1.3.0
 )
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/net/idna"
 
 	"github.com/rocketrides/rocketrides/internal/web"
 )
@@ -197,8 +199,44 @@ func reachable(target *url.URL) bool {
 			return false
 		}
 	}
-	odd := func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune("-._:", r)
+	if address, err := netip.ParseAddr(target.Hostname()); err == nil {
+		return address.Zone() == "" // a zone is a network card of the client's
 	}
-	return !strings.ContainsFunc(target.Hostname(), odd)
+	return isDomain(target.Hostname())
 }
+
+// maxDomain and maxLabel are how many characters a name in the DNS and one of
+// its labels may have (RFC 1035, section 2.3.4).
+const (
+	maxDomain = 253
+	maxLabel  = 63
+)
+
+// isDomain reports whether a host can be a name in the DNS. Underscores are
+// taken, because names with them are in use.
+func isDomain(host string) bool {
+	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		ascii, err := idna.Lookup.ToASCII(host)
+		if err != nil {
+			return false
+		}
+		host = ascii
+	}
+	host = strings.TrimSuffix(host, ".") // the root, which may be left out
+	if len(host) > maxDomain {
+		return false
+	}
+	var label string
+	for label = range strings.SplitSeq(host, ".") {
+		odd := func(r rune) bool { return !strings.ContainsRune(domainCharacters, r) }
+		if label == "" || len(label) > maxLabel || strings.Trim(label, "-") != label || strings.ContainsFunc(label, odd) {
+			return false
+		}
+	}
+	// No top-level domain is a number. Resolvers read such a host as an IPv4
+	// address in one of its forgotten spellings, such as 0x7f.1.
+	hex, isHex := strings.CutPrefix(strings.ToLower(label), "0x")
+	return strings.Trim(label, "0123456789") != "" && !(isHex && strings.Trim(hex, "0123456789abcdef") == "")
+}
+
+const domainCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
