@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 	"testing"
 	"time"
 )
@@ -146,7 +145,7 @@ func TestVerifyNotChargedReadsEveryIntent(t *testing.T) {
 	})
 	client, _ := server.client(t, nil)
 	err := client.VerifyNotCharged(t.Context(), firstSend().Form, time.Time{})
-	if err == nil || !strings.Contains(err.Error(), "pi_2 is succeeded") {
+	if possible, ok := errors.AsType[*ChargePossibleError](err); !ok || possible.IntentID != "pi_2" || possible.Status != "succeeded" {
 		t.Errorf("got %v, want an error about pi_2", err)
 	}
 	wantEqual(t, "query", url.Values{"customer": {"cus_1"}, "limit": {"100"}}, query(t, server.received(routeList)[0]))

@@ -135,7 +135,9 @@ var chargeScripts = []script{
 	once("400", fakestripe.BadRequest400, charged, parkedFor400).with(func(f *fakestripe.Fault) { f.Code = "parameter_unknown" }),
 	once("400-intent", fakestripe.BadRequest400, declined, charged, parkedFor400).with(func(f *fakestripe.Fault) { f.Intent = true }),
 	once("400-saved", fakestripe.Saved400, parkedFor400),
-	once("400-saved-intent", fakestripe.Saved400, declined).with(func(f *fakestripe.Fault) { f.Intent = true }),
+	// A send that was torn before it may have charged for all that we know, so
+	// a person decides then.
+	once("400-saved-intent", fakestripe.Saved400, declined, parkedFor400).with(func(f *fakestripe.Fault) { f.Intent = true }),
 	once("401", fakestripe.Unauthorized401, charged),
 	once("403", fakestripe.Forbidden403, charged),
 	once("mismatch", fakestripe.OtherObject, parkedForMismatch, charged).with(func(f *fakestripe.Fault) { f.Set = map[string]any{"amount": 1} }),
