@@ -236,7 +236,7 @@ func isDomain(host string) bool {
 	// No top-level domain is a number. Resolvers read such a host as an IPv4
 	// address in one of its forgotten spellings, such as 0x7f.1.
 	hex, isHex := strings.CutPrefix(strings.ToLower(label), "0x")
-	return strings.Trim(label, "0123456789") != "" && !(isHex && strings.Trim(hex, "0123456789abcdef") == "")
+	return strings.Trim(label, "0123456789") != "" && (!isHex || strings.Trim(hex, "0123456789abcdef") != "")
 }
 
 const domainCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
