@@ -75,7 +75,11 @@ func (a *attempt) claimOnce(ctx context.Context) (*row, error) {
 func (a *attempt) claimed() {
 	if a.claiming {
 		a.claiming = false
-		a.engine.keys.claimed(a.id())
+		token := ""
+		if a.entry == entryHeld {
+			token = a.token
+		}
+		a.engine.keys.claimed(a.id(), token)
 	}
 }
 

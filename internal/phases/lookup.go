@@ -36,6 +36,8 @@ type keyState struct {
 	// attempts counts this process's attempts at the key, claims those of them
 	// that are still claiming it.
 	attempts, claims int
+	// holder is the token of the attempt that has claimed the key last.
+	holder string
 	// latest is what the last look-up found, nil for no row, and latestAt is
 	// when it was sent.
 	latest   *reading
@@ -57,6 +59,14 @@ func (t *keyTable) state(id keyID) *keyState {
 		t.keys[id] = state
 	}
 	return state
+}
+
+// isHeld reports whether the last look-up shows that an attempt of this process
+// holds the key, with a lease that hasn't ended since. Nobody else can have
+// finished the key then, unless an operator has taken it away.
+func (s *keyState) isHeld() bool {
+	return s.attempts > 0 && s.latest != nil && s.holder != "" && orZero(s.latest.token) == s.holder && s.latest.leased() &&
+		time.Since(s.latestAt) < s.latest.leasedUntil.Sub(s.latest.now)
 }
 
 // forget drops a state that is idle. The caller has locked the table.
@@ -83,11 +93,12 @@ func (t *keyTable) begin(id keyID) bool {
 
 // claimed notes that an attempt has claimed the key, or won't any more. What was
 // looked up before answers nobody after that.
-func (t *keyTable) claimed(id keyID) {
+func (t *keyTable) claimed(id keyID, token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state := t.state(id)
 	state.claims--
+	state.holder = token
 	state.latestAt = time.Time{}
 }
 
@@ -111,7 +122,7 @@ func (e *Engine) lookUp(ctx context.Context, id keyID) (*reading, error) {
 	t.mu.Lock()
 	state := t.state(id)
 	switch {
-	case state.attempts > 0 && time.Since(state.latestAt) < e.config.Memory:
+	case state.isHeld() && time.Since(state.latestAt) < e.config.Memory:
 		defer t.mu.Unlock()
 		return state.latest, nil
 	case state.readers < atOnce:
