@@ -50,9 +50,8 @@ func pattern(line string) *regexp.Regexp {
 func TestREADMESession(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
-	p := start(t, filepath.Join(dir, ".sandbox"), freePorts, "LEASE=5s", "STRIPE_TIMEOUT=4s")
-	addProgram(t, dir, "completer")
-	addresses := strings.NewReplacer("http://127.0.0.1:8080", p.state.APIURL, "http://127.0.0.1:12111", p.state.StripeURL)
+	start(t, filepath.Join(dir, ".sandbox"), freePorts, "LEASE=5s", "STRIPE_TIMEOUT=4s")
+	addPrograms(t, dir, "api", "completer", "sandbox")
 	steps := session(t)
 	if len(steps) < 7 {
 		t.Fatalf("the README has %d steps, want those of a whole session", len(steps))
@@ -60,7 +59,7 @@ func TestREADMESession(t *testing.T) {
 	var script strings.Builder
 	const end = "-- end of a step --"
 	for _, step := range steps {
-		fmt.Fprintf(&script, "%s\necho '%s'\n", addresses.Replace(step.command), end)
+		fmt.Fprintf(&script, "%s\necho '%s'\n", step.command, end)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
@@ -93,14 +92,16 @@ func checkOutput(t *testing.T, s step, printed string) {
 	}
 }
 
-// addProgram puts one of the programs into dir/bin, as `make build` does.
-func addProgram(t *testing.T, dir, name string) {
+// addPrograms puts programs into dir/bin, as `make build` does.
+func addPrograms(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	script := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s \"$@\"\n", asMain, name, os.Args[0])
-	if err := os.WriteFile(filepath.Join(dir, "bin", name), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
+	for _, name := range names {
+		script := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s \"$@\"\n", asMain, name, os.Args[0])
+		if err := os.WriteFile(filepath.Join(dir, "bin", name), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // asMain names the environment variable that makes this test binary the sandbox
-// or one of its children, or the completer.
+// or one of its children, or another program.
 const asMain = "SANDBOX_AS_MAIN"
 
 // quickExit removes the second that a process with the race detector sleeps at
@@ -32,6 +32,8 @@ const quickExit = "GORACE=atexit_sleep_ms=0"
 func TestMain(m *testing.M) {
 	switch os.Getenv(asMain) {
 	case "":
+	case "api":
+		os.Exit(commands.API(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	case "completer":
 		os.Exit(commands.Completer(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	default:
