@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 )
 
 // errCut is the error of both directions of a cut connection.
@@ -14,6 +15,9 @@ var errCut = errors.New("wire: connection cut by the test")
 type conn struct {
 	net.Conn
 	line *line
+
+	// reading is held while this side waits for the other one.
+	reading sync.Mutex
 
 	mu      sync.Mutex
 	open    bool   // messages are counted
@@ -72,13 +76,11 @@ func (c *conn) strike(message []byte, fault Fault) error {
 		_ = c.sever()
 		return nil
 	case CutSent:
-		_, _ = c.Conn.Write(message)
-		c.giveUp()
+		c.giveUp(message)
 		return nil
 	case CutPart:
 		ends := c.line.protocol.ends(message)
-		_, _ = c.Conn.Write(message[:ends[min(fault.Part, len(ends))-1]])
-		<-c.giveUp()
+		<-c.giveUp(message[:ends[min(fault.Part, len(ends))-1]])
 		return nil
 	case HoldBefore:
 		fault.Hold()
@@ -96,7 +98,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if n, done, err := c.leftover(b); done {
 		return n, err
 	}
-	n, err := c.Conn.Read(b)
+	n, err := c.receive(b)
 	fault, cut := c.took(b[:n])
 	switch {
 	case cut:
@@ -113,6 +115,19 @@ func (c *conn) Read(b []byte) (int, error) {
 		fault.Hold()
 	}
 	return n, err
+}
+
+// receive reads from the other side, unless the connection is cut.
+func (c *conn) receive(b []byte) (int, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.mu.Lock()
+	cut := c.cut
+	c.mu.Unlock()
+	if cut {
+		return 0, errCut
+	}
+	return c.Conn.Read(b)
 }
 
 // Close closes the connection.
@@ -213,12 +228,19 @@ func (c *conn) sever() error {
 	return errCut
 }
 
-// giveUp ends the connection for this side. The other side may still act on
-// what it has received. The channel is closed when it has ended the connection.
-func (c *conn) giveUp() <-chan struct{} {
+// giveUp ends the connection for this side after some last bytes. The other side
+// may still act on what it has received. The channel is closed when it has
+// ended the connection.
+func (c *conn) giveUp(last []byte) <-chan struct{} {
 	c.mu.Lock()
-	c.cut = true
+	c.cut = true // before the other side can answer
 	c.mu.Unlock()
 	c.line.forget(c)
+	_, _ = c.Conn.Write(last)
+	// A read that waits already, as one of pgx does beside a slow write, ends
+	// at once. The connection is read by linger alone from then on.
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+	c.reading.Lock()
+	defer c.reading.Unlock()
 	return c.line.linger(c.Conn)
 }

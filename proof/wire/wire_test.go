@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -61,6 +62,27 @@ func TestTornPipelines(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestACutEndsAReadThatWaits: pgx reads beside a write that takes long. That
+// read must not wait until the server has done what it was sent.
+func TestACutEndsAReadThatWaits(t *testing.T) {
+	t.Parallel()
+	line := wire.NewPostgres()
+	conn := dial(t, pgtest.URL(t), line)
+	line.Plan(func(int, []byte) wire.Fault {
+		time.Sleep(100 * time.Millisecond) // pgx waits 15
+		return wire.Fault{Kind: wire.CutSent}
+	})
+	sent := time.Now()
+	if _, err := conn.Exec(t.Context(), `SELECT pg_sleep(3)`); err == nil {
+		t.Error("the cut went unnoticed")
+	}
+	if took := time.Since(sent); took > 2*time.Second {
+		t.Errorf("the cut was noticed after %s, when the server was done", took)
+	}
+	_ = conn.Close(t.Context())
+	line.Wait()
 }
 
 // dial connects without prepared statements, so that a batch is one message.
