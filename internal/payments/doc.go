@@ -39,6 +39,7 @@
 //	breaker.go         the pause after a refused API key
 //	account.go         the account of the API key, and keys that must not be used
 //	wire.go            what is seen of a request below stripe-go
+//	answer.go          the length, the depth and the memory of answers
 //	transport.go       the connections to Stripe
 //	metrics.go         rides_stripe_…
 //

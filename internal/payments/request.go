@@ -68,6 +68,7 @@ func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponse
 // stripe-go what is in the answer's body.
 func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastResponseSetter) observation {
 	seen := &exchange{key: r.key}
+	defer seen.done()
 	params := &stripe.Params{Context: seen.watch(ctx)}
 	if r.method != http.MethodGet {
 		params.SetIdempotencyKey(r.key)

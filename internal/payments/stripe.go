@@ -18,6 +18,7 @@ type Stripe struct {
 	timeout       time.Duration
 	saved500After time.Duration
 	guard         *keyGuard
+	tiers         []answerTier
 	log           *slog.Logger
 	metrics       *metrics
 }
@@ -32,8 +33,10 @@ func NewStripe(config Config) (*Stripe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registering the metrics of Stripe: %w", err)
 	}
+	tiers := newAnswerTiers()
 	return &Stripe{
-		backend:       newBackend(config),
+		backend:       newBackend(config, tiers),
+		tiers:         tiers,
 		key:           config.Key,
 		timeout:       config.Timeout,
 		saved500After: config.Saved500After,
@@ -46,7 +49,7 @@ func NewStripe(config Config) (*Stripe, error) {
 // newBackend returns stripe-go without everything that it does on its own: no
 // retries (they outlast a lease, and sleep through a canceled context), no
 // telemetry, no logs, no redirects, no shared client.
-func newBackend(config Config) stripe.Backend {
+func newBackend(config Config, tiers []answerTier) stripe.Backend {
 	transport := config.Transport
 	if transport == nil {
 		transport = newTransport(config.Timeout)
@@ -54,7 +57,7 @@ func newBackend(config Config) stripe.Backend {
 	return stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
 		EnableTelemetry: new(false),
 		HTTPClient: &http.Client{
-			Transport:     onceTransport{next: transport},
+			Transport:     onceTransport{next: transport, tiers: tiers},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},

@@ -1,11 +1,11 @@
 package payments
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	answerLimit    = 4 << 20 // bytes: a page of a hundred payment intents is about 300 KB
 	keyHeader      = "Idempotency-Key"
 	replayedHeader = "Idempotent-Replayed"
 )
@@ -36,7 +35,8 @@ type exchange struct {
 
 	status int // 0: no answer
 	header http.Header
-	err    error // why there is no answer, or only a part of one
+	err    error           // why there is no answer, or only a part of one
+	places []chan struct{} // those that the answer has in memory; see readBody
 }
 
 type exchangeKey struct{}
@@ -93,8 +93,11 @@ func (x *exchange) observation(err error) observation {
 
 // A onceTransport is the RoundTripper under stripe-go. It sends each request at
 // most once, and no POST without the idempotency key that its exchange was made
-// with.
-type onceTransport struct{ next http.RoundTripper }
+// with. It reads each answer to its end.
+type onceTransport struct {
+	next  http.RoundTripper
+	tiers []answerTier // see exchange.readBody
+}
 
 // RoundTrip implements http.RoundTripper.
 func (t onceTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -128,7 +131,12 @@ func (t onceTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	seen.status, seen.header = answer.StatusCode, answer.Header
-	answer.Body = &watchedBody{ReadCloser: http.MaxBytesReader(nil, answer.Body, answerLimit), seen: seen}
+	body, err := seen.readBody(req.Context(), answer, t.tiers)
+	if err != nil {
+		seen.err = err
+		return nil, err
+	}
+	answer.Body, answer.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return answer, nil
 }
 
@@ -136,21 +144,6 @@ func closeBody(req *http.Request) {
 	if req.Body != nil {
 		_ = req.Body.Close() // it was never read
 	}
-}
-
-// A watchedBody notes in its exchange why an answer couldn't be read to its
-// end.
-type watchedBody struct {
-	io.ReadCloser
-	seen *exchange
-}
-
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.seen.err = err
-	}
-	return n, err
 }
 
 // A wireError is an error of a transport without what that may quote: addresses
@@ -169,7 +162,6 @@ func (e *wireError) Unwrap() error { return e.cause }
 func describeWire(err error) error {
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
-	var tooLarge *http.MaxBytesError
 	var system syscall.Errno
 	var timeout net.Error
 	text := "the connection broke"
@@ -184,8 +176,8 @@ func describeWire(err error) error {
 		text = "the name of Stripe's server cannot be resolved"
 	case errors.As(err, &certificate):
 		text = "the certificate of Stripe's server cannot be verified"
-	case errors.As(err, &tooLarge):
-		text = fmt.Sprintf("the answer is longer than %d bytes", tooLarge.Limit)
+	case errors.Is(err, errTooLong), errors.Is(err, errTooDeep):
+		text = err.Error()
 	case errors.As(err, &system):
 		text = system.Error()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
