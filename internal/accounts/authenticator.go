@@ -7,20 +7,22 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 const (
-	// principalTTL is how long a successful authentication is remembered, and
-	// so how long a revoked API key may still work.
-	principalTTL = 30 * time.Second
-	// maxPrincipals bounds the memory that this takes.
-	maxPrincipals = 10_000
-	// lookUpTimeout bounds the look-up of one API key in the database.
+	// rememberedFor is how long an account and its API keys are remembered, and
+	// so how long a revoked key or a disabled account may still work.
+	rememberedFor = 30 * time.Second
+	// lookUpPause is the time between two look-ups of one account for API keys
+	// that it isn't known to have.
+	lookUpPause = time.Second
+	// maxRemembered bounds how many accounts are remembered, and how many ids
+	// that belong to no account.
+	maxRemembered = 10_000
+	// lookUpTimeout bounds one look-up in the database.
 	lookUpTimeout = 5 * time.Second
 )
 
@@ -40,39 +42,42 @@ type Principal struct {
 // An Authenticator finds the account that a request acts for. It is safe for
 // concurrent use.
 type Authenticator struct {
-	pool  *pgxpool.Pool
-	live  bool
-	cache *expirable.LRU[[32]byte, Principal] // by the API key's hash
+	live     bool
+	accounts *accountCache
 }
 
 // NewAuthenticator returns an Authenticator that accepts the API keys of one
 // mode: those for real money if live is true, else those for tests.
 func NewAuthenticator(pool *pgxpool.Pool, live bool) *Authenticator {
-	return &Authenticator{
-		pool: pool, live: live, cache: expirable.NewLRU[[32]byte, Principal](maxPrincipals, nil, principalTTL),
-	}
+	return &Authenticator{live: live, accounts: newAccountCache(pool, rememberedFor)}
 }
 
 // Authenticate returns the account whose API key is in the Authorization
-// header. A key that worked is not looked up again for 30 seconds. A key of the
-// wrong form or mode is refused without asking the database.
+// header. An account is remembered for 30 seconds, with its API keys and with
+// what is needed to charge it; so a change of it is in force within that time.
+// An API key that the account isn't known to have is looked up, but at most
+// once a second for each account: a request with such a key may have to wait. A
+// key of the wrong form or mode is refused without asking the database.
 //
-// The error is [ErrUnauthenticated] with its cause, or what kept the database
-// from answering, such as [phases.ErrUnavailable].
+// The error is ErrUnauthenticated with its cause, or what kept the database
+// from answering, such as phases.ErrUnavailable.
 func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (Principal, error) {
 	key, err := a.parse(header)
 	if err != nil {
 		return Principal{}, err
 	}
-	if who, ok := a.cache.Get(key.Hash()); ok {
-		return who, nil
-	}
-	who, err := a.lookUp(ctx, key)
-	if err != nil {
+	found, err := a.find(ctx, key)
+	switch {
+	case err != nil:
 		return Principal{}, err
+	case !found.has(key):
+		return Principal{}, fmt.Errorf("%w: unknown or revoked API key", ErrUnauthenticated)
+	case found.disabled:
+		return Principal{}, fmt.Errorf("%w: disabled account", ErrUnauthenticated)
+	case found.who.Live != a.live:
+		return Principal{}, fmt.Errorf("%w: account of the other mode", ErrUnauthenticated)
 	}
-	a.cache.Add(key.Hash(), who)
-	return who, nil
+	return found.who, nil
 }
 
 // parse reads the API key from the header and checks its form and mode.
@@ -91,28 +96,18 @@ func (a *Authenticator) parse(header http.Header) (APIKey, error) {
 	return key, nil
 }
 
-// lookUp finds an active API key in the database. The hash covers the whole
-// key, so finding the row is the comparison. The time that this takes reveals
-// nothing that helps to guess the 190 random bits of a key.
-func (a *Authenticator) lookUp(ctx context.Context, key APIKey) (Principal, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
-	defer cancel()
-	hash := key.Hash()
-	who := Principal{AccountID: key.AccountID()}
-	err := phases.Reread(ctx, func(ctx context.Context) error {
-		return a.pool.QueryRow(ctx, `
-			SELECT a.stripe_customer, a.payment_method, a.livemode
-			FROM api_keys k JOIN accounts a ON a.id = k.account_id
-			WHERE k.account_id = $1 AND k.hash = $2 AND k.revoked_at IS NULL`,
-			who.AccountID, hash[:]).Scan(&who.Customer, &who.PaymentMethod, &who.Live)
-	})
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return Principal{}, fmt.Errorf("%w: unknown or revoked API key", ErrUnauthenticated)
-	case err != nil:
-		return Principal{}, fmt.Errorf("looking up API key: %w", err)
-	case who.Live != a.live:
-		return Principal{}, fmt.Errorf("%w: account of the other mode", ErrUnauthenticated)
+// find returns the account that a key names: as it is remembered, if it has the
+// key, else as it was after the request came.
+func (a *Authenticator) find(ctx context.Context, key APIKey) (*account, error) {
+	arrived := time.Now()
+	found, err := a.accounts.get(ctx, key.AccountID(), time.Time{})
+	for err == nil && !found.has(key) && found.askedAt.Before(arrived) {
+		if err = pause.For(ctx, time.Until(found.askedAt.Add(lookUpPause))); err == nil {
+			found, err = a.accounts.get(ctx, key.AccountID(), arrived)
+		}
 	}
-	return who, nil
+	if err != nil {
+		return nil, fmt.Errorf("looking up API key: %w", err)
+	}
+	return found, nil
 }

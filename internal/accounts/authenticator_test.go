@@ -1,12 +1,17 @@
 package accounts
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/postgres"
@@ -72,6 +77,10 @@ func TestEveryOtherRequestIsUnauthenticated(t *testing.T) {
 		live.AccountID, hash[:]); err != nil {
 		t.Fatal(err)
 	}
+	disabled := newAccount(t, pool, false)
+	if _, err := pool.Exec(t.Context(), `UPDATE accounts SET disabled_at = now() WHERE id = $1`, disabled.AccountID); err != nil {
+		t.Fatal(err)
+	}
 	authenticator := NewAuthenticator(pool, false)
 	for name, header := range map[string]http.Header{
 		"no header":                  {},
@@ -82,6 +91,8 @@ func TestEveryOtherRequestIsUnauthenticated(t *testing.T) {
 		"a key of the other mode":    bearer(live.APIKey),
 		"a key that nobody issued":   bearer(NewAPIKey(test.AccountID, false)),
 		"a revoked key":              bearer(revoked),
+		"a disabled account":         bearer(disabled.APIKey),
+		"an account that isn't":      bearer(NewAPIKey(NewAccountID(), false)),
 		"an account of another mode": bearer(crossed),
 	} {
 		for range 2 { // a refusal isn't remembered as a success
@@ -105,13 +116,122 @@ func TestAuthenticationIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	own.Close()
-	if got, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey)); err != nil || got != want {
-		t.Errorf("without a database: %+v, %v", got, err)
-	}
 	if _, err := authenticator.Authenticate(t.Context(), bearer(NewAPIKey(made.AccountID, false))); err == nil || errors.Is(err, ErrUnauthenticated) {
 		t.Errorf("a key that cannot be looked up: %v", err)
 	}
-	if promised := 30 * time.Second; principalTTL > promised {
-		t.Errorf("a revoked key works for %s, at most %s are promised", principalTTL, promised)
+	if got, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey)); err != nil || got != want {
+		t.Errorf("without a database: %+v, %v", got, err)
+	}
+	if promised := 30 * time.Second; rememberedFor > promised {
+		t.Errorf("a revoked key works for %s, at most %s are promised", rememberedFor, promised)
+	}
+}
+
+// TestAChangeIsInForceInTime: what is remembered is forgotten after its time.
+func TestAChangeIsInForceInTime(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	for name, change := range map[string]struct {
+		sql  string
+		want Principal // its account is filled in; without a customer: refused
+	}{
+		"a revoked key":      {`UPDATE api_keys SET revoked_at = now() WHERE account_id = $1`, Principal{}},
+		"a disabled account": {`UPDATE accounts SET disabled_at = now() WHERE id = $1`, Principal{}},
+		"another customer":   {`UPDATE accounts SET stripe_customer = 'cus_2' WHERE id = $1`, Principal{Customer: "cus_2", PaymentMethod: "pm_1"}},
+		"another card":       {`UPDATE accounts SET payment_method = 'pm_2' WHERE id = $1`, Principal{Customer: "cus_1", PaymentMethod: "pm_2"}},
+		"another e-mail":     {`UPDATE accounts SET email = '' WHERE id = $1`, Principal{Customer: "cus_1", PaymentMethod: "pm_1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			made := newAccount(t, pool, false)
+			const ttl = 300 * time.Millisecond
+			authenticator := &Authenticator{accounts: newAccountCache(pool, ttl)}
+			if _, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := pool.Exec(t.Context(), change.sql, made.AccountID); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(ttl)
+			want := change.want
+			if want.Customer != "" {
+				want.AccountID = made.AccountID
+			}
+			got, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey))
+			if got != want || errors.Is(err, ErrUnauthenticated) != (want == Principal{}) {
+				t.Errorf("got %+v, %v, want %+v", got, err, want)
+			}
+		})
+	}
+}
+
+// TestGuessesCostFewQueries: API keys that nobody issued cost one query for
+// each account and second, however many they are, and a key that was just
+// issued works nevertheless.
+func TestGuessesCostFewQueries(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	made := newAccount(t, pool, false)
+	var queries atomic.Int32
+	config := pool.Config()
+	config.ConnConfig.Tracer = countingTracer{&queries}
+	own, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(own.Close)
+	authenticator := NewAuthenticator(own, false)
+	if _, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey)); err != nil {
+		t.Fatal(err)
+	}
+	_, fresh, err := Store{Pool: pool}.CreateKey(t.Context(), made.AccountID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries.Store(0)
+	start := time.Now()
+	var group sync.WaitGroup
+	for _, account := range []string{made.AccountID, NewAccountID()} {
+		for i := range 200 {
+			group.Go(func() {
+				time.Sleep(time.Duration(i) * 2 * time.Millisecond)
+				if _, err := authenticator.Authenticate(t.Context(), bearer(NewAPIKey(account, false))); !errors.Is(err, ErrUnauthenticated) {
+					t.Errorf("a guess: %v", err)
+				}
+			})
+		}
+	}
+	group.Go(func() {
+		if _, err := authenticator.Authenticate(t.Context(), bearer(fresh)); err != nil {
+			t.Errorf("a key that was just issued: %v", err)
+		}
+	})
+	group.Wait()
+	if got, most := int(queries.Load()), 2*int(time.Since(start)/time.Second+1); got > most {
+		t.Errorf("%d queries, want at most %d", got, most)
+	}
+}
+
+// A countingTracer counts queries.
+type countingTracer struct{ queries *atomic.Int32 }
+
+func (c countingTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	c.queries.Add(1)
+	return ctx
+}
+
+func (countingTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestStrangersDisplaceNoAccount: requests with invented ids must not make the
+// accounts forgotten.
+func TestStrangersDisplaceNoAccount(t *testing.T) {
+	t.Parallel()
+	cache := newAccountCache(nil, time.Minute)
+	cache.remember("acct_a", &account{exists: true})
+	for i := range 2 * maxRemembered {
+		cache.remember(fmt.Sprint("acct_", i), &account{})
+	}
+	if _, ok := cache.remembered("acct_a"); !ok || cache.strangers.Len() > maxRemembered {
+		t.Errorf("the account is remembered: %t, beside %d strangers", ok, cache.strangers.Len())
 	}
 }

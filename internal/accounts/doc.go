@@ -4,6 +4,7 @@
 //   - store.go, update.go: the accounts and API keys in the database, as the
 //     operator manages them
 //   - apikey.go: what an API key looks like, and how one is made and read
+//   - cache.go: the accounts that were asked for lately
 //   - authenticator.go: from an Authorization header to the account
 //
 // It knows nothing of answers: a request without a valid API key is

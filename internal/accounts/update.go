@@ -33,8 +33,8 @@ func (s Store) Get(ctx context.Context, account string) (Account, error) {
 
 // Update gives an account, which the caller has read as seen, the e-mail
 // address, Stripe customer and payment method of wanted. It is in force
-// everywhere within 30 seconds. What a ride has frozen before keeps its customer
-// and payment method.
+// everywhere within 30 seconds. What a ride has frozen before keeps its
+// customer and payment method.
 //
 // A customer that is replaced becomes a former one: charges are looked for
 // under all of them. The error is [ErrChanged] if the account's customer or

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -97,6 +98,25 @@ func TestRevokedKeys(t *testing.T) {
 	if _, _, err := store.CreateKey(t.Context(), accounts.NewAccountID()); !errors.Is(err, accounts.ErrNoAccount) {
 		t.Errorf("a key for nobody: %v", err)
 	}
+}
+
+// TestADisabledAccount is refused, and what it has begun still ends.
+func TestADisabledAccount(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	h.exec(t, `UPDATE accounts SET disabled_at = now() WHERE id = $1`, h.visa.AccountID)
+	another := h.startProcess(t, nil) // its cache is empty
+	another.hailAs(t, h.visa, "k").must(t, 401, web.CodeUnauthenticated)
+	another.hailAs(t, h.second, "k").must(t, 201, "")
+	h.expire(t)
+	if counts := h.complete(t); counts.Finished != 1 {
+		t.Errorf("the completer did %+v", counts)
+	}
+	h.exec(t, `UPDATE accounts SET disabled_at = NULL WHERE id = $1`, h.visa.AccountID)
+	h.process = h.startProcess(t, nil)
+	h.checkCharged(t, h.visa, "k")
 }
 
 func TestChargesOff(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
@@ -61,11 +62,25 @@ func (record *requestRecord) failed() bool {
 	return record.status >= http.StatusInternalServerError && record.cause != nil
 }
 
+// maxLogged is the most that the log shows of one part of a request, in bytes.
+// A client could fill the disk otherwise.
+const maxLogged = 200
+
+// loggable returns what the log shows of a part of a request. Text that is cut
+// ends with an ellipsis.
+func loggable(text string) string {
+	const ellipsis = "…"
+	if len(text) <= maxLogged {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxLogged-len(ellipsis)], "") + ellipsis
+}
+
 // attrs returns the attributes of the request's line in the log.
 func (r *Request) attrs(took time.Duration) []slog.Attr {
 	record := &r.record
 	attrs := []slog.Attr{
-		slog.String("request_id", r.ID), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.String("request_id", r.ID), slog.String("method", loggable(r.Method)), slog.String("path", loggable(r.URL.Path)),
 		slog.Int("status", record.status), slog.Float64("seconds", took.Seconds()),
 	}
 	for _, attr := range []slog.Attr{

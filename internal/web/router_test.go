@@ -138,6 +138,21 @@ func TestMethodsOfAPath(t *testing.T) {
 	}
 }
 
+// TestWhatIsLoggedOfARequestIsBounded: or clients could fill the disk.
+func TestWhatIsLoggedOfARequestIsBounded(t *testing.T) {
+	t.Parallel()
+	_, line := ask(t, strings.Repeat("X", 5000), "/"+strings.Repeat("é", 5000), nil, nil)
+	want := map[string]any{"method": strings.Repeat("X", 197) + "…", "path": "/" + strings.Repeat("é", 98) + "…"}
+	for name, text := range want {
+		if line[name] != text {
+			t.Errorf("%s is logged as %v, want %s", name, line[name], text)
+		}
+	}
+	if _, line := ask(t, "GET", "/"+strings.Repeat("a", 199), nil, nil); line["path"] != "/"+strings.Repeat("a", 199) {
+		t.Errorf("a path of 200 bytes is logged as %v", line["path"])
+	}
+}
+
 func TestAStoredAnswerIsWrittenAsItIs(t *testing.T) {
 	t.Parallel()
 	stored := phases.Answer{

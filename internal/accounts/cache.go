@@ -1,0 +1,135 @@
+package accounts
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/expirable"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// An account is what the database said about an account's id. Nothing changes
+// it.
+type account struct {
+	who      Principal
+	exists   bool
+	disabled bool
+	keys     map[[32]byte]bool // the hashes of its active API keys
+	askedAt  time.Time         // when the database was asked
+}
+
+// has reports whether an API key is one of the account's. The hash covers the
+// whole key, so finding it is the comparison. The time that this takes reveals
+// nothing that helps to guess the 190 random bits of a key.
+func (a *account) has(key APIKey) bool { return a.keys[key.Hash()] }
+
+// An accountCache remembers accounts for a time. Ids that belong to no account
+// are remembered apart, so that requests with invented ids don't displace
+// accounts.
+type accountCache struct {
+	pool      *pgxpool.Pool
+	known     *expirable.LRU[string, *account]
+	strangers *expirable.LRU[string, *account]
+
+	mu      sync.Mutex
+	lookUps map[string]*lookUp // those on their way, by account id
+}
+
+// A lookUp is a query that several requests wait for.
+type lookUp struct {
+	done  chan struct{}
+	found *account
+	err   error
+}
+
+func newAccountCache(pool *pgxpool.Pool, ttl time.Duration) *accountCache {
+	return &accountCache{
+		pool:      pool,
+		known:     expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
+		strangers: expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
+		lookUps:   map[string]*lookUp{},
+	}
+}
+
+// get returns the account as the database had it at a time or later, if that is
+// remembered, or at least within the last second, else as the database has it
+// now. At most one query about an account is on its way; its result may be
+// older than since.
+func (c *accountCache) get(ctx context.Context, id string, since time.Time) (*account, error) {
+	c.mu.Lock()
+	if found, ok := c.remembered(id); ok && (!found.askedAt.Before(since) || time.Since(found.askedAt) < lookUpPause) {
+		c.mu.Unlock()
+		return found, nil
+	}
+	l, running := c.lookUps[id]
+	if !running {
+		l = &lookUp{done: make(chan struct{})}
+		c.lookUps[id] = l
+	}
+	c.mu.Unlock()
+	if running {
+		<-l.done // it ends with the look-up's own time-out
+		return l.found, l.err
+	}
+	l.found, l.err = c.ask(ctx, id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.lookUps, id)
+	if l.err == nil {
+		c.remember(id, l.found)
+	}
+	close(l.done)
+	return l.found, l.err
+}
+
+func (c *accountCache) remembered(id string) (*account, bool) {
+	if found, ok := c.known.Get(id); ok {
+		return found, true
+	}
+	return c.strangers.Get(id)
+}
+
+func (c *accountCache) remember(id string, found *account) {
+	c.known.Remove(id)
+	c.strangers.Remove(id)
+	if found.exists {
+		c.known.Add(id, found)
+	} else {
+		c.strangers.Add(id, found)
+	}
+}
+
+// ask asks the database about an account.
+func (c *accountCache) ask(ctx context.Context, id string) (*account, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	defer cancel()
+	found := &account{askedAt: time.Now()}
+	err := phases.Reread(ctx, func(ctx context.Context) error {
+		found.who, found.exists, found.keys = Principal{AccountID: id}, false, map[[32]byte]bool{}
+		rows, err := c.pool.Query(ctx, `
+			SELECT a.stripe_customer, a.payment_method, a.livemode, a.disabled_at IS NOT NULL, k.hash
+			FROM accounts a LEFT JOIN api_keys k ON k.account_id = a.id AND k.revoked_at IS NULL
+			WHERE a.id = $1`,
+			id)
+		if err != nil {
+			return err
+		}
+		var hash []byte
+		_, err = pgx.ForEachRow(rows, []any{&found.who.Customer, &found.who.PaymentMethod, &found.who.Live, &found.disabled, &hash}, func() error {
+			found.exists = true
+			if len(hash) == 32 { // NULL if the account has no active key
+				found.keys[[32]byte(hash)] = true
+			}
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
