@@ -89,7 +89,7 @@ func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm]) (
 	defer cancel()
 	if sent.Ref != "" {
 		o := s.read(ctx, sent.Ref, sent.Form)
-		o.settled = true
+		o.settled, o.windowOver = true, sent.WindowOver
 		return s.judge(ctx, o, sent.Form)
 	}
 	o := s.list(ctx, sent.FirstSentAt, sent.Form)

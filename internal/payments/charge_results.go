@@ -169,7 +169,11 @@ func readRows() []resultRow {
 		{name: "read_mismatch", then: verdictSuspect, reason: parkMismatch, when: is(stateMismatch, always)},
 		{name: "read_charged", then: verdictCharged, when: is(statePaid, always)},
 		{name: "read_refunded", then: verdictSuspect, reason: parkRefunded, when: is(stateRefunded, always)},
-		{name: "read_processing", then: verdictProcessing, when: is(stateProcessing, always)},
+		{name: "read_processing", then: verdictProcessing, when: is(stateProcessing, func(o observation) bool { return !o.windowOver })},
+		// Nobody knows how long Stripe will take.
+		{name: "read_processing_over", then: verdictSuspect, reason: parkWindowOver, when: is(stateProcessing, func(o observation) bool {
+			return o.windowOver
+		})},
 		// Stripe has answered the only charge there is, and no send confirms
 		// the intent again.
 		{name: "read_declined", then: verdictDeclined, when: is(stateFailed, settled)},

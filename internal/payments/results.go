@@ -78,6 +78,7 @@ const (
 	parkDenied           = "stripe_403"               // Stripe refuses this request, and not our API key
 	parkIdempotencyError = "stripe_idempotency_error" // the key was used with other parameters before
 	parkSaved500         = "stripe_500"               // Stripe's saved answer is that it doesn't know
+	parkWindowOver       = "window_over"              // Stripe is still working on it when the window is over
 	parkForm             = "stripe_form"              // the frozen form can't be sent as the same bytes any more
 )
 

@@ -74,6 +74,11 @@ func servedReads() []servedCase {
 		readCase("it is disputed", "read_refunded", answerOK(expandedWith(nil, object{"disputed": true}))).wantCharge(suspectCharge("stripe_refunded")),
 		readCase("it is processing", "read_processing", answerOK(expandedWith(object{"status": "processing", "latest_charge": nil}, nil))).
 			wantCharge(Charge{Status: ChargeProcessing, IntentID: "pi_1"}),
+		afterWindow(readCase("it is still processing, after the window", "read_processing_over", answerOK(expandedWith(object{"status": "processing"}, nil)))).
+			wantCharge(suspectCharge("window_over")),
+		listCase("it is still processing, after the window, by the list", "read_processing_over", true, answerOK(expandedWith(object{"status": "processing"}, nil))).
+			wantCharge(suspectCharge("window_over")),
+		afterWindow(readCase("it is processing, and failed after the window", "read_declined", answerOK(failedIntent(nil)))).wantCharge(declinedCharge()),
 		listCase("it failed, inside the window", "read_open", false, answerOK(failedIntent(nil))).wantNothing(),
 		listCase("it was never confirmed, inside the window", "read_unconfirmed_open", false, answerOK(open)).wantNothing(),
 		listCase("it was never confirmed, after the window", "read_unconfirmed", true, answerOK(open)).wantCharge(suspectCharge("stripe_unexpected")),
@@ -95,6 +100,12 @@ func servedReads() []servedCase {
 		readCase("it succeeded with a charge that isn't captured", "read_mismatch", answerOK(expandedWith(nil, object{"captured": false}))).
 			wantCharge(suspectCharge("stripe_mismatch")),
 	}
+}
+
+// afterWindow turns a case that reads a known intent into one after the window.
+func afterWindow(c servedCase) servedCase {
+	c.sent = func(s *phases.Sent[ChargeForm]) { s.Ref, s.WindowOver = "pi_1", true }
+	return c
 }
 
 // withRef turns a case by the list into one that reads a known intent.

@@ -1,7 +1,6 @@
 package rides
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -34,10 +33,10 @@ func hail(pay *payments.Stripe) phases.Flow {
 	return phases.NewFlow(hailFlow, hailVersion,
 		phases.Atomic(pointRide, createRide),
 		phases.Foreign(pointCharge, phases.Call[payments.ChargeForm, payments.Charge]{
-			Prepare: freezeCharge,    // what will be sent, fixed for ever, in the transaction before
-			Do:      pay.Charge,      // no transaction in reach
-			Find:    findCharge(pay), // did an earlier attempt get through?
-			Record:  recordCharge,    // in the transaction after
+			Prepare: freezeCharge,   // what will be sent, fixed for ever, in the transaction before
+			Do:      pay.Charge,     // no transaction in reach
+			Find:    pay.FindCharge, // did an earlier attempt get through?
+			Record:  recordCharge,   // in the transaction after
 		}),
 		phases.Atomic(phases.Finished, stageReceipt),
 	)
@@ -101,19 +100,6 @@ func freezeCharge(tx *phases.Tx, key phases.Key, foreignKey string) (payments.Ch
 		AccountID:     key.Account,
 		Operation:     foreignKey,
 	}), phases.Advance(), nil
-}
-
-// findCharge returns the Find of the charge: pay.FindCharge, but when the
-// window is over, a payment that Stripe is still working on is left to a
-// person.
-func findCharge(pay *payments.Stripe) func(context.Context, phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
-	return func(ctx context.Context, sent phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
-		charge, err := pay.FindCharge(ctx, sent)
-		if err == nil && charge.Status == payments.ChargeProcessing && sent.WindowOver {
-			charge.Status, charge.Reason = payments.ChargeSuspect, "window_over"
-		}
-		return charge, err
-	}
 }
 
 // recordCharge stores the result of the charge in the ride.
