@@ -13,10 +13,36 @@ import (
 	"github.com/rocketrides/rocketrides/internal/payments"
 )
 
+// payerFlags say whether Stripe is asked about a customer and a payment method.
+type payerFlags struct {
+	stripeCallFlags
+	Unverified bool `help:"Don't ask Stripe whether customer and payment method exist and belong together."`
+}
+
+// checkPayer returns an error unless the customer and the payment method exist
+// at Stripe and belong together. key is Stripe's.
+func (f payerFlags) checkPayer(ctx context.Context, pool *pgxpool.Pool, key, customer, method string) error {
+	if f.Unverified {
+		return nil
+	}
+	stripe, err := f.openStripeWith(key, nil, nil)
+	if err != nil {
+		return err
+	}
+	if _, err = payments.PinnedRealm(ctx, stripe, pool); err == nil {
+		err = stripe.CheckPayer(ctx, customer, method)
+	}
+	if err != nil {
+		return fmt.Errorf("%w; nothing was changed (--unverified asks nothing)", err)
+	}
+	return nil
+}
+
 type apiAccountsCreate struct {
 	databaseFlags
+	payerFlags
 	jsonFlags
-	StripeAPIKey   string `help:"Stripe's secret key. Only its mode is used, and becomes the account's: sk_test_… or sk_live_…." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
+	StripeAPIKey   string `help:"Stripe's secret key. Its mode becomes the account's: sk_test_… or sk_live_…." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 	Email          string `help:"Where receipts go." required:""`
 	StripeCustomer string `help:"The customer at Stripe who is charged." required:"" placeholder:"cus_…"`
 	PaymentMethod  string `help:"The customer's payment method." required:"" placeholder:"pm_…"`
@@ -24,7 +50,7 @@ type apiAccountsCreate struct {
 
 // Validate refuses values that can't belong to an account.
 func (c *apiAccountsCreate) Validate() error {
-	return checkAccount(c.Email, c.StripeCustomer, c.PaymentMethod)
+	return errors.Join(checkAccount(c.Email, c.StripeCustomer, c.PaymentMethod), c.checkStripeWith(c.StripeAPIKey))
 }
 
 // checkAccount refuses values that can't belong to an account.
@@ -48,6 +74,9 @@ func (c *apiAccountsCreate) Run(ctx context.Context, o cli.Output) error {
 		return fmt.Errorf("%w: %w", cli.ErrUsage, err)
 	}
 	return c.withPool(ctx, "accounts", func(pool *pgxpool.Pool) error {
+		if err := c.checkPayer(ctx, pool, c.StripeAPIKey, c.StripeCustomer, c.PaymentMethod); err != nil {
+			return err
+		}
 		made, err := accounts.Store{Pool: pool}.Create(ctx, accounts.NewAccount{
 			Email: c.Email, StripeCustomer: c.StripeCustomer, PaymentMethod: c.PaymentMethod, Livemode: live,
 		})

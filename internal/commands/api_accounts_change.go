@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/payments"
 )
 
 // accountFlags choose one account.
@@ -19,7 +20,9 @@ type accountFlags struct {
 
 type apiAccountsUpdate struct {
 	databaseFlags
+	payerFlags
 	accountFlags
+	StripeAPIKey   string `help:"Stripe's secret key, in the account's mode. Not needed with --unverified, nor for --email alone." name:"stripe-api-key" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 	Email          string `help:"Where receipts go from now on."`
 	StripeCustomer string `help:"The customer at Stripe who is charged from now on. The former one is kept: charges are looked for under both." placeholder:"cus_…"`
 	PaymentMethod  string `help:"The customer's payment method." placeholder:"pm_…"`
@@ -31,7 +34,21 @@ func (c *apiAccountsUpdate) Validate() error {
 	if c.Email == "" && c.StripeCustomer == "" && c.PaymentMethod == "" {
 		return errors.New("give what to change: --email, --stripe-customer or --payment-method")
 	}
+	if c.asksStripe() && c.StripeAPIKey == "" {
+		return errors.New("missing --stripe-api-key (STRIPE_API_KEY); without one, --unverified asks nothing")
+	}
+	if c.asksStripe() {
+		if err := c.checkStripeWith(c.StripeAPIKey); err != nil {
+			return err
+		}
+	}
 	return checkAccount(cmp.Or(c.Email, "a@example.com"), cmp.Or(c.StripeCustomer, "cus_x"), cmp.Or(c.PaymentMethod, "pm_x"))
+}
+
+// asksStripe reports whether Stripe has to know the account's new customer or
+// payment method.
+func (c *apiAccountsUpdate) asksStripe() bool {
+	return !c.Unverified && (c.StripeCustomer != "" || c.PaymentMethod != "")
 }
 
 // Run changes an account.
@@ -42,12 +59,31 @@ func (c *apiAccountsUpdate) Run(ctx context.Context, o cli.Output) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Account, err)
 		}
-		if err := store.Update(ctx, seen, c.changed(seen)); err != nil {
+		wanted := c.changed(seen)
+		if c.asksStripe() {
+			if err := c.checkPayerOf(ctx, pool, wanted); err != nil {
+				return fmt.Errorf("%s: %w", c.Account, err)
+			}
+		}
+		if err := store.Update(ctx, seen, wanted); err != nil {
 			return fmt.Errorf("%s: %w", c.Account, err)
 		}
 		_, err = fmt.Fprintf(o.Stdout, "%s is updated, in force everywhere within 30 seconds; rides that have begun keep their customer and card\n", c.Account)
 		return err
 	})
+}
+
+// checkPayerOf is checkPayer for an account. A key of the other mode would find
+// no customer.
+func (c *apiAccountsUpdate) checkPayerOf(ctx context.Context, pool *pgxpool.Pool, account accounts.Account) error {
+	live, err := payments.LiveKey(c.StripeAPIKey)
+	if err == nil && live != account.Livemode {
+		err = fmt.Errorf("it is a %s account, and the Stripe key is a %s key", modeOf(account.Livemode), modeOf(live))
+	}
+	if err != nil {
+		return err
+	}
+	return c.checkPayer(ctx, pool, c.StripeAPIKey, account.StripeCustomer, account.PaymentMethod)
 }
 
 // changed returns the account as it will be.

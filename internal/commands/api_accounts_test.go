@@ -61,6 +61,60 @@ func TestUpdateKeepsFormerCustomers(t *testing.T) {
 	}
 }
 
+// An account that nobody can charge is refused when it is made or changed, and
+// not when its first ride is hailed.
+func TestAccountsAreComparedWithStripe(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	if err := s.fake.DeleteCustomer("cus_declined"); err != nil {
+		t.Fatal(err)
+	}
+	s.start(t, "api").kill(t) // pins the Stripe account
+	before := s.listed(t)
+	for name, test := range map[string]struct {
+		customer, method string
+		flags            []string
+		says             string
+	}{
+		"no such customer":             {"cus_nope", "pm_card_visa", nil, "Stripe has no customer cus_nope"},
+		"a deleted customer":           {"cus_declined", "pm_card_visa", nil, "Stripe has no customer cus_declined"},
+		"no such payment method":       {"cus_visa", "pm_nope", nil, "Stripe has no payment method pm_nope of cus_visa"},
+		"another customer's":           {"cus_visa", "pm_second", nil, "Stripe has no payment method pm_second of cus_visa"},
+		"Stripe out of reach":          {"cus_visa", "pm_visa", []string{"--stripe-url=http://127.0.0.1:1"}, "--unverified asks nothing"},
+		"a key of another account":     {"cus_visa", "pm_visa", []string{"--stripe-api-key=sk_test_other"}, "api stripe-account --move"},
+		"the customer's":               {"cus_second", "pm_second", nil, ""},
+		"a test token":                 {"cus_second", "pm_card_visa", nil, ""},
+		"nobody's, which nobody asked": {"cus_nope", "pm_nope", []string{"--unverified", "--stripe-url=http://127.0.0.1:1"}, ""},
+	} {
+		flags := append([]string{"--stripe-customer=" + test.customer, "--payment-method=" + test.method}, test.flags...)
+		for _, args := range [][]string{{"accounts", "create", "--email=a@example.com"}, {"accounts", "update", s.account}} {
+			code, _, stderr := s.run(t, "api", append(args, flags...)...)
+			refused := code == 1 && strings.Contains(stderr, test.says) && strings.Count(stderr, "\n") == 1
+			if test.says == "" && code != 0 || test.says != "" && !refused {
+				t.Errorf("%s: %v: exit %d, %q, want %q", name, args, code, stderr, test.says)
+			}
+		}
+		if test.says != "" {
+			checkAccountIs(t, s.listed(t), before)
+		}
+		s.exec(t, `UPDATE accounts SET stripe_customer = 'cus_visa', payment_method = 'pm_card_visa', former_customers = '{}'`)
+	}
+}
+
+func TestUpdateNeedsAKeyOfTheAccountsMode(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	code, _, stderr := s.run(t, "api", "accounts", "update", s.account, "--stripe-customer=cus_second",
+		"--stripe-api-key=sk_live_x", "--stripe-url=https://api.stripe.com")
+	if code != 1 || !strings.Contains(stderr, "it is a test account, and the Stripe key is a live key") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+	s.must(t, "api", "accounts", "update", s.account, "--email=bea@example.com", "--stripe-api-key=")
+	if code, _, stderr := s.run(t, "api", "accounts", "update", s.account, "--stripe-customer=cus_second", "--stripe-api-key="); code != 2 || !strings.Contains(stderr, "missing --stripe-api-key") {
+		t.Errorf("without a key: exit %d, %q", code, stderr)
+	}
+}
+
 func TestUpdateOfAChangedAccountIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

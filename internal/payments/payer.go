@@ -2,6 +2,7 @@ package payments
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -38,6 +39,32 @@ func (s *Stripe) payerStateBy(o observation) payerState {
 		return payerGone
 	default:
 		return payerUnclear
+	}
+}
+
+// CheckPayer returns nil if Stripe has the customer and the payment method, and
+// they belong together, so that a charge can succeed. The error is one sentence
+// for an operator. The time-out is that of Charge.
+func (s *Stripe) CheckPayer(ctx context.Context, customer, method string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	err := s.payerError(s.readCustomer(ctx, customer), "Stripe has no customer "+customer)
+	if err != nil || s.isTestToken(method) {
+		return err
+	}
+	return s.payerError(s.readMethod(ctx, method, customer), "Stripe has no payment method "+method+" of "+customer)
+}
+
+// payerError returns nil, an error that says what is missing, or why that isn't
+// known.
+func (s *Stripe) payerError(o observation, missing string) error {
+	switch s.payerStateBy(o) {
+	case payerThere:
+		return nil
+	case payerGone:
+		return errors.New(missing)
+	default:
+		return o.asError()
 	}
 }
 
