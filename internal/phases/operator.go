@@ -190,6 +190,13 @@ func (k Keys) change(ctx context.Context, seen Record, action string, data map[s
 	})
 }
 
+// Knows reports whether this process knows the flow, the version and the realm
+// of a key, so that it can carry the key on.
+func (e *Engine) Knows(seen Record) bool {
+	_, ok := e.flow(seen.Flow, seen.Version, seen.Realm)
+	return ok
+}
+
 // Resolve ends a parked key as a person decided, once the lease of its last
 // worker has ended. decide is the phase that carries the decision out. If it
 // advances, the flow goes on behind it in the same transaction. The audit

@@ -22,7 +22,7 @@ type Resolver struct {
 // succeeded, and must be neither refunded nor disputed. seen is the key as the
 // person saw it, and by is who decides, for the audit record.
 func (r Resolver) ResolveCharged(ctx context.Context, seen phases.Record, by, intent string) (phases.Result, error) {
-	if err := r.resolvable(seen); err != nil {
+	if err := r.uncharged(seen); err != nil {
 		return phases.Result{}, err
 	}
 	if seen.ForeignForm == "" {
@@ -61,7 +61,7 @@ func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by 
 // Stripe can't be asked. seen is the key as the person saw it, and by is who
 // decides.
 func (r Resolver) ResolveChargedUnverified(ctx context.Context, seen phases.Record, by, reason, intent, charge string) (phases.Result, error) {
-	if err := r.resolvable(seen); err != nil {
+	if err := r.uncharged(seen); err != nil {
 		return phases.Result{}, err
 	}
 	paid := payments.Charge{Status: payments.ChargeSucceeded, IntentID: intent, ChargeID: charge, Detail: "unverified: " + reason}
@@ -97,8 +97,8 @@ func (r Resolver) resolvable(seen phases.Record) error {
 		return phases.ErrNotParked
 	case seen.Leased:
 		return phases.ErrStillLeased
-	case seen.Flow != hailFlow:
-		return fmt.Errorf("flow %s: %w", seen.Flow, phases.ErrUnknownVersion)
+	case seen.Flow != hailFlow || !r.Engine.Knows(seen):
+		return fmt.Errorf("flow %s/%d of realm %s: %w", seen.Flow, seen.Version, seen.Realm, phases.ErrUnknownVersion)
 	}
 	return nil
 }

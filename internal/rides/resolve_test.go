@@ -1,9 +1,15 @@
 package rides
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/payments"
@@ -119,4 +125,157 @@ func TestParkingAndResolving(t *testing.T) {
 		}
 		h.checkCharged(t, h.visa, "k")
 	})
+}
+
+// decisions are everything that a person can decide about a parked key, of
+// which the intent and the charge are given.
+func decisions(r Resolver, intent, charge string) map[string]func(context.Context, phases.Record) (phases.Result, error) {
+	return map[string]func(context.Context, phases.Record) (phases.Result, error){
+		"charged": func(ctx context.Context, seen phases.Record) (phases.Result, error) {
+			return r.ResolveCharged(ctx, seen, "ann", intent)
+		},
+		"not charged": func(ctx context.Context, seen phases.Record) (phases.Result, error) {
+			return r.ResolveNotCharged(ctx, seen, "ann")
+		},
+		"charged, unverified": func(ctx context.Context, seen phases.Record) (phases.Result, error) {
+			return r.ResolveChargedUnverified(ctx, seen, "ann", "Stripe is down", intent, charge)
+		},
+		"not charged, unverified": func(ctx context.Context, seen phases.Record) (phases.Result, error) {
+			return r.ResolveNotChargedUnverified(ctx, seen, "ann", "Stripe is down")
+		},
+	}
+}
+
+// refund gives back the money of an intent, as a person does at Stripe.
+func (h *harness) refund(t *testing.T, intent string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.stripe+"/v1/refunds", strings.NewReader("payment_intent="+intent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header = http.Header{"Authorization": {"Bearer " + stripeKey}, "Content-Type": {"application/x-www-form-urlencoded"}}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = response.Body.Close(); response.StatusCode != http.StatusOK {
+		t.Fatalf("refunding %s: %d", intent, response.StatusCode)
+	}
+}
+
+// TestAKeyBehindItsChargeIsOnlyRetried: its ride says that it was charged, and
+// that stays so, even if the money was given back since: the client is told of
+// its ride, and the refund is another story.
+func TestAKeyBehindItsChargeIsOnlyRetried(t *testing.T) {
+	t.Parallel()
+	for _, refunded := range []bool{false, true} {
+		t.Run(fmt.Sprint("refunded ", refunded), func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			h.exec(t, `ALTER TABLE staged_jobs ADD CONSTRAINT none CHECK (false) NOT VALID`)
+			h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter}) // so that the next attempt is stepwise
+			h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+			h.hailAs(t, h.visa, "k").must(t, 500, web.CodeInternal)
+			h.exec(t, `ALTER TABLE staged_jobs DROP CONSTRAINT none`)
+			h.parkByHand(t, h.visa, "k")
+			seen := h.key(t, h.visa, "k")
+			if seen.RecoveryPoint != pointCharge {
+				t.Fatalf("the key stands at %s", seen.RecoveryPoint)
+			}
+			ride := h.send(t, call{method: "GET", path: ridePath(rideID(h.visa.AccountID, "k")), as: h.visa}).must(t, 200, "").ride
+			if refunded {
+				h.refund(t, ride.Charge.PaymentIntent)
+			}
+			asked := len(h.fake.Ledger())
+			for name, decide := range decisions(Resolver{Engine: h.engine, Stripe: h.process.stripe}, ride.Charge.PaymentIntent, ride.Charge.ID) {
+				if result, err := decide(t.Context(), seen); err == nil || !strings.Contains(err.Error(), "retry the key instead") {
+					t.Errorf("%s: %d, %v", name, result.Answer.Status, err)
+				}
+			}
+			if n := len(h.fake.Ledger()); n != asked {
+				t.Errorf("Stripe was asked %d times", n-asked)
+			}
+			if err := (phases.Keys{Pool: h.pool}).Retry(t.Context(), seen, "ann"); err != nil {
+				t.Fatal(err)
+			}
+			h.hailAs(t, h.visa, "k").must(t, 201, "")
+			h.checkSends(t)
+		})
+	}
+}
+
+// TestARefundedChargeIsNotResolvedAsCharged: the client would be told of a ride
+// that nobody has paid for. It can be resolved as not charged.
+func TestARefundedChargeIsNotResolvedAsCharged(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	h.parkByHand(t, h.visa, "k")
+	intent := h.fake.PaymentIntents()[0].ID
+	h.refund(t, intent)
+	resolver := Resolver{Engine: h.engine, Stripe: h.process.stripe}
+	if _, err := resolver.ResolveCharged(t.Context(), h.key(t, h.visa, "k"), "ann", intent); err == nil || !strings.Contains(err.Error(), "it was refunded") {
+		t.Errorf("resolved as charged: %v", err)
+	}
+	if _, err := resolver.ResolveNotCharged(t.Context(), h.key(t, h.visa, "k"), "ann"); err != nil {
+		t.Errorf("resolved as not charged: %v", err)
+	}
+	h.hailAs(t, h.visa, "k").must(t, 402, web.CodePaymentFailed)
+}
+
+// TestDecisionsWithoutStripe: a person can end any key also when Stripe can't
+// be asked, and the audit record says that it wasn't.
+func TestDecisionsWithoutStripe(t *testing.T) {
+	t.Parallel()
+	for name, status := range map[string]int{"charged, unverified": 201, "not charged, unverified": 402} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore})
+			h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+			h.parkByHand(t, h.visa, "k")
+			asked := len(h.fake.Ledger())
+			decide := decisions(Resolver{Engine: h.engine, Stripe: h.process.stripe}, "pi_told", "ch_told")[name]
+			if result, err := decide(t.Context(), h.key(t, h.visa, "k")); err != nil || result.Answer.Status != status {
+				t.Fatalf("got %d, %v", result.Answer.Status, err)
+			}
+			if n := len(h.fake.Ledger()); n != asked {
+				t.Errorf("Stripe was asked %d times", n-asked)
+			}
+			r := h.hailAs(t, h.visa, "k")
+			if r.status != status || r.header.Get("Idempotent-Replayed") != "true" {
+				t.Errorf("the client gets %d %s", r.status, r.body)
+			}
+			if status == 201 && *r.ride.Charge != (Charge{ID: "ch_told", PaymentIntent: "pi_told"}) {
+				t.Errorf("the ride is %s", r.body)
+			}
+			if n := number(t, h, `
+				SELECT count(*) FROM audit_records
+				WHERE action = 'key.resolved' AND data->>'by' = 'ann' AND data->>'decision' LIKE '%unverified: Stripe is down'`); n != 1 {
+				t.Errorf("%d audit records say that Stripe was not asked", n)
+			}
+		})
+	}
+}
+
+// TestAKeyOfAnotherVersionIsNotResolved: another process knows how it goes on.
+func TestAKeyOfAnotherVersionIsNotResolved(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	h.parkByHand(t, h.visa, "k")
+	for _, change := range []string{`flow_version = 99`, `flow = 'walk', flow_version = 1`, `flow = 'hail', flow_version = 1, realm = 'other'`} {
+		h.exec(t, `UPDATE idempotency_keys SET `+change)
+		seen := h.key(t, h.visa, "k")
+		for name, decide := range decisions(Resolver{Engine: h.engine, Stripe: h.process.stripe}, h.fake.PaymentIntents()[0].ID, "ch_told") {
+			if result, err := decide(t.Context(), seen); !errors.Is(err, phases.ErrUnknownVersion) {
+				t.Errorf("%s, %s: %d, %v", change, name, result.Answer.Status, err)
+			}
+		}
+		if again := h.key(t, h.visa, "k"); !cmp.Equal(seen, again) {
+			t.Errorf("%s: the key was changed:\n%s", change, cmp.Diff(seen, again))
+		}
+	}
 }
