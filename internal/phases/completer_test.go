@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -97,7 +98,7 @@ func TestALeasedKeyIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.abandon(t, 1)
-	b.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), leased_until = now() + interval '1 hour'`)
+	b.exec(t, `UPDATE idempotency_keys SET lease_token = '00000000-0000-4000-8000-000000000001', leased_until = now() + interval '1 hour'`)
 	if counts := b.complete(t); counts != (phases.Counts{}) {
 		t.Errorf("the completer did %+v with a leased key", counts)
 	}
@@ -241,8 +242,8 @@ func TestReapingDelaysNoDueKey(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); b.completer(b.newEngine(t, nil)).Run(ctx) }()
 	waitFor(t, func() bool {
-		return value[bool](t, b, `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%reaped_at = now()%')`)
+		return value[bool](t, b, `SELECT EXISTS (SELECT 1 FROM `+pgtest.Activity()+`
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%reaped_at = %')`)
 	})
 	b.abandon(t, 3)
 	waitFor(t, func() bool {
@@ -265,7 +266,9 @@ func TestTheOldestKeysGoFirst(t *testing.T) {
 		_ = b.sendOnce(t, fmt.Sprint("k", i), hooks{before: lost})
 	}
 	b.expire(t)
-	b.exec(t, `UPDATE idempotency_keys SET run_after = now() - (10 - substr(key, 2)::int) * interval '1 minute'`)
+	for i := range 8 {
+		b.exec(t, `UPDATE idempotency_keys SET run_after = now() - $1 * interval '1 minute' WHERE key = $2`, 10-i, fmt.Sprint("k", i))
+	}
 	before := len(b.carrier.sent())
 	completer := b.completer(b.newEngine(t, nil))
 	completer.Concurrency = 1

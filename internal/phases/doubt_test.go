@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -67,7 +68,7 @@ func TestACommitThatShowsLate(t *testing.T) {
 			if blocker, err = b.pool.Begin(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if _, err := blocker.Exec(t.Context(), `SELECT FROM idempotency_keys WHERE key = 'k' FOR UPDATE`); err != nil {
+			if _, err := blocker.Exec(t.Context(), `SELECT FROM idempotency_keys WHERE account_id = 'acct_1' AND key = 'k' FOR UPDATE`); err != nil {
 				t.Error(err)
 			}
 			return wire.Fault{Kind: wire.CutSent}
@@ -90,7 +91,7 @@ func TestACommitThatShowsLate(t *testing.T) {
 func waitForLock(t *testing.T, b *bundle) {
 	t.Helper()
 	waitFor(t, func() bool {
-		return value[int](t, b, `SELECT count(*) FROM pg_stat_activity
+		return value[int](t, b, `SELECT count(*) FROM `+pgtest.Activity()+`
 			WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
 	})
 }
@@ -136,7 +137,7 @@ func TestALostClaimThatAnotherWonIsGivenUp(t *testing.T) {
 		if n != 2 {
 			return wire.Fault{}
 		}
-		b.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), lease_epoch = lease_epoch + 1,
+		b.exec(t, `UPDATE idempotency_keys SET lease_token = '00000000-0000-4000-8000-000000000001', lease_epoch = lease_epoch + 1,
 			leased_until = now() + interval '1 hour' WHERE key = 'k'`)
 		return wire.Fault{Kind: wire.CutBefore}
 	})

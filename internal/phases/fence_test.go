@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -68,7 +69,7 @@ func TestALateReleaseChangesNothing(t *testing.T) {
 		done <- err
 	}()
 	<-asleep
-	b.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), lease_epoch = lease_epoch + 1,
+	b.exec(t, `UPDATE idempotency_keys SET lease_token = '00000000-0000-4000-8000-000000000001', lease_epoch = lease_epoch + 1,
 		leased_until = now() + interval '1 hour'`)
 	before := b.snapshot(t, "k")
 	close(wake)
@@ -85,8 +86,10 @@ func TestALateReleaseChangesNothing(t *testing.T) {
 // back.
 func (b *bundle) strip(t *testing.T) {
 	t.Helper()
-	b.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER watch_key,
-		DROP CONSTRAINT idempotency_keys_at_rest_has_no_owner, DROP CONSTRAINT idempotency_keys_finished_is_a_point`)
+	b.unwatch(t)
+	for _, constraint := range []string{"idempotency_keys_at_rest_has_no_owner", "idempotency_keys_finished_is_a_point"} {
+		pgtest.DropConstraint(t, b.url, "idempotency_keys", constraint)
+	}
 }
 
 // changeAt changes the row of key k before the n-th message is sent. The
@@ -143,7 +146,7 @@ func TestAStaleReadClaimsNothing(t *testing.T) {
 func TestAStaleWorkerWritesNothing(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]string{
-		"is held by another worker":   `lease_token = gen_random_uuid()`,
+		"is held by another worker":   `lease_token = '00000000-0000-4000-8000-000000000001'`,
 		"the worker itself has moved": `recovery_point = 'booked'`,
 		"was parked":                  `parked_reason = 'odd'`,
 		"was finished":                finishedByAnother,
@@ -180,7 +183,7 @@ func TestAStalePhaseWritesNothing(t *testing.T) {
 				tx.Queue(`INSERT INTO parcels (account_id, key, writes) VALUES ($1, $2, 1)`, key.Account, key.Key)
 				return &outcome, nil
 			}})
-			b.changeAt(t, 3, `lease_token = gen_random_uuid()`) // after the insert, before the phase
+			b.changeAt(t, 3, `lease_token = '00000000-0000-4000-8000-000000000001'`) // after the insert, before the phase
 			if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrInUse) {
 				t.Errorf("got %v, want ErrInUse", err)
 			}

@@ -197,7 +197,7 @@ func TestASecondCallHasAWindowOfItsOwn(t *testing.T) {
 							t.Errorf("%.0f seconds of the window of call %d are over before it is made", age, len(firsts))
 						}
 						// Nineteen hours of the window are over.
-						b.exec(t, `UPDATE idempotency_keys SET first_sent_at = first_sent_at - interval '19 hours'`)
+						b.exec(t, `UPDATE idempotency_keys SET first_sent_at = $1`, sent.FirstSentAt.Add(-19*time.Hour))
 						return booking{}, nil
 					},
 					Find: func(context.Context, phases.Sent[bookingForm]) (booking, error) {

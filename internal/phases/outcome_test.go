@@ -71,9 +71,9 @@ func TestOutcomes(t *testing.T) {
 		"park":   phases.Park("early", ""),
 		"wait":   phases.Wait(0, ""),
 	} {
-		t.Run("the first phase may "+name+" before anything is sent", func(t *testing.T) {
-			t.Parallel()
-			for _, options := range [][]option{nil, {stepwise}} {
+		for mode, options := range map[string][]option{"fused": nil, "stepwise": {stepwise}} {
+			t.Run("the first phase may "+name+" before anything is sent, "+mode, func(t *testing.T) {
+				t.Parallel()
 				b := setup(t, options...)
 				b.carrier.set(hooks{pack: func(tx *phases.Tx, key phases.Key) (*phases.Outcome, error) {
 					tx.Queue(`INSERT INTO parcels (account_id, key, writes) VALUES ($1, $2, 1)`, key.Account, key.Key)
@@ -90,8 +90,8 @@ func TestOutcomes(t *testing.T) {
 				if n := value[int](t, b, `SELECT count(*) FROM parcels`); n != 1 || len(b.carrier.sent()) != 0 {
 					t.Errorf("%d parcels, %d sends; want 1 and none", n, len(b.carrier.sent()))
 				}
-			}
-		})
+			})
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func TestFailuresThatWouldRepeatPark(t *testing.T) {
 		t.Parallel()
 		b := setup(t, stepwise)
 		b.carrier.set(hooks{pack: func(tx *phases.Tx, _ phases.Key) (*phases.Outcome, error) {
-			tx.Queue(`INSERT INTO parcels (account_id, key) VALUES (NULL, NULL)`)
+			tx.Queue(`INSERT INTO parcels (account_id, key) VALUES ('acct_1', NULL)`)
 			return nil, nil
 		}})
 		_, _ = b.run(t, "k")

@@ -131,7 +131,7 @@ func TestTheWindowGoesOnWhileAWorkerSleeps(t *testing.T) {
 	slept := false
 	b.wire.Plan(func(int, []byte) wire.Fault {
 		return wire.Fault{Kind: wire.HoldAfter, Hold: func() {
-			if slept || !value[bool](t, b, `SELECT EXISTS (SELECT FROM idempotency_keys)`) {
+			if slept || !value[bool](t, b, `SELECT EXISTS (SELECT 1 FROM idempotency_keys)`) {
 				return
 			}
 			slept = true

@@ -15,6 +15,13 @@
 // server, tests that need one are skipped; with CI=true they fail, so that a
 // green build has run them.
 //
+// With TEST_CITUS_URL all tests share that one database of a Citus cluster, one
+// after the other, because a database takes too long to make there. It is
+// emptied for each test, and its tables are distributed. Run them with
+// -parallel 1000: a test that waits for its turn must not keep the subtests of
+// another one waiting. What a test needs that Citus lacks, it says with
+// NotOnCitus. `make citus` does all that.
+//
 // The database of a failed test is kept, and its URL is logged. It exists as
 // long as its server: to look at it after the test run, set TEST_DATABASE_URL,
 // for example to the database_url in .sandbox/sandbox.json.
@@ -100,6 +107,9 @@ func closePool(tb testing.TB, pool *pgxpool.Pool) {
 // test.
 func URL(tb testing.TB) string {
 	tb.Helper()
+	if OnCitus() {
+		return onCitus.take(tb, os.Getenv(citusVariable))
+	}
 	return newDatabase(tb, clone)
 }
 
@@ -107,6 +117,7 @@ func URL(tb testing.TB) string {
 // has no time-outs there.
 func EmptyURL(tb testing.TB) string {
 	tb.Helper()
+	NotOnCitus(tb, "it needs a database without tables")
 	return newDatabase(tb, create)
 }
 
@@ -128,6 +139,7 @@ func newDatabase(tb testing.TB, create func(context.Context, string) (*database,
 // files are removed. Restart starts it again.
 func Server(tb testing.TB, settings map[string]string) *pgserver.Server {
 	tb.Helper()
+	NotOnCitus(tb, "it needs a server of its own")
 	needBinaries(tb)
 	folder, err := model.copy(tb.Context())
 	if err != nil {

@@ -21,8 +21,9 @@ type source struct {
 }
 
 var (
-	shared source
-	model  modelServer
+	shared  source
+	model   modelServer
+	onCitus sharedDatabase
 )
 
 // errNoSource says what the machine needs to run the tests.
