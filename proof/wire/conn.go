@@ -239,7 +239,7 @@ func (c *conn) giveUp(last []byte) <-chan struct{} {
 	_, _ = c.Conn.Write(last)
 	// A read that waits already, as one of pgx does beside a slow write, ends
 	// at once. The connection is read by linger alone from then on.
-	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+	_ = c.SetReadDeadline(time.Unix(1, 0))
 	c.reading.Lock()
 	defer c.reading.Unlock()
 	return c.line.linger(c.Conn)

@@ -31,8 +31,6 @@ const (
 // distributed are our tables that are distributed, and by which column; see
 // section "Beyond one machine" in internal/phases/doc.go. A table must follow
 // those that it refers to.
-//
-//nolint:gochecknoglobals // a table that nothing writes to
 var distributed = []struct{ table, by string }{
 	{"accounts", "id"},
 	{"api_keys", "account_id"},
@@ -43,8 +41,6 @@ var distributed = []struct{ table, by string }{
 }
 
 // undistributed are our other tables. The first holds the schema's version.
-//
-//nolint:gochecknoglobals // a table that nothing writes to
 var undistributed = []string{"schema_migrations", "stripe_accounts"}
 
 // OnCitus reports whether the tests share one database of a Citus cluster.
