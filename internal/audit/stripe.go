@@ -26,9 +26,6 @@ func stripeChecks() []check {
 	}
 }
 
-// clockMargin is how much Stripe's clock and the database's may differ.
-const clockMargin = time.Hour
-
 // A comparison is what is kept of Stripe's list while it is read.
 type comparison struct {
 	// chargedBy maps an operation to the intent that charged the card for it
@@ -57,7 +54,7 @@ func (a Auditor) compareWithStripe(ctx context.Context, report *Report) error {
 	}
 	c := &comparison{chargedBy: map[string]string{}, succeeded: map[string]bool{}, found: map[string][]Finding{}}
 	since := start.Add(-a.StripeSince)
-	err := a.Stripe.Intents(ctx, since.Add(-clockMargin), func(page []payments.Intent) error {
+	err := a.Stripe.Intents(ctx, since, func(page []payments.Intent) error {
 		report.Intents += len(page)
 		return a.comparePage(ctx, c, page)
 	})

@@ -76,15 +76,18 @@ func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Char
 
 // FindCharge looks for what an earlier send may have made, and sends no charge.
 // It is the Find of a foreign phase. It reads the payment intent named by
-// sent.Ref or, without one, all of the customer's payment intents since an hour
-// before the first send. It never uses Stripe's search, which lags behind. If
-// the charge will never be sent again, it cancels an intent that failed, so
-// that this can't succeed later.
+// sent.Ref or, without one, all payment intents of the form's customer and of
+// customers since 30 days before the first send. It never uses Stripe's search,
+// which lags behind. If the charge will never be sent again, it cancels an
+// intent that failed, so that this can't succeed later.
+//
+// customers are those that the account had before. If the key's row was lost in
+// a fail-over and made again, its earlier life may have charged one of them.
 //
 // Its error wraps phases.ErrNothingFound if it has seen everything and found
 // nothing conclusive. If anything could not be read, the result is unknown, not
 // nothing. The time-out is that of Charge.
-func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
+func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm], customers []string) (Charge, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if sent.Ref != "" {
@@ -92,7 +95,7 @@ func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm]) (
 		o.settled, o.windowOver = true, sent.WindowOver
 		return s.judge(ctx, o, sent.Form)
 	}
-	o := s.list(ctx, sent.FirstSentAt, sent.Form)
+	o := s.list(ctx, sent.FirstSentAt, sent.Form, customers)
 	o.windowOver = sent.WindowOver
 	return s.judge(ctx, o, sent.Form)
 }

@@ -145,9 +145,8 @@ func lookRows() []resultRow {
 	limited := func(o observation) bool { return o.refused(429) }
 	return []resultRow{
 		{name: "look_limited", then: verdictUnknown, backoff: askedBackoff, when: limited},
-		// An intent or a customer that is gone will not come back for another
-		// look-up.
-		{name: "look_refused", then: verdictSuspect, reason: parkUnexpected, when: observation.badRequest},
+		// An intent that is gone will not come back for another look-up.
+		{name: "look_refused", then: verdictSuspect, reason: parkUnexpected, when: func(o observation) bool { return o.badRequest() && !o.noCustomer() }},
 		{name: "look_denied", then: verdictUnknown, counts: true, reason: parkDenied, when: observation.denied},
 		{name: "look_failed", then: verdictUnknown, when: func(o observation) bool {
 			return !o.hasObject() && !limited(o) && !o.badRequest() && !o.denied()
@@ -196,10 +195,12 @@ func readRows() []resultRow {
 	}
 }
 
-// listRows judge the whole list of a customer's payment intents.
+// listRows judge the whole lists of the customers' payment intents.
 func listRows() []resultRow {
 	return []resultRow{
 		{name: "list_none", then: verdictNothing, when: func(o observation) bool { return o.hasObject() && len(o.found) == 0 }},
+		// Stripe knows none of the customers.
+		{name: "list_no_customer", then: verdictNothing, when: observation.noCustomer},
 		{name: "list_one", then: verdictRead, when: func(o observation) bool { return o.hasObject() && len(o.found) == 1 }},
 		{name: "list_more", then: verdictSuspect, reason: parkMoreThanOne, when: func(o observation) bool { return o.hasObject() && len(o.found) > 1 }},
 	}

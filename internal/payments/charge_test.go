@@ -11,7 +11,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-func TestFindChargeListsTheCustomerSinceAnHourBeforeTheFirstSend(t *testing.T) {
+func TestFindChargeListsTheCustomersSince30DaysBeforeTheFirstSend(t *testing.T) {
 	t.Parallel()
 	other := intentWith(object{"id": "pi_7", "metadata": foreignMetadata()})
 	another := intentWith(object{"id": "pi_8", "metadata": foreignMetadata()})
@@ -20,18 +20,20 @@ func TestFindChargeListsTheCustomerSinceAnHourBeforeTheFirstSend(t *testing.T) {
 		routeRead: {answerOK(expandedWith(nil, nil))},
 	})
 	client, _ := server.client(t, nil)
-	charge, err := client.FindCharge(t.Context(), firstSend())
+	charge, err := client.FindCharge(t.Context(), firstSend(), []string{"cus_8", "cus_1", "cus_9", "cus_8"})
 	if err != nil || charge.Status != ChargeSucceeded {
 		t.Fatalf("got %+v, %v, want the charge on the third page", charge, err)
 	}
-	since := strconv.FormatInt(firstSend().FirstSentAt.Add(-time.Hour).Unix(), 10)
-	for i, after := range []string{"", "pi_7", "pi_8"} {
-		want := url.Values{"customer": {"cus_1"}, "created[gte]": {since}, "limit": {"100"}}
-		if after != "" {
-			want.Set("starting_after", after)
+	since := strconv.FormatInt(firstSend().FirstSentAt.Add(-30*24*time.Hour).Unix(), 10)
+	pages := []struct{ customer, after string }{{"cus_1", ""}, {"cus_1", "pi_7"}, {"cus_1", "pi_8"}, {"cus_8", ""}, {"cus_9", ""}}
+	for i, page := range pages {
+		want := url.Values{"customer": {page.customer}, "created[gte]": {since}, "limit": {"100"}}
+		if page.after != "" {
+			want.Set("starting_after", page.after)
 		}
 		wantEqual(t, "query", want, query(t, server.received(routeList)[i]))
 	}
+	wantEqual(t, "pages", len(pages), len(server.received(routeList)))
 	read := server.received(routeRead)[0]
 	wantEqual(t, "path", "/v1/payment_intents/pi_1", read.path)
 	wantEqual(t, "query", url.Values{"expand[]": {"latest_charge"}}, query(t, read))
@@ -56,7 +58,7 @@ func TestFindChargeGivesUpOnAListWithoutProgress(t *testing.T) {
 			t.Parallel()
 			server := newStripeServer(t, map[string][]http.HandlerFunc{routeList: c.pages})
 			client, _ := server.client(t, nil)
-			_, err := client.FindCharge(t.Context(), firstSend())
+			_, err := client.FindCharge(t.Context(), firstSend(), nil)
 			var failed *phases.CallError
 			if !errors.As(err, &failed) || failed.Class != phases.Unknown {
 				t.Errorf("got %v, want an unknown result", err)
@@ -85,10 +87,10 @@ func TestCancelHasItsOwnIdempotencyKey(t *testing.T) {
 	client, _ := server.client(t, nil)
 	sent := firstSend()
 	sent.WindowOver = true
-	if charge, err := client.FindCharge(t.Context(), sent); err == nil {
+	if charge, err := client.FindCharge(t.Context(), sent, nil); err == nil {
 		t.Fatalf("got %+v, want the broken connection", charge)
 	}
-	if charge, err := client.FindCharge(t.Context(), sent); err != nil || charge.Status != ChargeDeclined {
+	if charge, err := client.FindCharge(t.Context(), sent, nil); err != nil || charge.Status != ChargeDeclined {
 		t.Fatalf("got %+v, %v, want it declined", charge, err)
 	}
 	for _, request := range server.received(routeCancel) {

@@ -248,18 +248,21 @@ func FuzzStripeFind(f *testing.F) {
 	f.Add(uint8(0), []byte(`{"object":"list","has_more":true,"data":[null]}`), statusSeed(200), []byte(ours), canceled, "")
 	f.Fuzz(func(t *testing.T, bits uint8, list []byte, status uint16, read, cancel []byte, word string) {
 		stripe := &cannedStripe{answers: map[string]cannedAnswer{
-			routeList:   answerFrom(bits>>3, statusSeed(200), list, word, false),
+			routeList:   answerFrom(bits>>3, statusSeed(200+200*int(bits>>7)), list, word, false),
 			routeRead:   answerFrom(bits, status, read, word, bits&bitReplayed != 0),
 			routeCancel: answerFrom(bits>>5, statusSeed(200), cancel, word, false),
+			// Either may follow a list that is refused.
+			routeCustomer: answerFrom(bits, status, read, word, false),
+			routeAccount:  answerFrom(bits, status, read, word, false),
 		}}
 		sent := sentFrom(bits)
-		charge, err := stripe.client(t).FindCharge(t.Context(), sent)
+		charge, err := stripe.client(t).FindCharge(t.Context(), sent, nil)
 		if len(stripe.served) == 0 || slices.Contains(stripe.served, routeCreate) {
 			t.Fatalf("a look-up made the requests %v", stripe.served)
 		}
 		checkVerdict(t, stripe, sent, charge, err)
 		client := stripe.client(t)
-		checkOneRow(t, client.list(t.Context(), sent.FirstSentAt, sent.Form))
+		checkOneRow(t, client.list(t.Context(), sent.FirstSentAt, sent.Form, nil))
 		o := client.read(t.Context(), "pi_1", sent.Form)
 		for known := range 16 {
 			o.settled, o.windowOver, o.stop, o.alone = known&1 != 0, known&2 != 0, known&4 != 0, known&8 != 0

@@ -13,8 +13,10 @@ import (
 const (
 	// listLimit is the largest page that Stripe returns.
 	listLimit = 100
-	// listMargin is how much Stripe's clock and the database's may differ.
-	listMargin = time.Hour
+	// earlierLife is how much earlier than its row a key may have sent: the row
+	// may have been lost in a fail-over and made again by a late retry. It also
+	// covers the difference between Stripe's clock and the database's.
+	earlierLife = 30 * 24 * time.Hour
 )
 
 // An intentPage is one page of a list. Its fields are pointers, because a
@@ -27,30 +29,79 @@ type intentPage struct {
 	HasMore *bool                    `json:"has_more"`
 }
 
-// list reads all pages of the customer's payment intents since an hour before
-// firstSentAt (all of them, for the zero time), and notes those that carry the
-// charge's operation.
-func (s *Stripe) list(ctx context.Context, firstSentAt time.Time, charge ChargeForm) observation {
+// list reads all pages of the payment intents of the charge's customer, and of
+// customers, since 30 days before a time (all of them, for the zero time). It
+// notes those that carry the charge's operation. If anything can't be read, that
+// is the whole answer, because a part of the intents proves nothing.
+func (s *Stripe) list(ctx context.Context, since time.Time, charge ChargeForm, customers []string) observation {
 	terms := charge.terms()
 	var found []string
-	o, _ := s.pages(ctx, listParams(terms.Customer, firstSentAt), func(page []*stripe.PaymentIntent) error {
+	note := func(page []*stripe.PaymentIntent) error {
 		for _, intent := range page {
 			if intent.Metadata["operation"] == terms.Operation && !slices.Contains(found, intent.ID) {
 				found = append(found, intent.ID)
 			}
 		}
 		return nil
-	})
-	if o.hasObject() {
-		o.found = found
+	}
+	var last observation
+	for _, customer := range withoutRepeats(terms.Customer, customers) {
+		o := s.listCustomer(ctx, customer, since, note)
+		switch {
+		case o.hasObject():
+			last = o
+		case !o.noCustomer():
+			return o
+		case !last.hasObject():
+			last = o
+		}
+	}
+	if last.hasObject() {
+		last.found = found
+	}
+	return last
+}
+
+// listCustomer hands all pages of a customer's payment intents to read. If Stripe
+// doesn't list them because the customer was deleted, it reads everybody's: what
+// the customer paid is still there.
+func (s *Stripe) listCustomer(
+	ctx context.Context, customer string, since time.Time, read func([]*stripe.PaymentIntent) error,
+) observation {
+	o, _ := s.pages(ctx, listParams(customer, since), read)
+	if !o.noCustomer() {
+		return o
+	}
+	asked := s.readCustomer(ctx, customer)
+	s.countRow(asked)
+	switch {
+	case asked.hasObject() && asked.gone:
+		o, _ = s.pages(ctx, listParams("", since), read)
+	case !asked.missing():
+		o.body = bodyOther // nobody knows whether there are any
 	}
 	return o
 }
 
-func listParams(customer string, firstSentAt time.Time) *stripe.PaymentIntentListParams {
-	params := &stripe.PaymentIntentListParams{Customer: new(customer)}
-	if !firstSentAt.IsZero() {
-		params.CreatedRange = &stripe.RangeQueryParams{GreaterThanOrEqual: firstSentAt.Add(-listMargin).Unix()}
+// withoutRepeats returns first and rest, each once.
+func withoutRepeats(first string, rest []string) []string {
+	all := []string{first}
+	for _, name := range rest {
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// listParams returns the parameters of a list; an empty customer means all.
+func listParams(customer string, since time.Time) *stripe.PaymentIntentListParams {
+	params := new(stripe.PaymentIntentListParams)
+	if customer != "" {
+		params.Customer = new(customer)
+	}
+	if !since.IsZero() {
+		params.CreatedRange = &stripe.RangeQueryParams{GreaterThanOrEqual: since.Add(-earlierLife).Unix()}
 	}
 	return params
 }
@@ -63,6 +114,9 @@ func (s *Stripe) pages(
 ) (observation, error) {
 	for after := ""; ; {
 		page, o := s.page(ctx, params)
+		if o.noCustomer() && after != "" {
+			o.body = bodyOther // it was deleted meanwhile, and a part of its list was read
+		}
 		if !o.hasObject() {
 			return o, nil
 		}
@@ -119,10 +173,12 @@ type Intent struct {
 	Succeeded, Refunded, RefundedInFull bool
 }
 
-// Intents hands every page of the payment intents that Stripe made since a time
-// to read, the newest first. It returns an error unless all pages were read.
+// Intents hands every page of the payment intents that Stripe made since 30 days
+// before a time to read, the newest first: a ride that is younger than the time
+// may have been charged in an earlier life of its key. It returns an error unless
+// all pages were read.
 func (s *Stripe) Intents(ctx context.Context, since time.Time, read func([]Intent) error) error {
-	params := &stripe.PaymentIntentListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()}}
+	params := &stripe.PaymentIntentListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Add(-earlierLife).Unix()}}
 	params.AddExpand("data.latest_charge")
 	o, err := s.pages(ctx, params, func(page []*stripe.PaymentIntent) error {
 		intents := make([]Intent, 0, len(page))

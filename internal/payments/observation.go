@@ -131,6 +131,17 @@ func (o observation) notBegun() bool {
 	return o.badRequest() && o.apiError.kind == invalidKind && o.first && !o.begun()
 }
 
+// missing reports whether Stripe doesn't know the object that was asked about.
+func (o observation) missing() bool {
+	return o.refused(400, 404) && o.apiError.kind == invalidKind && o.apiError.code == codeMissing
+}
+
+// noCustomer reports whether Stripe refuses a list because it doesn't know the
+// customer.
+func (o observation) noCustomer() bool {
+	return o.call == callList && o.missing() && o.apiError.param == "customer"
+}
+
 // inUse reports whether another send under the same key is running right now.
 // It goes by the code, because Stripe has given these errors different types.
 func (o observation) inUse() bool {

@@ -106,14 +106,11 @@ func (o *observation) distrust() {
 // payerRows judge a customer, or a payment method that should be the
 // customer's.
 func payerRows() []resultRow {
-	missing := func(o observation) bool {
-		return o.refused(400, 404) && o.apiError.kind == invalidKind && o.apiError.code == codeMissing
-	}
 	return []resultRow{
 		{name: "payer_there", then: verdictYes, when: func(o observation) bool { return o.hasObject() && !o.gone }},
 		// It was deleted or detached, or belongs to another customer.
 		{name: "payer_left", then: verdictNo, when: func(o observation) bool { return o.hasObject() && o.gone }},
-		{name: "payer_missing", then: verdictNo, when: missing},
-		{name: "payer_unclear", then: verdictUnknown, when: func(o observation) bool { return !o.hasObject() && !missing(o) }},
+		{name: "payer_missing", then: verdictNo, when: observation.missing},
+		{name: "payer_unclear", then: verdictUnknown, when: func(o observation) bool { return !o.hasObject() && !o.missing() }},
 	}
 }

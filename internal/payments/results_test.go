@@ -74,7 +74,7 @@ func TestFailedLookUpIsNeverFinal(t *testing.T) {
 	} {
 		for o := range grid {
 			row := rowFor(o)
-			if shown := o.fault == faultNone && o.status == 200 && o.body == bodyObject; !shown && row.then != verdictUnknown && row.then != verdictSuspect {
+			if shown := o.fault == faultNone && o.status == 200 && o.body == bodyObject || o.noCustomer(); !shown && row.then != verdictUnknown && row.then != verdictSuspect {
 				t.Fatalf("row %s of %s draws a conclusion from nothing: %+v", row.name, call, o)
 			}
 			if row.then == verdictTransient || row.then == verdictLookUp {
@@ -109,6 +109,7 @@ func gridFaults() []fault {
 
 func gridErrors() []apiError {
 	var all []apiError
+	all = append(all, apiError{kind: "invalid_request_error", code: "resource_missing", param: "customer"})
 	codes := append([]string{
 		"", "card_declined", "expired_card", "authentication_required", "resource_missing", "livemode_mismatch",
 		"idempotency_key_in_use", "lock_timeout", "rate_limit",

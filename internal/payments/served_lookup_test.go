@@ -131,10 +131,24 @@ func servedLists() []servedCase {
 	denied := listing("listing is refused because of the request", "look_denied", answerError(403, "invalid_request_error", "", nil))
 	denied.answers, denied.also = withAccount(denied.answers, answerAccount()), []string{"account/account_known"}
 	denied.reason, denied.counts = "stripe_403", true
+	const kind = "invalid_request_error"
+	deleted := answerOK(object{"id": "cus_1", "object": "customer", "deleted": true})
+	unlisted := func(name, row, asked string, customer http.HandlerFunc, pages ...http.HandlerFunc) servedCase {
+		c := listing(name, row, append([]http.HandlerFunc{answerError(400, kind, "resource_missing", object{"param": "customer"})}, pages...)...)
+		c.answers[routeCustomer], c.also = []http.HandlerFunc{customer}, []string{"customer/" + asked}
+		return c
+	}
 	return []servedCase{
 		limited, one, late, denied,
 		listing("listing is refused for the customer", "look_refused", answerError(404, "invalid_request_error", "resource_missing", nil)).
 			wantCharge(Charge{Status: ChargeSuspect, Reason: "stripe_unexpected"}),
+		unlisted("Stripe doesn't know the customer", "list_no_customer", "payer_missing", answerError(404, kind, "resource_missing", nil)).wantNothing(),
+		unlisted("the customer's list fails, though Stripe knows the customer", "look_failed", "payer_there", answerOK(customerWith(nil))),
+		unlisted("nobody knows whether there is such a customer", "look_failed", "payer_unclear", answerError(500, "api_error", "", nil)),
+		unlisted("the customer was deleted, and paid nothing", "list_none", "payer_left", deleted, answerPage(false, other)).wantNothing(),
+		unlisted("the customer was deleted, and everybody's list fails", "look_failed", "payer_left", deleted, answerError(500, "api_error", "", nil)),
+		listing("Stripe doesn't know the customer any more", "look_failed",
+			answerPage(true, other), answerError(400, "invalid_request_error", "resource_missing", object{"param": "customer"})),
 		listing("the list is empty", "list_none", answerPage(false)).wantNothing(),
 		listing("the list holds only others", "list_none", answerPage(true, other), answerPage(false)).wantNothing(),
 		listing("the list holds two of ours", "list_more", answerPage(true, intentWith(nil)), answerPage(false, intentWith(object{"id": "pi_2"}))).

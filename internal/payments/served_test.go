@@ -1,6 +1,7 @@
 package payments
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -82,7 +83,9 @@ func (c servedCase) run(t *testing.T) {
 	}
 	method := client.Charge
 	if c.find {
-		method = client.FindCharge
+		method = func(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
+			return client.FindCharge(ctx, sent, nil)
+		}
 	}
 	charge, err := method(t.Context(), sent)
 	c.check(t, charge, err)

@@ -83,18 +83,20 @@ func (e *ChargePossibleError) Error() string {
 	return fmt.Sprintf("payment intent %s is %s and may still charge the card; cancel it at Stripe first", e.IntentID, e.Status)
 }
 
-// VerifyNotCharged returns nil only if it has seen all of the customer's
-// payment intents since an hour before since (all of them, for the zero time),
-// and each that carries form's operation is canceled or refunded in full. For
-// any other intent it returns a *ChargePossibleError. Another error means that
-// it could not see everything. The time-out is that of Charge, for all requests
-// together.
-func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since time.Time) error {
+// VerifyNotCharged returns nil only if it has seen all payment intents of form's
+// customer and of customers since 30 days before since (all of them, for the
+// zero time), and each that carries form's operation is canceled or refunded in
+// full. A customer that Stripe doesn't know has none. For any other intent it
+// returns a *ChargePossibleError. Another error means that it could not see
+// everything. The time-out is that of Charge, for all requests together.
+//
+// customers are those that the account had before; see FindCharge.
+func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since time.Time, customers []string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	list := s.list(ctx, since, form)
+	list := s.list(ctx, since, form, customers)
 	s.countRow(list)
-	if !list.hasObject() {
+	if !list.hasObject() && !list.noCustomer() {
 		return list.asError()
 	}
 	for _, id := range list.found {

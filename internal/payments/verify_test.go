@@ -105,20 +105,25 @@ func TestVerifyNotCharged(t *testing.T) {
 		"it is processing":                     {ours, answerOK(expandedWith(object{"status": "processing"}, nil)), "processing", false},
 		"it failed, and can be tried again":    {ours, answerOK(failedIntent(nil)), "requires_payment_method", false},
 		"it is canceled, but another answered": {ours, answerOK(failedIntent(object{"id": "pi_2", "status": "canceled"})), "canceled", false},
-		"the list cannot be read":              {broken, nil, "", true},
-		"the list is {}":                       {answerWith(200, "{}"), nil, "", true},
-		"the intent cannot be read":            {ours, broken, "", true},
-		"the intent is gone":                   {ours, answerError(404, "invalid_request_error", "resource_missing", nil), "", true},
+		"Stripe doesn't know the customer": {
+			answerError(400, "invalid_request_error", "resource_missing", object{"param": "customer"}), nil, "", false,
+		},
+		"the list is refused":       {answerError(400, "invalid_request_error", "resource_missing", object{"param": "starting_after"}), nil, "", true},
+		"the list cannot be read":   {broken, nil, "", true},
+		"the list is {}":            {answerWith(200, "{}"), nil, "", true},
+		"the intent cannot be read": {ours, broken, "", true},
+		"the intent is gone":        {ours, answerError(404, "invalid_request_error", "resource_missing", nil), "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			answers := map[string][]http.HandlerFunc{routeList: {c.list}}
+			answers[routeCustomer] = []http.HandlerFunc{answerError(404, "invalid_request_error", "resource_missing", nil)}
 			if c.read != nil {
 				answers[routeRead] = []http.HandlerFunc{c.read}
 			}
 			server := newStripeServer(t, answers)
 			client, _ := server.client(t, nil)
-			err := client.VerifyNotCharged(t.Context(), firstSend().Form, firstSend().FirstSentAt)
+			err := client.VerifyNotCharged(t.Context(), firstSend().Form, firstSend().FirstSentAt, nil)
 			var possible *ChargePossibleError
 			switch {
 			case c.unseen && errors.As(err, &possible):
@@ -144,7 +149,7 @@ func TestVerifyNotChargedReadsEveryIntent(t *testing.T) {
 		},
 	})
 	client, _ := server.client(t, nil)
-	err := client.VerifyNotCharged(t.Context(), firstSend().Form, time.Time{})
+	err := client.VerifyNotCharged(t.Context(), firstSend().Form, time.Time{}, nil)
 	if possible, ok := errors.AsType[*ChargePossibleError](err); !ok || possible.IntentID != "pi_2" || possible.Status != "succeeded" {
 		t.Errorf("got %v, want an error about pi_2", err)
 	}

@@ -1,6 +1,7 @@
 package rides
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -33,10 +34,10 @@ func hail(pay *payments.Stripe) phases.Flow {
 	return phases.NewFlow(hailFlow, hailVersion,
 		phases.Atomic(pointRide, createRide),
 		phases.Foreign(pointCharge, phases.Call[payments.ChargeForm, payments.Charge]{
-			Prepare: freezeCharge,   // what will be sent, fixed for ever, in the transaction before
-			Do:      pay.Charge,     // no transaction in reach
-			Find:    pay.FindCharge, // did an earlier attempt get through?
-			Record:  recordCharge,   // in the transaction after
+			Prepare: freezeCharge,    // what will be sent, fixed for ever, in the transaction before
+			Do:      pay.Charge,      // no transaction in reach
+			Find:    findCharge(pay), // did an earlier attempt get through?
+			Record:  recordCharge,    // in the transaction after
 		}),
 		phases.Atomic(phases.Finished, stageReceipt),
 	)
@@ -100,6 +101,13 @@ func freezeCharge(tx *phases.Tx, key phases.Key, foreignKey string) (payments.Ch
 		AccountID:     key.Account,
 		Operation:     foreignKey,
 	}), phases.Advance(), nil
+}
+
+// findCharge returns the Find of the charge.
+func findCharge(pay *payments.Stripe) func(context.Context, phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
+	return func(ctx context.Context, sent phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
+		return pay.FindCharge(ctx, sent, nil)
+	}
 }
 
 // recordCharge stores the result of the charge in the ride.

@@ -47,9 +47,7 @@ func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by 
 		return phases.Result{}, err
 	}
 	if seen.ForeignForm != "" {
-		// The list begins when this row was made. An earlier row of the same
-		// key, lost in a fail-over, may have sent before that.
-		if err := r.Stripe.VerifyNotCharged(ctx, payments.ChargeForm(seen.ForeignForm), seen.CreatedAt); err != nil {
+		if err := r.Stripe.VerifyNotCharged(ctx, payments.ChargeForm(seen.ForeignForm), seen.CreatedAt, nil); err != nil {
 			return phases.Result{}, fmt.Errorf("looking for a charge at Stripe: %w", err)
 		}
 	}
