@@ -22,6 +22,9 @@ const (
 	// maxRemembered bounds how many accounts are remembered, and how many ids
 	// that belong to no account.
 	maxRemembered = 10_000
+	// atOnce is how many look-ups of one account are made at once. It is not
+	// one, so that a connection that hangs holds up nobody else.
+	atOnce = 2
 	// lookUpTimeout bounds one look-up in the database.
 	lookUpTimeout = 5 * time.Second
 )
@@ -56,7 +59,7 @@ func NewAuthenticator(pool *pgxpool.Pool, live bool) *Authenticator {
 // header. An account is remembered for 30 seconds, with its API keys and with
 // what is needed to charge it; so a change of it is in force within that time.
 // An API key that the account isn't known to have is looked up, but at most
-// once a second for each account: a request with such a key may have to wait. A
+// twice a second for each account: a request with such a key may have to wait. A
 // key of the wrong form or mode is refused without asking the database.
 //
 // The error is ErrUnauthenticated with its cause, or what kept the database

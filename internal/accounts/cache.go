@@ -2,6 +2,7 @@ package accounts
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -36,10 +37,16 @@ type accountCache struct {
 	strangers *expirable.LRU[string, *account]
 
 	mu      sync.Mutex
-	lookUps map[string]*lookUp // those on their way, by account id
+	lookUps map[string]*lookUps // those on their way, by account id
 }
 
-// A lookUp is a query that several requests wait for.
+// lookUps are the queries about one account that are on their way.
+type lookUps struct {
+	running int
+	next    *lookUp // the one that ends first, which further requests wait for
+}
+
+// A lookUp is what a query came to.
 type lookUp struct {
 	done  chan struct{}
 	found *account
@@ -51,39 +58,57 @@ func newAccountCache(pool *pgxpool.Pool, ttl time.Duration) *accountCache {
 		pool:      pool,
 		known:     expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
 		strangers: expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
-		lookUps:   map[string]*lookUp{},
+		lookUps:   map[string]*lookUps{},
 	}
 }
 
 // get returns the account as the database had it at a time or later, if that is
 // remembered, or at least within the last second, else as the database has it
-// now. At most one query about an account is on its way; its result may be
-// older than since.
+// now. At most two queries about an account are on their way at once; the result
+// of one that was begun for another request may be older than since.
 func (c *accountCache) get(ctx context.Context, id string, since time.Time) (*account, error) {
 	c.mu.Lock()
 	if found, ok := c.remembered(id); ok && (!found.askedAt.Before(since) || time.Since(found.askedAt) < lookUpPause) {
 		c.mu.Unlock()
 		return found, nil
 	}
-	l, running := c.lookUps[id]
-	if !running {
-		l = &lookUp{done: make(chan struct{})}
+	l := c.lookUps[id]
+	if l == nil {
+		l = &lookUps{next: &lookUp{done: make(chan struct{})}}
 		c.lookUps[id] = l
 	}
-	c.mu.Unlock()
-	if running {
-		<-l.done // it ends with the look-up's own time-out
-		return l.found, l.err
+	if l.running < atOnce {
+		l.running++
+		c.mu.Unlock()
+		return c.lookUp(ctx, id, l)
 	}
-	l.found, l.err = c.ask(ctx, id)
+	next := l.next
+	c.mu.Unlock()
+	select {
+	case <-next.done:
+		return next.found, next.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: waiting for a look-up: %w", phases.ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+// lookUp asks the database about an account, and tells those that wait for it.
+// The look-up is theirs too, so it goes on when the client of ctx hangs up.
+func (c *accountCache) lookUp(ctx context.Context, id string, l *lookUps) (*account, error) {
+	found, err := c.ask(context.WithoutCancel(ctx), id)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.lookUps, id)
-	if l.err == nil {
-		c.remember(id, l.found)
+	if err == nil {
+		c.remember(id, found)
 	}
-	close(l.done)
-	return l.found, l.err
+	l.next.found, l.next.err = found, err
+	close(l.next.done)
+	l.next = &lookUp{done: make(chan struct{})}
+	l.running--
+	if l.running == 0 {
+		delete(c.lookUps, id)
+	}
+	return found, err
 }
 
 func (c *accountCache) remembered(id string) (*account, bool) {
