@@ -31,6 +31,16 @@ func (s Store) Get(ctx context.Context, account string) (Account, error) {
 	return found, nil
 }
 
+// Customers returns every Stripe customer that an account has or had. The error
+// is [ErrNoAccount] if there is no such account.
+func (s Store) Customers(ctx context.Context, account string) ([]string, error) {
+	found, err := s.Get(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	return append(found.FormerCustomers, found.StripeCustomer), nil
+}
+
 // Update gives an account, which the caller has read as seen, the e-mail
 // address, Stripe customer and payment method of wanted. It is in force
 // everywhere within 30 seconds. What a ride has frozen before keeps its

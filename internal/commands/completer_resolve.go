@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/rides"
@@ -66,7 +67,7 @@ func (c *completerKeysResolve) resolve(ctx context.Context, parts engineParts, r
 	} else if err := parts.pin.Check(ctx); err != nil {
 		return phases.Result{}, err
 	}
-	r := rides.Resolver{Engine: parts.engine, Stripe: parts.stripe}
+	r := rides.Resolver{Engine: parts.engine, Stripe: parts.stripe, Accounts: accounts.Store{Pool: parts.pool}}
 	switch {
 	case c.Unverified && c.NotCharged:
 		return r.ResolveNotChargedUnverified(ctx, record, c.operator(), c.Reason)

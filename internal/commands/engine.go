@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
@@ -83,7 +84,7 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 	pin := payments.NewPin(stripe, pool)
 	engine, err := phases.NewEngine(ctx, phases.Config{
 		Pool:        pool,
-		Flows:       rides.Flows(stripe),
+		Flows:       rides.Flows(stripe, accounts.Store{Pool: pool}),
 		Realm:       pin.Realm,
 		Lease:       f.Lease,
 		CallTimeout: f.StripeTimeout,

@@ -81,7 +81,7 @@ func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Char
 // which lags behind. If the charge will never be sent again, it cancels an
 // intent that failed, so that this can't succeed later.
 //
-// customers are those that the account had before. If the key's row was lost in
+// customers are all that the account has or had. If the key's row was lost in
 // a fail-over and made again, its earlier life may have charged one of them.
 //
 // Its error wraps phases.ErrNothingFound if it has seen everything and found

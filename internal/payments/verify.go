@@ -90,7 +90,7 @@ func (e *ChargePossibleError) Error() string {
 // returns a *ChargePossibleError. Another error means that it could not see
 // everything. The time-out is that of Charge, for all requests together.
 //
-// customers are those that the account had before; see FindCharge.
+// customers are all that the account has or had; see FindCharge.
 func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since time.Time, customers []string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

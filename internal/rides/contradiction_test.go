@@ -70,7 +70,7 @@ func TestAChargedRideIsNotResolvedAsNotCharged(t *testing.T) {
 	h.parkByHand(t, h.visa, "k")
 	h.chargeByHand(t, h.visa, "k")
 
-	resolver := Resolver{Engine: h.engine, Stripe: h.process.stripe}
+	resolver := h.resolver()
 	if result, err := resolver.ResolveNotCharged(t.Context(), h.key(t, h.visa, "k"), "ann"); err == nil {
 		t.Errorf("it was resolved with %d", result.Answer.Status)
 	}
@@ -88,7 +88,7 @@ func TestAMissingRideIsNotResolvedAsNotCharged(t *testing.T) {
 	h.parkByHand(t, h.visa, "k")
 	h.exec(t, `DELETE FROM rides WHERE account_id = $1`, h.visa.AccountID)
 
-	resolver := Resolver{Engine: h.engine, Stripe: h.process.stripe}
+	resolver := h.resolver()
 	if result, err := resolver.ResolveNotCharged(t.Context(), h.key(t, h.visa, "k"), "ann"); err == nil {
 		t.Errorf("it was resolved with %d", result.Answer.Status)
 	}
@@ -112,7 +112,7 @@ func TestARideOfAnEarlierLifeIsNotDeclined(t *testing.T) {
 		VALUES ($1, $2, 'k', 'charged', 0, 0, 0, 0, 500, 'usd', 'ch_other', 'pi_other', now())`,
 		h.visa.AccountID, rideID(h.visa.AccountID, "k"))
 
-	resolver := Resolver{Engine: h.engine, Stripe: h.process.stripe}
+	resolver := h.resolver()
 	if result, err := resolver.ResolveNotCharged(t.Context(), h.key(t, h.visa, "k"), "ann"); err == nil {
 		t.Errorf("it was resolved with %d", result.Answer.Status)
 	}

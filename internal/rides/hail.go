@@ -30,14 +30,14 @@ func processingPause(attempts int) time.Duration {
 
 // hail returns what POST /v1/rides does. Each phase is named for the recovery
 // point that it reaches.
-func hail(pay *payments.Stripe) phases.Flow {
+func hail(pay *payments.Stripe, store accounts.Store) phases.Flow {
 	return phases.NewFlow(hailFlow, hailVersion,
 		phases.Atomic(pointRide, createRide),
 		phases.Foreign(pointCharge, phases.Call[payments.ChargeForm, payments.Charge]{
-			Prepare: freezeCharge,    // what will be sent, fixed for ever, in the transaction before
-			Do:      pay.Charge,      // no transaction in reach
-			Find:    findCharge(pay), // did an earlier attempt get through?
-			Record:  recordCharge,    // in the transaction after
+			Prepare: freezeCharge,           // what will be sent, fixed for ever, in the transaction before
+			Do:      pay.Charge,             // no transaction in reach
+			Find:    findCharge(pay, store), // did an earlier attempt get through?
+			Record:  recordCharge,           // in the transaction after
 		}),
 		phases.Atomic(phases.Finished, stageReceipt),
 	)
@@ -103,10 +103,16 @@ func freezeCharge(tx *phases.Tx, key phases.Key, foreignKey string) (payments.Ch
 	}), phases.Advance(), nil
 }
 
-// findCharge returns the Find of the charge.
-func findCharge(pay *payments.Stripe) func(context.Context, phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
+// findCharge returns the Find of the charge. It looks at all customers that the
+// account ever had: if the key's row was lost and made again, its earlier life
+// may have charged another one.
+func findCharge(pay *payments.Stripe, store accounts.Store) func(context.Context, phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
 	return func(ctx context.Context, sent phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
-		return pay.FindCharge(ctx, sent, nil)
+		customers, err := store.Customers(ctx, sent.Form.AccountID())
+		if err != nil {
+			return payments.Charge{}, err
+		}
+		return pay.FindCharge(ctx, sent, customers)
 	}
 }
 

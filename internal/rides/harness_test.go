@@ -68,7 +68,7 @@ func newHarness(t *testing.T, settings ...setting) *harness {
 	t.Cleanup(func() { _ = fake.Close(); server.Close() })
 	h := &harness{url: pgtest.URL(t), wire: wire.NewPostgres(), fake: fake, stripe: server.URL}
 	h.pool = pgtest.Open(t, postgres.Options{URL: h.url})
-	if err := tripwire.Install(t.Context(), h.pool, hail(nil).RecoveryPoints()...); err != nil {
+	if err := tripwire.Install(t.Context(), h.pool, hail(nil, accounts.Store{}).RecoveryPoints()...); err != nil {
 		t.Fatal(err)
 	}
 	store := accounts.Store{Pool: h.pool}
@@ -100,8 +100,9 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 	if err != nil {
 		t.Fatal(err)
 	}
+	pool := pgtest.Open(t, options)
 	config := phases.Config{
-		Pool: pgtest.Open(t, options), Flows: Flows(stripe), Realm: stripe.Realm,
+		Pool: pool, Flows: Flows(stripe, accounts.Store{Pool: pool}), Realm: stripe.Realm,
 		Lease: 20 * time.Second, CallTimeout: 10 * time.Second,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),
@@ -209,4 +210,9 @@ func (h *harness) holdCharge(t *testing.T) (reached func(), release func()) {
 		}
 	}
 	return reached, func() { close(gate) }
+}
+
+// resolver returns a resolver that works through the process.
+func (h *harness) resolver() Resolver {
+	return Resolver{Engine: h.engine, Stripe: h.process.stripe, Accounts: accounts.Store{Pool: h.pool}}
 }

@@ -97,7 +97,7 @@ func TestStoredRefusalsAreToldApart(t *testing.T) {
 	if err := (phases.Keys{Pool: o.pool}).Park(t.Context(), o.key(t, o.visa, "resolved"), "ann"); err != nil {
 		t.Fatal(err)
 	}
-	resolver := Resolver{Engine: o.engine, Stripe: o.process.stripe}
+	resolver := o.resolver()
 	if _, err := resolver.ResolveNotCharged(t.Context(), o.key(t, o.visa, "resolved"), "ann"); err != nil {
 		t.Fatal(err)
 	}

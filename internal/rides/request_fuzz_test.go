@@ -53,7 +53,7 @@ func newOffline(f *testing.F) *offline {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	engine, err := phases.NewEngine(f.Context(), phases.Config{
-		Pool: pool, Flows: Flows(stripe), Realm: stripe.Realm, Lease: 2 * time.Second, CallTimeout: time.Second,
+		Pool: pool, Flows: Flows(stripe, accounts.Store{Pool: pool}), Realm: stripe.Realm, Lease: 2 * time.Second, CallTimeout: time.Second,
 		Backoff: phases.Backoff{Initial: time.Second, Max: time.Minute}, MaxAttempts: 1, Logger: quiet,
 	})
 	if err != nil {

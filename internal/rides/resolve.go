@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -13,8 +14,9 @@ import (
 // A Resolver ends parked keys as a person decides. What a person says about
 // money is checked at Stripe before it is believed.
 type Resolver struct {
-	Engine *phases.Engine
-	Stripe *payments.Stripe
+	Engine   *phases.Engine
+	Stripe   *payments.Stripe
+	Accounts accounts.Store
 }
 
 // ResolveCharged ends a parked key as charged by the payment intent that a
@@ -47,7 +49,11 @@ func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by 
 		return phases.Result{}, err
 	}
 	if seen.ForeignForm != "" {
-		if err := r.Stripe.VerifyNotCharged(ctx, payments.ChargeForm(seen.ForeignForm), seen.CreatedAt, nil); err != nil {
+		customers, err := r.Accounts.Customers(ctx, seen.Account)
+		if err != nil {
+			return phases.Result{}, err
+		}
+		if err := r.Stripe.VerifyNotCharged(ctx, payments.ChargeForm(seen.ForeignForm), seen.CreatedAt, customers); err != nil {
 			return phases.Result{}, fmt.Errorf("looking for a charge at Stripe: %w", err)
 		}
 	}

@@ -44,7 +44,7 @@ func TestParkingAndResolving(t *testing.T) {
 		t.Parallel()
 		h := leave(t, fakestripe.DropAfter)
 		seen := park(t, h)
-		resolver := Resolver{Engine: h.engine, Stripe: h.process.stripe}
+		resolver := h.resolver()
 		var possible *payments.ChargePossibleError
 		if _, err := resolver.ResolveNotCharged(t.Context(), seen, "ann"); !errors.As(err, &possible) {
 			t.Errorf("resolving as not charged: %v, want a ChargePossibleError", err)
@@ -68,7 +68,7 @@ func TestParkingAndResolving(t *testing.T) {
 		t.Parallel()
 		h := leave(t, fakestripe.DropBefore)
 		seen := park(t, h)
-		resolver := Resolver{Engine: h.engine, Stripe: h.process.stripe}
+		resolver := h.resolver()
 		if _, err := resolver.ResolveNotCharged(t.Context(), seen, "ann"); err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +97,7 @@ func TestParkingAndResolving(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.expire(t)
-		resolver := Resolver{Engine: h.engine, Stripe: h.process.stripe}
+		resolver := h.resolver()
 		if _, err := resolver.ResolveNotCharged(t.Context(), h.key(t, h.visa, "k"), "ann"); err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func TestAKeyBehindItsChargeIsOnlyRetried(t *testing.T) {
 				h.refund(t, ride.Charge.PaymentIntent)
 			}
 			asked := len(h.fake.Ledger())
-			for name, decide := range decisions(Resolver{Engine: h.engine, Stripe: h.process.stripe}, ride.Charge.PaymentIntent, ride.Charge.ID) {
+			for name, decide := range decisions(h.resolver(), ride.Charge.PaymentIntent, ride.Charge.ID) {
 				if result, err := decide(t.Context(), seen); err == nil || !strings.Contains(err.Error(), "retry the key instead") {
 					t.Errorf("%s: %d, %v", name, result.Answer.Status, err)
 				}
@@ -214,7 +214,7 @@ func TestARefundedChargeIsNotResolvedAsCharged(t *testing.T) {
 	h.parkByHand(t, h.visa, "k")
 	intent := h.fake.PaymentIntents()[0].ID
 	h.refund(t, intent)
-	resolver := Resolver{Engine: h.engine, Stripe: h.process.stripe}
+	resolver := h.resolver()
 	if _, err := resolver.ResolveCharged(t.Context(), h.key(t, h.visa, "k"), "ann", intent); err == nil || !strings.Contains(err.Error(), "it was refunded") {
 		t.Errorf("resolved as charged: %v", err)
 	}
@@ -236,7 +236,7 @@ func TestDecisionsWithoutStripe(t *testing.T) {
 			h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 			h.parkByHand(t, h.visa, "k")
 			asked := len(h.fake.Ledger())
-			decide := decisions(Resolver{Engine: h.engine, Stripe: h.process.stripe}, "pi_told", "ch_told")[name]
+			decide := decisions(h.resolver(), "pi_told", "ch_told")[name]
 			if result, err := decide(t.Context(), h.key(t, h.visa, "k")); err != nil || result.Answer.Status != status {
 				t.Fatalf("got %d, %v", result.Answer.Status, err)
 			}
@@ -269,7 +269,7 @@ func TestAKeyOfAnotherVersionIsNotResolved(t *testing.T) {
 	for _, change := range []string{`flow_version = 99`, `flow = 'walk', flow_version = 1`, `flow = 'hail', flow_version = 1, realm = 'other'`} {
 		h.exec(t, `UPDATE idempotency_keys SET `+change)
 		seen := h.key(t, h.visa, "k")
-		for name, decide := range decisions(Resolver{Engine: h.engine, Stripe: h.process.stripe}, h.fake.PaymentIntents()[0].ID, "ch_told") {
+		for name, decide := range decisions(h.resolver(), h.fake.PaymentIntents()[0].ID, "ch_told") {
 			if result, err := decide(t.Context(), seen); !errors.Is(err, phases.ErrUnknownVersion) {
 				t.Errorf("%s, %s: %d, %v", change, name, result.Answer.Status, err)
 			}

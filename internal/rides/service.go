@@ -50,7 +50,9 @@ type Service struct {
 
 // Flows returns the flows of the service, which every engine must know that
 // works on its keys.
-func Flows(pay *payments.Stripe) []phases.Flow { return []phases.Flow{hail(pay)} }
+func Flows(pay *payments.Stripe, store accounts.Store) []phases.Flow {
+	return []phases.Flow{hail(pay, store)}
+}
 
 // NewService returns the service.
 func NewService(config Config) *Service {
@@ -61,7 +63,7 @@ func NewService(config Config) *Service {
 	return &Service{
 		pool:     config.Pool,
 		engine:   config.Engine,
-		hail:     hail(config.Stripe),
+		hail:     hail(config.Stripe, accounts.Store{Pool: config.Pool}),
 		identify: accounts.NewAuthenticator(config.Pool, live).Authenticate,
 		live:     live,
 		maxFare:  config.MaxFare,

@@ -25,7 +25,7 @@ func TestAPanicInAPhase(t *testing.T) {
 			list := []phases.Phase{
 				phases.Atomic(pointRide, createRide),
 				phases.Foreign(pointCharge, phases.Call[payments.ChargeForm, payments.Charge]{
-					Prepare: freezeCharge, Do: h.process.stripe.Charge, Find: findCharge(h.process.stripe), Record: recordCharge,
+					Prepare: freezeCharge, Do: h.process.stripe.Charge, Find: findCharge(h.process.stripe, accounts.Store{Pool: h.pool}), Record: recordCharge,
 				}),
 				phases.Atomic(phases.Finished, stageReceipt),
 			}
@@ -34,7 +34,7 @@ func TestAPanicInAPhase(t *testing.T) {
 				list[0] = phases.Atomic(pointRide, bomb)
 			case 1:
 				list[1] = phases.Foreign(pointCharge, phases.Call[payments.ChargeForm, payments.Charge]{
-					Prepare: freezeCharge, Find: findCharge(h.process.stripe), Record: recordCharge,
+					Prepare: freezeCharge, Find: findCharge(h.process.stripe, accounts.Store{Pool: h.pool}), Record: recordCharge,
 					Do: func(context.Context, phases.Sent[payments.ChargeForm]) (payments.Charge, error) { panic("boom") },
 				})
 			case 2:

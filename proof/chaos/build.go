@@ -27,11 +27,11 @@ type edit struct{ file, old, new string }
 func nextRelease() []edit {
 	return []edit{
 		{
-			"internal/rides/hail.go", "func hail(pay *payments.Stripe) phases.Flow {\n\treturn phases.NewFlow(hailFlow, hailVersion,",
-			"func hail(pay *payments.Stripe) phases.Flow { return hailAt(pay, hailVersion+1) }\n\n" +
-				"func hailAt(pay *payments.Stripe, version int) phases.Flow {\n\treturn phases.NewFlow(hailFlow, version,",
+			"internal/rides/hail.go", "func hail(pay *payments.Stripe, store accounts.Store) phases.Flow {\n\treturn phases.NewFlow(hailFlow, hailVersion,",
+			"func hail(pay *payments.Stripe, store accounts.Store) phases.Flow { return hailAt(pay, store, hailVersion+1) }\n\n" +
+				"func hailAt(pay *payments.Stripe, store accounts.Store, version int) phases.Flow {\n\treturn phases.NewFlow(hailFlow, version,",
 		},
-		{"internal/rides/service.go", "[]phases.Flow{hail(pay)", "[]phases.Flow{hailAt(pay, hailVersion), hail(pay)"},
+		{"internal/rides/service.go", "[]phases.Flow{hail(pay, store)", "[]phases.Flow{hailAt(pay, store, hailVersion), hail(pay, store)"},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
@@ -95,7 +96,7 @@ func newProgram(t *testing.T, p *process, stepwise bool) *program {
 		t.Fatal(err)
 	}
 	engine, err := phases.NewEngine(t.Context(), phases.Config{
-		Pool: p.pool, Flows: rides.Flows(stripe), Realm: stripe.Realm, Lease: lease, CallTimeout: callTimeout,
+		Pool: p.pool, Flows: rides.Flows(stripe, accounts.Store{Pool: p.pool}), Realm: stripe.Realm, Lease: lease, CallTimeout: callTimeout,
 		Memory:      -1, // messages are counted, and an answer from memory depends on time
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Stepwise: stepwise, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/rides"
@@ -214,7 +215,7 @@ func (r *run) replay(ctx context.Context) {
 // Stripe shows the charge, else as not charged.
 func (r *run) resolve(ctx context.Context) {
 	r.checkUnderReview(ctx)
-	resolver := rides.Resolver{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe}
+	resolver := rides.Resolver{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe, Accounts: accounts.Store{Pool: r.lane.pool}}
 	found, err := phases.Keys{Pool: r.lane.pool}.Show(ctx, r.account.AccountID, idempotencyKey)
 	if err != nil || len(found) != 1 {
 		r.note("I16", fmt.Sprintf("%d parked keys, %v", len(found), err))
