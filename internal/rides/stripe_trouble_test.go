@@ -129,7 +129,7 @@ func TestAPaymentThatNeverSettles(t *testing.T) {
 	if n := number(t, h, `SELECT extract(epoch FROM run_after - now())::int FROM idempotency_keys`); n < 4*60 || n > 10*60 {
 		t.Errorf("after nine attempts the next is in %d seconds, want about ten minutes", n)
 	}
-	h.exec(t, `UPDATE idempotency_keys SET first_sent_at = first_sent_at - interval '21 hours'`)
+	h.exec(t, `UPDATE idempotency_keys SET first_sent_at = now() - interval '21 hours'`)
 	h.expire(t)
 	if counts := h.complete(t); counts.Parked != 1 {
 		t.Errorf("the completer did %+v", counts)

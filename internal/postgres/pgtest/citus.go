@@ -221,7 +221,7 @@ func empty(ctx context.Context, url string) error {
 	if err := dropTables(ctx, conn, ours); err != nil {
 		return err
 	}
-	for _, name := range ours[1:] {
+	for _, name := range slices.Backward(ours[1:]) { // those that refer to others first
 		// TRUNCATE takes ten times as long: it makes new files for all shards.
 		if _, err := conn.Exec(ctx, `DELETE FROM `+name); err != nil {
 			return err
