@@ -20,9 +20,9 @@ type apiServe struct {
 
 // Validate refuses settings that make no sense.
 func (c *apiServe) Validate() error {
-	err := errors.Join(cli.CheckAddress("listen", c.Listen), c.checkAdmin(), c.checkEngine())
-	if c.MaxFare < 1 || c.ShutdownTimeout <= 0 {
-		err = errors.Join(err, errors.New("--max-fare and --shutdown-timeout must be positive"))
+	err := errors.Join(cli.CheckAddress("listen", c.Listen), c.checkDaemon(), c.checkEngine())
+	if c.MaxFare < 1 {
+		err = errors.Join(err, errors.New("--max-fare must be positive"))
 	}
 	return err
 }

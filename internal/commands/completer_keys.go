@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -25,11 +26,19 @@ type completerKeysList struct {
 	Limit      int           `help:"Maximum number of keys to list." default:"1000"`
 }
 
+// Validate refuses settings that make no sense.
+func (c *completerKeysList) Validate() error {
+	if c.OlderThan < 0 || c.Limit < 1 {
+		return errors.New("--older-than must not be negative, and --limit must be positive")
+	}
+	return nil
+}
+
 // Run prints the keys that were asked for.
 func (c *completerKeysList) Run(ctx context.Context, o cli.Output) error {
 	return c.withPool(ctx, "keys", func(pool *pgxpool.Pool) error {
 		records, err := phases.Keys{Pool: pool}.List(ctx, phases.Filter{
-			Account: c.Account, Parked: c.Parked, Unfinished: c.Unfinished, Reason: c.Reason, OlderThan: c.OlderThan, Limit: max(c.Limit, 1),
+			Account: c.Account, Parked: c.Parked, Unfinished: c.Unfinished, Reason: c.Reason, OlderThan: c.OlderThan, Limit: c.Limit,
 		})
 		if err != nil {
 			return err

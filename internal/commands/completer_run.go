@@ -43,7 +43,7 @@ type completerRun struct {
 
 // Validate refuses settings that make no sense.
 func (c *completerRun) Validate() error {
-	return errors.Join(c.checkEngine(), c.checkRounds(), c.checkAdmin())
+	return errors.Join(c.checkEngine(), c.checkRounds(), c.checkDaemon())
 }
 
 // Run completes keys until a signal.

@@ -19,6 +19,15 @@ type daemonFlags struct {
 	ShutdownTimeout time.Duration `help:"How long SIGTERM waits for running work; what is left then is released to other processes." default:"25s" env:"SHUTDOWN_TIMEOUT"`
 }
 
+// checkDaemon refuses settings that make no sense.
+func (f daemonFlags) checkDaemon() error {
+	err := f.checkAdmin()
+	if f.ShutdownTimeout <= 0 {
+		err = errors.Join(err, errors.New("--shutdown-timeout must be positive"))
+	}
+	return err
+}
+
 // A daemon serves HTTP until its context ends, and then shuts down in order.
 type daemon struct {
 	engine *phases.Engine

@@ -6,7 +6,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
-// From San Francisco to Oakland, and to the house next door.
+// From San Francisco to Oakland, and the least that a ride costs.
 func ExampleFare() {
 	sanFrancisco := rides.Point{Lat: 37.7749, Lon: -122.4194}
 	oakland := rides.Point{Lat: 37.8044, Lon: -122.2712}

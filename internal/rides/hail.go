@@ -193,7 +193,7 @@ func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string, problem we
 		SET status = 'declined', failure = $4, payment_intent_id = coalesce(nullif($3, ''), payment_intent_id)
 		WHERE account_id = $1 AND id = $2`,
 		key.Account, ride.ID, intent, string(failure))
-	return refuse(key, problem), nil
+	return finishWithProblem(key, problem), nil
 }
 
 // declined returns the answer to a request that Stripe declined.
@@ -212,9 +212,9 @@ func declined(charge payments.Charge) web.Problem {
 	return problem
 }
 
-// refuse finishes a key with a problem. A replay shows the id of the request
-// that got the problem first.
-func refuse(key phases.Key, problem web.Problem) phases.Outcome {
+// finishWithProblem finishes a key with a problem, which is stored and replayed
+// like any answer. A replay shows the id of the request that got it first.
+func finishWithProblem(key phases.Key, problem web.Problem) phases.Outcome {
 	problem.RequestID = key.RequestID
 	return phases.Finish(problem.Status, map[string]string{"Content-Type": web.ProblemType}, problem.Encode())
 }
