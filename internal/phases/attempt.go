@@ -72,7 +72,7 @@ func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
 		known:   request.Known,
 		key: Key{
 			Account: request.Account, Key: request.Key, RequestID: request.RequestID, Params: request.Params,
-			RecoveryPoint: Started, Attempts: 1,
+			Trace: request.Trace, Async: request.Async, RecoveryPoint: Started, Attempts: 1,
 		},
 	}
 }

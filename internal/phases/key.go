@@ -15,6 +15,9 @@ type Key struct {
 	// Params is the request's canonical form, as it was stored when the key was
 	// made.
 	Params string
+	// Trace and Async are those of the request that made the key; see Request.
+	Trace string
+	Async bool
 	// RecoveryPoint is the last point that is durable. In a transaction that
 	// passes several points it is the point before the transaction.
 	RecoveryPoint string

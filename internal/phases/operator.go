@@ -28,6 +28,8 @@ type Record struct {
 	Method        string     `json:"method"`
 	Path          string     `json:"path"`
 	Params        string     `json:"params,omitempty"`
+	Trace         string     `json:"trace,omitempty"`
+	Async         bool       `json:"async"`
 	RecoveryPoint string     `json:"recovery_point"`
 	ForeignKey    string     `json:"foreign_key,omitempty"`
 	ForeignForm   string     `json:"foreign_form,omitempty"`
@@ -53,7 +55,7 @@ type Record struct {
 func (r *reading) record() Record {
 	return Record{
 		Account: r.account, Key: r.key, Flow: r.flow, Version: r.version, Realm: r.realm, RequestID: r.requestID,
-		Method: r.method, Path: r.path, Params: r.params, RecoveryPoint: r.point,
+		Method: r.method, Path: r.path, Params: r.params, Trace: orZero(r.trace), Async: r.async, RecoveryPoint: r.point,
 		ForeignKey: orZero(r.foreignKey), ForeignForm: orZero(r.foreignForm), ForeignRef: orZero(r.foreignRef),
 		FirstSentAt: r.firstSentAt, FindReason: orZero(r.findReason), FindUntil: r.findUntil,
 		Leased: r.leased(), LeaseEpoch: r.epoch, LeasedUntil: r.leasedUntil,
@@ -219,7 +221,7 @@ func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, 
 		engine: e, flow: flow, entry: entryUnpark, token: uuid.NewString(), epoch: seen.LeaseEpoch, fused: true,
 		key: Key{
 			Account: seen.Account, Key: seen.Key, RequestID: seen.RequestID, Params: seen.Params,
-			RecoveryPoint: seen.RecoveryPoint, CreatedAt: seen.CreatedAt, Attempts: seen.Attempts,
+			Trace: seen.Trace, Async: seen.Async, RecoveryPoint: seen.RecoveryPoint, CreatedAt: seen.CreatedAt, Attempts: seen.Attempts,
 		},
 	}
 	end, err := a.runPhase(ctx, Atomic(next.point, func(tx *Tx, key Key) (Outcome, error) {

@@ -24,7 +24,7 @@ func (c *Completer) reap(ctx context.Context, counts *Counts) error {
 		ORDER BY finished_at
 		LIMIT $2`, `
 		UPDATE idempotency_keys
-		SET reaped_at = now(), params = '', foreign_key = NULL, foreign_form = NULL, foreign_ref = NULL,
+		SET reaped_at = now(), params = '', trace = NULL, foreign_key = NULL, foreign_form = NULL, foreign_ref = NULL,
 		    response_status = NULL, response_headers = NULL, response_body = NULL
 		WHERE account_id = $1 AND key = ANY($2) AND reaped_at IS NULL
 		  AND finished_at < now() - $3 * interval '1 second'`)

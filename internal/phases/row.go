@@ -14,7 +14,7 @@ import (
 // columns are those of a row, in the order of row.targets. They are always
 // listed, so that this binary runs both before and after a migration adds one.
 const columns = `account_id, key, flow, flow_version, realm, request_id, method, path,
-	request_hash, canon_version, params, recovery_point,
+	request_hash, canon_version, params, trace, async, recovery_point,
 	foreign_key, foreign_form, foreign_ref, first_sent_at, find_reason, find_until,
 	lease_token::text, lease_epoch, leased_until,
 	attempts, failures, run_after, last_error, parked_reason,
@@ -33,6 +33,8 @@ type row struct {
 	requestHash     []byte
 	canonVersion    int
 	params          string
+	trace           *string
+	async           bool
 	point           string
 	foreignKey      *string
 	foreignForm     *string
@@ -59,7 +61,7 @@ type row struct {
 func (r *row) targets() []any {
 	return []any{
 		&r.account, &r.key, &r.flow, &r.version, &r.realm, &r.requestID, &r.method, &r.path,
-		&r.requestHash, &r.canonVersion, &r.params, &r.point,
+		&r.requestHash, &r.canonVersion, &r.params, &r.trace, &r.async, &r.point,
 		&r.foreignKey, &r.foreignForm, &r.foreignRef, &r.firstSentAt, &r.findReason, &r.findUntil,
 		&r.token, &r.epoch, &r.leasedUntil,
 		&r.attempts, &r.failures, &r.runAfter, &r.lastError, &r.parkedReason,
@@ -132,7 +134,7 @@ func Reread(ctx context.Context, read func(context.Context) error) error {
 func (r *row) asKey() Key {
 	return Key{
 		Account: r.account, Key: r.key, RequestID: r.requestID, Params: r.params,
-		RecoveryPoint: r.point, CreatedAt: r.createdAt, Attempts: r.attempts,
+		Trace: orZero(r.trace), Async: r.async, RecoveryPoint: r.point, CreatedAt: r.createdAt, Attempts: r.attempts,
 	}
 }
 

@@ -34,6 +34,9 @@ type Request struct {
 	// is done in the background. A key that exists and is unfinished is Pending
 	// also when this process can't claim it.
 	Async bool
+	// Trace is stored with the key, for whoever works on it later. It means
+	// nothing to the engine. It may be empty.
+	Trace string
 	// Known are values that the phases would otherwise have to read; see the
 	// function Known.
 	Known []any

@@ -92,16 +92,16 @@ func insertKey(a *attempt, end ending, now *time.Time) statement {
 		sql: `
 		WITH claimed AS (
 		  INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path,
-		         request_hash, canon_version, params, recovery_point, foreign_key, foreign_form, first_sent_at,
+		         request_hash, canon_version, params, trace, async, recovery_point, foreign_key, foreign_form, first_sent_at,
 		         lease_token, lease_epoch, leased_until, attempts)
-		  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::text, $14::text, ` + firstSentAt + `,
-		         $15, 1, now() + $16 * interval '1 second', 1)
+		  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text, $16::text, ` + firstSentAt + `,
+		         $17, 1, now() + $18 * interval '1 second', 1)
 		  ON CONFLICT (account_id, key) DO NOTHING
 		  RETURNING created_at)
 		SELECT 1/count(*), max(created_at) FROM claimed`,
 		args: []any{
 			req.Account, req.Key, a.flow.name, a.flow.version, a.realm, req.RequestID, req.Method, req.Path,
-			req.hash, req.CanonVersion, req.Params, end.point, end.foreignKey, end.form,
+			req.hash, req.CanonVersion, req.Params, orNull(req.Trace), req.Async, end.point, end.foreignKey, end.form,
 			a.token, a.engine.config.Lease.Seconds(),
 		},
 		scan: scanGuard(now, 0),
@@ -207,7 +207,7 @@ func expireKey(a *attempt) statement {
 		WITH expired AS (
 		  UPDATE idempotency_keys
 		  SET recovery_point = 'finished', finished_at = now(), reaped_at = now(), lease_token = NULL, leased_until = NULL,
-		      params = '', foreign_key = NULL, foreign_form = NULL` + fence + `
+		      params = '', trace = NULL, foreign_key = NULL, foreign_form = NULL` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM expired`,
 		args: a.fenceArgs(),

@@ -38,6 +38,9 @@ var distributed = []struct{ table, by string }{
 	{"rides", "account_id"},
 	{"audit_records", "account_id"},
 	{"staged_jobs", "account_id"},
+	{"callback_endpoints", "account_id"},
+	{"callbacks", "account_id"},
+	{"stripe_events", "account_id"},
 }
 
 // undistributed are our other tables. The first holds the schema's version.

@@ -1,0 +1,127 @@
+-- What comes around a ride: cancel and refund, deferred work, callbacks and
+-- Stripe's events.
+--
+-- The version before ignores all of this, so it keeps running beside this one.
+-- No row is rewritten: the columns are null or have a constant default, and the
+-- CHECKs that replace older ones allow all that those allowed.
+
+BEGIN;
+
+ALTER TABLE idempotency_keys
+    -- The request's trace, for logs, jobs and callbacks: X-Traceability-Id and
+    -- traceparent, as internal/web encodes them.
+    ADD COLUMN trace text,
+    -- Whether the request that made the key asked not to wait for its end. It
+    -- learns about a declined card by e-mail.
+    ADD COLUMN async boolean NOT NULL DEFAULT false,
+    DROP CONSTRAINT idempotency_keys_point_of_flow,
+    ADD CONSTRAINT idempotency_keys_point_of_flow CHECK (
+        CASE flow || '/' || flow_version
+            WHEN 'hail/1' THEN recovery_point IN ('started', 'ride_created', 'charge_created', 'finished')
+            WHEN 'cancel/1' THEN recovery_point IN ('started', 'refund_created', 'finished')
+            WHEN 'refund_late/1' THEN recovery_point IN ('started', 'refund_created', 'finished')
+            ELSE recovery_point <> ''
+        END) NOT VALID;
+
+ALTER TABLE rides
+    -- The key whose cancel may ask Stripe for a refund; null while none may.
+    ADD COLUMN cancel_key text,
+    -- The refund, once Stripe has one.
+    ADD COLUMN refund_id text,
+    ADD COLUMN refund_status text,
+    ADD COLUMN refund_amount bigint,
+    -- Whether the card's holder contests the charge, and whether Stripe refuses
+    -- to refund it because of that. An inquiry contests and doesn't refuse.
+    ADD COLUMN disputed boolean NOT NULL DEFAULT false,
+    ADD COLUMN refund_blocked boolean NOT NULL DEFAULT false,
+    ADD CONSTRAINT rides_refund_whole CHECK (
+        (refund_id IS NULL) = (refund_status IS NULL) AND (refund_id IS NULL) = (refund_amount IS NULL)) NOT VALID,
+    ADD CONSTRAINT rides_refund_status_known CHECK (
+        refund_status IS NULL OR refund_status IN ('pending', 'succeeded', 'failed')) NOT VALID,
+    -- A ride is canceled only when its money is back.
+    ADD CONSTRAINT rides_canceled_is_refunded CHECK (
+        status <> 'canceled' OR coalesce(refund_status = 'succeeded', false)) NOT VALID;
+
+ALTER TABLE accounts
+    -- The secret before the last rotation, which signs callbacks beside the
+    -- present one until its time is over.
+    ADD COLUMN former_callback_secret text,
+    ADD COLUMN former_callback_secret_until timestamptz;
+
+ALTER TABLE staged_jobs
+    -- The version of args, so that a deploy can change their form.
+    ADD COLUMN version integer NOT NULL DEFAULT 1,
+    -- The trace of the request that caused the job.
+    ADD COLUMN trace text;
+
+-- Where callbacks go: one row per account and host that has failed. A host that
+-- has failed for days is switched off.
+CREATE TABLE callback_endpoints (
+    account_id      text        NOT NULL,
+    host            text        NOT NULL,
+    -- The first and the last of the failures since the last success.
+    failing_since   timestamptz,
+    failed_at       timestamptz,
+    failures        integer     NOT NULL DEFAULT 0,
+    -- Nothing is sent before this time: the host asked for it, or is slow.
+    paused_until    timestamptz,
+    switched_off_at timestamptz,
+
+    CONSTRAINT callback_endpoints_pkey PRIMARY KEY (account_id, host)
+);
+
+-- The callbacks, and how their delivery went. `id` is the webhook-id, which
+-- stays the same over retries.
+CREATE TABLE callbacks (
+    account_id   text        NOT NULL,
+    id           text        NOT NULL,
+    ride_id      text        NOT NULL,
+    type         text        NOT NULL,
+    url          text        NOT NULL,
+    -- The body as it is sent: the ride as it was when the callback was made.
+    body         bytea       NOT NULL,
+    status       text        NOT NULL DEFAULT 'pending',
+    attempts     integer     NOT NULL DEFAULT 0,
+    -- What the last attempt came to: an HTTP status, or else an error.
+    last_status  integer,
+    last_error   text,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    attempted_at timestamptz,
+    ended_at     timestamptz,
+
+    CONSTRAINT callbacks_pkey PRIMARY KEY (account_id, id),
+    -- delivered: the receiver acknowledged it. refused: the address isn't
+    -- allowed. gone: the receiver answered 410. given_up: its time is over.
+    CONSTRAINT callbacks_status_known CHECK (status IN ('pending', 'delivered', 'refused', 'gone', 'given_up'))
+);
+
+-- Stripe's events, committed before they are acknowledged. An event names no
+-- account of ours before its object was read, so account_id is empty: all of
+-- them are on one shard.
+CREATE TABLE stripe_events (
+    account_id text        NOT NULL DEFAULT '',
+    id         text        NOT NULL,
+    type       text        NOT NULL,
+    -- The object that the event is about. Nothing else of it is believed.
+    object_id  text        NOT NULL,
+    livemode   boolean     NOT NULL,
+    created_at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT now(),
+    attempts   integer     NOT NULL DEFAULT 0,
+    run_after  timestamptz NOT NULL DEFAULT now(),
+    last_error text,
+    -- What came of it, in a few words, and when.
+    outcome    text,
+    worked_at  timestamptz,
+
+    CONSTRAINT stripe_events_pkey PRIMARY KEY (account_id, id)
+);
+
+-- What the completer polls: events that are to be worked, and those that are
+-- old enough to go.
+CREATE INDEX stripe_events_due_idx ON stripe_events (run_after)
+    WHERE worked_at IS NULL;
+CREATE INDEX stripe_events_worked_idx ON stripe_events (worked_at)
+    WHERE worked_at IS NOT NULL;
+
+COMMIT;
