@@ -1,11 +1,14 @@
 package cli
 
 import (
-	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/go-json-experiment/json"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
 // Output is where a program writes: results to Stdout, everything else to
@@ -21,7 +24,26 @@ func (o Output) Print(asJSON bool, value any, text string) error {
 		_, err := io.WriteString(o.Stdout, text)
 		return err
 	}
-	return json.NewEncoder(o.Stdout).Encode(value)
+	line, err := EncodeJSON(value)
+	if err == nil {
+		_, err = o.Stdout.Write(append(line, '\n'))
+	}
+	return err
+}
+
+// EncodeJSON returns value as JSON for programs, as encoding/json does, but with
+// times as the API shows them: in UTC, with six digits after the second, which
+// is the precision of the database. So their texts sort as the times do.
+// options are added, such as an indentation.
+func EncodeJSON(value any, options ...json.Options) ([]byte, error) {
+	times := json.WithMarshalers(json.MarshalFunc(func(t time.Time) ([]byte, error) {
+		return []byte(t.UTC().Format(`"2006-01-02T15:04:05.000000Z"`)), nil
+	}))
+	encoded, err := json.Marshal(value, json.JoinOptions(jsonv1.DefaultOptionsV1(), times, json.JoinOptions(options...)))
+	if err != nil {
+		return nil, fmt.Errorf("encoding result: %w", err)
+	}
+	return encoded, nil
 }
 
 // commonFlags are the flags that every program has.

@@ -2,13 +2,13 @@ package commands
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
@@ -109,9 +109,9 @@ func (c *completerKeysShow) Run(ctx context.Context, o cli.Output) error {
 		if err != nil {
 			return err
 		}
-		indented, err := json.MarshalIndent(record, "", "  ")
+		indented, err := cli.EncodeJSON(record, jsontext.WithIndent("  "))
 		if err != nil {
-			return fmt.Errorf("encoding key: %w", err)
+			return err
 		}
 		return o.Print(c.JSON, record, string(indented)+"\n")
 	})

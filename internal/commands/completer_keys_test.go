@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -167,6 +168,40 @@ func TestUnresolvedKnowsWhatIsUnclear(t *testing.T) {
 	} {
 		if err := unresolved(phases.Record{Key: "k"}, cause); !errors.Is(err, cause) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v becomes %v, want %q", cause, err, text)
+		}
+	}
+}
+
+// Every time that a program may read has six digits after the second, whatever
+// the time, so that the texts sort as the times do.
+func TestTimesForProgramsHaveOneForm(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	if a := s.hail(s.start(t, "api"), "k"); a.status != 201 {
+		t.Fatalf("got %d %v", a.status, a.err)
+	}
+	for _, column := range []string{
+		"idempotency_keys created_at", "idempotency_keys first_sent_at", "idempotency_keys run_after", "idempotency_keys finished_at",
+		"accounts created_at", "accounts disabled_at", "api_keys created_at", "api_keys revoked_at", "stripe_accounts pinned_at",
+	} {
+		table, name, _ := strings.Cut(column, " ")
+		s.exec(t, `UPDATE `+table+` SET `+name+` = '2026-01-02T03:04:05Z'`)
+	}
+	times := regexp.MustCompile(`"2026-01-02T03:04:05[^"]*"`)
+	for command, want := range map[string]int{
+		"completer keys list --json": 4, "completer keys show k --json": 4, "completer keys show k": 4,
+		"api accounts list --json": 2, "api keys list --json --account=" + s.account: 2, "api stripe-account --json": 1,
+	} {
+		args := strings.Fields(command)
+		out := s.must(t, args[0], args[1:]...)
+		found := times.FindAllString(out, -1)
+		if len(found) != want {
+			t.Errorf("%s shows %d times, want %d: %s", command, len(found), want, out)
+		}
+		for _, shown := range found {
+			if shown != `"2026-01-02T03:04:05.000000Z"` {
+				t.Errorf("%s shows %s", command, shown)
+			}
 		}
 	}
 }
