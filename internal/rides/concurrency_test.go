@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
@@ -60,6 +63,35 @@ func TestInUse(t *testing.T) {
 	}
 	release()
 	(<-done).must(t, 201, "")
+}
+
+// TestObeyingOutlivesADeadWorker: a client that waits as long as it is told
+// gets its ride before it gives up, after eight times, although the worker died
+// with a lease of 30 seconds. The waits are taken from the lease.
+func TestObeyingOutlivesADeadWorker(t *testing.T) {
+	t.Parallel()
+	const lease = 30 * time.Second
+	h := newHarness(t, func(c *phases.Config) { c.Lease = lease })
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	h.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), leased_until = now() + $1 * interval '1 second'`, lease.Seconds())
+	var waits []int
+	for {
+		r := h.hailAs(t, h.visa, "k")
+		if r.status == 201 {
+			break
+		}
+		wait, err := strconv.Atoi(r.must(t, 409, web.CodeIdempotencyKeyInUse).header.Get("Retry-After"))
+		if err != nil || wait < 1 || len(waits) == 8 {
+			t.Fatalf("Retry-After is %q, after waits of %d seconds", r.header.Get("Retry-After"), waits)
+		}
+		waits = append(waits, wait)
+		h.exec(t, `UPDATE idempotency_keys SET leased_until = leased_until - $1 * interval '1 second'`, wait)
+	}
+	if len(waits) < 4 {
+		t.Errorf("it asked only after %d seconds each, and could have had its ride sooner", waits)
+	}
+	h.checkCharged(t, h.visa, "k")
 }
 
 func TestAsync(t *testing.T) {

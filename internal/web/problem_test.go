@@ -221,6 +221,19 @@ func TestRetryAfterOfTheOtherSide(t *testing.T) {
 	}
 }
 
+// TestRetryAfterOfARunningRequest: it is rounded up, so that whole seconds
+// outlive the lease too, and a long one is not shortened.
+func TestRetryAfterOfARunningRequest(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[time.Duration]int{
+		0: 1, time.Millisecond: 1, time.Second: 1, 1001 * time.Millisecond: 2, 10 * time.Minute: 600,
+	} {
+		if got := problemOf(&phases.InUseError{RetryAfter: wait}).RetryAfter; got != want {
+			t.Errorf("%s is Retry-After %d, want %d", wait, got, want)
+		}
+	}
+}
+
 func TestRetryAfterIsSpread(t *testing.T) {
 	t.Parallel()
 	seen := map[int]bool{}
