@@ -171,18 +171,3 @@ func (t *tx) settle(id, declineCode string) error {
 	t.change.Charges = append(t.change.Charges, &ch)
 	return nil
 }
-
-// dispute marks the charge of a payment as disputed by the cardholder.
-func (t *tx) dispute(id string) error {
-	found := t.state.intents.get(id)
-	if found == nil {
-		return notFound("payment_intent", id)
-	}
-	if found.Status != succeeded {
-		return unexpectedState(found, "The payment intent %s has a status of %s; only a succeeded one can be disputed.", id, found.Status)
-	}
-	ch := *t.charge(found.LatestCharge.id)
-	ch.Disputed = true
-	t.change.Charges = append(t.change.Charges, &ch)
-	return nil
-}

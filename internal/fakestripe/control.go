@@ -35,6 +35,7 @@ func (s *Server) controlRoutes() http.Handler {
 	mux.HandleFunc("POST /_fake/clock", s.control(s.moveClock))
 	mux.HandleFunc("POST /_fake/settle", s.control(s.settleIntent))
 	mux.HandleFunc("POST /_fake/dispute", s.control(s.disputeIntent))
+	mux.HandleFunc("POST /_fake/refund", s.control(s.refundIntent))
 	mux.HandleFunc("POST /_fake/delete", s.control(s.deleteCustomer))
 	mux.HandleFunc("POST /_fake/reset", s.control(s.resetAll))
 	return mux
@@ -164,11 +165,39 @@ func (s *Server) settleIntent(r *http.Request) (any, error) {
 func (s *Server) disputeIntent(r *http.Request) (any, error) {
 	var which struct {
 		PaymentIntent string `json:"payment_intent"`
+		Status        string `json:"status"`
 	}
 	if err := readBody(r, &which); err != nil {
 		return nil, err
 	}
-	return map[string]string{"status": "ok"}, s.Dispute(which.PaymentIntent)
+	return map[string]string{"status": "ok"}, s.Dispute(which.PaymentIntent, which.Status)
+}
+
+// refundIntent makes a refund, or changes the status of one.
+func (s *Server) refundIntent(r *http.Request) (any, error) {
+	var which struct {
+		PaymentIntent string `json:"payment_intent"`
+		Amount        int64  `json:"amount"`
+		Refund        string `json:"refund"`
+		Status        string `json:"status"`
+	}
+	if err := readBody(r, &which); err != nil {
+		return nil, err
+	}
+	if (which.PaymentIntent == "") == (which.Refund == "") || which.Amount < 0 || which.Refund != "" && which.Amount != 0 {
+		return nil, errors.New("give payment_intent, and amount unless all is refunded; or refund and status")
+	}
+	id := which.Refund
+	if id == "" {
+		var err error
+		if id, err = s.Refund(which.PaymentIntent, which.Amount); err != nil {
+			return nil, err
+		}
+	}
+	if which.Status == "" && which.Refund == "" {
+		return map[string]string{"refund": id}, nil
+	}
+	return map[string]string{"refund": id}, s.ChangeRefund(id, which.Status)
 }
 
 func (s *Server) deleteCustomer(r *http.Request) (any, error) {

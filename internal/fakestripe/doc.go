@@ -1,6 +1,6 @@
 // Package fakestripe is a stateful fake of the part of Stripe's API v1 that
-// charges, lists, cancels and refunds payments, for tests and for machines
-// without a network. It is written from Stripe's documentation
+// charges, lists, cancels, refunds and disputes payments, for tests and for
+// machines without a network. It is written from Stripe's documentation
 // (https://docs.stripe.com/api, version 2023-10-16) and knows nothing of the
 // service that it tests.
 //

@@ -20,8 +20,11 @@ func (s *Server) happen(e event) error {
 
 // runEvent executes an event.
 func (s *Server) runEvent(t *tx, e event) error {
-	if e.Settle != "" {
+	switch {
+	case e.Settle != "":
 		return t.settle(e.Settle, "")
+	case e.Refund != "":
+		return t.changeRefund(e.Refund, e.Then)
 	}
 	fields, err := decode(e.Form)
 	if err != nil {
@@ -48,10 +51,36 @@ func (s *Server) Decline(intent, declineCode string) error {
 	return s.step(func(t *tx) error { return t.settle(intent, declineCode) })
 }
 
-// Dispute marks the charge of a succeeded payment intent as disputed. It
-// returns an error if there is no such intent, or if it has not succeeded.
-func (s *Server) Dispute(intent string) error {
-	return s.step(func(t *tx) error { return t.dispute(intent) })
+// Dispute lets the cardholder dispute the charge of a succeeded payment intent,
+// or moves the dispute that there is on. The status is one of Stripe's, such as
+// needs_response, warning_needs_response (an inquiry), won or lost; "" means
+// needs_response. It returns an error if there is no such intent, or if it has
+// not succeeded.
+func (s *Server) Dispute(intent, status string) error {
+	return s.step(func(t *tx) error { return t.dispute(intent, status) })
+}
+
+// Refund refunds a payment intent as a person at the dashboard does: without a
+// request, an idempotency key and metadata. An amount of 0 means all that is
+// left. It returns the id of the refund.
+func (s *Server) Refund(intent string, amount int64) (string, error) {
+	var id string
+	err := s.step(func(t *tx) error {
+		t.form = &form{hash: map[string]string{}}
+		r, err := t.refund(intent, "", amount)
+		if err == nil {
+			id = r.ID
+		}
+		return err
+	})
+	return id, err
+}
+
+// ChangeRefund gives a refund another status: pending, requires_action,
+// succeeded, failed or canceled. It returns an error if there is no such
+// refund, or if that has failed or was canceled, which is final.
+func (s *Server) ChangeRefund(refund, status string) error {
+	return s.step(func(t *tx) error { return t.changeRefund(refund, status) })
 }
 
 // DeleteCustomer deletes a customer. It returns an error if there is no such

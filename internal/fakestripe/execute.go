@@ -25,6 +25,7 @@ func (s *Server) execute(c *call) (answer, error) {
 	if c.plan.Kind == Declined402 {
 		t.scripted = cmp.Or(c.plan.DeclineCode, "generic_decline")
 	}
+	t.refundStatus, t.refundThen, t.refundAfter = c.plan.Refund, c.plan.Then, time.Duration(c.plan.After)
 	t.refused, t.refusedIntent = c.plan.executedRefusal(), c.plan.Intent
 	object, err := t.execute(c.route, c.fields)
 	if err != nil && !executed(err) {

@@ -39,6 +39,9 @@ const (
 	// Declined402 executes with a card that is declined: see
 	// [Fault.DeclineCode]. It changes only requests that charge a card.
 	Declined402 Kind = "402"
+	// RefundOutcome executes, and the refund gets the status [Fault.Refund]
+	// instead of succeeded. It changes only requests that refund.
+	RefundOutcome Kind = "refund"
 	// Unauthorized401 refuses as if the API key were wrong.
 	Unauthorized401 Kind = "401"
 	// Forbidden403 refuses as if the API key lacked a permission.
@@ -69,7 +72,7 @@ const (
 func kinds() []Kind {
 	return []Kind{
 		Delayed, DropBefore, DropAfter, Unsaved500, Saved500WithEffect, Saved500WithoutEffect, InUse409, LockTimeout,
-		RateLimited429, Declined402, Unauthorized401, Forbidden403, Unavailable503, BadGateway502, BadRequest400,
+		RateLimited429, Declined402, RefundOutcome, Unauthorized401, Forbidden403, Unavailable503, BadGateway502, BadRequest400,
 		Saved400, Truncated200, Empty200, SlowDrip, OtherObject,
 	}
 }
@@ -131,6 +134,12 @@ type Fault struct {
 	Status int `json:"status,omitempty"`
 	// DeclineCode is for Declined402; generic_decline by default.
 	DeclineCode string `json:"decline_code,omitempty"`
+	// Refund is for RefundOutcome: pending, requires_action, succeeded, failed
+	// or canceled. If Then is given, the refund gets that status when After has
+	// passed by the fake's clock.
+	Refund string   `json:"refund,omitempty"`
+	Then   string   `json:"then,omitempty"`
+	After  Duration `json:"after,omitempty"`
 	// Code and Message are for BadRequest400 and Saved400.
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
@@ -185,8 +194,13 @@ func (f *Fault) check() error {
 		return fmt.Errorf("latency_at is %q; it must be before or after", f.LatencyAt)
 	case f.Status != 0 && f.Status != http.StatusConflict && f.Status != http.StatusTooManyRequests:
 		return fmt.Errorf("status is %d; a lock_timeout has 409 or 429", f.Status)
-	case f.RollForwardAfter < 0 || f.RetryAfter < 0 || f.Over < 0:
+	case f.RollForwardAfter < 0 || f.RetryAfter < 0 || f.Over < 0 || f.After < 0:
 		return errors.New("a duration must not be negative")
+	}
+	for _, status := range []string{f.Refund, f.Then} {
+		if status != "" && !slices.Contains(refundStatuses(), status) {
+			return fmt.Errorf("a refund has no status %q; it has one of %q", status, refundStatuses())
+		}
 	}
 	return errors.Join(f.Latency.check(), f.checkOptions())
 }
@@ -204,6 +218,9 @@ func (f *Fault) checkOptions() error {
 		{"retry_after", f.RetryAfter > 0, false, []Kind{RateLimited429, Unavailable503}},
 		{"status", f.Status != 0, false, []Kind{LockTimeout}},
 		{"decline_code", f.DeclineCode != "", false, []Kind{Declined402}},
+		{"refund", f.Refund != "", true, []Kind{RefundOutcome}},
+		{"then", f.Then != "", f.After > 0, []Kind{RefundOutcome}},
+		{"after", f.After > 0, f.Then != "", []Kind{RefundOutcome}},
 		{"code", f.Code != "", false, []Kind{BadRequest400, Saved400}},
 		{"message", f.Message != "", false, []Kind{BadRequest400, Saved400}},
 		{"intent", f.Intent, false, []Kind{BadRequest400, Saved400}},

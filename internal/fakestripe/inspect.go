@@ -38,6 +38,28 @@ func (s *Server) PaymentIntents() []PaymentIntent {
 	return all
 }
 
+// Refund is a refund, for checks.
+type Refund struct {
+	ID       string
+	Intent   string // the payment intent that is refunded
+	Amount   int64  // in the currency's smallest unit
+	Status   string // Stripe's word, such as "succeeded"
+	Metadata map[string]string
+}
+
+// Refunds returns all refunds, oldest first.
+func (s *Server) Refunds() []Refund {
+	var all []Refund
+	s.view(func(st *state) {
+		for r := range st.refunds.all() {
+			all = append(all, Refund{
+				ID: r.ID, Intent: r.PaymentIntent.id, Amount: r.Amount, Status: r.Status, Metadata: maps.Clone(r.Metadata),
+			})
+		}
+	})
+	return all
+}
+
 // Charges returns how many charges succeeded for each metadata[ride_id],
 // refunded ones included. Charges without a ride count under "".
 func (s *Server) Charges() map[string]int {

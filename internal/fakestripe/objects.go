@@ -181,10 +181,26 @@ type refund struct {
 	Charge        ref               `json:"charge"`
 	Created       int64             `json:"created"`
 	Currency      string            `json:"currency"`
+	FailureReason optional          `json:"failure_reason,omitempty"`
 	Metadata      map[string]string `json:"metadata"`
 	PaymentIntent ref               `json:"payment_intent"`
 	Reason        optional          `json:"reason"`
 	Status        string            `json:"status"`
+}
+
+type dispute struct {
+	ID                 string            `json:"id"`
+	Object             string            `json:"object"`
+	Amount             int64             `json:"amount"`
+	Charge             ref               `json:"charge"`
+	Created            int64             `json:"created"`
+	Currency           string            `json:"currency"`
+	IsChargeRefundable bool              `json:"is_charge_refundable"`
+	Livemode           bool              `json:"livemode"`
+	Metadata           map[string]string `json:"metadata"`
+	PaymentIntent      ref               `json:"payment_intent"`
+	Reason             string            `json:"reason"`
+	Status             string            `json:"status"`
 }
 
 // paymentMethod is a payment method as the state keeps it; methodShape is how

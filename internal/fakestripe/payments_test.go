@@ -193,13 +193,17 @@ func TestADisputedChargeShowsItAndCannotBeRefunded(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	id := f.post(t, intents, "", hail("r")).get("id")
-	if err := f.Dispute(id); err != nil {
+	if err := f.Dispute(id, ""); err != nil {
 		t.Fatal(err)
 	}
 	f.read(t, intents+"/"+id+"?expand[]=latest_charge").want(t, 200, "latest_charge.disputed", "true")
 	f.post(t, "/v1/refunds", "", "payment_intent="+id).want(t, 400, "error.code", "charge_disputed")
-	if !f.PaymentIntents()[0].Disputed || f.Dispute("pi_none") == nil {
-		t.Error("Dispute did not mark the charge, or took one that does not exist")
+	if !f.PaymentIntents()[0].Disputed || f.Dispute("pi_none", "") == nil || f.Dispute(id, "lively") == nil {
+		t.Error("Dispute did not mark the charge, or took an intent or a status that does not exist")
+	}
+	unpaid := f.post(t, intents, "", hail("r2", "payment_method", "pm_card_chargeCustomerFail")).get("error.payment_intent.id")
+	if f.Dispute(unpaid, "") == nil {
+		t.Error("Dispute took an intent that was not paid")
 	}
 }
 

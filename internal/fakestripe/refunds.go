@@ -1,5 +1,14 @@
 package fakestripe
 
+import (
+	"cmp"
+	"slices"
+)
+
+// refundStatuses returns the statuses of a refund
+// (https://docs.stripe.com/api/refunds/object#refund_object-status).
+func refundStatuses() []string { return []string{pending, requiresAction, succeeded, failed, canceled} }
+
 // createRefund refunds a charge, in part or in full.
 func createRefund(t *tx) (any, error) {
 	intent, id, amount := t.knownIntent(), t.knownCharge(), t.form.integer("amount")
@@ -11,6 +20,17 @@ func createRefund(t *tx) (any, error) {
 	if t.form.err != nil {
 		return nil, t.form.err
 	}
+	r, err := t.refund(intent, id, amount)
+	if err != nil {
+		return nil, err
+	}
+	r.Reason = optional(reason)
+	return t.showRefund(r), nil
+}
+
+// refund refunds the charge that is named by its payment intent or its id. An
+// amount of 0 means all that is left.
+func (t *tx) refund(intent, id string, amount int64) (*refund, error) {
 	ch, err := t.refundable(intent, id)
 	if err != nil {
 		return nil, err
@@ -18,22 +38,68 @@ func createRefund(t *tx) (any, error) {
 	if amount, err = refundAmount(ch, amount); err != nil {
 		return nil, err
 	}
-	ch.AmountRefunded += amount
-	ch.Refunded = ch.AmountRefunded == ch.Amount
 	r := &refund{
 		ID: newID("re"), Object: "refund", Amount: amount, Charge: ref{id: ch.ID}, Created: t.created(), Currency: ch.Currency,
-		Metadata: t.form.hash, PaymentIntent: ref{id: ch.PaymentIntent.id}, Reason: optional(reason), Status: succeeded,
+		Metadata: t.form.hash, PaymentIntent: ref{id: ch.PaymentIntent.id},
 	}
+	r.become(cmp.Or(t.refundStatus, succeeded))
+	ch.count(r, 1)
 	t.change.Charges = append(t.change.Charges, ch)
 	t.change.Refunds = append(t.change.Refunds, r)
-	return t.showRefund(r), nil
+	if t.refundThen != "" {
+		due := t.now.Add(t.refundAfter).UnixNano()
+		t.change.Later = append(t.change.Later, event{ID: newID("evt"), Due: due, Refund: r.ID, Then: t.refundThen})
+	}
+	return r, nil
+}
+
+// count adds a refund to what was refunded of the charge, or takes it back. A
+// refund counts from its beginning, and no longer when it has failed or was
+// canceled.
+func (c *charge) count(r *refund, sign int64) {
+	if r.Status != failed && r.Status != canceled {
+		c.AmountRefunded += sign * r.Amount
+		c.Refunded = c.AmountRefunded == c.Amount
+	}
+}
+
+// become gives the refund a status.
+func (r *refund) become(status string) {
+	r.Status, r.FailureReason = status, ""
+	if status == failed {
+		r.FailureReason = "unknown"
+	}
+}
+
+// changeRefund gives a refund another status.
+func (t *tx) changeRefund(id, status string) error {
+	found := t.state.refunds.get(id)
+	switch {
+	case found == nil:
+		return notFound("refund", id)
+	case !slices.Contains(refundStatuses(), status):
+		return invalid("status", "", "A refund has no status %q.", status)
+	case found.Status == failed || found.Status == canceled:
+		return invalid("status", "", "The refund %s has a status of %s, which is final.", id, found.Status)
+	}
+	r, ch := *found, *t.charge(found.Charge.id)
+	ch.count(&r, -1)
+	r.become(status)
+	ch.count(&r, 1)
+	t.change.Refunds = append(t.change.Refunds, &r)
+	t.change.Charges = append(t.change.Charges, &ch)
+	return nil
 }
 
 // refundable returns a copy of the succeeded charge that a refund names by its
 // id or by its payment intent.
 func (t *tx) refundable(intent, id string) (*charge, error) {
 	if intent != "" {
-		id = t.state.intents.get(intent).LatestCharge.id
+		found := t.state.intents.get(intent)
+		if found == nil {
+			return nil, notFound("payment_intent", intent)
+		}
+		id = found.LatestCharge.id
 	}
 	found := t.state.charges.get(id)
 	switch {
@@ -41,7 +107,7 @@ func (t *tx) refundable(intent, id string) (*charge, error) {
 		return nil, unexpectedState(t.state.intents.get(intent), "This PaymentIntent (%s) does not have a successful charge to refund.", intent)
 	case found.Status != succeeded:
 		return nil, invalid("charge", "", "This charge (%s) has not succeeded, so it cannot be refunded.", id)
-	case found.Disputed:
+	case t.blocked(id):
 		return nil, invalid("", "charge_disputed", "Charge %s has been charged back; cannot issue a refund.", id)
 	}
 	ch := *found

@@ -47,6 +47,8 @@ func routes() []route {
 		{post, "/v1/refunds", []string{"payment_intent", "charge", "amount", "reason", "metadata"}, ofRefund, createRefund},
 		{get, "/v1/refunds", paged("payment_intent", "charge"), inData(ofRefund), listRefunds},
 		{get, "/v1/refunds/{id}", nil, ofRefund, readRefund},
+		{get, "/v1/disputes", paged("payment_intent", "charge"), inData(ofRefund), listDisputes},
+		{get, "/v1/disputes/{id}", nil, ofRefund, readDispute},
 	}
 }
 

@@ -66,12 +66,14 @@ func (r *raw) UnmarshalJSON(b []byte) error {
 }
 
 // event is something that Stripe does later by itself: it settles the payment
-// intent in Settle, or executes the request with Path and Form, which was
-// answered with a 500.
+// intent in Settle, gives the refund in Refund the status Then, or executes the
+// request with Path and Form, which was answered with a 500.
 type event struct {
 	ID     string `json:"id"`
 	Due    int64  `json:"due"`              // Unix nanoseconds by the fake's clock
 	Settle string `json:"settle,omitempty"` // the id of a payment intent
+	Refund string `json:"refund,omitempty"` // the id of a refund
+	Then   string `json:"then,omitempty"`
 	Path   string `json:"path,omitempty"`
 	Form   string `json:"form,omitempty"`
 }
@@ -85,6 +87,7 @@ type change struct {
 	Intents   []*paymentIntent `json:"intents,omitempty"`
 	Charges   []*charge        `json:"charges,omitempty"`
 	Refunds   []*refund        `json:"refunds,omitempty"`
+	Disputes  []*dispute       `json:"disputes,omitempty"`
 	Saved     *saved           `json:"saved,omitempty"`
 	Arrival   *Send            `json:"arrival,omitempty"`
 	Answered  *answered        `json:"answered,omitempty"`
@@ -100,6 +103,7 @@ type state struct {
 	intents   table[paymentIntent]
 	charges   table[charge]
 	refunds   table[refund]
+	disputes  table[dispute]
 	saved     map[string]*saved
 	oldest    []*saved // in the order of saving
 	events    []event
@@ -129,6 +133,9 @@ func (s *state) apply(c *change) {
 	}
 	for _, row := range c.Refunds {
 		s.refunds.put(row.ID, row)
+	}
+	for _, row := range c.Disputes {
+		s.disputes.put(row.ID, row)
 	}
 	s.applyLedger(c)
 	s.events = append(s.events, c.Later...)

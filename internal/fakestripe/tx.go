@@ -17,6 +17,10 @@ type tx struct {
 	settleAfter time.Duration
 	// scripted is the decline code that a fault forces on the next charge.
 	scripted string
+	// refundStatus, refundThen and refundAfter are what a fault decides about
+	// the next refund: its status, and which one follows when.
+	refundStatus, refundThen string
+	refundAfter              time.Duration
 	// refused is the error with which a fault ends the execution, or nil. If
 	// refusedIntent is set, it is returned when the payment intent is about to
 	// be confirmed, and shows the payment intent.

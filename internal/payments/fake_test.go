@@ -200,7 +200,7 @@ func refundAtFake(t *testing.T, f fakeStripe, intent string) {
 
 func disputeAtFake(t *testing.T, f fakeStripe, intent string) {
 	t.Helper()
-	if err := f.Dispute(intent); err != nil {
+	if err := f.Dispute(intent, ""); err != nil {
 		t.Fatalf("disputing: %v", err)
 	}
 }
