@@ -30,7 +30,8 @@ type engineFlags struct {
 	BackoffInitial time.Duration `help:"How long the completer leaves a key alone after its first failure." default:"1s" env:"BACKOFF_INITIAL"`
 	BackoffMax     time.Duration `help:"Longest time that the completer leaves a failing key alone." default:"60s" env:"BACKOFF_MAX"`
 	MaxAttempts    int           `help:"How many failures park a key for a person. Only failures count that the completer meets and that would happen again." default:"10" env:"MAX_ATTEMPTS"`
-	MaxInFlight    int           `help:"How many rides one process works on at once; more are refused." default:"10000" env:"MAX_IN_FLIGHT"`
+	MaxRides       int           `help:"How many rides one process works on at once; more are refused, before a key is claimed." default:"10000" env:"MAX_RIDES"`
+	MaxPerAccount  int           `help:"How many requests of one account one process works on at once; more are refused, before a key is claimed." name:"max-rides-per-account" default:"1000" env:"MAX_RIDES_PER_ACCOUNT"`
 	Connections    int32         `help:"Maximum number of connections to the database. None is held during a call to Stripe." name:"database-connections" default:"${connections=6}" env:"DATABASE_CONNECTIONS"`
 }
 
@@ -43,8 +44,8 @@ func (f engineFlags) checkWork() error {
 		return fmt.Errorf("--lease (%s) must be longer than --stripe-timeout (%s): a call to Stripe must end before its lease does", f.Lease, f.StripeTimeout)
 	case f.BackoffInitial <= 0 || f.BackoffMax < f.BackoffInitial:
 		return errors.New("--backoff-initial must be positive, and --backoff-max at least as long")
-	case f.MaxAttempts < 1 || f.MaxInFlight < 1 || f.Connections < 1:
-		return errors.New("--max-attempts, --max-in-flight and --database-connections must be positive")
+	case f.MaxAttempts < 1 || f.MaxRides < 1 || f.MaxPerAccount < 1 || f.Connections < 1:
+		return errors.New("--max-attempts, --max-rides, --max-rides-per-account and --database-connections must be positive")
 	}
 	return nil
 }
@@ -83,19 +84,20 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 	}
 	pin := payments.NewPin(stripe, pool)
 	engine, err := phases.NewEngine(ctx, phases.Config{
-		Pool:        pool,
-		Flows:       rides.Flows(stripe, accounts.Store{Pool: pool}),
-		Realm:       pin.Realm,
-		Lease:       f.Lease,
-		CallTimeout: f.StripeTimeout,
-		Backoff:     phases.Backoff{Initial: f.BackoffInitial, Max: f.BackoffMax},
-		MaxAttempts: f.MaxAttempts,
-		Stepwise:    f.Phases == "stepwise",
-		Paused:      f.Charges == "off",
-		MaxInFlight: f.MaxInFlight,
-		Unconfirmed: postgres.TookDoubtfulCommit,
-		Logger:      log,
-		Metrics:     metrics,
+		Pool:          pool,
+		Flows:         rides.Flows(stripe, accounts.Store{Pool: pool}),
+		Realm:         pin.Realm,
+		Lease:         f.Lease,
+		CallTimeout:   f.StripeTimeout,
+		Backoff:       phases.Backoff{Initial: f.BackoffInitial, Max: f.BackoffMax},
+		MaxAttempts:   f.MaxAttempts,
+		Stepwise:      f.Phases == "stepwise",
+		Paused:        f.Charges == "off",
+		MaxInFlight:   f.MaxRides,
+		MaxPerAccount: f.MaxPerAccount,
+		Unconfirmed:   postgres.TookDoubtfulCommit,
+		Logger:        log,
+		Metrics:       metrics,
 	})
 	if err != nil {
 		pool.Close()

@@ -52,8 +52,11 @@ type Config struct {
 	// an attempt of this process works on the key. 0 means 100 ms; a negative
 	// time means that each request looks for itself.
 	Memory time.Duration
-	// MaxInFlight bounds the attempts of this process. 0 means 10,000.
-	MaxInFlight int
+	// MaxInFlight bounds the attempts of this process, and MaxPerAccount those
+	// that requests of one account make, so that no account takes all the room.
+	// What exceeds them is refused with ErrBusy before anything is claimed; a
+	// key that has its answer is still answered. 0 means 10,000, and 1,000.
+	MaxInFlight, MaxPerAccount int
 	// Unconfirmed reports, and forgets, whether the server warned that the last
 	// commit on conn was not confirmed by its synchronous standby. nil means
 	// that it never warns.
@@ -79,8 +82,8 @@ func (c Config) check() error {
 		return fmt.Errorf("the window (%s) must be longer than a foreign call may take (%s)", c.Window, c.CallTimeout)
 	case c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial:
 		return fmt.Errorf("the back-off must rise from a positive time: %s to %s", c.Backoff.Initial, c.Backoff.Max)
-	case c.MaxAttempts < 1 || c.MaxInFlight < 1:
-		return fmt.Errorf("at least one attempt must be allowed: %d, %d in flight", c.MaxAttempts, c.MaxInFlight)
+	case c.MaxAttempts < 1 || c.MaxInFlight < 1 || c.MaxPerAccount < 1:
+		return fmt.Errorf("at least one attempt must be allowed: %d, %d in flight, %d per account", c.MaxAttempts, c.MaxInFlight, c.MaxPerAccount)
 	}
 	return nil
 }

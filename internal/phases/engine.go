@@ -19,14 +19,18 @@ type Engine struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	keys keyTable
-	// slots holds one value for every attempt in flight.
-	slots    chan struct{}
-	running  sync.WaitGroup
+	keys    keyTable
+	running sync.WaitGroup
+
 	mu       sync.Mutex
 	draining bool
-	aborted  context.Context //nolint:containedctx // the life of the attempts, which outlive their callers
-	abort    context.CancelFunc
+	// inFlight counts the attempts, and perAccount those of them that requests
+	// of an account make.
+	inFlight   int
+	perAccount map[string]int
+
+	aborted context.Context //nolint:containedctx // the life of the attempts, which outlive their callers
+	abort   context.CancelFunc
 }
 
 type flowID struct {
@@ -46,6 +50,9 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 	if config.MaxInFlight == 0 {
 		config.MaxInFlight = 10_000
 	}
+	if config.MaxPerAccount == 0 {
+		config.MaxPerAccount = 1_000
+	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
@@ -56,12 +63,12 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		config:  config,
-		flows:   map[flowID]Flow{},
-		log:     config.Logger,
-		metrics: newMetrics(config.Metrics),
-		keys:    keyTable{keys: map[keyID]*keyState{}},
-		slots:   make(chan struct{}, config.MaxInFlight),
+		config:     config,
+		flows:      map[flowID]Flow{},
+		log:        config.Logger,
+		metrics:    newMetrics(config.Metrics),
+		keys:       keyTable{keys: map[keyID]*keyState{}},
+		perAccount: map[string]int{},
 	}
 	for _, flow := range config.Flows {
 		e.flows[flowID{flow.name, flow.version}] = flow
@@ -77,11 +84,11 @@ func (e *Engine) flow(name string, version int, realm string) (Flow, bool) {
 	return flow, ok && realm == e.config.Realm()
 }
 
-// enter takes a slot for an attempt, before anything is claimed. Of the attempts
-// of this process that would claim one key, few get a slot. It returns the
-// attempt's context, which doesn't end when the caller's does: the client does
-// not own the request, and a context that ends during COMMIT makes a doubt.
-// Only Shutdown ends it. leave gives the slot back.
+// enter makes room for an attempt, before anything is claimed. Of the attempts
+// of this process that would claim one key, few enter. It returns the attempt's
+// context, which doesn't end when the caller's does: the client does not own
+// the request, and a context that ends during COMMIT makes a doubt. Only
+// Shutdown ends it. leave gives the room back.
 func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context, leave func(), err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -96,15 +103,11 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 		return nil, nil, inUse(e.config.Lease, e.config.Lease)
 	}
 	a.claiming = true
-	select {
-	case e.slots <- struct{}{}:
-	default:
+	if err := e.admit(a); err != nil {
 		a.claimed()
 		e.keys.end(id)
-		return nil, nil, ErrBusy
+		return nil, nil, err
 	}
-	e.running.Add(1)
-	e.metrics.inFlight.Inc()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(caller))
 	stop := context.AfterFunc(e.aborted, func() { cancel(ErrAborted) })
 	return ctx, func() {
@@ -112,10 +115,46 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 		cancel(nil)
 		a.claimed()
 		e.keys.end(id)
-		e.metrics.inFlight.Dec()
-		<-e.slots
-		e.running.Done()
+		e.discharge(a)
 	}, nil
+}
+
+// admit counts an attempt in, or returns ErrBusy. The caller has locked e.mu.
+// The completer's attempts don't count for their accounts:
+// Completer.Concurrency bounds them, and it would find a busy account's keys
+// due again and again.
+func (e *Engine) admit(a *attempt) error {
+	account := a.key.Account
+	switch {
+	case e.inFlight == e.config.MaxInFlight:
+		e.metrics.busy.WithLabelValues("process").Inc()
+		return ErrBusy
+	case a.request == nil:
+	case e.perAccount[account] == e.config.MaxPerAccount:
+		e.metrics.busy.WithLabelValues("account").Inc()
+		return fmt.Errorf("%w for one account", ErrBusy)
+	default:
+		e.perAccount[account]++
+	}
+	e.inFlight++
+	e.metrics.inFlight.Inc()
+	e.running.Add(1)
+	return nil
+}
+
+// discharge counts an attempt out.
+func (e *Engine) discharge(a *attempt) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if account := a.key.Account; a.request != nil {
+		e.perAccount[account]--
+		if e.perAccount[account] == 0 {
+			delete(e.perAccount, account)
+		}
+	}
+	e.inFlight--
+	e.metrics.inFlight.Dec()
+	e.running.Done()
 }
 
 // Drain makes the engine refuse every new claim with ErrDraining. Keys that are
@@ -138,7 +177,9 @@ func (e *Engine) Shutdown(ctx context.Context) int {
 		return 0
 	case <-ctx.Done():
 	}
-	left := len(e.slots)
+	e.mu.Lock()
+	left := e.inFlight
+	e.mu.Unlock()
 	e.abort()
 	select {
 	case <-done:

@@ -29,7 +29,8 @@ var (
 	ErrPaused = errors.New("foreign calls are switched off")
 	// ErrDraining: this process is shutting down.
 	ErrDraining = errors.New("shutting down")
-	// ErrBusy: this process has as many attempts in flight as it may.
+	// ErrBusy: as many attempts are in flight as may be, in this process or for
+	// the account.
 	ErrBusy = errors.New("too many requests in flight")
 	// ErrUnavailable: Postgres could not be asked, or didn't answer in time.
 	ErrUnavailable = errors.New("database is unavailable")

@@ -13,6 +13,7 @@ type metrics struct {
 	calls    *prometheus.HistogramVec
 	parked   *prometheus.CounterVec
 	inFlight prometheus.Gauge
+	busy     *prometheus.CounterVec
 	fenced   prometheus.Counter
 	doubts   prometheus.Counter
 	claims   prometheus.Counter
@@ -40,6 +41,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "phases_in_flight", Help: "Attempts that this process is running.",
 		}),
+		busy: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "phases_busy_total", Help: "Requests refused because as many attempts were in flight as may be, in this process or for their account.",
+		}, []string{"limit"}),
 		fenced: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "phases_fenced_total", Help: "Attempts that found their key in other hands and wrote nothing.",
 		}),
@@ -66,7 +70,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		}, nil),
 	}
 	if registry != nil {
-		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.fenced, m.doubts, m.claims,
+		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.busy, m.fenced, m.doubts, m.claims,
 			m.completed, m.reaped, m.unfinished, m.parkedNow, m.oldest)
 	}
 	return m

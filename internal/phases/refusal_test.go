@@ -3,6 +3,7 @@ package phases_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,22 +44,67 @@ func TestRefusals(t *testing.T) {
 	t.Run("while busy, a request is refused before a claim", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t, func(c *phases.Config) { c.MaxInFlight = 1 })
-		reached, leave := make(chan struct{}), make(chan struct{})
-		b.carrier.set(hooks{before: func(context.Context, int) error { close(reached); <-leave; return nil }})
-		done := make(chan error)
-		go func() {
-			_, err := b.engine.Run(context.WithoutCancel(t.Context()), b.flow, request("first"))
-			done <- err
-		}()
-		<-reached
+		occupy(t, b)
 		if _, err := b.run(t, "second"); !errors.Is(err, phases.ErrBusy) {
 			t.Errorf("got %v, want ErrBusy", err)
 		}
-		close(leave)
-		if err := <-done; err != nil {
-			t.Error(err)
+		if got := value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key = 'second'`); got != 0 {
+			t.Error("a refused key was claimed")
 		}
 	})
+}
+
+// TestAnAccountDoesNotTakeAllTheRoom: an account with as many attempts in
+// flight as it may have is refused before a claim. What is finished is answered
+// all the same, and so is every other account.
+func TestAnAccountDoesNotTakeAllTheRoom(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *phases.Config) { c.MaxPerAccount = 2 })
+	b.mustRun(t, "done")
+	var arrived, ended sync.WaitGroup
+	leave := make(chan struct{})
+	arrived.Add(2)
+	b.carrier.set(hooks{before: func(context.Context, int) error { arrived.Done(); <-leave; return nil }})
+	for _, key := range []string{"one", "two"} {
+		ended.Go(func() { b.mustRun(t, key) })
+	}
+	arrived.Wait()
+	b.carrier.set(hooks{})
+	for range 3 { // a refusal takes no room, and gives none back
+		if _, err := b.run(t, "three"); !errors.Is(err, phases.ErrBusy) {
+			t.Errorf("got %v, want ErrBusy", err)
+		}
+	}
+	if got := value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key = 'three'`); got != 0 {
+		t.Error("a refused key was claimed")
+	}
+	b.mustRun(t, "done")
+	other := request("three")
+	other.Account = "acct_2"
+	if _, err := b.engine.Run(t.Context(), b.flow, other); err != nil {
+		t.Errorf("another account got %v", err)
+	}
+	close(leave)
+	ended.Wait()
+	b.mustRun(t, "three")
+}
+
+// TestTheCompleterHasItsOwnBound: a busy account's keys would be due again at
+// once, and the completer would do nothing but find them busy.
+func TestTheCompleterHasItsOwnBound(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, key := range []string{"one", "two", "three", "four"} {
+		_ = b.sendOnce(t, key, hooks{before: lost})
+	}
+	b.expire(t)
+	var arrived sync.WaitGroup // all of them are in flight at once
+	arrived.Add(4)
+	b.carrier.set(hooks{before: func(context.Context, int) error { arrived.Done(); arrived.Wait(); return nil }})
+	engine := b.newEngine(t, nil, func(c *phases.Config) { c.MaxPerAccount = 1 })
+	if counts, err := b.completer(engine).Once(t.Context()); err != nil || counts != (phases.Counts{Finished: 4}) {
+		t.Errorf("the completer did %+v, %v", counts, err)
+	}
 }
 
 func TestShutdown(t *testing.T) {
