@@ -99,29 +99,40 @@ CREATE TABLE callbacks (
 -- account of ours before its object was read, so account_id is empty: all of
 -- them are on one shard.
 CREATE TABLE stripe_events (
-    account_id text        NOT NULL DEFAULT '',
-    id         text        NOT NULL,
-    type       text        NOT NULL,
+    account_id  text        NOT NULL DEFAULT '',
+    -- Stripe's id of the event, or one that a sweep made up.
+    id          text        NOT NULL,
+    type        text        NOT NULL,
     -- The object that the event is about. Nothing else of it is believed.
-    object_id  text        NOT NULL,
-    livemode   boolean     NOT NULL,
-    created_at timestamptz NOT NULL,
+    object      text        NOT NULL,
+    object_id   text        NOT NULL,
+    livemode    boolean     NOT NULL,
+    -- When Stripe made the event, by its own clock. Null if it doesn't say.
+    created_at  timestamptz,
     received_at timestamptz NOT NULL DEFAULT now(),
-    attempts   integer     NOT NULL DEFAULT 0,
-    run_after  timestamptz NOT NULL DEFAULT now(),
-    last_error text,
-    -- What came of it, in a few words, and when.
-    outcome    text,
-    worked_at  timestamptz,
+    -- How often it came. Each delivery is a write, so that each is acknowledged
+    -- only after a commit.
+    deliveries  integer     NOT NULL DEFAULT 1,
+    attempts    integer     NOT NULL DEFAULT 0,
+    run_after   timestamptz NOT NULL DEFAULT now(),
+    last_error  text,
+    -- What came of it, in one word, whose ride it was about, and when.
+    outcome     text,
+    owner_id    text,
+    ride_id     text,
+    worked_at   timestamptz,
 
-    CONSTRAINT stripe_events_pkey PRIMARY KEY (account_id, id)
+    CONSTRAINT stripe_events_pkey PRIMARY KEY (account_id, id),
+    CONSTRAINT stripe_events_worked_has_outcome CHECK ((worked_at IS NULL) = (outcome IS NULL))
 );
 
--- What the completer polls: events that are to be worked, and those that are
--- old enough to go.
+-- What the completer polls: events that are to be worked. All that are about
+-- one object are worked together.
 CREATE INDEX stripe_events_due_idx ON stripe_events (run_after)
     WHERE worked_at IS NULL;
-CREATE INDEX stripe_events_worked_idx ON stripe_events (worked_at)
-    WHERE worked_at IS NOT NULL;
+CREATE INDEX stripe_events_object_idx ON stripe_events (object_id)
+    WHERE worked_at IS NULL;
+-- The newest, and those that are old enough to go.
+CREATE INDEX stripe_events_received_idx ON stripe_events (received_at);
 
 COMMIT;

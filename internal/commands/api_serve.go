@@ -3,9 +3,11 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
@@ -14,8 +16,9 @@ type apiServe struct {
 	engineFlags
 	Listen string `help:"Address of the public API." default:"127.0.0.1:8080" env:"LISTEN"`
 	daemonFlags
-	MaxFare int64 `help:"Largest fare of one ride, in cents." default:"50000" env:"MAX_FARE"`
-	Migrate bool  `help:"Bring the database's schema up to date first." env:"MIGRATE"`
+	MaxFare             int64  `help:"Largest fare of one ride, in cents." default:"50000" env:"MAX_FARE"`
+	StripeWebhookSecret string `help:"Signing secrets of Stripe's webhook endpoints, separated by commas; without one, Stripe's events are refused." env:"STRIPE_WEBHOOK_SECRET" secret:"" placeholder:"whsec_…"`
+	Migrate             bool   `help:"Bring the database's schema up to date first." env:"MIGRATE"`
 }
 
 // Validate refuses settings that make no sense.
@@ -24,7 +27,20 @@ func (c *apiServe) Validate() error {
 	if c.MaxFare < 1 {
 		err = errors.Join(err, errors.New("--max-fare must be positive"))
 	}
-	return err
+	_, secretErr := c.eventSecrets()
+	return errors.Join(err, secretErr)
+}
+
+// eventSecrets returns the secrets that Stripe signs its events with.
+func (c *apiServe) eventSecrets() ([]string, error) {
+	if c.StripeWebhookSecret == "" {
+		return nil, nil
+	}
+	secrets, err := payments.ParseEventSecrets(c.StripeWebhookSecret)
+	if err != nil {
+		return nil, fmt.Errorf("--stripe-webhook-secret: %w", err)
+	}
+	return secrets, nil
 }
 
 // Run serves the API until a signal. It listens last, so that a mistake in the
@@ -44,8 +60,16 @@ func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer parts.pool.Close()
+	secrets, err := c.eventSecrets()
+	if err != nil {
+		return err
+	}
+	if len(secrets) == 0 {
+		log.InfoContext(ctx, "Stripe's events are refused, because STRIPE_WEBHOOK_SECRET is not set")
+	}
 	service := rides.NewService(rides.Config{
-		Pool: parts.pool, Engine: parts.engine, Stripe: parts.stripe, MaxFare: c.MaxFare, Logger: log, Metrics: metrics,
+		Pool: parts.pool, Engine: parts.engine, Stripe: parts.stripe, StripeAccount: parts.pin.Account, EventSecrets: secrets,
+		Unconfirmed: postgres.TookDoubtfulCommit, MaxFare: c.MaxFare, Logger: log, Metrics: metrics,
 	})
 	d := daemon{engine: parts.engine, log: log, shutdownTimeout: c.ShutdownTimeout, drain: service.Drain}
 	defer d.close()

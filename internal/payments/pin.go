@@ -39,9 +39,10 @@ type Pin struct {
 	stripe *Stripe
 	pool   *pgxpool.Pool
 
-	mu    sync.RWMutex
-	state pinState
-	realm string
+	mu      sync.RWMutex
+	state   pinState
+	realm   string
+	account string
 }
 
 // A pinState is what is known of the account of the API key.
@@ -66,6 +67,14 @@ func (p *Pin) Realm() string {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.realm
+}
+
+// Account returns the id of the Stripe account that the charges of this database
+// go to, or "" while none is known to be on record.
+func (p *Pin) Account() string {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.account
 }
 
 // Keep checks now, and again and again until ctx ends. It returns after the
@@ -163,6 +172,9 @@ func (p *Pin) Assume(realm string) {
 func (p *Pin) set(onRecord StripeAccount, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if onRecord.ID != "" {
+		p.account = onRecord.ID
+	}
 	switch {
 	case err == nil:
 		p.state, p.realm = pinHeld, onRecord.Realm

@@ -14,4 +14,6 @@
 //   - keyed.go: the handler of every keyed route
 //   - read.go: the handlers of GET
 //   - resolve.go: how a person ends a parked key
+//   - events.go: how Stripe's events are received
+//   - event_inbox.go: where they wait until they are worked
 package rides

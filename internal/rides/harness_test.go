@@ -28,6 +28,11 @@ const (
 	aRide            = `{"origin":` + sanFranciscoJSON + `,"target":` + oaklandJSON + `}`
 	// stripeKey is the API key for the fake Stripe.
 	stripeKey = "sk_test_harness"
+	// stripeAccount is the one that stripeKey belongs to, and eventSecret the
+	// one that it signs its events with.
+	stripeAccount    = "acct_fake"
+	eventSecret      = "whsec_harness0123456789abcdef"
+	otherEventSecret = "whsec_former0123456789abcdef0"
 	// mostBytes is the most that a body may have.
 	mostBytes = 64 << 10
 )
@@ -123,6 +128,8 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 	})
 	p := &process{engine: engine, stripe: stripe, config: Config{
 		Pool: config.Pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: slog.New(slog.DiscardHandler),
+		StripeAccount: func() string { return stripeAccount }, EventSecrets: []string{otherEventSecret, eventSecret},
+		Unconfirmed: postgres.TookDoubtfulCommit,
 	}}
 	p.service = NewService(p.config)
 	return p.serving(t, p.service.Handler())

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -25,11 +26,21 @@ type Config struct {
 	Engine *phases.Engine
 	// Stripe is asked for charges.
 	Stripe *payments.Stripe
+	// StripeAccount returns the id of the Stripe account that charges go to, or
+	// "" while it isn't known. Events of other accounts are ignored. nil means
+	// that it is never known.
+	StripeAccount func() string
+	// EventSecrets are those that Stripe signs its events with. Without one,
+	// every event is refused.
+	EventSecrets []string
+	// Unconfirmed is that of the engine's [phases.Config], for the commits of
+	// received events.
+	Unconfirmed func(conn *pgx.Conn) bool
 	// MaxFare is the most that a ride may cost, in cents.
 	MaxFare int64
 	// Logger takes one line for each request. nil means slog.Default().
 	Logger *slog.Logger
-	// Metrics registers rides_http_…. nil means nowhere.
+	// Metrics registers rides_http_… and rides_stripe_events_…. nil means nowhere.
 	Metrics prometheus.Registerer
 }
 
@@ -44,6 +55,7 @@ type Service struct {
 	log      *slog.Logger
 	metrics  prometheus.Registerer
 	draining atomic.Bool
+	events   *receiver
 	// readTimeout bounds one read of the database for one request.
 	readTimeout time.Duration
 }
@@ -69,6 +81,7 @@ func NewService(config Config) *Service {
 		maxFare:  config.MaxFare,
 		log:      config.Logger,
 		metrics:  config.Metrics,
+		events:   newReceiver(config),
 
 		readTimeout: 5 * time.Second,
 	}
@@ -92,6 +105,7 @@ func (s *Service) router() *web.Router {
 	router.Get("/v1/rides", s.authenticated(s.listRides), listParams()...)
 	router.Get("/v1/rides/{id}", s.authenticated(s.getRide))
 	router.Post("/v1/rides", s.keyed(keyedRoute{flow: s.hail, check: s.checkParams, pending: s.pendingRide}))
+	router.PostUnkeyed("/v1/stripe/events", s.events.receive)
 	return router
 }
 

@@ -26,7 +26,7 @@ func ReadJSON(w http.ResponseWriter, r *Request) ([]byte, error) {
 	if err := checkMediaType(w, r); err != nil {
 		return nil, err
 	}
-	body, err := readBody(w, r)
+	body, err := ReadBody(w, r, maxBody)
 	if err != nil {
 		return nil, err
 	}
@@ -68,13 +68,15 @@ func checkMediaType(w http.ResponseWriter, r *Request) error {
 	return NewProblemError(CodeUnsupportedMediaType, err)
 }
 
-func readBody(w http.ResponseWriter, r *Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
+// ReadBody reads the body, of at most limit bytes, whatever it is. The error is
+// the refusal.
+func ReadBody(w http.ResponseWriter, r *Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
 		return nil, NewProblemError(CodeBodyTooLarge, nil) // before net/http sends 100 Continue
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, NewProblemError(CodeBodyTooLarge, err)
 	}

@@ -27,6 +27,7 @@ const (
 	CodeIdempotencyKeyReused        Code = "idempotency_key_reused"
 	CodeIdempotencyKeyExpired       Code = "idempotency_key_expired"
 	CodeRateLimited                 Code = "rate_limited"
+	CodeSignatureInvalid            Code = "signature_invalid"
 	CodePaymentProcessorUnavailable Code = "payment_processor_unavailable"
 	CodeUnavailable                 Code = "unavailable"
 	CodeInternal                    Code = "internal"
@@ -161,6 +162,10 @@ var kinds = map[Code]kind{
 	CodeRateLimited: {
 		status: http.StatusTooManyRequests, title: "Too many requests", retryable: true, retryAfter: 1,
 		detail: "Your account sends requests faster than its limit. Wait for the time in Retry-After, then send the request again.",
+	},
+	CodeSignatureInvalid: {
+		status: http.StatusBadRequest, title: "Signature is invalid",
+		detail: "This address takes events of Stripe's, signed within the last five minutes with the secret of its webhook endpoint, and of at most 256 KiB.",
 	},
 	CodePaymentProcessorUnavailable: {
 		status: http.StatusServiceUnavailable, title: "Payment not settled", retryable: true, retryAfter: 2,

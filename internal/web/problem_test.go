@@ -43,6 +43,7 @@ var promised = map[Code]struct {
 	"invalid_parameters":            {status: 422},
 	"idempotency_key_reused":        {status: 422},
 	"idempotency_key_expired":       {status: 422},
+	"signature_invalid":             {status: 400},
 	"rate_limited":                  {status: 429, retryable: true, retryAfter: true},
 	"internal":                      {status: 500, retryable: true},
 	"payment_processor_unavailable": {status: 503, retryable: true, retryAfter: true},

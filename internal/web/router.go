@@ -116,6 +116,18 @@ func (rt *Router) Post(pattern string, handler KeyedHandler) {
 	}))
 }
 
+// PostUnkeyed adds a route for POST that takes no Idempotency-Key: its requests
+// may be repeated at will. A request with query parameters is refused before the
+// handler is called.
+func (rt *Router) PostUnkeyed(pattern string, handler Handler) {
+	rt.mux.Method(http.MethodPost, pattern, rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
+		if err := checkQuery(r.URL.RawQuery, nil); err != nil {
+			return err
+		}
+		return handler(w, r)
+	}))
+}
+
 // ServeHTTP answers one request.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.ServeHTTP(w, r) }
 
