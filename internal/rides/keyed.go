@@ -83,7 +83,7 @@ func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, 
 		CanonVersion: web.CanonVersion,
 		Hash:         func(version int) ([]byte, bool) { return hash[:], version == web.CanonVersion },
 		Check:        func() error { return k.checkNew(ids, body) },
-		Async:        k.pending != nil && web.PrefersAsync(r.Header),
+		Async:        k.pending != nil && web.ReadPreferences(r.Header).Async,
 		Known:        []any{who},
 	}, nil
 }
@@ -106,8 +106,7 @@ func (k keyedRoute) accept(w http.ResponseWriter, r *web.Request, key phases.Key
 		return err
 	}
 	w.Header().Set("Location", ridePath(ride.ID))
-	w.Header().Set("Preference-Applied", "respond-async")
-	w.Header().Set("Vary", "Prefer")
+	web.SetApplied(w, web.Preferences{Async: true})
 	return web.AnswerJSON(w, r, http.StatusAccepted, ride)
 }
 

@@ -38,12 +38,15 @@ func ExampleParseIdempotencyKey() {
 	// "" reading the Idempotency-Key header: The key has parameters
 }
 
-func ExamplePrefersAsync() {
-	fmt.Println(web.PrefersAsync(http.Header{"Prefer": {"wait=5, respond-async"}}))
-	fmt.Println(web.PrefersAsync(http.Header{"Prefer": {`handling="respond-async"`}}))
+func ExampleReadPreferences() {
+	for _, line := range []string{"wait=5, respond-async", "wait=3600", `handling="respond-async"`} {
+		preferences := web.ReadPreferences(http.Header{"Prefer": {line}})
+		fmt.Println(preferences.Async, preferences.Wait)
+	}
 	// Output:
-	// true
-	// false
+	// true 5s
+	// false 30s
+	// false 0s
 }
 
 // A handler returns what it refuses; the router writes it.
