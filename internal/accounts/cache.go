@@ -84,6 +84,8 @@ func (c *accountCache) get(ctx context.Context, id string, since time.Time) (*ac
 	}
 	next := l.next
 	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	defer cancel()
 	select {
 	case <-next.done:
 		return next.found, next.err

@@ -1,6 +1,7 @@
 package phases_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -117,6 +118,35 @@ func TestALookUpIsNotSharedBackwards(t *testing.T) {
 	if err != nil || !late.Replayed {
 		t.Errorf("after the answer a request got %+v, %v", late, err)
 	}
+}
+
+// TestNobodyWaitsForLookUpsThatHang: a request that waits for the look-ups of
+// others gives up in the time in which it gives up on a connection.
+func TestNobodyWaitsForLookUpsThatHang(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	sent, goOn := make(chan struct{}), make(chan struct{})
+	b.wire.Plan(func(_ int, message []byte) wire.Fault {
+		if !bytes.Contains(message, []byte("hanging")) {
+			return wire.Fault{}
+		}
+		return wire.Fault{Kind: wire.HoldAfter, Hold: func() { sent <- struct{}{}; <-goOn }}
+	})
+	var early sync.WaitGroup
+	for range 2 {
+		early.Go(func() { _, _ = b.run(t, "hanging") })
+		<-sent
+	}
+	patience, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := b.engine.Run(patience, b.flow, request("hanging"))
+	if !errors.Is(err, phases.ErrUnavailable) || patience.Err() != nil {
+		t.Errorf("got %v, want that the database is unavailable, and sooner", err)
+	}
+	b.wire.Plan(wire.Nothing)
+	close(goOn)
+	early.Wait()
 }
 
 // TestInUseSaysWhenToComeBack: a client that obeys Retry-After eight times, in

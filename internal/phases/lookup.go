@@ -134,6 +134,9 @@ func (e *Engine) lookUp(ctx context.Context, id keyID) (*reading, error) {
 	}
 	next := state.next
 	t.mu.Unlock()
+	// A look-up that hangs is as bad as no connection.
+	ctx, cancel := context.WithTimeout(ctx, acquireTimeout)
+	defer cancel()
 	select {
 	case <-next.done:
 		return next.found, next.err
