@@ -14,8 +14,10 @@ import (
 // VerifyCharged reads the payment intent that an operator names as the charge
 // of form. It returns a Charge that succeeded only if the intent has form's
 // amount, currency, customer, ride, account and operation, succeeded, and was
-// neither refunded nor disputed. The Detail of any other Charge says in plain
-// words what is wrong with the intent. The time-out is that of Charge.
+// not refunded. It may be disputed: that the cardholder contests a charge
+// doesn't undo it, and the operator who names it knows. The Detail of any other
+// Charge says in plain words what is wrong with the intent. The time-out is
+// that of Charge.
 func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID string) (Charge, error) {
 	if !strings.HasPrefix(intentID, "pi_") || !isWord(intentID) {
 		return Charge{}, errors.New("a payment intent's id begins with pi_")
@@ -23,7 +25,7 @@ func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID st
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	o := s.read(ctx, intentID, form)
-	o.settled = true
+	o.settled, o.intent.disputed = true, false
 	charge, err := s.countRow(o).chargeFor(o, s.saved500After)
 	if err == nil && charge.Status != ChargeSucceeded {
 		charge.Detail = o.whyNotPaid(intentID, form, s.Live())
@@ -62,9 +64,6 @@ func (o observation) whyNotPaid(id string, form ChargeForm, live bool) string {
 	if o.intent.refunded {
 		wrong = append(wrong, "it was refunded")
 	}
-	if o.intent.disputed {
-		wrong = append(wrong, "it was disputed")
-	}
 	return cmp.Or(strings.Join(wrong, "; "), "its charge was not paid")
 }
 
@@ -83,12 +82,13 @@ func (e *ChargePossibleError) Error() string {
 	return fmt.Sprintf("payment intent %s is %s and may still charge the card; cancel it at Stripe first", e.IntentID, e.Status)
 }
 
-// VerifyNotCharged returns nil only if it has seen all payment intents of form's
-// customer and of customers since 30 days before since (all of them, for the
-// zero time), and each that carries form's operation is canceled or refunded in
-// full. A customer that Stripe doesn't know has none. For any other intent it
-// returns a *ChargePossibleError. Another error means that it could not see
-// everything. The time-out is that of Charge, for all requests together.
+// VerifyNotCharged returns nil only if it has seen all payment intents of
+// form's customer and of customers since 30 days before since (all of them, for
+// the zero time), and each that carries form's operation is canceled or
+// refunded in full. A customer that Stripe doesn't know has none. For any other
+// intent it returns a *ChargePossibleError. Another error means that it could
+// not see everything. The time-out is that of Charge, for all requests
+// together.
 //
 // customers are all that the account has or had; see FindCharge.
 func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since time.Time, customers []string) error {

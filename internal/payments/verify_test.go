@@ -28,19 +28,21 @@ func TestVerifyCharged(t *testing.T) {
 		status ChargeStatus // empty: an error
 		reason string
 	}{
-		"it succeeded":             {answerOK(expandedWith(nil, nil)), ChargeSucceeded, ""},
-		"it has another amount":    {answerOK(expandedWith(object{"amount": 1, "amount_received": 1}, nil)), ChargeSuspect, "stripe_mismatch"},
-		"it has another currency":  {answerOK(expandedWith(object{"currency": "eur"}, nil)), ChargeSuspect, "stripe_mismatch"},
-		"it has another customer":  {answerOK(expandedWith(object{"customer": "cus_2"}, nil)), ChargeSuspect, "stripe_mismatch"},
-		"it has another mode":      {answerOK(expandedWith(object{"livemode": true}, nil)), ChargeSuspect, "stripe_mismatch"},
-		"it has another operation": {answerOK(expandedWith(object{"metadata": foreignMetadata()}, nil)), ChargeSuspect, "stripe_mismatch"},
-		"it is another intent":     {answerOK(expandedWith(object{"id": "pi_2"}, nil)), ChargeSuspect, "stripe_mismatch"},
-		"it was refunded":          {answerOK(expandedWith(nil, object{"refunded": true})), ChargeSuspect, "stripe_refunded"},
-		"it failed":                {answerOK(failedIntent(nil)), ChargeDeclined, ""},
-		"it was canceled":          {answerOK(failedIntent(object{"status": "canceled"})), ChargeDeclined, ""},
-		"it doesn't exist":         {answerError(404, "invalid_request_error", "resource_missing", nil), ChargeSuspect, "stripe_unexpected"},
-		"it cannot be read":        {answerCut("", hangUp), "", ""},
-		"Stripe fails":             {answerError(500, "api_error", "", nil), "", ""},
+		"it succeeded":                     {answerOK(expandedWith(nil, nil)), ChargeSucceeded, ""},
+		"it has another amount":            {answerOK(expandedWith(object{"amount": 1, "amount_received": 1}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it has another currency":          {answerOK(expandedWith(object{"currency": "eur"}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it has another customer":          {answerOK(expandedWith(object{"customer": "cus_2"}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it has another mode":              {answerOK(expandedWith(object{"livemode": true}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it has another operation":         {answerOK(expandedWith(object{"metadata": foreignMetadata()}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it is another intent":             {answerOK(expandedWith(object{"id": "pi_2"}, nil)), ChargeSuspect, "stripe_mismatch"},
+		"it was refunded":                  {answerOK(expandedWith(nil, object{"refunded": true})), ChargeSuspect, "stripe_refunded"},
+		"it is disputed":                   {answerOK(expandedWith(nil, object{"disputed": true})), ChargeSucceeded, ""},
+		"it was refunded, and is disputed": {answerOK(expandedWith(nil, object{"refunded": true, "disputed": true})), ChargeSuspect, "stripe_refunded"},
+		"it failed":                        {answerOK(failedIntent(nil)), ChargeDeclined, ""},
+		"it was canceled":                  {answerOK(failedIntent(object{"status": "canceled"})), ChargeDeclined, ""},
+		"it doesn't exist":                 {answerError(404, "invalid_request_error", "resource_missing", nil), ChargeSuspect, "stripe_unexpected"},
+		"it cannot be read":                {answerCut("", hangUp), "", ""},
+		"Stripe fails":                     {answerError(500, "api_error", "", nil), "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -68,7 +70,6 @@ func TestVerifyChargedSaysWhatIsWrong(t *testing.T) {
 		"its mode is live, not test":          answerOK(expandedWith(object{"livemode": true}, nil)),
 		"its status is requires_payment_method, not succeeded; its amount received is 0, not 2350": answerOK(failedIntent(nil)),
 		"it was refunded": answerOK(expandedWith(nil, object{"amount_refunded": 1})),
-		"it was disputed": answerOK(expandedWith(nil, object{"disputed": true})),
 		"its account is acct_2, not acct_1; its ride is ride_2, not ride_1; its operation is 0123, not " + testTerms().Operation: answerOK(expandedWith(object{"metadata": foreignMetadata()}, nil)),
 		"its operation is empty, not " + testTerms().Operation:                                                                   answerOK(expandedWith(object{"metadata": object{"account_id": "acct_1", "ride_id": "ride_1"}}, nil)),
 		"its customer is (unreadable), not cus_1":                                                                                answerOK(expandedWith(object{"customer": "a secret: sk_test_x"}, nil)),
