@@ -238,13 +238,19 @@ func (s *scene) post(t *testing.T, path, body string) {
 
 func (s *scene) send(t *testing.T, method, path, body string) {
 	t.Helper()
+	s.sendAs(t, rand.Text(), method, path, body)
+}
+
+// sendAs sends a request to the fake under an idempotency key.
+func (s *scene) sendAs(t *testing.T, key, method, path, body string) {
+	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, s.stripeURL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Authorization", "Bearer sk_test_dashboard")
-	request.Header.Set("Idempotency-Key", rand.Text())
+	request.Header.Set("Idempotency-Key", key)
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)

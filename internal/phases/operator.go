@@ -154,13 +154,16 @@ func (k Keys) Retry(ctx context.Context, seen Record, by string) error {
 		WHERE account_id = $1 AND key = $2 AND lease_epoch = $3 AND finished_at IS NULL`)
 }
 
+// reasonOperator parks a key because a person wants it.
+const reasonOperator = "operator"
+
 // Park stops an unfinished key until a person decides. It clears the token, but
 // the end of the lease stays: until then the worker that it stops may still be
 // calling, and Resolve refuses.
 func (k Keys) Park(ctx context.Context, seen Record, by string) error {
-	return k.change(ctx, seen, "key.parked", map[string]string{"by": by, "reason": "operator"}, `
+	return k.change(ctx, seen, "key.parked", map[string]string{"by": by, "reason": reasonOperator}, `
 		UPDATE idempotency_keys
-		SET parked_reason = 'operator', lease_token = NULL, lease_epoch = lease_epoch + 1
+		SET parked_reason = '`+reasonOperator+`', lease_token = NULL, lease_epoch = lease_epoch + 1
 		WHERE account_id = $1 AND key = $2 AND lease_epoch = $3 AND finished_at IS NULL AND parked_reason IS NULL`)
 }
 
