@@ -1,10 +1,11 @@
--- Makes the role of the service in a new Postgres, and a schema for it. The
+-- Makes the role of the service in a new Postgres, and schemas for it. The
 -- image of Postgres runs this file once, as its superuser, in the database
 -- POSTGRES_DB, before it listens on the network.
 --
--- The role owns its schema and nothing else. Postgres looks for tables in the
+-- The role owns two schemas and nothing else. Postgres looks for tables in the
 -- schema that is named like the role before any other, so `api migrate`, which
--- runs as this role, makes the tables there.
+-- runs as this role, makes the tables there. Those of the job queue River are
+-- in the schema river.
 
 -- The password is that of the URL, so that it is stored in one file only. It
 -- is taken as it stands: choose one that needs no percent-encoding.
@@ -24,6 +25,7 @@ REVOKE ALL ON DATABASE rocketrides, postgres, template1 FROM PUBLIC;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT CONNECT ON DATABASE rocketrides TO rocketrides;
 CREATE SCHEMA AUTHORIZATION rocketrides;
+CREATE SCHEMA river AUTHORIZATION rocketrides;
 
 -- Without a password the superuser can log in only from inside the container:
 -- `docker compose exec postgres psql -U postgres rocketrides`.

@@ -21,9 +21,9 @@ import (
 // closeTimeout bounds the orderly end of a connection.
 const closeTimeout = 5 * time.Second
 
-// Migrate brings the schema of the database at url up to date, and gives the
-// role of url the settings that Open demands and the role lacks. A schema that
-// is newer than this binary stays as it is.
+// Migrate brings the schema of the database at url up to date, and River's
+// schema beside it, and gives the role of url the settings that Open demands
+// and the role lacks. A schema that is newer than this binary stays as it is.
 //
 // Any number of migrators may run at once: they take turns. A file that is one
 // transaction changes schema and version together. If it fails, is cancelled or
@@ -86,6 +86,9 @@ func (m migrator) applyInTurn(ctx context.Context, config *pgx.ConnConfig) error
 
 	for try := 1; ; try++ {
 		err := m.apply(ctx, config)
+		if err == nil {
+			err = m.migrateRiver(ctx, config)
+		}
 		if try == m.tries || !isCode(err, pgerrcode.LockNotAvailable) {
 			return err
 		}

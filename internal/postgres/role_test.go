@@ -14,9 +14,10 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
-// A role that owns a schema of its name, and has no other privilege, is enough:
-// see deploy/database.sql.
-func TestMigrateNeedsNoMoreThanASchema(t *testing.T) {
+// A role that owns two schemas, one of its name and River's, and has no other
+// privilege, is enough: see deploy/database.sql. Without the second one the
+// error says what is missing.
+func TestMigrateNeedsNoMoreThanSchemas(t *testing.T) {
 	t.Parallel()
 	server := pgtest.EmptyURL(t)
 	admin := pgtest.Connect(t, server)
@@ -32,6 +33,11 @@ func TestMigrateNeedsNoMoreThanASchema(t *testing.T) {
 	pgtest.Execute(t, admin, "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE ALL ON DATABASE "+database+" FROM PUBLIC; "+
 		"GRANT CONNECT ON DATABASE "+database+" TO "+role+"; CREATE SCHEMA AUTHORIZATION "+role)
 	asService := withUser(t, server, role, "secret")
+	want := `have a superuser run CREATE SCHEMA river AUTHORIZATION "` + role + `"`
+	if err := postgres.Migrate(t.Context(), asService, nil); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("without River's schema: %v, want %q", err, want)
+	}
+	pgtest.Execute(t, admin, "CREATE SCHEMA river AUTHORIZATION "+role)
 	if err := postgres.Migrate(t.Context(), asService, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 
 // CheckSchema returns an error if the schema is missing, older than this binary
 // needs, or was left incomplete by a migration. The error is a sentence that
-// says what to do. It takes one round trip.
+// says what to do. It takes two round trips.
 //
 // A newer schema is fine. A release only adds to the schema; what it no longer
 // uses is removed a release later. So the version before runs on while the next
@@ -40,7 +40,7 @@ func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	case version < wanted:
 		return fmt.Errorf("the database's schema is version %d and this binary needs %d; run `api migrate`", version, wanted)
 	}
-	return nil
+	return checkRiver(ctx, pool)
 }
 
 // latestVersion is the number of the last migration in files.

@@ -18,6 +18,9 @@ func TestCheckSchema(t *testing.T) {
 		{"a schema without a version is refused", `DELETE FROM schema_migrations`, "run `api migrate`"},
 		{"no schema is refused", `DROP TABLE schema_migrations`, "run `api migrate`"},
 		{"a dirty schema is refused", `UPDATE schema_migrations SET dirty = true`, "half-way"},
+		{"an older schema of River's is refused", `DELETE FROM river.river_migration WHERE version > 6`, "run `api migrate`"},
+		{"a newer schema of River's passes", `INSERT INTO river.river_migration (line, version) VALUES ('main', 999)`, ""},
+		{"no schema of River's is refused", `DROP SCHEMA river CASCADE`, "run `api migrate`"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -35,7 +38,8 @@ func TestCheckSchema(t *testing.T) {
 		t.Parallel()
 		url := pgtest.URL(t)
 		conn := pgtest.Connect(t, url)
-		pgtest.Execute(t, conn, `UPDATE schema_migrations SET version = 999`)
+		pgtest.Execute(t, conn, `UPDATE schema_migrations SET version = 999;
+			INSERT INTO river.river_migration (line, version) VALUES ('main', 999)`)
 		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
 			t.Error(err)
 		}

@@ -224,7 +224,8 @@ func empty(ctx context.Context, url string) error {
 	if err := dropTables(ctx, conn, ours); err != nil {
 		return err
 	}
-	for _, name := range slices.Backward(ours[1:]) { // those that refer to others first
+	ours = append(ours[1:], postgres.RiverSchema+".river_job", postgres.RiverSchema+".river_leader")
+	for _, name := range slices.Backward(ours) { // those that refer to others first
 		// TRUNCATE takes ten times as long: it makes new files for all shards.
 		if _, err := conn.Exec(ctx, `DELETE FROM `+name); err != nil {
 			return err

@@ -162,9 +162,10 @@ func exists(ctx context.Context, conn *pgx.Conn, name string) (found bool, err e
 	return found, err
 }
 
-// schemaSum is a hash of all migrations.
+// schemaSum is a hash of all migrations, and of the version of River's.
 func schemaSum() ([]byte, error) {
 	sum := sha256.New()
+	fmt.Fprintf(sum, "River %d\n", postgres.RiverVersion())
 	err := fs.WalkDir(migrations.Files, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
