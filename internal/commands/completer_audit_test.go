@@ -25,8 +25,10 @@ var corruptions = map[string]string{
 	"key-has-its-ride":                          `WITH r AS (DELETE FROM rides WHERE key = $1 RETURNING key) UPDATE idempotency_keys k SET recovery_point = 'ride_created', finished_at = NULL, response_status = NULL FROM r WHERE k.key = r.key`,
 	"ride-has-its-record/none":                  `DELETE FROM audit_records WHERE data ->> 'key' = $1`,
 	"ride-has-its-record/two":                   `INSERT INTO audit_records SELECT account_id, id || '2', action, ride_id, data FROM audit_records WHERE data ->> 'key' = $1`,
-	"receipt-belongs-to-a-charge/none":          `DELETE FROM staged_jobs WHERE key = $1`,
-	"receipt-belongs-to-a-charge/of-no-ride":    `UPDATE staged_jobs SET key = key || '-that-nobody-knows' WHERE key = $1`,
+	"end-has-its-receipt":                       `DELETE FROM staged_jobs WHERE key = $1`,
+	"receipt-is-true/staged":                    `UPDATE staged_jobs SET args = args || '{"event": "canceled"}' WHERE key = $1`,
+	"receipt-is-true/of-nothing":                `UPDATE staged_jobs SET args = args || '{"ride_id": "ride_other"}' WHERE key = $1`,
+	"receipt-is-true/relayed":                   `WITH j AS (DELETE FROM staged_jobs WHERE key = $1 RETURNING *) INSERT INTO river.river_job (kind, args, max_attempts) SELECT 'receipt/1', jsonb_build_object('account_id', account_id, 'key', key, 'job', args || '{"event": "declined"}'), 1 FROM j`,
 	"parked-is-recorded":                        `UPDATE idempotency_keys SET recovery_point = 'ride_created', finished_at = NULL, response_status = NULL, parked_reason = 'odd' WHERE key = $1`,
 	"foreign-key-is-stable/another":             `UPDATE idempotency_keys SET foreign_key = 'random' WHERE key = $1`,
 	"foreign-key-is-stable/form-of-another":     `UPDATE idempotency_keys SET foreign_form = 'amount=1' WHERE key = $1`,
@@ -149,10 +151,10 @@ func TestAuditSaysHowManyFindingsItLeavesOut(t *testing.T) {
 	s.exec(t, `UPDATE idempotency_keys SET foreign_key = 'random'`)
 	code, stdout, _ := s.run(t, "completer", "audit", "--no-stripe", "--limit=1")
 	lines := strings.Split(stdout, "\n")
-	if code != 1 || len(lines) != 5 || !strings.HasPrefix(lines[0], "receipt-belongs-to-a-charge ") || !strings.HasPrefix(lines[2], "foreign-key-is-stable ") {
+	if code != 1 || len(lines) != 5 || !strings.HasPrefix(lines[0], "end-has-its-receipt ") || !strings.HasPrefix(lines[2], "foreign-key-is-stable ") {
 		t.Fatalf("exit %d with %q", code, stdout)
 	}
-	for i, check := range map[int]string{1: "receipt-belongs-to-a-charge", 3: "foreign-key-is-stable"} {
+	for i, check := range map[int]string{1: "end-has-its-receipt", 3: "foreign-key-is-stable"} {
 		if want := "… and 2 more of " + check + ": --limit shows more"; lines[i] != want {
 			t.Errorf("line %d is %q, want %q", i, lines[i], want)
 		}

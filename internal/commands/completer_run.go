@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/jobs"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
@@ -38,15 +40,16 @@ func (f roundFlags) completer(engine *phases.Engine) *phases.Completer {
 type completerRun struct {
 	engineFlags
 	roundFlags
+	jobFlags
 	daemonFlags
 }
 
 // Validate refuses settings that make no sense.
 func (c *completerRun) Validate() error {
-	return errors.Join(c.checkEngine(), c.checkRounds(), c.checkDaemon())
+	return errors.Join(c.checkEngine(), c.checkRounds(), c.checkJobs(), c.checkDaemon())
 }
 
-// Run completes keys until a signal.
+// Run completes keys, and delivers jobs, until a signal.
 func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
@@ -57,6 +60,13 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer parts.pool.Close()
+	deliver, jobPool, err := c.openJobs(ctx, c.databaseFlags, jobs.Config{
+		Poll: c.Poll / 2, Drain: workingTime(c.ShutdownTimeout), Logger: log, Metrics: metrics,
+	})
+	if err != nil {
+		return err
+	}
+	defer jobPool.Close()
 	var draining atomic.Bool
 	d := daemon{
 		engine: parts.engine, log: log, shutdownTimeout: c.ShutdownTimeout,
@@ -70,23 +80,34 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 	parts.pin.Keep(ctx, log)
 	log.InfoContext(ctx, "completing", slog.String("admin", admin))
 
-	completed := make(chan struct{})
-	go func() { defer close(completed); c.completer(parts.engine).Run(ctx) }()
+	var work sync.WaitGroup
+	work.Go(func() { c.completer(parts.engine).Run(ctx) })
+	work.Go(func() { deliver.Run(ctx) })
 	err = d.serve(ctx)
 	stop() // also when a listener failed
-	<-completed
+	work.Wait()
 	return err
 }
+
+// oncePoll is how often one round looks for jobs that are due.
+const oncePoll = 100 * time.Millisecond
 
 type completerOnce struct {
 	engineFlags
 	roundFlags
+	jobFlags
 	jsonFlags
 }
 
 // Validate refuses settings that make no sense.
 func (c *completerOnce) Validate() error {
-	return errors.Join(c.checkEngine(), c.checkRounds())
+	return errors.Join(c.checkEngine(), c.checkRounds(), c.checkJobs())
+}
+
+// onceCounts is what one round did.
+type onceCounts struct {
+	phases.Counts
+	Jobs jobs.Counts `json:"jobs"`
 }
 
 // Run does one round and prints its counts.
@@ -105,14 +126,29 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 		}
 		log.WarnContext(ctx, "nothing is sent in this round", slog.Any("error", err))
 	}
-	counts, err := c.completer(parts.engine).Once(ctx)
+	deliver, jobPool, err := c.openJobs(ctx, c.databaseFlags, jobs.Config{
+		Poll: oncePoll, Drain: c.JobTimeout, Logger: log,
+	})
 	if err != nil {
+		return err
+	}
+	defer jobPool.Close()
+	var counts onceCounts
+	if counts.Counts, err = c.completer(parts.engine).Once(ctx); err != nil {
+		return err
+	}
+	// After the keys, whose ends cause jobs.
+	if counts.Jobs, err = deliver.Once(ctx); err != nil {
 		return err
 	}
 	lines := fmt.Sprintf("finished %d, released %d, parked %d, taken by others %d, reaped %d, deleted %d\n",
 		counts.Finished, counts.Released, counts.Parked, counts.Lost, counts.Reaped, counts.Deleted)
+	lines += fmt.Sprintf("jobs: relayed %d, delivered %d, failed %d\n", counts.Jobs.Relayed, counts.Jobs.Delivered, counts.Jobs.Failed)
 	if counts.Waiting > 0 {
 		lines += fmt.Sprintf("%d keys wait for a person: see completer keys list --parked\n", counts.Waiting)
+	}
+	if counts.Jobs.Dead > 0 {
+		lines += fmt.Sprintf("%d jobs are dead and wait for a person: see completer jobs list --dead\n", counts.Jobs.Dead)
 	}
 	return o.Print(c.JSON, counts, lines)
 }

@@ -83,13 +83,19 @@ func (d *daemon) serve(ctx context.Context) error {
 // listeners.
 const releaseReserve = 6 * time.Second
 
+// workingTime is the part of the shutdown time-out in which running work may
+// end.
+func workingTime(shutdownTimeout time.Duration) time.Duration {
+	return shutdownTimeout - min(shutdownTimeout/2, releaseReserve)
+}
+
 // shutDown drains while the listeners still answer, waits for running work,
 // releases the keys of what is left, and closes the listeners.
 func (d *daemon) shutDown(ctx context.Context) error {
 	start := time.Now()
 	d.log.InfoContext(ctx, "draining", slog.Float64("timeout_seconds", d.shutdownTimeout.Seconds()))
 	d.drain()
-	working, cancel := context.WithTimeout(ctx, d.shutdownTimeout-min(d.shutdownTimeout/2, releaseReserve))
+	working, cancel := context.WithTimeout(ctx, workingTime(d.shutdownTimeout))
 	defer cancel()
 	released := d.engine.Shutdown(working)
 	closing, cancel := context.WithDeadline(ctx, start.Add(max(d.shutdownTimeout, time.Since(start)+time.Second)))

@@ -253,10 +253,12 @@ func TestCompleterOnce(t *testing.T) {
 	if _, err := s.pool.Exec(t.Context(), `UPDATE idempotency_keys SET run_after = now()`); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := s.must(t, "completer", "once"), "finished 20, released 0, parked 0, taken by others 0, reaped 0, deleted 0\n"; got != want {
+	if got, want := s.must(t, "completer", "once"), "finished 20, released 0, parked 0, taken by others 0, reaped 0, deleted 0\n"+
+		"jobs: relayed 20, delivered 20, failed 0\n"; got != want {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
-	if got, want := s.must(t, "completer", "once", "--json"), `{"finished":0,"released":0,"parked":0,"lost":0,"reaped":0,"deleted":0,"waiting":0}`+"\n"; got != want {
+	if got, want := s.must(t, "completer", "once", "--json"), `{"finished":0,"released":0,"parked":0,"lost":0,"reaped":0,"deleted":0,"waiting":0,`+
+		`"jobs":{"relayed":0,"delivered":0,"failed":0,"dead":0}}`+"\n"; got != want {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
 	s.checkCharges(t)

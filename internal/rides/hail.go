@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/jobs"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -155,16 +156,9 @@ func stageReceipt(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	if ride.Charge == nil {
 		return phases.Outcome{}, fmt.Errorf("ride %s has no charge to send a receipt for", ride.ID)
 	}
-	args, err := json.Marshal(map[string]any{
-		"ride_id": ride.ID, "charge_id": ride.Charge.ID, "amount": ride.Fare.Amount, "currency": ride.Fare.Currency,
-	})
-	if err != nil {
-		return phases.Outcome{}, fmt.Errorf("encoding receipt: %w", err)
+	if err := announce(tx, key, ride, jobs.EventCharged); err != nil {
+		return phases.Outcome{}, err
 	}
-	tx.Queue(`
-		INSERT INTO staged_jobs (account_id, id, key, kind, args)
-		VALUES ($1, $2, $3, 'receipt', $4)`,
-		key.Account, derivedID("job_", "receipt", key.Account, key.Key), key.Key, string(args))
 	body, err := web.EncodeJSON(ride)
 	if err != nil {
 		return phases.Outcome{}, err
@@ -193,6 +187,10 @@ func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string, problem we
 		SET status = 'declined', failure = $4, payment_intent_id = coalesce(nullif($3, ''), payment_intent_id)
 		WHERE account_id = $1 AND id = $2`,
 		key.Account, ride.ID, intent, string(failure))
+	ride.Status, ride.Failure = StatusDeclined, failureOf(problem)
+	if err := announce(tx, key, ride, jobs.EventDeclined); err != nil {
+		return phases.Outcome{}, err
+	}
 	return finishWithProblem(key, problem), nil
 }
 

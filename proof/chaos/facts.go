@@ -142,7 +142,9 @@ func (f *facts) readJobs(ctx context.Context, pool *pgxpool.Pool) error {
 		N            int
 	}](ctx, pool, `
 		SELECT account_id, key, count(*)
-		FROM staged_jobs
+		FROM (SELECT account_id, key, kind FROM staged_jobs
+		      UNION ALL
+		      SELECT args ->> 'account_id', args ->> 'key', split_part(kind, '/', 1) FROM river.river_job) jobs
 		WHERE kind = 'receipt'
 		GROUP BY account_id, key`)
 	for _, row := range rows {

@@ -1,0 +1,47 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/jobs"
+	"github.com/rocketrides/rocketrides/internal/postgres"
+)
+
+// jobConnections bound what deferred work does to the database: jobs have a
+// pool of their own, so that a rush of them takes none of the connections with
+// which rides are finished.
+const jobConnections = 4
+
+// jobFlags are the flags of every command that does deferred work.
+type jobFlags struct {
+	JobTimeout     time.Duration `help:"How long one attempt to deliver a receipt or a callback may take. The job of a completer that died is taken over after three times as long." default:"20s" env:"JOB_TIMEOUT"`
+	JobConcurrency int           `help:"How many receipts, and how many callbacks, are delivered at once." default:"16" env:"JOB_CONCURRENCY"`
+}
+
+// checkJobs refuses settings that make no sense.
+func (f jobFlags) checkJobs() error {
+	if f.JobTimeout < time.Second || f.JobConcurrency < 1 {
+		return errors.New("--job-timeout must be at least 1s, and --job-concurrency must be positive")
+	}
+	return nil
+}
+
+// openJobs opens a pool for deferred work, and a client on it. The caller
+// closes the pool.
+func (f jobFlags) openJobs(ctx context.Context, database databaseFlags, config jobs.Config) (*jobs.Client, *pgxpool.Pool, error) {
+	pool, err := database.openPool(ctx, postgres.Options{ApplicationName: "jobs", MaxConns: jobConnections, Logger: config.Logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	config.Pool, config.Timeout, config.Concurrency = pool, f.JobTimeout, f.JobConcurrency
+	client, err := jobs.NewClient(config)
+	if err != nil {
+		pool.Close()
+		return nil, nil, err
+	}
+	return client, pool, nil
+}

@@ -1,0 +1,205 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/rocketrides/rocketrides/internal/pause"
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres"
+)
+
+const (
+	// statementTimeout bounds one short piece of work with the database.
+	statementTimeout = 5 * time.Second
+
+	// maxAttempts times the pauses of retries come to about three days: with
+	// the factor's mean, 4 hours for the first twelve and 3 hours for each of
+	// the others.
+	maxAttempts = 35
+
+	// rescueFactor times Config.Timeout is how long an attempt may run before
+	// its job is given to another worker.
+	rescueFactor = 3
+
+	// keepEnded is how long River keeps jobs that are done. Dead ones are kept
+	// for a week longer than anybody should take to look at them.
+	keepEnded = 24 * time.Hour
+	keepDead  = 14 * 24 * time.Hour
+)
+
+// retries is the pause before a job is tried again.
+//
+//nolint:gochecknoglobals // a constant, in effect
+var retries = phases.Backoff{Initial: 5 * time.Second, Max: 4 * time.Hour}
+
+// Config is what a Client needs.
+type Config struct {
+	// Pool is the database. River uses up to about four connections.
+	Pool *pgxpool.Pool
+	// Poll is how often staged jobs, and jobs that are due, are looked for.
+	Poll time.Duration
+	// Timeout bounds one attempt at one job. The job of a process that died is
+	// taken over after three times as long.
+	Timeout time.Duration
+	// Concurrency is how many jobs of each kind are worked on at once.
+	Concurrency int
+	// Drain is how long the end of Run waits for jobs that are being worked on.
+	// What is left then is given back.
+	Drain time.Duration
+	// Logger takes one line for each attempt. nil means slog.Default().
+	Logger *slog.Logger
+	// Metrics registers rides_jobs_…. nil means nowhere.
+	Metrics prometheus.Registerer
+}
+
+// A Client relays and works jobs. Make one for each process. It is safe for
+// concurrent use.
+type Client struct {
+	config  Config
+	log     *slog.Logger
+	metrics *metrics
+	river   *river.Client[pgx.Tx]
+	workers *river.Workers
+	kinds   []kind
+
+	// How many jobs this client has delivered, and how many attempts failed.
+	delivered, failed atomic.Int64
+}
+
+// A kind is a kind of job, in one version, that the client knows.
+type kind struct {
+	name    string
+	version int
+}
+
+// NewClient returns a client. It does nothing before Run or Once.
+func NewClient(config Config) (*Client, error) { return newClient(config, (*Client).addWorkers) }
+
+// newClient returns a client whose workers are those that add adds.
+func newClient(config Config, add func(*Client)) (*Client, error) {
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	c := &Client{config: config, log: config.Logger, metrics: newMetrics(config.Metrics), workers: river.NewWorkers()}
+	add(c)
+	queues := make(map[string]river.QueueConfig)
+	for _, known := range c.kinds {
+		queues[known.name] = river.QueueConfig{MaxWorkers: config.Concurrency}
+	}
+	var err error
+	c.river, err = river.NewClient(riverpgxv5.New(config.Pool), &river.Config{
+		Schema:              postgres.RiverSchema,
+		PollOnly:            true, // no LISTEN, which a transaction pooler breaks
+		FetchOnlyKnownKinds: true,
+		FetchPollInterval:   config.Poll,
+		FetchCooldown:       min(config.Poll, river.FetchCooldownDefault),
+		Queues:              queues,
+		Workers:             c.workers,
+		Middleware: []rivertype.Middleware{
+			river.WorkerMiddlewareFunc(c.guard),
+			river.JobInsertMiddlewareFunc(keepTimes),
+		},
+
+		JobTimeout:           config.Timeout,
+		RescueStuckJobsAfter: c.rescueAfter(),
+		RetryPolicy:          retryPolicy{},
+		MaxAttempts:          maxAttempts,
+		SoftStopTimeout:      config.Drain,
+
+		CompletedJobRetentionPeriod: keepEnded,
+		CancelledJobRetentionPeriod: keepDead,
+		DiscardedJobRetentionPeriod: keepDead,
+		// REINDEX outlasts the role's statement_timeout on a large table, and
+		// leaves a broken index behind that slows every write.
+		ReindexerIndexNames: []string{},
+		Logger:              slog.New(warnings{config.Logger.Handler()}),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making River's client: %w", err)
+	}
+	return c, nil
+}
+
+// addWorkers adds a worker for every kind of job.
+func (c *Client) addWorkers() {
+	addWorker(c, c.sendReceipt)
+}
+
+// rescueAfter is how long an attempt may run before its job is rescued.
+func (c *Client) rescueAfter() time.Duration { return rescueFactor * c.config.Timeout }
+
+// known returns the names and the versions of the kinds that the client knows.
+func (c *Client) known() (names []string, versions []int) {
+	for _, k := range c.kinds {
+		names, versions = append(names, k.name), append(versions, k.version)
+	}
+	return names, versions
+}
+
+// Run relays and works jobs until ctx ends, and returns when all that it works
+// on has ended. An error of the database is logged, and Run goes on.
+func (c *Client) Run(ctx context.Context) {
+	for c.river.Start(ctx) != nil { // it has logged why
+		if pause.For(ctx, c.config.Poll) != nil {
+			return
+		}
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		c.repeat(ctx, "relaying jobs", c.config.Poll, func(ctx context.Context) error {
+			_, err := c.relay(ctx)
+			return err
+		})
+	})
+	group.Go(func() { c.repeat(ctx, "counting jobs", countEvery, c.count) })
+	group.Wait()
+	<-c.river.Stopped()
+}
+
+// repeat runs a task from time to time, until ctx ends.
+func (c *Client) repeat(ctx context.Context, task string, every time.Duration, run func(context.Context) error) {
+	for ctx.Err() == nil {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			c.log.ErrorContext(ctx, "a task of the completer failed: trying again",
+				slog.String("task", task), slog.Any("error", err))
+		}
+		_ = pause.For(ctx, every) // the loop looks at ctx itself
+	}
+}
+
+// retryPolicy is retries, as River asks for it.
+type retryPolicy struct{}
+
+// NextRetry returns when a job that failed is tried again.
+func (retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
+	return time.Now().UTC().Add(retries.Next(job.Attempt))
+}
+
+// warnings passes on what River says from warnings upward. The client has a
+// line of its own for each attempt.
+type warnings struct{ slog.Handler }
+
+// Enabled reports whether a line of this level is passed on.
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
+
+// WithAttrs keeps the limit.
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup keeps the limit.
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }

@@ -1,0 +1,46 @@
+// Package jobs does deferred work: it takes what the phases of a flow have
+// staged, and delivers it. A job is a receipt by e-mail or a callback.
+//
+// # The way of a job
+//
+//	phase ──▶ staged_jobs ──▶ river.river_job ──▶ worker ──▶ mail server, receiver
+//	     Stage           relay               River
+//
+// A phase stages a job with [Stage], in the transaction that causes it (I20).
+// The relay moves staged jobs into River's table: it deletes them and inserts
+// what was deleted, in one transaction of one database, so each job is moved
+// once. River, a job queue on Postgres, gives each job to a worker, and again
+// after a failure, with pauses that grow, for about three days. What isn't done
+// by then is dead, and waits for a person.
+//
+// Phases stage instead of inserting into River's table, because that costs four
+// times as much, and because inserts there notify: a transaction that notifies
+// takes a lock of the whole server until it has committed. So only the relay
+// notifies, and only once in a while.
+//
+// # Versions
+//
+// A staged job has a kind and a version, and both together are its kind in
+// River, such as "receipt/1". Relay and workers take only what they know, and
+// leave the rest to a newer process. A process that leads River's maintenance
+// also rescues jobs of processes that died, and gives up those whose kind it
+// does not know. So a new version is worked a release before it is staged.
+//
+// # Delivered twice
+//
+// A job is delivered at least once (I19). It is delivered twice only if a
+// process dies, or stands still, after it has sent and before River has
+// acknowledged. Both deliveries have the same Message-ID or webhook-id.
+//
+// River gives a job that ran too long to another worker: the job is rescued.
+// But its acknowledgement asks only whether a job is running, not whose attempt
+// it is. So a worker that stood still could acknowledge a failure while another
+// worker delivers the same job, and the job would run a third time, or stop.
+// The method guard prevents that:
+//
+//   - An attempt that may be rescued before it ends does nothing.
+//   - A failure that comes late is no failure. River looks at the job again when
+//     every other attempt has ended.
+//   - A delivery is noted in the job's metadata, which River writes even if the
+//     job isn't running any more. A job with that note is done.
+package jobs

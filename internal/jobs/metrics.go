@@ -1,0 +1,90 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// countEvery is how often jobs are counted.
+const countEvery = 10 * time.Second
+
+// metrics are those of jobs, named rides_jobs_….
+type metrics struct {
+	relayed  prometheus.Counter
+	attempts *prometheus.HistogramVec
+
+	// What was counted last. A process that has counted nothing shows none of
+	// these: zeros would say that all is well.
+	staged, stagedAge, undelivered, undeliveredAge, attemptAge, dead *prometheus.GaugeVec
+}
+
+func newMetrics(registry prometheus.Registerer) *metrics {
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, nil)
+	}
+	m := &metrics{
+		relayed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rides_jobs_relayed_total", Help: "Staged jobs that this process has moved into River's table.",
+		}),
+		attempts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "rides_jobs_attempt_seconds", Help: "Time of attempts at jobs, by how they ended.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+		}, []string{"kind", "result"}),
+		staged:         gauge("rides_jobs_staged", "Jobs that wait for the relay."),
+		stagedAge:      gauge("rides_jobs_oldest_staged_seconds", "Age of the oldest job that waits for the relay."),
+		undelivered:    gauge("rides_jobs_undelivered", "Jobs that are neither done nor dead."),
+		undeliveredAge: gauge("rides_jobs_oldest_undelivered_seconds", "Age of the oldest job that is neither done nor dead."),
+		attemptAge:     gauge("rides_jobs_oldest_attempt_seconds", "Age of the oldest attempt that has not ended."),
+		dead:           gauge("rides_jobs_dead", "Jobs that were given up and wait for a person."),
+	}
+	if registry != nil {
+		registry.MustRegister(m.relayed, m.attempts, m.staged, m.stagedAge, m.undelivered, m.undeliveredAge, m.attemptAge, m.dead)
+	}
+	return m
+}
+
+func (m *metrics) observe(kind, result string, took time.Duration) {
+	m.attempts.WithLabelValues(kind, result).Observe(took.Seconds())
+}
+
+// backlog is what there is of jobs: how many, and how old the oldest is, in
+// seconds.
+type backlog struct {
+	staged, stagedAge, undelivered, undeliveredAge, attemptAge, dead float64
+}
+
+// count sets the gauges that alerts look at, or removes them if it can't count.
+func (c *Client) count(ctx context.Context) error {
+	now, err := c.readBacklog(ctx)
+	for gauge, value := range map[*prometheus.GaugeVec]float64{
+		c.metrics.staged: now.staged, c.metrics.stagedAge: now.stagedAge,
+		c.metrics.undelivered: now.undelivered, c.metrics.undeliveredAge: now.undeliveredAge,
+		c.metrics.attemptAge: now.attemptAge, c.metrics.dead: now.dead,
+	} {
+		if gauge.Reset(); err == nil {
+			gauge.WithLabelValues().Set(value)
+		}
+	}
+	return err
+}
+
+func (c *Client) readBacklog(ctx context.Context) (now backlog, err error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	err = c.config.Pool.QueryRow(ctx, `
+		SELECT staged.n, coalesce(extract(epoch FROM now() - staged.since), 0)::float8,
+		       live.n, coalesce(extract(epoch FROM now() - live.since), 0)::float8,
+		       coalesce(extract(epoch FROM now() - live.running_since), 0)::float8,
+		       (SELECT count(*)::float8 FROM river.river_job WHERE state IN ('cancelled', 'discarded'))
+		FROM (SELECT count(*)::float8 AS n, min(created_at) AS since FROM staged_jobs) staged,
+		     (SELECT count(*)::float8 AS n, min(created_at) AS since, min(attempted_at) FILTER (WHERE state = 'running') AS running_since
+		      FROM river.river_job WHERE state IN ('available', 'pending', 'retryable', 'running', 'scheduled')) live`,
+	).Scan(&now.staged, &now.stagedAge, &now.undelivered, &now.undeliveredAge, &now.attemptAge, &now.dead)
+	if err != nil {
+		return now, fmt.Errorf("counting jobs: %w", err)
+	}
+	return now, nil
+}

@@ -1,0 +1,79 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/pause"
+)
+
+// Counts is what one round did.
+type Counts struct {
+	// Relayed jobs were moved into River's table.
+	Relayed int `json:"relayed"`
+	// Delivered jobs are done.
+	Delivered int `json:"delivered"`
+	// Failed attempts are repeated later.
+	Failed int `json:"failed"`
+	// Dead jobs are all that were given up, also those of earlier rounds.
+	Dead int `json:"dead"`
+}
+
+// Once does one round: it relays what is staged, and works every job that is
+// due when the round begins. After a crash it may have to wait some seconds
+// until it may schedule jobs in place of the process that died.
+func (c *Client) Once(ctx context.Context) (Counts, error) {
+	var counts Counts
+	var err error
+	if counts.Relayed, err = c.relay(ctx); err != nil {
+		return counts, err
+	}
+	var start time.Time
+	if err := c.config.Pool.QueryRow(ctx, `SELECT now()`).Scan(&start); err != nil {
+		return counts, fmt.Errorf("asking for the time: %w", err)
+	}
+	if err := c.river.Start(ctx); err != nil {
+		return counts, fmt.Errorf("starting River: %w", err)
+	}
+	err = c.awaitWorked(ctx, start)
+	// Stop returns when what was begun has ended and is acknowledged.
+	if stopping := c.river.Stop(context.WithoutCancel(ctx)); err == nil {
+		err = stopping
+	}
+	counts.Delivered, counts.Failed = int(c.delivered.Load()), int(c.failed.Load())
+	if err != nil {
+		return counts, err
+	}
+	now, err := c.readBacklog(ctx)
+	counts.Dead = int(now.dead)
+	return counts, err
+}
+
+// awaitWorked waits until no job is due that was due at start. A job that fails
+// is due later, and a queue that somebody has paused has none.
+func (c *Client) awaitWorked(ctx context.Context, start time.Time) error {
+	names := make([]string, 0, len(c.kinds))
+	for _, k := range c.kinds {
+		names = append(names, riverKind(k.name, k.version))
+	}
+	for {
+		var due bool
+		err := c.config.Pool.QueryRow(ctx, `
+			SELECT EXISTS (
+			  SELECT FROM river.river_job
+			  WHERE kind = ANY ($1) AND queue NOT IN (SELECT name FROM river.river_queue WHERE paused_at IS NOT NULL) AND (
+			        state IN ('available', 'retryable', 'scheduled') AND scheduled_at <= $2
+			        OR state = 'running' AND (attempted_by[array_upper(attempted_by, 1)] = $3 OR attempted_at < $2 - $4::interval)))`,
+			names, start, c.river.ID(), c.rescueAfter()).Scan(&due)
+		if err != nil {
+			return fmt.Errorf("looking for due jobs: %w", err)
+		}
+		if !due {
+			return nil
+		}
+		if err := pause.For(ctx, c.config.Poll); err != nil {
+			return err
+		}
+	}
+}
