@@ -33,6 +33,10 @@ func (s *Server) controlRoutes() http.Handler {
 	mux.HandleFunc("DELETE /_fake/faults", s.control(s.removeFaults))
 	mux.HandleFunc("GET /_fake/clock", s.control(s.showClock))
 	mux.HandleFunc("POST /_fake/clock", s.control(s.moveClock))
+	mux.HandleFunc("GET /_fake/events", s.control(s.showEvents))
+	mux.HandleFunc("POST /_fake/events", s.control(s.addEventRules))
+	mux.HandleFunc("DELETE /_fake/events", s.control(s.removeEventRules))
+	mux.HandleFunc("POST /_fake/events/send", s.control(s.sendEvent))
 	mux.HandleFunc("POST /_fake/settle", s.control(s.settleIntent))
 	mux.HandleFunc("POST /_fake/dispute", s.control(s.disputeIntent))
 	mux.HandleFunc("POST /_fake/refund", s.control(s.refundIntent))
@@ -229,13 +233,8 @@ func readBody(r *http.Request, into any) error {
 // readFaults reads the JSON of one fault or of a list of faults, and checks
 // each.
 func readFaults(body []byte) ([]Fault, error) {
-	var faults []Fault
-	if trimmed := bytes.TrimSpace(body); len(trimmed) == 0 || trimmed[0] != '[' {
-		faults = make([]Fault, 1)
-		if err := strict(body, &faults[0]); err != nil {
-			return nil, err
-		}
-	} else if err := strict(body, &faults); err != nil {
+	faults, err := readList[Fault](body)
+	if err != nil {
 		return nil, err
 	}
 	for i := range faults {
@@ -244,6 +243,16 @@ func readFaults(body []byte) ([]Fault, error) {
 		}
 	}
 	return faults, nil
+}
+
+// readList reads the JSON of one value or of a list of values.
+func readList[T any](body []byte) ([]T, error) {
+	if trimmed := bytes.TrimSpace(body); len(trimmed) == 0 || trimmed[0] != '[' {
+		values := make([]T, 1)
+		return values, strict(body, &values[0])
+	}
+	var values []T
+	return values, strict(body, &values)
 }
 
 // strict decodes one JSON value. Unknown fields, and anything after the value,

@@ -36,10 +36,13 @@
 //
 // # How it differs from Stripe
 //
+// Events are sent to webhook endpoints as snapshot events, as thin ones, or
+// both, late, several times, shuffled or never: see [EventRule]. Only the types
+// that tell of a payment's end, a refund or a dispute exist.
+//
 // Faults are scripted with [Server.Script] or POST /_fake/faults. They are kept
 // in memory only, as are the reads in the ledger. There is one Stripe account,
 // and an empty one that only keys sk_test_other… open. There is no rate limit
-// except a scripted one, and there are no webhooks. Objects show the fields
-// that a payment by card fills. Balance transactions, receipts and the like are
-// left out.
+// except a scripted one. Objects show the fields that a payment by card fills.
+// Balance transactions, receipts and the like are left out.
 package fakestripe

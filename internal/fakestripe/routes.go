@@ -49,6 +49,8 @@ func routes() []route {
 		{get, "/v1/refunds/{id}", nil, ofRefund, readRefund},
 		{get, "/v1/disputes", paged("payment_intent", "charge"), inData(ofRefund), listDisputes},
 		{get, "/v1/disputes/{id}", nil, ofRefund, readDispute},
+		{get, "/v1/events", paged("type"), nil, listNotices},
+		{get, "/v1/events/{id}", nil, nil, readNotice},
 	}
 }
 

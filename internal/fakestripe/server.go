@@ -20,13 +20,19 @@ type Options struct {
 	Dir string
 	// Logger gets a line for each write request; nil logs nothing.
 	Logger *slog.Logger
+	// EventsTo are the URLs of the webhook endpoints that events are sent to,
+	// signed with WebhookSecret (whsec_…). Without a secret there are no
+	// events.
+	EventsTo      []string
+	WebhookSecret string
 	// SettleAfter is how long a payment with pm_fake_processing takes to
 	// succeed, by the fake's clock. 0 leaves that to [Server.Settle].
 	SettleAfter time.Duration
 }
 
 // Server is a fake Stripe: an [http.Handler] that serves Stripe's routes under
-// /v1, and its own controls under /_fake. It starts no goroutine. All its
+// /v1, and its own controls under /_fake. If it has webhook endpoints, it sends
+// events to them until it is closed; otherwise it starts no goroutine. All its
 // methods are safe for concurrent use.
 type Server struct {
 	log         *slog.Logger
@@ -35,6 +41,11 @@ type Server struct {
 	controls    http.Handler
 	journal     *journal // nil without a directory
 	closing     chan struct{}
+	endpoints   []string // the URLs of the webhook endpoints
+	secret      string   // that events are signed with
+	courier     *http.Client
+	sending     sync.WaitGroup
+	wake        chan struct{} // there may be something to send
 
 	mu      sync.Mutex
 	state   *state
@@ -45,6 +56,10 @@ type Server struct {
 	reads   []Send
 	lastSeq int
 	changed chan struct{} // see nextChange
+	// eventRules say how events are sent, and inDelivery which deliveries are
+	// on their way.
+	eventRules []EventRule
+	inDelivery map[string]bool
 	// effects is the position in the journal after the last change that an
 	// answer may show.
 	effects int64
@@ -60,10 +75,15 @@ func Open(o Options) (*Server, error) {
 	s := &Server{
 		log: o.Logger, settleAfter: o.SettleAfter, routes: routes(), closing: make(chan struct{}),
 		cleared: make(chan struct{}), state: newState(), running: map[string]*call{},
-		random: rand.New(rand.NewPCG(0, 0)), //nolint:gosec // latencies must be repeatable, not secret
+		endpoints: o.EventsTo, secret: o.WebhookSecret, wake: make(chan struct{}, 1), inDelivery: map[string]bool{},
+		courier: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: mostSending}, CheckRedirect: followNone},
+		random:  rand.New(rand.NewPCG(0, 0)), //nolint:gosec // latencies must be repeatable, not secret
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if len(s.endpoints) > 0 && s.secret == "" {
+		return nil, errors.New("events need a secret that they are signed with")
 	}
 	s.controls = s.controlRoutes()
 	if o.Dir != "" {
@@ -76,8 +96,15 @@ func Open(o Options) (*Server, error) {
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	if len(s.endpoints) > 0 {
+		s.sending.Add(1)
+		go s.sendEvents()
+	}
 	return s, nil
 }
+
+// followNone makes a redirect an answer like any other.
+func followNone(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // begin completes the state, after a restart or for a first start.
 func (s *Server) begin() error {
@@ -107,6 +134,9 @@ func (s *Server) commit(c *change) error {
 	if s.dead != nil {
 		return s.dead
 	}
+	if err := s.notify(c); err != nil {
+		return err
+	}
 	if s.journal != nil {
 		if err := s.write(c); err != nil {
 			s.dead = err
@@ -116,6 +146,12 @@ func (s *Server) commit(c *change) error {
 	s.state.apply(c)
 	if c.Arrival != nil || c.Answered != nil {
 		s.announce()
+	}
+	if len(c.Deliveries) > 0 || c.Offset != nil {
+		select {
+		case s.wake <- struct{}{}:
+		default: // it is about to look
+		}
 	}
 	return nil
 }
@@ -186,6 +222,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // afterwards; all others return an error. Close the fake before the HTTP server
 // around it, which waits for its requests.
 func (s *Server) Close() error {
+	err := s.close()
+	s.sending.Wait()
+	s.courier.CloseIdleConnections()
+	return err
+}
+
+func (s *Server) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(s.dead, errClosed) {
@@ -209,7 +252,7 @@ func (s *Server) reset() error {
 				return err
 			}
 		}
-		s.state, s.reads, s.faults = newState(), nil, nil
+		s.state, s.reads, s.faults, s.eventRules = newState(), nil, nil, nil
 		return s.commit(seeds(s.now().Unix()))
 	})
 }

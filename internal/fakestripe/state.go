@@ -88,11 +88,15 @@ type change struct {
 	Charges   []*charge        `json:"charges,omitempty"`
 	Refunds   []*refund        `json:"refunds,omitempty"`
 	Disputes  []*dispute       `json:"disputes,omitempty"`
-	Saved     *saved           `json:"saved,omitempty"`
-	Arrival   *Send            `json:"arrival,omitempty"`
-	Answered  *answered        `json:"answered,omitempty"`
-	Later     []event          `json:"later,omitempty"`
-	Done      string           `json:"done,omitempty"`
+	// Notices are new. Deliveries are new, or have failed once more.
+	Notices    []*notice  `json:"notices,omitempty"`
+	Deliveries []delivery `json:"deliveries,omitempty"`
+	Delivered  string     `json:"delivered,omitempty"` // the id of the delivery that is over
+	Saved      *saved     `json:"saved,omitempty"`
+	Arrival    *Send      `json:"arrival,omitempty"`
+	Answered   *answered  `json:"answered,omitempty"`
+	Later      []event    `json:"later,omitempty"`
+	Done       string     `json:"done,omitempty"`
 }
 
 // state is everything that survives a restart.
@@ -104,10 +108,13 @@ type state struct {
 	charges   table[charge]
 	refunds   table[refund]
 	disputes  table[dispute]
-	saved     map[string]*saved
-	oldest    []*saved // in the order of saving
-	events    []event
-	sends     []Send
+	notices   table[notice]
+	// deliveries are those that are not over.
+	deliveries []delivery
+	saved      map[string]*saved
+	oldest     []*saved // in the order of saving
+	events     []event
+	sends      []Send
 }
 
 // newState returns an empty state.
@@ -137,9 +144,24 @@ func (s *state) apply(c *change) {
 	for _, row := range c.Disputes {
 		s.disputes.put(row.ID, row)
 	}
+	s.applyEvents(c)
 	s.applyLedger(c)
 	s.events = append(s.events, c.Later...)
 	s.events = slices.DeleteFunc(s.events, func(e event) bool { return e.ID == c.Done })
+}
+
+// applyEvents makes the changes of the events that are sent to webhook
+// endpoints.
+func (s *state) applyEvents(c *change) {
+	for _, row := range c.Notices {
+		s.notices.put(row.ID, row)
+	}
+	over := func(d delivery) bool {
+		return d.ID == c.Delivered || slices.ContainsFunc(c.Deliveries, func(next delivery) bool { return next.ID == d.ID })
+	}
+	if c.Delivered != "" || len(c.Deliveries) > 0 {
+		s.deliveries = append(slices.DeleteFunc(s.deliveries, over), c.Deliveries...)
+	}
 }
 
 // applyLedger makes the changes of the saved answers and of the ledger.

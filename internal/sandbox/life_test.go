@@ -30,6 +30,7 @@ func TestSandboxFromItsFirstStartToTheSecond(t *testing.T) {
 		t.Fatalf("a ride is answered with %d %s", paid.status, paid.body)
 	}
 	checkSeeds(t, first)
+	checkEvents(t, first)
 	processes := first.processes(t)
 	checkInterrupt(t, first)
 	for name, pid := range processes {
@@ -156,6 +157,18 @@ func checkSeeds(t *testing.T, p *sandboxProcess) {
 		if got := p.hail(t, i, "kept"); got.status != want.status {
 			t.Errorf("a ride of %s is answered with %d %s, want %d", want.name, got.status, got.body, want.status)
 		}
+	}
+}
+
+// checkEvents checks that the events about the rides of the seeds come in.
+func checkEvents(t *testing.T, p *sandboxProcess) {
+	t.Helper()
+	eventually(t, "every event is in the inbox", func() bool {
+		return strings.Contains(get(t, p.state.StripeURL+"/_fake/events").body, `"pending":[]`)
+	})
+	received := get(t, p.state.AdminURL+"/metrics").body
+	if !strings.Contains(received, `rides_stripe_events_received_total{result="stored"} `) || strings.Contains(received, `rides_stripe_events_received_total{result="refused"}`) {
+		t.Error("the api has not taken Stripe's events")
 	}
 }
 

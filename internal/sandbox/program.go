@@ -19,6 +19,10 @@ const (
 	// stripeKey is no secret: the fake accepts every test key.
 	stripeKey = "sk_test_sandbox"
 
+	// webhookSecret is none either: the fake signs its events with it, and
+	// listens on this machine only.
+	webhookSecret = "whsec_sandbox0123456789abcdef"
+
 	// childArgument, before a program's name, makes this binary that program.
 	childArgument = "child"
 
@@ -63,7 +67,8 @@ func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL string)
 	// the environment.
 	env := append(os.Environ(),
 		"DATABASE_URL="+databaseURL, "STRIPE_API_KEY="+stripeKey, "STRIPE_URL="+a.stripe.url(),
-		"DATABASE_URL_FILE=", "STRIPE_API_KEY_FILE=",
+		"STRIPE_WEBHOOK_SECRET="+webhookSecret, "FAKESTRIPE_WEBHOOK_SECRET="+webhookSecret,
+		"DATABASE_URL_FILE=", "STRIPE_API_KEY_FILE=", "STRIPE_WEBHOOK_SECRET_FILE=", "FAKESTRIPE_WEBHOOK_SECRET_FILE=",
 		"SHUTDOWN_TIMEOUT="+s.command.ShutdownTimeout.String())
 	self := func(name, address, ready string, args ...string) program {
 		output := s.log.writer(name)
@@ -77,7 +82,8 @@ func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL string)
 	}
 	return []program{
 		self("fakestripe", a.stripe.hostPort, a.stripe.url()+"/_fake/healthz",
-			"--listen", a.stripe.hostPort, "--data", filepath.Join(s.data, "stripe")),
+			"--listen", a.stripe.hostPort, "--data", filepath.Join(s.data, "stripe"),
+			"--events-to", a.api.url()+"/v1/stripe/events"),
 		self("completer", a.completer.hostPort, a.completer.url()+"/readyz",
 			"run", "--admin-listen", a.completer.hostPort),
 		self("api", a.api.hostPort, a.admin.url()+"/readyz",

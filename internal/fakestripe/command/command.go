@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
@@ -16,9 +17,11 @@ import (
 
 // commands is the command line of fakestripe.
 type commands struct {
-	Listen      string        `help:"Address to listen on." default:"127.0.0.1:12111" env:"FAKESTRIPE_LISTEN"`
-	Data        string        `help:"Directory that keeps keys, objects and ledger; without it they live in memory." env:"FAKESTRIPE_DATA" placeholder:"DIR"`
-	SettleAfter time.Duration `help:"When a payment with pm_fake_processing succeeds, by the fake's clock; 0s leaves it to POST /_fake/settle." default:"10s" env:"FAKESTRIPE_SETTLE_AFTER"`
+	Listen        string        `help:"Address to listen on." default:"127.0.0.1:12111" env:"FAKESTRIPE_LISTEN"`
+	Data          string        `help:"Directory that keeps keys, objects and ledger; without it they live in memory." env:"FAKESTRIPE_DATA" placeholder:"DIR"`
+	EventsTo      []string      `help:"URL of a webhook endpoint that events are sent to; may be repeated. GET /_fake says how to delay and repeat them." env:"FAKESTRIPE_EVENTS_TO" placeholder:"URL"`
+	WebhookSecret string        `help:"Secret that events are signed with." env:"FAKESTRIPE_WEBHOOK_SECRET" secret:"" placeholder:"whsec_…"`
+	SettleAfter   time.Duration `help:"When a payment with pm_fake_processing succeeds, by the fake's clock; 0s leaves it to POST /_fake/settle." default:"10s" env:"FAKESTRIPE_SETTLE_AFTER"`
 
 	Serve  serve  `cmd:"" default:"1" help:"Serve the fake Stripe; this is the default."`
 	Health health `cmd:"" help:"Exit 0 when the fake Stripe on --listen is alive, for container checks."`
@@ -28,6 +31,14 @@ type commands struct {
 func (c *commands) Validate() error {
 	if c.SettleAfter < 0 {
 		return errors.New("--settle-after must not be negative")
+	}
+	if len(c.EventsTo) > 0 && c.WebhookSecret == "" {
+		return errors.New("--events-to needs --webhook-secret: events are signed")
+	}
+	for _, to := range c.EventsTo {
+		if address, err := url.Parse(to); err != nil || address.Host == "" {
+			return errors.New("--events-to must be the URL of a webhook endpoint")
+		}
 	}
 	return cli.CheckAddress("listen", c.Listen)
 }
@@ -65,8 +76,10 @@ func (serve) Run(ctx context.Context, c *commands, o cli.Output, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	defer listener.Close() //nolint:errcheck // the HTTP server has closed it, unless it never ran
-	fake, err := fakestripe.Open(fakestripe.Options{Dir: c.Data, Logger: log, SettleAfter: c.SettleAfter})
+	defer listener.Close()                           //nolint:errcheck // the HTTP server has closed it, unless it never ran
+	fake, err := fakestripe.Open(fakestripe.Options{ //nolint:contextcheck // what sends events ends with Close
+		Dir: c.Data, Logger: log, SettleAfter: c.SettleAfter, EventsTo: c.EventsTo, WebhookSecret: c.WebhookSecret,
+	})
 	if err != nil {
 		return fmt.Errorf("opening the fake Stripe: %w", err)
 	}
