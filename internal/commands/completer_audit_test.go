@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/audit"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 // corruptions are statements that break an invariant of a finished key, given
@@ -89,7 +90,7 @@ func TestAuditFindsAMissingConstraint(t *testing.T) {
 	if code, _, stderr := s.run(t, "completer", "audit", "--stripe-api-key="); code != 2 || !strings.Contains(stderr, "--no-stripe") {
 		t.Errorf("without Stripe's key it exits with %d: %s", code, stderr)
 	}
-	s.exec(t, `ALTER TABLE rides DROP CONSTRAINT rides_account_id_key_key`)
+	pgtest.DropConstraint(t, s.databaseURL, "rides", "rides_account_id_key_key")
 	code, stdout, stderr := s.run(t, "completer", "audit", "--no-stripe", "--stripe-api-key=")
 	if want := "constraints-are-in-force: the index rides_account_id_key_key is missing or not valid\n"; code != 1 || stdout != want {
 		t.Errorf("exit %d with %q and %s, want 1 with %q", code, stdout, stderr, want)
@@ -108,7 +109,7 @@ func TestAuditAcceptsKeysInEveryState(t *testing.T) {
 	}
 	s.must(t, "completer", "keys", "park", "parked")
 	s.exec(t, `UPDATE idempotency_keys SET run_after = now() + interval '1 hour' WHERE finished_at IS NULL`)
-	s.exec(t, `UPDATE idempotency_keys SET finished_at = finished_at - interval '4 days' WHERE key = 'reaped'`)
+	s.exec(t, `UPDATE idempotency_keys SET finished_at = now() - interval '4 days' WHERE key = 'reaped'`)
 	s.must(t, "completer", "once")
 	if got := number(t, s, `SELECT count(*) FROM idempotency_keys WHERE reaped_at IS NOT NULL OR finished_at IS NULL`); got != 4 {
 		t.Errorf("%d keys are under way or reaped, want 4", got)
@@ -122,12 +123,13 @@ func TestAuditAcceptsKeysInEveryState(t *testing.T) {
 // no finding.
 func TestAuditComparesOnlyItsOwnMode(t *testing.T) {
 	t.Parallel()
-	s, other := newScene(t), newScene(t)
+	s := newScene(t)
+	_, other := startFake(t)
 	api := s.start(t, "api")
 	if got := s.hail(api, "k"); got.status != http.StatusCreated {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
-	s.stripeURL = other.stripeURL // it has none of this database's intents
+	s.stripeURL = other // it has none of this database's intents
 	if report := s.audit(t, 1); len(report.Findings) != 1 || !strings.Contains(report.Findings[0].Detail, "no succeeded intent") {
 		t.Errorf("the findings in its own mode are %v", report.Findings)
 	}

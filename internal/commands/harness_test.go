@@ -53,13 +53,8 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	fake, err := fakestripe.Open(fakestripe.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(fake)
-	t.Cleanup(func() { _ = fake.Close(); server.Close() })
-	s := &scene{databaseURL: pgtest.URL(t), fake: fake, stripeURL: server.URL}
+	fake, stripeURL := startFake(t)
+	s := &scene{databaseURL: pgtest.URL(t), fake: fake, stripeURL: stripeURL}
 	s.pool = pgtest.Open(t, postgres.Options{URL: s.databaseURL})
 	made := struct {
 		AccountID string `json:"account_id"`
@@ -71,6 +66,18 @@ func newScene(t *testing.T) *scene {
 	}
 	s.account, s.apiKey = made.AccountID, made.APIKey
 	return s
+}
+
+// startFake starts a fake Stripe and returns its URL.
+func startFake(t *testing.T) (*fakestripe.Server, string) {
+	t.Helper()
+	fake, err := fakestripe.Open(fakestripe.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(fake)
+	t.Cleanup(func() { _ = fake.Close(); server.Close() })
+	return fake, server.URL
 }
 
 // environment returns a program's environment, without any setting of this

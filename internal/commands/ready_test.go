@@ -5,12 +5,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 // /readyz fails while the database takes no writes, and is ready again by
 // itself, without a request or a restart.
 func TestNotReadyWhileTheDatabaseTakesNoWrites(t *testing.T) {
 	t.Parallel()
+	pgtest.NotOnCitus(t, "it has a trigger, and changes a setting of the database")
 	for name, c := range map[string]struct{ begin, end string }{
 		"because the disk is full": {
 			`CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,11 +21,7 @@ func TestEveryExecModeOfPgxWorks(t *testing.T) {
 			t.Run(fmt.Sprint(mode, " stepwise=", step), func(t *testing.T) {
 				t.Parallel()
 				b := setup(t)
-				separator := "?"
-				if strings.Contains(b.url, "?") {
-					separator = "&"
-				}
-				pool := pgtest.Open(t, postgres.Options{URL: b.url + separator + "default_query_exec_mode=" + mode})
+				pool := pgtest.Open(t, postgres.Options{URL: pgtest.InMode(t, b.url, mode)})
 				b.engine = b.newEngine(t, nil, func(c *phases.Config) { c.Pool, c.Stepwise = pool, step })
 				b.carrier.set(hooks{before: func(_ context.Context, n int) error {
 					if n == 1 {

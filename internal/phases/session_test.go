@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 // TestASessionThatSleptInItsTransaction: a worker stops between two statements
@@ -13,6 +14,7 @@ import (
 // (I17).
 func TestASessionThatSleptInItsTransaction(t *testing.T) {
 	t.Parallel()
+	pgtest.NotThroughPooler(t, "it has a session with settings of its own")
 	b := setup(t)
 	b.carrier.set(hooks{pack: func(*phases.Tx, phases.Key) (*phases.Outcome, error) { return nil, errLost }})
 	b.url += "&idle_in_transaction_session_timeout=50ms"

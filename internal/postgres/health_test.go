@@ -114,6 +114,7 @@ func TestHealthFindsAReadOnlyDatabase(t *testing.T) {
 	})
 	t.Run("by a setting of the database", func(t *testing.T) {
 		t.Parallel()
+		pgtest.NotOnCitus(t, "it changes a setting of the database")
 		url := pgtest.URL(t)
 		admin := pgtest.Connect(t, url)
 		pool, health := observed(t, url)
@@ -141,6 +142,7 @@ func TestHealthFindsAReadOnlyDatabase(t *testing.T) {
 // TestHealthTriesToWrite has a trigger in place of a full disk.
 func TestHealthTriesToWrite(t *testing.T) {
 	t.Parallel()
+	pgtest.NotOnCitus(t, "it has a trigger")
 	url := pgtest.URL(t)
 	admin := pgtest.Connect(t, url)
 	pool, health := observed(t, url)

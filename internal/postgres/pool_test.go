@@ -50,6 +50,7 @@ func TestOpen(t *testing.T) {
 
 	t.Run("by default statements are cached and the pool has 20 connections", func(t *testing.T) {
 		t.Parallel()
+		pgtest.NotThroughPooler(t, "the URL says how statements are sent")
 		config := pgtest.Open(t, postgres.Options{URL: database}).Config()
 		if got := config.ConnConfig.DefaultQueryExecMode; got != pgx.QueryExecModeCacheStatement {
 			t.Errorf("exec mode is %v, want cached statements", got)

@@ -103,6 +103,7 @@ func TestMigrateSetsTimeouts(t *testing.T) {
 	})
 	t.Run("and a migration has only that for locks", func(t *testing.T) {
 		t.Parallel()
+		pgtest.NotOnCitus(t, "it destroys the schema")
 		url := pgtest.URL(t)
 		pgtest.Execute(t, pgtest.Connect(t, url), "DROP TABLE schema_migrations; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 		m := migrator("BEGIN;\nCREATE TABLE seen AS SELECT current_setting('statement_timeout') AS s, " +
@@ -124,6 +125,7 @@ func TestMigrateSetsTimeouts(t *testing.T) {
 // from later sessions of a pooled connection.
 func TestMigrateLetsWarningsThrough(t *testing.T) {
 	t.Parallel()
+	pgtest.NotOnCitus(t, "it changes settings of the role")
 	for _, c := range []struct{ before, after string }{
 		{"error", "warning"}, {"warning", "warning"}, {"notice", "notice"}, {"debug1", "debug1"},
 	} {

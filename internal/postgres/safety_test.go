@@ -48,6 +48,7 @@ func wantUnsafe(t *testing.T, err error, names ...string) {
 // URL.
 func TestOpenRefusesUnsafeSessions(t *testing.T) {
 	t.Parallel()
+	pgtest.NotThroughPooler(t, "it has sessions with settings of their own")
 	database := pgtest.URL(t)
 
 	for parameter, names := range map[string][]string{
@@ -85,6 +86,7 @@ func TestOpenRefusesUnsafeSessions(t *testing.T) {
 // back, and the reverse.
 func TestOpenRefusesWhatResetBringsBack(t *testing.T) {
 	t.Parallel()
+	pgtest.NotThroughPooler(t, "it has sessions with settings of their own")
 	database := pgtest.URL(t)
 	for name, c := range map[string]struct{ reset, set string }{
 		"the session is safe until it is reset":   {"local", "on"},

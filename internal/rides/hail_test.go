@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
@@ -198,7 +199,7 @@ func TestA202ShowsAPendingRide(t *testing.T) {
 	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 	h.hailAs(t, h.visa, "k").must(t, 500, web.CodeInternal)
 	h.exec(t, `ALTER TABLE staged_jobs DROP CONSTRAINT none`)
-	h.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), leased_until = now() + interval '1 minute'`)
+	h.exec(t, `UPDATE idempotency_keys SET lease_token = $1, leased_until = now() + interval '1 minute'`, uuid.New())
 	if n := number(t, h, `SELECT count(*) FROM rides r JOIN idempotency_keys USING (account_id, key) WHERE status = 'charged' AND finished_at IS NULL`); n != 1 {
 		t.Fatal("there is no charged ride with an unfinished key")
 	}

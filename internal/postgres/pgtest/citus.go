@@ -24,7 +24,7 @@ const (
 	// don't run on Citus.
 	citusListVariable = "TEST_CITUS_LIST"
 
-	// citusMark is the comment on a table of a database that may be destroyed.
+	// citusMark is the comment on a database whose tables may be destroyed.
 	citusMark = "made for tests"
 )
 
@@ -67,8 +67,20 @@ func NotOnCitus(tb testing.TB, reason string) {
 	tb.Skipf("not on Citus: %s", reason)
 }
 
-// Activity returns the name of the view that shows all sessions, also those that
-// a coordinator has on its workers.
+// NotThroughPooler is NotOnCitus for a test that can't run through a pooler in
+// transaction mode, through which the Citus cluster may be reached.
+func NotThroughPooler(tb testing.TB, reason string) {
+	tb.Helper()
+	if !OnCitus() {
+		return
+	}
+	if onCitus.prepare(tb, os.Getenv(citusVariable)); onCitus.pooler {
+		NotOnCitus(tb, reason)
+	}
+}
+
+// Activity returns the name of the view that shows all sessions, also those
+// that a coordinator has on its workers.
 func Activity() string {
 	if OnCitus() {
 		return "citus_stat_activity"
@@ -126,8 +138,9 @@ func distribute(ctx context.Context, conn *pgx.Conn, table, by string) error {
 
 // A sharedDatabase is one that tests use one after the other.
 type sharedDatabase struct {
-	prepare sync.Once
-	err     error
+	once   sync.Once
+	err    error
+	pooler bool // the tests go through one
 
 	// turn is held by the test that uses the database.
 	turn sync.Mutex
@@ -149,11 +162,11 @@ func (s *sharedDatabase) take(tb testing.TB, url string) string {
 	s.hold(tb.Name())
 	tb.Cleanup(func() { s.hold(""); s.turn.Unlock() })
 
+	s.prepare(tb, url)
 	ctx, cancel := context.WithTimeout(tb.Context(), setupTimeout)
 	defer cancel()
-	s.prepare.Do(func() { s.err = prepareCitus(ctx, url) })
-	if err := errors.Join(s.err, empty(ctx, url)); err != nil {
-		tb.Fatalf("preparing the Citus database: %v", err)
+	if err := empty(ctx, url); err != nil {
+		tb.Fatalf("emptying the Citus database: %v", err)
 	}
 	return url
 }
@@ -164,31 +177,47 @@ func (s *sharedDatabase) hold(name string) {
 	s.holder = name
 }
 
-// prepareCitus makes the schema anew. Through a pooler it can't, and only checks
-// that it was made.
-func prepareCitus(ctx context.Context, url string) error {
+// prepare makes the schema anew, once for the process. Through a pooler it
+// can't, and only checks that it was made.
+func (s *sharedDatabase) prepare(tb testing.TB, url string) {
+	tb.Helper()
+	s.once.Do(func() {
+		ctx, cancel := context.WithTimeout(tb.Context(), setupTimeout)
+		defer cancel()
+		s.pooler, s.err = prepareCitus(ctx, url)
+	})
+	if s.err != nil {
+		tb.Fatalf("preparing the Citus database: %v", s.err)
+	}
+}
+
+// prepareCitus prepares the database at url, and reports whether url leads to a
+// pooler.
+func prepareCitus(ctx context.Context, url string) (pooler bool, err error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer disconnect(ctx, conn)
 	var server uint32
-	var marked, foreign bool
+	var marked, made bool
 	err = conn.QueryRow(ctx, `
-		SELECT pg_backend_pid(), coalesce(obj_description(to_regclass('schema_migrations')) = '`+citusMark+`', false),
-		       EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public')`).Scan(&server, &marked, &foreign)
+		SELECT pg_backend_pid(), coalesce(shobj_description(oid, 'pg_database') = '`+citusMark+`', false),
+		       to_regclass('schema_migrations') IS NOT NULL
+		FROM pg_database WHERE datname = current_database()`).Scan(&server, &marked, &made)
+	pooler = server != conn.PgConn().PID()
 	switch {
 	case err != nil:
-		return err
-	case server != conn.PgConn().PID():
-		if !marked {
-			return errors.New("the database is not prepared, and can't be through a pooler: run the tests without it first")
-		}
-		return nil
-	case foreign && !marked:
-		return errors.New("the database has tables that these tests did not make; they would destroy them: give them an empty database")
+		return false, err
+	case !marked:
+		return pooler, fmt.Errorf("the tests would destroy what is in it; if they may, run: COMMENT ON DATABASE %s IS '%s'",
+			pgx.Identifier{conn.Config().Database}.Sanitize(), citusMark)
+	case pooler && !made:
+		return pooler, errors.New("it has no tables yet, and a pooler can't make them: run the tests without it first")
+	case pooler:
+		return pooler, nil
 	}
-	return makeSchema(ctx, conn, url)
+	return pooler, makeSchema(ctx, conn, url)
 }
 
 func makeSchema(ctx context.Context, conn *pgx.Conn, url string) error {
@@ -199,7 +228,7 @@ func makeSchema(ctx context.Context, conn *pgx.Conn, url string) error {
 		return err
 	}
 	// Four are fast, and enough to have several on each of two workers.
-	if _, err := conn.Exec(ctx, `COMMENT ON TABLE schema_migrations IS '`+citusMark+`'; SET citus.shard_count = 4`); err != nil {
+	if _, err := conn.Exec(ctx, `SET citus.shard_count = 4`); err != nil {
 		return err
 	}
 	for _, d := range distributed {

@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"net/url"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,23 @@ func Connect(tb testing.TB, url string) *pgx.Conn {
 	}
 	tb.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
+}
+
+// InMode returns the URL of a database with a mode of pgx, a value of
+// default_query_exec_mode, instead of its own.
+func InMode(tb testing.TB, address, mode string) string {
+	tb.Helper()
+	if mode != "exec" && mode != "simple_protocol" {
+		NotThroughPooler(tb, mode+" needs prepared statements")
+	}
+	parsed, err := url.Parse(address)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	query := parsed.Query()
+	query.Set("default_query_exec_mode", mode)
+	parsed.RawQuery = query.Encode()
+	return parsed.String()
 }
 
 // Execute runs one statement.

@@ -20,7 +20,9 @@
 // emptied for each test, and its tables are distributed. Run them with
 // -parallel 1000: a test that waits for its turn must not keep the subtests of
 // another one waiting. What a test needs that Citus lacks, it says with
-// NotOnCitus. `make citus` does all that.
+// NotOnCitus. The URL may be that of a pooler in front of a database that tests
+// have used directly before; what a test needs that a pooler lacks, it says
+// with NotThroughPooler. `make citus` does all that.
 //
 // The database of a failed test is kept, and its URL is logged. It exists as
 // long as its server: to look at it after the test run, set TEST_DATABASE_URL,
