@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 // otherAccount is a setting with a key of the fake's other account, which has no
@@ -113,6 +114,7 @@ func TestKeyOfAnotherStripeAccountIsRefused(t *testing.T) {
 func TestMoveToAnotherStripeAccount(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
+	s.databaseURL = pgtest.InMode(t, s.databaseURL, "exec") // as for a pooler
 	api := s.start(t, "api")
 	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
 	if a := s.hail(api, "k"); a.status != http.StatusServiceUnavailable {

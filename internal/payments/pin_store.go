@@ -138,6 +138,6 @@ func moveStripeAccount(ctx context.Context, tx pgx.Tx, from StripeAccount, id st
 	batch.Queue(`
 		INSERT INTO audit_records (account_id, id, action, data)
 		VALUES ('', $1, 'stripe_account.moved', $2)`,
-		"aud_"+uuid.Must(uuid.NewV7()).String(), data)
+		"aud_"+uuid.Must(uuid.NewV7()).String(), string(data))
 	return tx.SendBatch(ctx, &batch).Close()
 }
