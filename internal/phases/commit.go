@@ -48,9 +48,10 @@ const (
 // thing only: a server ERROR for a statement before COMMIT. FATAL, a lost
 // connection and a shutdown come from outside the transaction, and an ERROR for
 // COMMIT itself proves nothing on Citus, where COMMIT may fail after a worker
-// has committed.
+// has committed. pgconn.SafeToRetry proves nothing either: with
+// QueryExecModeExec, which poolers need, it is true of a lost answer too.
 func (f *failure) fate() fate {
-	if f.unsent || pgconn.SafeToRetry(f.err) {
+	if f.unsent {
 		return fateUnsent
 	}
 	var pg *pgconn.PgError

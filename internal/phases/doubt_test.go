@@ -23,16 +23,21 @@ func TestAnAttemptResolvesALostAnswer(t *testing.T) {
 	t.Parallel()
 	for mode, test := range map[string]struct {
 		options []option
+		mode    string // of pgx
 		trips   int
 	}{
-		"fused":    {trips: 3},
-		"stepwise": {options: []option{stepwise}, trips: 5},
+		"fused":                 {mode: "cache_statement", trips: 3},
+		"stepwise":              {options: []option{stepwise}, mode: "cache_statement", trips: 5},
+		"fused, for poolers":    {mode: "exec", trips: 3},
+		"stepwise, for poolers": {options: []option{stepwise}, mode: "exec", trips: 5},
 	} {
 		for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter} {
 			for message := 1; message <= test.trips; message++ {
 				t.Run(fmt.Sprintf("%s %s at message %d", mode, kind, message), func(t *testing.T) {
 					t.Parallel()
-					b := setup(t, test.options...)
+					b := setup(t)
+					b.url = pgtest.InMode(t, b.url, test.mode)
+					b.engine = b.newEngine(t, b.wire, test.options...)
 					b.mustRun(t, "warm")
 					b.wire.Plan(wire.On(message, wire.Fault{Kind: kind}))
 					b.mustRun(t, "k")
@@ -58,6 +63,7 @@ func TestAnAttemptResolvesALostAnswer(t *testing.T) {
 // runs a second time beside its first run, and only one of the two may write.
 func TestACommitThatShowsLate(t *testing.T) {
 	t.Parallel()
+	pgtest.NotThroughPooler(t, "a pooler ends the transaction of a client that is gone")
 	b := setup(t)
 	b.mustRun(t, "warm")
 	var blocker pgx.Tx

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// notSentError is an error for which nothing was written to the socket.
+// notSentError is an error of which pgx says that nothing was sent before it.
 type notSentError struct{ error }
 
 func (notSentError) SafeToRetry() bool { return true }
@@ -26,7 +26,7 @@ func TestFate(t *testing.T) {
 		want    fate
 	}{
 		"no connection to send on":                      {failure{err: errUnsent, unsent: true, committing: true}, fateUnsent},
-		"a dead connection that took no byte":           {failure{err: notSentError{io.EOF}, committing: true}, fateUnsent},
+		"what pgx believes was not sent":                {failure{err: notSentError{io.EOF}, committing: true}, fateDoubtful},
 		"the wire, COMMIT on its way":                   {failure{err: io.EOF, committing: true}, fateDoubtful},
 		"the wire, before COMMIT":                       {failure{err: io.EOF}, fateFailed},
 		"an ERROR before COMMIT":                        {failure{err: raise("ERROR", "23505"), committing: true}, fateFailed},
