@@ -23,7 +23,9 @@ func (a *attempt) claimRow(ctx context.Context) error {
 			return nil
 		case err == nil && !doubt:
 			return errFenced
-		case isKeyLocked(err):
+		case isKeyLocked(err), isLockTimeout(err) && a.engine.keys.contended(a.id()):
+			// Of several that wait for a row, the server names the row only to
+			// the first.
 			return ErrInUse
 		case isLockTimeout(err) && !doubt:
 			return fmt.Errorf("claiming the key: %w", unavailable(err))

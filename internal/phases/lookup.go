@@ -8,8 +8,8 @@ import (
 )
 
 // atOnce is how many look-ups of one key, and how many claims of it, this
-// process makes at once. It is not one, so that a connection that hangs holds up
-// nobody else.
+// process makes at once. It is not one, so that a connection that hangs holds
+// up nobody else.
 const atOnce = 2
 
 // defaultMemory is the default of Config.Memory. A claim lasts for seconds, so
@@ -34,8 +34,10 @@ type keyState struct {
 	readers int
 	next    *sharedRead
 	// attempts counts this process's attempts at the key, claims those of them
-	// that are still claiming it.
+	// that are still claiming it. contended means that two were at once, since
+	// there was none.
 	attempts, claims int
+	contended        bool
 	// holder is the token of the attempt that has claimed the key last.
 	holder string
 	// latest is what the last look-up found, nil for no row, and latestAt is
@@ -88,22 +90,32 @@ func (t *keyTable) begin(id keyID) bool {
 	}
 	state.claims++
 	state.attempts++
+	state.contended = state.contended || state.claims > 1
 	return true
 }
 
-// claimed notes that an attempt has claimed the key, or won't any more. What was
-// looked up before answers nobody after that.
+// contended reports whether another attempt of this process was claiming the
+// key beside one that still is.
+func (t *keyTable) contended(id keyID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state(id).contended
+}
+
+// claimed notes that an attempt has claimed the key, or won't any more. What
+// was looked up before answers nobody after that.
 func (t *keyTable) claimed(id keyID, token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state := t.state(id)
 	state.claims--
+	state.contended = state.contended && state.claims > 0
 	state.holder = token
 	state.latestAt = time.Time{}
 }
 
-// end notes that an attempt is over. What was looked up during it answers nobody
-// any more.
+// end notes that an attempt is over. What was looked up during it answers
+// nobody any more.
 func (t *keyTable) end(id keyID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
