@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rocketrides/rocketrides/internal/callbacks"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/internal/web/webtest"
@@ -187,7 +188,7 @@ func FuzzParseParams(f *testing.F) {
 func strictly(doc []byte, maxFare int64) (Params, bool) {
 	var ride strictRide
 	err := json.Unmarshal(doc, &ride, json.RejectUnknownMembers(true))
-	if err != nil || ride.Origin == nil || ride.Target == nil || ride.CallbackURL != nil && callbackFault(*ride.CallbackURL) != "" {
+	if err != nil || ride.Origin == nil || ride.Target == nil || ride.CallbackURL != nil && callbacks.URLFault(*ride.CallbackURL) != "" {
 		return Params{}, false
 	}
 	for _, point := range []struct{ lat, lon *float64 }{{ride.Origin.Lat, ride.Origin.Lon}, {ride.Target.Lat, ride.Target.Lon}} {

@@ -1,0 +1,92 @@
+package callbacks
+
+import (
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
+
+// maxURL is how many characters a callback's URL may have.
+const maxURL = 2048
+
+// URLFault returns what is wrong with a callback's URL as a sentence, or
+// "". Whether its host may be called is not checked here but at each call, on
+// the address that is dialled: until then the name may resolve to another one.
+func URLFault(text string) string {
+	if utf8.RuneCountInString(text) > maxURL {
+		return "Must have at most 2,048 characters."
+	}
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return "Must not contain control characters."
+	}
+	target, err := url.Parse(text)
+	switch {
+	case err != nil || target.Scheme != "https" || target.Hostname() == "":
+		return "Must be an absolute https URL with a host."
+	case !reachable(target):
+		return "Must name a host and a port that a request can be sent to."
+	case target.User != nil:
+		return "Must not contain a user name or password."
+	case strings.ContainsFunc(text, unicode.IsSpace): // url.Parse leaves one in a query, where it breaks the request line.
+		return "Must not contain blanks."
+	case strings.Contains(text, "#"): // url.Parse drops an empty fragment.
+		return "Must not contain a fragment."
+	}
+	return ""
+}
+
+// reachable reports whether a request can be sent to the host and port of a
+// URL. url.Parse accepts nearly any character in a host and any number as a
+// port, and net/http would then send no Host, or no request.
+func reachable(target *url.URL) bool {
+	if port := target.Port(); port != "" {
+		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+			return false
+		}
+	}
+	if address, err := netip.ParseAddr(target.Hostname()); err == nil {
+		return address.Zone() == "" // a zone is a network card of the client's
+	}
+	return isDomain(target.Hostname())
+}
+
+// maxDomain and maxLabel are how many characters a name in the DNS and one of
+// its labels may have (RFC 1035, section 2.3.4).
+const (
+	maxDomain = 253
+	maxLabel  = 63
+)
+
+// isDomain reports whether a host can be a name in the DNS. Underscores are
+// taken, because names with them are in use.
+func isDomain(host string) bool {
+	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		ascii, err := idna.Lookup.ToASCII(host)
+		if err != nil {
+			return false
+		}
+		host = ascii
+	}
+	host = strings.TrimSuffix(host, ".") // the root, which may be left out
+	if len(host) > maxDomain {
+		return false
+	}
+	var label string
+	for label = range strings.SplitSeq(host, ".") {
+		odd := func(r rune) bool { return !strings.ContainsRune(domainCharacters, r) }
+		if label == "" || len(label) > maxLabel || strings.Trim(label, "-") != label || strings.ContainsFunc(label, odd) {
+			return false
+		}
+	}
+	// No top-level domain is a number. Resolvers read such a host as an IPv4
+	// address in one of its forgotten spellings, such as 0x7f.1.
+	hex, isHex := strings.CutPrefix(strings.ToLower(label), "0x")
+	return strings.Trim(label, "0123456789") != "" && (!isHex || strings.Trim(hex, "0123456789abcdef") != "")
+}
+
+const domainCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
