@@ -27,7 +27,8 @@
 //	charge_form.go     the bytes that a charge sends
 //	charge_results.go  the result tables of a charge
 //	intent.go          payment intents: reading, canceling, their states
-//	list.go            all pages of a list of payment intents
+//	page.go            all pages of a list
+//	list.go            the payment intents of customers
 //	payer.go           customers and payment methods
 //	verify.go          checks of what an operator decides
 //	results.go         what a row of a result table is

@@ -2,31 +2,20 @@ package payments
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"time"
 
 	stripe "github.com/stripe/stripe-go/v76"
-	"github.com/stripe/stripe-go/v76/form"
 )
 
-const (
-	// listLimit is the largest page that Stripe returns.
-	listLimit = 100
-	// earlierLife is how much earlier than its row a key may have sent: the row
-	// may have been lost in a fail-over and made again by a late retry. It also
-	// covers the difference between Stripe's clock and the database's.
-	earlierLife = 30 * 24 * time.Hour
-)
+// earlierLife is how much earlier than its row a key may have sent: the row may
+// have been lost in a fail-over and made again by a late retry. It also covers
+// the difference between Stripe's clock and the database's.
+const earlierLife = 30 * 24 * time.Hour
 
-// An intentPage is one page of a list. Its fields are pointers, because a
-// document that lacks them isn't an empty list, and stripe-go's own type
-// couldn't tell the two apart.
-type intentPage struct {
-	stripe.APIResource
-	Object  string                   `json:"object"`
-	Data    *[]*stripe.PaymentIntent `json:"data"`
-	HasMore *bool                    `json:"has_more"`
+// intents returns the list of payment intents.
+func (s *Stripe) intents() listing[stripe.PaymentIntent] {
+	return listing[stripe.PaymentIntent]{s, callList, intentsPath, func(pi *stripe.PaymentIntent) string { return pi.ID }}
 }
 
 // list reads all pages of the payment intents of the charge's customer, and of
@@ -68,7 +57,7 @@ func (s *Stripe) list(ctx context.Context, since time.Time, charge ChargeForm, c
 func (s *Stripe) listCustomer(
 	ctx context.Context, customer string, since time.Time, read func([]*stripe.PaymentIntent) error,
 ) observation {
-	o, _ := s.pages(ctx, listParams(customer, since), read)
+	o, _ := s.intents().pages(ctx, listParams(customer, since), read)
 	if !o.noCustomer() {
 		return o
 	}
@@ -76,7 +65,7 @@ func (s *Stripe) listCustomer(
 	s.countRow(asked)
 	switch {
 	case asked.hasObject() && asked.gone:
-		o, _ = s.pages(ctx, listParams("", since), read)
+		o, _ = s.intents().pages(ctx, listParams("", since), read)
 	case !asked.missing():
 		o.body = bodyOther // nobody knows whether there are any
 	}
@@ -106,59 +95,6 @@ func listParams(customer string, since time.Time) *stripe.PaymentIntentListParam
 	return params
 }
 
-// pages hands each page of a list to read, the newest first. If a page can't be
-// read, that is the whole answer, because a part of the list proves nothing.
-// The error is read's.
-func (s *Stripe) pages(
-	ctx context.Context, params *stripe.PaymentIntentListParams, read func([]*stripe.PaymentIntent) error,
-) (observation, error) {
-	for after := ""; ; {
-		page, o := s.page(ctx, params)
-		if o.noCustomer() && after != "" {
-			o.body = bodyOther // it was deleted meanwhile, and a part of its list was read
-		}
-		if !o.hasObject() {
-			return o, nil
-		}
-		last, ok := page.last()
-		if !ok || *page.HasMore && (last == "" || last == after) {
-			o.body = bodyOther
-			return o, nil
-		}
-		if err := read(*page.Data); err != nil || !*page.HasMore {
-			return o, err
-		}
-		after = last
-		params.StartingAfter = new(after)
-	}
-}
-
-// page reads one page of a list.
-func (s *Stripe) page(ctx context.Context, params *stripe.PaymentIntentListParams) (*intentPage, observation) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	params.Limit = new(int64(listLimit))
-	page, values := new(intentPage), new(form.Values)
-	form.AppendTo(values, params)
-	return page, s.send(ctx, request{call: callList, method: http.MethodGet, path: intentsPath, values: values}, page)
-}
-
-// last returns the id of the page's last intent, empty for an empty page. It
-// returns false if p isn't a page of a list.
-func (p *intentPage) last() (string, bool) {
-	if p.Object != "list" || p.Data == nil || p.HasMore == nil {
-		return "", false
-	}
-	last := ""
-	for _, intent := range *p.Data {
-		if intent == nil || intent.ID == "" {
-			return "", false
-		}
-		last = intent.ID
-	}
-	return last, true
-}
-
 // An Intent is a payment intent, for an audit.
 type Intent struct {
 	ID, Charge string
@@ -180,7 +116,7 @@ type Intent struct {
 func (s *Stripe) Intents(ctx context.Context, since time.Time, read func([]Intent) error) error {
 	params := &stripe.PaymentIntentListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Add(-earlierLife).Unix()}}
 	params.AddExpand("data.latest_charge")
-	o, err := s.pages(ctx, params, func(page []*stripe.PaymentIntent) error {
+	o, err := s.intents().pages(ctx, params, func(page []*stripe.PaymentIntent) error {
 		intents := make([]Intent, 0, len(page))
 		for _, pi := range page {
 			i := readIntent(pi)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	stripe "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/form"
 )
 
@@ -46,7 +47,7 @@ func TestStripeMockAcceptsEveryRequest(t *testing.T) {
 	}
 	params := listParams("cus_1", sent.FirstSentAt)
 	params.StartingAfter = new("pi_1")
-	if _, o := client.page(t.Context(), params); !o.hasObject() {
+	if _, o := client.intents().page(t.Context(), params); !o.hasObject() {
 		t.Errorf("list, next page: %s", o.text())
 	}
 	if err := client.Intents(t.Context(), sent.FirstSentAt, func([]Intent) error { return nil }); err != nil {
@@ -67,7 +68,7 @@ func TestStripeMockRefusesWhatStripeDoesNotKnow(t *testing.T) {
 	}
 	values := new(form.Values)
 	values.Add("since", "1")
-	if o := client.send(t.Context(), request{call: callList, method: http.MethodGet, path: intentsPath, values: values}, new(intentPage)); !o.badRequest() {
+	if o := client.send(t.Context(), request{call: callList, method: http.MethodGet, path: intentsPath, values: values}, new(listPage[stripe.PaymentIntent])); !o.badRequest() {
 		t.Errorf("an unknown filter: %s", o.text())
 	}
 }
