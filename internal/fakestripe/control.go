@@ -194,7 +194,7 @@ func (s *Server) refundIntent(r *http.Request) (any, error) {
 	id := which.Refund
 	if id == "" {
 		var err error
-		if id, err = s.Refund(which.PaymentIntent, which.Amount); err != nil {
+		if id, err = s.DashboardRefund(which.PaymentIntent, which.Amount); err != nil {
 			return nil, err
 		}
 	}

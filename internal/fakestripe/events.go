@@ -60,10 +60,10 @@ func (s *Server) Dispute(intent, status string) error {
 	return s.step(func(t *tx) error { return t.dispute(intent, status) })
 }
 
-// Refund refunds a payment intent as a person at the dashboard does: without a
-// request, an idempotency key and metadata. An amount of 0 means all that is
-// left. It returns the id of the refund.
-func (s *Server) Refund(intent string, amount int64) (string, error) {
+// DashboardRefund refunds a payment intent as a person at the dashboard does:
+// without a request, an idempotency key and metadata. An amount of 0 means all
+// that is left. It returns the id of the refund.
+func (s *Server) DashboardRefund(intent string, amount int64) (string, error) {
 	var id string
 	err := s.step(func(t *tx) error {
 		t.form = &form{hash: map[string]string{}}

@@ -109,7 +109,7 @@ func TestEveryChangeIsTold(t *testing.T) {
 	check("a declined charge", "payment_intent.payment_failed")
 	f.post(t, intents+"/"+declinedIntent+"/cancel", "k4", "")
 	check("a canceled payment intent", "payment_intent.canceled")
-	part, err := f.Refund(intent, 100)
+	part, err := f.DashboardRefund(intent, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestEventsComeLateOrNever(t *testing.T) {
 	f.post(t, "/v1/refunds", "k2", "payment_intent="+f.PaymentIntents()[0].ID)
 	f.control(t, http.MethodGet, "/_fake/events", "").want(t, 200, "events.2.type", "refund.created", "pending.1.attempts", "0", "pending.2", "<missing>")
 	f.control(t, http.MethodDelete, "/_fake/events", "").want(t, 200, "rules.0", "<missing>")
-	if _, err := f.Refund(f.PaymentIntents()[0].ID, 1); err == nil {
+	if _, err := f.DashboardRefund(f.PaymentIntents()[0].ID, 1); err == nil {
 		t.Fatal("there was something left to refund")
 	}
 	f.post(t, intents, "k3", hail("r3"))

@@ -2,7 +2,6 @@ package payments
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -100,13 +99,9 @@ func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm], c
 	return s.judge(ctx, o, sent.Form)
 }
 
-// create sends the form under the idempotency key. The form's metadata must
-// carry the same key, or what the form makes could not be found again.
+// create sends the form under the idempotency key.
 func (s *Stripe) create(ctx context.Context, key string, form ChargeForm) observation {
-	values, err := form.values()
-	if err == nil && form.terms().Operation != key {
-		err = errors.New("the frozen form belongs to another idempotency key")
-	}
+	values, err := frozenValues(string(form), key)
 	if err != nil {
 		return observation{call: callCharge, fault: faultForm, err: err}
 	}

@@ -1,10 +1,8 @@
 package payments
 
 import (
-	"errors"
 	"net/url"
 	"strconv"
-	"strings"
 
 	stripe "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/form"
@@ -81,25 +79,6 @@ func (f ChargeForm) terms() ChargeTerms {
 		AccountID:     values.Get("metadata[account_id]"),
 		Operation:     values.Get("metadata[operation]"),
 	}
-}
-
-// values returns the form as stripe-go sends it, or an error if that would be
-// other bytes than the frozen ones.
-func (f ChargeForm) values() (*form.Values, error) {
-	values := new(form.Values)
-	for pair := range strings.SplitSeq(string(f), "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		name, errName := url.QueryUnescape(name)
-		value, errValue := url.QueryUnescape(value)
-		if err := errors.Join(errName, errValue); err != nil {
-			return nil, errors.New("the frozen form isn't form-encoded")
-		}
-		values.Add(name, value)
-	}
-	if values.Encode() != string(f) {
-		return nil, errors.New("the frozen form would be sent as other bytes")
-	}
-	return values, nil
 }
 
 // matches reports whether intent is what the form asks for. Stripe's answer is

@@ -37,7 +37,7 @@ func TestChargeFormReadsBackWhatItWasMadeOf(t *testing.T) {
 		if got := form.terms(); got != terms {
 			t.Fatalf("got %+v, want %+v", got, terms)
 		}
-		values, err := form.values()
+		values, err := frozenValues(string(form), terms.Operation)
 		if err != nil {
 			t.Fatalf("reading the form back: %v", err)
 		}

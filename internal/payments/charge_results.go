@@ -2,7 +2,7 @@ package payments
 
 import "slices"
 
-// wireRows are the sends without an answer from Stripe.
+// wireRows are the sends of a charge or a refund without an answer from Stripe.
 func wireRows() []resultRow {
 	return []resultRow{
 		{name: "form_changed", then: verdictLookUp, reason: parkForm, when: faulty(faultForm)},
@@ -60,7 +60,7 @@ func declineRows() []resultRow {
 	}
 }
 
-// refusalRows are the other answers 4xx to a charge that end no charge.
+// refusalRows are the other answers 4xx that end no charge and no refund.
 func refusalRows() []resultRow {
 	return []resultRow{
 		{name: "key_refused", then: verdictTransient, when: func(o observation) bool {
@@ -117,8 +117,8 @@ func cardCodes() []string {
 	}
 }
 
-// busyRows are the answers to a charge that ask for a retry, and Stripe's own
-// failures.
+// busyRows are the answers to a charge or a refund that ask for a retry, and
+// Stripe's own failures.
 func busyRows() []resultRow {
 	limited := func(o observation) bool { return o.refused(429) && !o.inUse() && !o.begun() }
 	return []resultRow{

@@ -1,5 +1,6 @@
-// Package payments charges cards at Stripe and finds out what became of a
-// charge whose answer was lost. It alone imports stripe-go.
+// Package payments charges cards at Stripe, refunds charges, and finds out what
+// became of a charge or a refund whose answer was lost. It alone imports
+// stripe-go.
 //
 // # One request
 //
@@ -12,6 +13,9 @@
 //	      roundTrip     request.go  calls stripe-go, notes what the wire shows
 //	  judge             charge.go   finds the row of the result table that
 //	                                matches, and does what it says
+//
+// A refund goes the same way: Refund and FindRefund, createRefund, listRefunds
+// and judgeRefund, in refund.go.
 //
 // A request never returns an error. What came of it, including a broken
 // connection, is an observation; a result table says what the observation
@@ -26,11 +30,18 @@
 //	charge.go          a charge, and how one is made and found
 //	charge_form.go     the bytes that a charge sends
 //	charge_results.go  the result tables of a charge
+//	refund.go          a refund, and how one is made and found
+//	refund_form.go     the bytes that a refund sends
+//	refund_list.go     what the refunds of a payment amount to
+//	refund_results.go  the result tables of a refund
+//	frozen.go          how frozen bytes are sent again
+//	dispute.go         the disputes of a payment
 //	intent.go          payment intents: reading, canceling, their states
 //	page.go            all pages of a list
 //	list.go            the payment intents of customers
 //	payer.go           customers and payment methods
-//	verify.go          checks of what an operator decides
+//	verify.go          checks of what an operator decides about a charge
+//	verify_refund.go   and about a refund
 //	results.go         what a row of a result table is
 //	observation.go     what came of a request, and the conditions of the rows
 //	text.go            descriptions of observations, without secrets
@@ -46,10 +57,7 @@
 //
 // # What comes next
 //
-// A refund goes into refund.go: its form, Refund, FindRefund and the statuses.
-// Its result tables go into refund_results.go and into resultTables. Its
-// requests are sent by send, like all others. Stripe's events go into
-// events.go: the signature is checked there, and what an event is about is read
-// with read and judged by the tables, because only what Stripe answers to a GET
-// is believed.
+// Stripe's events go into events.go: the signature is checked there, and what an
+// event is about is read by GET and judged by the tables, because only what
+// Stripe answers to a GET is believed.
 package payments

@@ -35,6 +35,10 @@ func (s *cannedStripe) RoundTrip(r *http.Request) (*http.Response, error) {
 		route = routeCancel
 	case rest == "/v1/account":
 		route = routeAccount
+	case rest == refundsPath && r.Method == http.MethodPost:
+		route = routeRefund
+	case rest == refundsPath:
+		route = routeRefunds
 	case strings.HasPrefix(rest, "/v1/customers/"):
 		route = routeCustomer
 	case strings.HasPrefix(rest, "/v1/payment_methods/"):

@@ -40,10 +40,16 @@ func TestStripeMockAcceptsEveryRequest(t *testing.T) {
 		"list":             client.list(t.Context(), sent.FirstSentAt, sent.Form, nil),
 		"list of all time": client.list(t.Context(), time.Time{}, sent.Form, nil),
 		"cancel":           client.cancel(t.Context(), "pi_1", sent.Form),
+		"refund":           client.createRefund(t.Context(), firstRefund().Key, firstRefund().Form, testPaid()),
+		"refunds":          client.listRefunds(t.Context(), firstRefund().Form.Terms(), testPaid()),
 	} {
 		if !o.hasObject() {
 			t.Errorf("%s: %s (%+v)", name, o.text(), o)
 		}
+	}
+	// stripe-mock's own dispute is one of another payment.
+	if _, o := client.disputes().page(t.Context(), disputeParams("pi_1")); !o.hasObject() {
+		t.Errorf("disputes: %s", o.text())
 	}
 	params := listParams("cus_1", sent.FirstSentAt)
 	params.StartingAfter = new("pi_1")

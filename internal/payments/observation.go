@@ -21,8 +21,10 @@ type observation struct {
 	requestID  string        // Stripe's id of the request (req_…)
 	apiError   apiError      // for bodyError
 	intent     paymentIntent // for bodyObject, and if an error holds one
-	ours       bool          // the intent is what the form asked for
+	ours       bool          // the intent, or the refund, is what the form asked for
 	found      []string      // for callList: the ids of the intents that carry the operation
+	refunds    refundList    // for callRefund the new one, for callRefunds all
+	paid       int64         // for callRefund and callRefunds: what a refund gives back
 	key        keyState      // what Stripe says about the API key
 	// refusedAgain means that this request had Stripe refuse the API key once
 	// more, after another one had shown that the key works.
@@ -35,11 +37,12 @@ type observation struct {
 // priorKnowledge is what was known before the request.
 type priorKnowledge struct {
 	first      bool     // no send can have happened before
-	settled    bool     // Stripe has answered the charge, and its answer named the intent to read
+	settled    bool     // Stripe has answered the charge or refund, and its answer named what is read
 	windowOver bool     // the charge will never be sent again
-	earlier    apiError // why the card was declined, from an earlier answer
+	earlier    apiError // why the card was declined, or the refund refused, from an earlier answer
 	// stop means that Stripe refused the charge and named this intent, which
-	// must not succeed later. With alone, no other send can have charged.
+	// must not succeed later, or refused the refund. With alone, no other send
+	// can have charged or refunded.
 	stop, alone bool
 	payer       payerState // what Stripe says about the customer and the payment method
 }

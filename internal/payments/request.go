@@ -18,6 +18,9 @@ const (
 	callRead     = "read"           // GET  /v1/payment_intents/{id}
 	callList     = "list"           // GET  /v1/payment_intents
 	callCancel   = "cancel"         // POST /v1/payment_intents/{id}/cancel
+	callRefund   = "refund"         // POST /v1/refunds
+	callRefunds  = "refunds"        // GET  /v1/refunds
+	callDisputes = "disputes"       // GET  /v1/disputes
 	callCustomer = "customer"       // GET /v1/customers/{id}
 	callMethod   = "payment_method" // GET /v1/payment_methods/{id}
 	callAccount  = "account"        // GET /v1/account

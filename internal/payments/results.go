@@ -15,6 +15,9 @@ var resultTables = map[string][]resultRow{
 	callRead:     slices.Concat(lookRows(), readRows()),
 	callList:     slices.Concat(lookRows(), listRows()),
 	callCancel:   slices.Concat(lookRows(), cancelRows()),
+	callRefund:   slices.Concat(wireRows(), refundRows(), refusalRows(), refusedRefundRows(), busyRows()),
+	callRefunds:  slices.Concat(lookRows(), refundsRows()),
+	callDisputes: slices.Concat(lookRows(), disputesRows()),
 	callCustomer: payerRows(),
 	callMethod:   payerRows(),
 	callAccount:  accountRows(),
@@ -54,14 +57,19 @@ const (
 	verdictProcessing
 	// verdictSuspect: only a person can tell.
 	verdictSuspect
-	// verdictRead: the answer is only good for the intent's id; its state has
-	// to be read.
+	// verdictRead: the answer doesn't show how things are now, so the intent or
+	// the refunds have to be read.
 	verdictRead
 	// verdictCancel: the intent must be kept from succeeding later.
 	verdictCancel
 	// verdictAskPayer: whether it is final depends on whether Stripe still has
 	// the customer and the payment method.
 	verdictAskPayer
+	verdictRefunded
+	// verdictRefundOpen: Stripe or the bank is still working on it.
+	verdictRefundOpen
+	// verdictRefundRefused: this refund gives nothing back, for good.
+	verdictRefundRefused
 	// verdictYes and verdictNo answer a question that decides no charge by
 	// itself.
 	verdictYes

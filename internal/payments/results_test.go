@@ -15,6 +15,7 @@ func TestExactlyOneRowMatchesEveryObservation(t *testing.T) {
 	grids := map[string]iter.Seq[observation]{
 		callCharge: sendGrid(), callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel),
 		callCustomer: payerGrid(callCustomer), callMethod: payerGrid(callMethod), callAccount: payerGrid(callAccount),
+		callRefund: refundGrid(callRefund), callRefunds: refundGrid(callRefunds), callDisputes: payerGrid(callDisputes),
 	}
 	for call, table := range resultTables {
 		t.Run(call, func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestUnknownResultIsNeverFinal(t *testing.T) {
 func TestFailedLookUpIsNeverFinal(t *testing.T) {
 	t.Parallel()
 	for call, grid := range map[string]iter.Seq[observation]{
-		callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel),
+		callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel), callRefunds: refundGrid(callRefunds),
 	} {
 		for o := range grid {
 			row := rowFor(o)

@@ -25,9 +25,13 @@ type servedCase struct {
 	sent    func(*phases.Sent[ChargeForm]) // changes what is sent
 	find    bool                           // FindCharge instead of Charge
 
-	// The result is want (without its Detail) if that has a status,
+	refund     bool // Refund and FindRefund instead of Charge and FindCharge
+	sentRefund func(*phases.Sent[RefundForm])
+
+	// The result is want or given (without its Detail) if that has a status,
 	// ErrNothingFound if none is set, else a call error.
 	want     Charge
+	given    Refund
 	none     bool
 	class    phases.Class
 	backoff  phases.Backoff
@@ -55,6 +59,9 @@ func TestEveryRowHasAServedCase(t *testing.T) {
 			served[row] = true
 		}
 	}
+	for name := range servedDisputes() {
+		served["disputes/"+name] = true
+	}
 	for call, table := range resultTables {
 		for _, row := range table {
 			if name := call + "/" + row.name; !served[name] {
@@ -77,18 +84,11 @@ func (c servedCase) run(t *testing.T) {
 	if c.before != nil {
 		c.before(t, client)
 	}
-	sent := firstSend()
-	if c.sent != nil {
-		c.sent(&sent)
+	if c.refund {
+		c.runRefund(t, client)
+	} else {
+		c.runCharge(t, client)
 	}
-	method := client.Charge
-	if c.find {
-		method = func(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
-			return client.FindCharge(ctx, sent, nil)
-		}
-	}
-	charge, err := method(t.Context(), sent)
-	c.check(t, charge, err)
 	rows := judgments(t, registry)
 	want := append([]string{c.row}, c.also...)
 	for _, row := range want {
@@ -101,32 +101,73 @@ func (c servedCase) run(t *testing.T) {
 	}
 }
 
-func (c servedCase) check(t *testing.T, charge Charge, err error) {
+func (c servedCase) runCharge(t *testing.T, client *Stripe) {
 	t.Helper()
-	wantNoSecrets(t, charge.Detail)
-	switch {
-	case c.none:
-		if !errors.Is(err, phases.ErrNothingFound) {
-			t.Errorf("got %+v, %v, want nothing found", charge, err)
-		}
-	case c.want.Status != "":
-		if err != nil {
-			t.Fatalf("got the error %v, want %+v", err, c.want)
-		}
-		charge.Detail = ""
-		wantEqual(t, "charge", c.want, charge)
-	default:
-		var failed *phases.CallError
-		if !errors.As(err, &failed) {
-			t.Fatalf("got %+v, %v, want a call error", charge, err)
-		}
-		wantNoSecrets(t, err.Error())
-		wantEqual(t, "class", c.class.String(), failed.Class.String())
-		wantEqual(t, "back-off", c.backoff, failed.Backoff)
-		wantEqual(t, "reason", c.reason, failed.Reason)
-		wantEqual(t, "counts", c.counts, failed.Counts)
-		wantEqual(t, "patience", c.patience, failed.Patience)
+	sent := firstSend()
+	if c.sent != nil {
+		c.sent(&sent)
 	}
+	method := client.Charge
+	if c.find {
+		method = func(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
+			return client.FindCharge(ctx, sent, nil)
+		}
+	}
+	charge, err := method(t.Context(), sent)
+	wantNoSecrets(t, charge.Detail)
+	if c.want.Status == "" {
+		c.checkError(t, charge, err)
+		return
+	}
+	if err != nil {
+		t.Fatalf("got the error %v, want %+v", err, c.want)
+	}
+	charge.Detail = ""
+	wantEqual(t, "charge", c.want, charge)
+}
+
+func (c servedCase) runRefund(t *testing.T, client *Stripe) {
+	t.Helper()
+	sent := firstRefund()
+	if c.sentRefund != nil {
+		c.sentRefund(&sent)
+	}
+	method := client.Refund
+	if c.find {
+		method = client.FindRefund
+	}
+	refund, err := method(t.Context(), sent, testPaid())
+	wantNoSecrets(t, refund.Detail)
+	if c.given.Result == "" {
+		c.checkError(t, refund, err)
+		return
+	}
+	if err != nil {
+		t.Fatalf("got the error %v, want %+v", err, c.given)
+	}
+	refund.Detail = ""
+	wantEqual(t, "refund", c.given, refund)
+}
+
+// checkError checks the error of a call that brought no result.
+func (c servedCase) checkError(t *testing.T, got any, err error) {
+	t.Helper()
+	if c.none {
+		if !errors.Is(err, phases.ErrNothingFound) {
+			t.Errorf("got %+v, %v, want nothing found", got, err)
+		}
+		return
+	}
+	var failed *phases.CallError
+	if !errors.As(err, &failed) {
+		t.Fatalf("got %+v, %v, want a call error", got, err)
+	}
+	wantNoSecrets(t, err.Error())
+	wantEqual(t, "class", c.class.String(), failed.Class.String())
+	wantEqual(t, "back-off", c.backoff, failed.Backoff)
+	wantEqual(t, "reason", c.reason, failed.Reason)
+	wantEqual(t, "counts", c.counts, failed.Counts)
+	wantEqual(t, "patience", c.patience, failed.Patience)
 }
 
 func servedCases() []servedCase {
@@ -134,6 +175,7 @@ func servedCases() []servedCase {
 	for _, group := range [][]servedCase{
 		servedWire(), servedCreated(), servedDeclines(), servedRefusals(), servedBadRequests(), servedPayers(), servedBusy(),
 		servedReads(), servedLists(), servedCancels(),
+		servedRefunds(), servedRefundRefusals(), servedRefundLists(),
 	} {
 		all = append(all, group...)
 	}

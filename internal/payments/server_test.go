@@ -27,6 +27,9 @@ const (
 	routeCustomer = "GET /v1/customers/{id}"
 	routeMethod   = "GET /v1/payment_methods/{id}"
 	routeAccount  = "GET /v1/account"
+	routeRefund   = "POST /v1/refunds"
+	routeRefunds  = "GET /v1/refunds"
+	routeDisputes = "GET /v1/disputes"
 )
 
 // A stripeServer is a real HTTP server that answers one test's requests as

@@ -37,6 +37,11 @@ func (o observation) text() string {
 	for _, id := range o.found {
 		add("found", id)
 	}
+	for _, r := range o.refunds.all {
+		add("refund", r.id)
+		add("status", string(r.status))
+		parts = append(parts, fmt.Sprintf("amount %d", r.amount))
+	}
 	add("request", o.requestID)
 	return strings.Join(parts, ", ")
 }
