@@ -2,13 +2,13 @@ package rides
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -157,10 +157,14 @@ func TestWhoHangsUpChangesNothing(t *testing.T) {
 		t.Run("during the look-up in "+locked, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			log := make(lines, 8)
+			log, arrived := make(lines, 8), make(chan context.Context, 2)
 			config := h.config
 			config.Logger = slog.New(slog.NewJSONHandler(log, nil))
-			api := h.serving(t, NewService(config).Handler())
+			service := NewService(config).Handler()
+			api := h.serving(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				arrived <- r.Context()
+				service.ServeHTTP(w, r)
+			}))
 			lock, err := h.pool.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -169,18 +173,15 @@ func TestWhoHangsUpChangesNothing(t *testing.T) {
 			if _, err := lock.Exec(t.Context(), `LOCK TABLE `+pgx.Identifier{locked}.Sanitize()); err != nil {
 				t.Fatal(err)
 			}
-			client := &http.Client{Timeout: 300 * time.Millisecond}
-			for method, path := range map[string]string{http.MethodPost: "/v1/rides", http.MethodGet: "/v1/rides"} {
-				request, err := http.NewRequestWithContext(t.Context(), method, api.api+path, strings.NewReader(aRide))
-				if err != nil {
-					t.Fatal(err)
-				}
-				request.Header = http.Header{
-					"Authorization": {"Bearer " + h.visa.APIKey.Reveal()}, "Content-Type": {"application/json"}, "Idempotency-Key": {"k"},
-				}
-				if response, err := client.Do(request); err == nil {
-					_ = response.Body.Close()
-					t.Fatalf("%s was answered %d, the lock is of no use", method, response.StatusCode)
+			for method, body := range map[string]string{http.MethodPost: aRide, http.MethodGet: ""} {
+				leave := h.ask(t, api, method, body)
+				request := <-arrived
+				waitFor(t, func() bool {
+					return number(t, h, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+				})
+				leave()
+				if body == "" || locked == "idempotency_keys" {
+					<-request.Done() // net/http notices only when the body was read
 				}
 			}
 			if err := lock.Rollback(t.Context()); err != nil {
@@ -198,6 +199,29 @@ func TestWhoHangsUpChangesNothing(t *testing.T) {
 			h.checkCharged(t, h.visa, "k")
 		})
 	}
+}
+
+// ask makes a request that nobody waits for. The function that it returns hangs
+// up, and returns when that is done.
+func (h *harness) ask(t *testing.T, api *process, method, body string) (leave func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	request, err := http.NewRequestWithContext(ctx, method, api.api+"/v1/rides", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header = http.Header{
+		"Authorization": {"Bearer " + h.visa.APIKey.Reveal()}, "Content-Type": {"application/json"}, "Idempotency-Key": {"k"},
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		if response, err := (&http.Transport{}).RoundTrip(request); err == nil {
+			_ = response.Body.Close()
+			t.Errorf("%s was answered %d, the lock is of no use", method, response.StatusCode)
+		}
+	}()
+	return func() { cancel(); <-gone }
 }
 
 // lines hands on each line that is logged to it.
