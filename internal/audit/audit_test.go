@@ -4,7 +4,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // What the checks find is tested with a whole database, by the tests of
 // completer audit.
@@ -27,5 +31,32 @@ func TestEveryCheckNamesItsInvariant(t *testing.T) {
 			t.Errorf("two checks are named %s", c.name)
 		}
 		seen[c.name] = true
+	}
+}
+
+// TestLimitsAreThoseOfEveryNode asks where the rows are, which on Citus is on
+// several workers.
+func TestLimitsAreThoseOfEveryNode(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO accounts (id, email, stripe_customer, payment_method, livemode, callback_secret)
+		SELECT 'acct_' || i, '', '', '', false, '' FROM generate_series(1, 20) i`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	if err := setLimits(t.Context(), tx); err != nil {
+		t.Fatal(err)
+	}
+	var shortest, longest string
+	err = tx.QueryRow(t.Context(), `SELECT min(current_setting('statement_timeout')), max(current_setting('statement_timeout')) FROM accounts`).
+		Scan(&shortest, &longest)
+	if err != nil || shortest != "10min" || longest != "10min" {
+		t.Errorf("a query may take from %s to %s (%v), want 10min", shortest, longest, err)
 	}
 }

@@ -186,9 +186,8 @@ const queryTimeout = 10 * time.Minute
 
 // checkDatabase makes all checks of the database in the transaction tx.
 func (a Auditor) checkDatabase(ctx context.Context, tx pgx.Tx, report *Report) error {
-	settings := fmt.Sprintf(`SET LOCAL statement_timeout = %d; SET LOCAL work_mem = '64MB'`, queryTimeout.Milliseconds())
-	if _, err := tx.Exec(ctx, settings); err != nil {
-		return fmt.Errorf("setting limits: %w", err)
+	if err := setLimits(ctx, tx); err != nil {
+		return err
 	}
 	counts := tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM idempotency_keys), (SELECT count(*) FROM rides)`)
 	if err := counts.Scan(&report.Keys, &report.Rides); err != nil {
@@ -201,6 +200,17 @@ func (a Auditor) checkDatabase(ctx context.Context, tx pgx.Tx, report *Report) e
 			return fmt.Errorf("checking %s: %w", q.name, err)
 		}
 		a.add(report, q.check, began, found)
+	}
+	return nil
+}
+
+// setLimits sets the limits of the transaction. The first setting is what takes
+// the others to the workers of Citus; elsewhere nothing reads it.
+func setLimits(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL citus.propagate_set_commands = 'local';
+		SET LOCAL statement_timeout = %d; SET LOCAL work_mem = '64MB'`, queryTimeout.Milliseconds()))
+	if err != nil {
+		return fmt.Errorf("setting limits: %w", err)
 	}
 	return nil
 }
