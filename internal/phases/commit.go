@@ -62,7 +62,7 @@ func (f *failure) fate() fate {
 		return fateFailed // without COMMIT on its way nothing can commit
 	}
 	switch {
-	case f.statement.guard && pg.Code == "22012":
+	case f.statement.guard && (pg.Code == "22012" || pg.Code == uniqueViolation):
 		return fateFenced
 	case pg.Code == "40001", pg.Code == "40P01", pg.Code == lockNotAvailable:
 		return fateRepeat

@@ -179,9 +179,10 @@
 // alone, a worker that has lost its key could move it as long as it stands
 // where the worker left it.
 //
-// The row is read first, then inserted by a guarded INSERT. Insert-or-select in
-// one statement returns no row in a race, and writes even for a replay. This
-// way a replay writes nothing.
+// The row is read first, then inserted; if it is there in the meantime, its
+// primary key aborts the transaction. Insert-or-select in one statement returns
+// no row in a race, and writes even for a replay. This way a replay writes
+// nothing.
 //
 // BEGIN and COMMIT are queued with the statements, because pgx's own cost a
 // round trip each. They are never left out: without them a pipelined batch is

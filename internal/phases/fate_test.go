@@ -36,6 +36,7 @@ func TestFate(t *testing.T) {
 		"an ERROR of a shutdown":                        {failure{err: raise("ERROR", "57P01"), committing: true}, fateDoubtful},
 		"a cancelled statement":                         {failure{err: raise("ERROR", "57014"), committing: true}, fateFailed},
 		"the guard":                                     {failure{statement: guard, err: raise("ERROR", "22012"), committing: true}, fateFenced},
+		"the guard of an insert":                        {failure{statement: guard, err: raise("ERROR", "23505"), committing: true}, fateFenced},
 		"the guard, before COMMIT":                      {failure{statement: guard, err: raise("ERROR", "22012")}, fateFenced},
 		"another statement's division by zero":          {failure{err: raise("ERROR", "22012"), committing: true}, fateFailed},
 		"another error of the guard":                    {failure{statement: guard, err: raise("ERROR", "23514"), committing: true}, fateFailed},

@@ -42,10 +42,10 @@ func (a *attempt) fenceArgs() []any {
 	return []any{a.key.Account, a.key.Key, a.token, a.key.RecoveryPoint}
 }
 
-// Every guard is a WITH over a write that returns a row, and divides by the
-// number of rows: if there is none, that is SQLSTATE 22012 (division_by_zero),
-// with which the server aborts the whole pipeline. The client needs no round
-// trip to check.
+// Every guard except the INSERT is a WITH over a write that returns a row, and
+// divides by the number of rows: if there is none, that is SQLSTATE 22012
+// (division_by_zero), with which the server aborts the whole pipeline. The
+// client needs no round trip to check.
 
 // guard is the statement that begins a transaction, and aborts it if the
 // attempt doesn't hold the row. It leaves the key as end says, if the attempt
@@ -80,7 +80,8 @@ func (a *attempt) write(end ending, now *time.Time) statement {
 }
 
 // insertKey inserts the row, at the point that its transaction reaches. If the
-// key exists already, the transaction is aborted.
+// key exists already, its primary key aborts the transaction. There is neither
+// ON CONFLICT nor a WITH: Citus would insert from the coordinator.
 func insertKey(a *attempt, end ending, now *time.Time) statement {
 	req := a.request
 	firstSentAt := `NULL`
@@ -90,15 +91,12 @@ func insertKey(a *attempt, end ending, now *time.Time) statement {
 	return statement{
 		guard: true,
 		sql: `
-		WITH claimed AS (
-		  INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path,
-		         request_hash, canon_version, params, trace, async, recovery_point, foreign_key, foreign_form, first_sent_at,
-		         lease_token, lease_epoch, leased_until, attempts)
-		  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text, $16::text, ` + firstSentAt + `,
-		         $17, 1, now() + $18 * interval '1 second', 1)
-		  ON CONFLICT (account_id, key) DO NOTHING
-		  RETURNING created_at)
-		SELECT 1/count(*), max(created_at) FROM claimed`,
+		INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path,
+		       request_hash, canon_version, params, trace, async, recovery_point, foreign_key, foreign_form, first_sent_at,
+		       lease_token, lease_epoch, leased_until, attempts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text, $16::text, ` + firstSentAt + `,
+		        $17, 1, now() + $18 * interval '1 second', 1)
+		RETURNING 1, created_at`,
 		args: []any{
 			req.Account, req.Key, a.flow.name, a.flow.version, a.realm, req.RequestID, req.Method, req.Path,
 			req.hash, req.CanonVersion, req.Params, orNull(req.Trace), req.Async, end.point, end.foreignKey, end.form,

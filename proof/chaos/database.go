@@ -61,7 +61,7 @@ func serverSettings(canary bool) map[string]string {
 	settings := map[string]string{
 		"max_connections": "120",
 		// The SQLSTATE distinguishes a tripwire's alarm from the service's own
-		// aborts (22012).
+		// aborts (22012, 23505).
 		"log_line_prefix": "%m [%p] %a %e ",
 	}
 	if canary {
