@@ -20,12 +20,14 @@ ALTER TABLE rides
     DROP COLUMN disputed,
     DROP COLUMN refund_blocked;
 ALTER TABLE idempotency_keys
-    DROP CONSTRAINT idempotency_keys_point_of_flow,
+    DROP CONSTRAINT idempotency_keys_point_of_flow;
+ALTER TABLE idempotency_keys
     ADD CONSTRAINT idempotency_keys_point_of_flow CHECK (
         CASE flow || '/' || flow_version
             WHEN 'hail/1' THEN recovery_point IN ('started', 'ride_created', 'charge_created', 'finished')
             ELSE recovery_point <> ''
-        END),
+        END);
+ALTER TABLE idempotency_keys
     DROP COLUMN trace,
     DROP COLUMN async;
 

@@ -3,7 +3,8 @@
 --
 -- The version before ignores all of this, so it keeps running beside this one.
 -- No row is rewritten: the columns are null or have a constant default, and the
--- CHECKs that replace older ones allow all that those allowed.
+-- CHECKs that replace older ones allow all that those allowed. Each CHECK is a
+-- statement of its own, because Citus takes no other one beside it.
 
 BEGIN;
 
@@ -14,7 +15,8 @@ ALTER TABLE idempotency_keys
     -- Whether the request that made the key asked not to wait for its end. It
     -- learns about a declined card by e-mail.
     ADD COLUMN async boolean NOT NULL DEFAULT false,
-    DROP CONSTRAINT idempotency_keys_point_of_flow,
+    DROP CONSTRAINT idempotency_keys_point_of_flow;
+ALTER TABLE idempotency_keys
     ADD CONSTRAINT idempotency_keys_point_of_flow CHECK (
         CASE flow || '/' || flow_version
             WHEN 'hail/1' THEN recovery_point IN ('started', 'ride_created', 'charge_created', 'finished')
@@ -33,11 +35,14 @@ ALTER TABLE rides
     -- Whether the card's holder contests the charge, and whether Stripe refuses
     -- to refund it because of that. An inquiry contests and doesn't refuse.
     ADD COLUMN disputed boolean NOT NULL DEFAULT false,
-    ADD COLUMN refund_blocked boolean NOT NULL DEFAULT false,
+    ADD COLUMN refund_blocked boolean NOT NULL DEFAULT false;
+ALTER TABLE rides
     ADD CONSTRAINT rides_refund_whole CHECK (
-        (refund_id IS NULL) = (refund_status IS NULL) AND (refund_id IS NULL) = (refund_amount IS NULL)) NOT VALID,
+        (refund_id IS NULL) = (refund_status IS NULL) AND (refund_id IS NULL) = (refund_amount IS NULL)) NOT VALID;
+ALTER TABLE rides
     ADD CONSTRAINT rides_refund_status_known CHECK (
-        refund_status IS NULL OR refund_status IN ('pending', 'succeeded', 'failed')) NOT VALID,
+        refund_status IS NULL OR refund_status IN ('pending', 'succeeded', 'failed')) NOT VALID;
+ALTER TABLE rides
     -- A ride is canceled only when its money is back.
     ADD CONSTRAINT rides_canceled_is_refunded CHECK (
         status <> 'canceled' OR coalesce(refund_status = 'succeeded', false)) NOT VALID;

@@ -70,12 +70,12 @@ func (c *Client) relayOnce(ctx context.Context) (int, error) {
 }
 
 // anyStaged reports whether there is a job to move. While there is none, this
-// query is all that a relay does.
+// query is all that a relay does. It selects a column, because Citus needs one.
 func (c *Client) anyStaged(ctx context.Context) (found bool, err error) {
 	names, versions := c.known()
 	err = c.config.Pool.QueryRow(ctx, `
 		SELECT EXISTS (
-		  SELECT FROM staged_jobs
+		  SELECT 1 FROM staged_jobs
 		  WHERE (kind, version) IN (SELECT name, version FROM unnest($1::text[], $2::int[]) AS known (name, version)))`,
 		names, versions).Scan(&found)
 	return found, err

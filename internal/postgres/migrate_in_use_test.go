@@ -51,6 +51,7 @@ func TestMigrateTablesInUse(t *testing.T) {
 		t.Errorf("version = %d, dirty = %t; want %d, false", version, dirty, newest+2)
 	}
 	undoTo(newest)
+	pgtest.DistributeSchema(t, url)
 	if diff := cmp.Diff(before, schema(t, conn)); diff != "" {
 		t.Errorf("the schema differs from before (-before +after):\n%s", diff)
 	}

@@ -2,17 +2,11 @@ package pgtest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/rocketrides/rocketrides/internal/postgres"
 )
 
 const (
@@ -132,151 +126,6 @@ func distribute(ctx context.Context, conn *pgx.Conn, table, by string) error {
 	}
 	if _, err := conn.Exec(ctx, `SELECT create_distributed_table($1, $2, colocate_with => $3)`, table, by, with); err != nil {
 		return fmt.Errorf("distributing %s: %w", table, err)
-	}
-	return nil
-}
-
-// A sharedDatabase is one that tests use one after the other.
-type sharedDatabase struct {
-	once   sync.Once
-	err    error
-	pooler bool // the tests go through one
-
-	// turn is held by the test that uses the database.
-	turn sync.Mutex
-
-	mu     sync.Mutex
-	holder string // its name
-}
-
-// take waits until no other test uses the database, and empties it.
-func (s *sharedDatabase) take(tb testing.TB, url string) string {
-	tb.Helper()
-	s.mu.Lock()
-	if s.holder != "" && (tb.Name() == s.holder || strings.HasPrefix(tb.Name(), s.holder+"/")) {
-		s.mu.Unlock()
-		NotOnCitus(tb, "it needs a second database beside that of "+s.holder)
-	}
-	s.mu.Unlock()
-	s.turn.Lock()
-	s.hold(tb.Name())
-	tb.Cleanup(func() { s.hold(""); s.turn.Unlock() })
-
-	s.prepare(tb, url)
-	ctx, cancel := context.WithTimeout(tb.Context(), setupTimeout)
-	defer cancel()
-	if err := empty(ctx, url); err != nil {
-		tb.Fatalf("emptying the Citus database: %v", err)
-	}
-	return url
-}
-
-func (s *sharedDatabase) hold(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.holder = name
-}
-
-// prepare makes the schema anew, once for the process. Through a pooler it
-// can't, and only checks that it was made.
-func (s *sharedDatabase) prepare(tb testing.TB, url string) {
-	tb.Helper()
-	s.once.Do(func() {
-		ctx, cancel := context.WithTimeout(tb.Context(), setupTimeout)
-		defer cancel()
-		s.pooler, s.err = prepareCitus(ctx, url)
-	})
-	if s.err != nil {
-		tb.Fatalf("preparing the Citus database: %v", s.err)
-	}
-}
-
-// prepareCitus prepares the database at url, and reports whether url leads to a
-// pooler.
-func prepareCitus(ctx context.Context, url string) (pooler bool, err error) {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return false, err
-	}
-	defer disconnect(ctx, conn)
-	var server uint32
-	var marked, made bool
-	err = conn.QueryRow(ctx, `
-		SELECT pg_backend_pid(), coalesce(shobj_description(oid, 'pg_database') = '`+citusMark+`', false),
-		       to_regclass('schema_migrations') IS NOT NULL
-		FROM pg_database WHERE datname = current_database()`).Scan(&server, &marked, &made)
-	pooler = server != conn.PgConn().PID()
-	switch {
-	case err != nil:
-		return false, err
-	case !marked:
-		return pooler, fmt.Errorf("the tests would destroy what is in it; if they may, run: COMMENT ON DATABASE %s IS '%s'",
-			pgx.Identifier{conn.Config().Database}.Sanitize(), citusMark)
-	case pooler && !made:
-		return pooler, errors.New("it has no tables yet, and a pooler can't make them: run the tests without it first")
-	case pooler:
-		return pooler, nil
-	}
-	return pooler, makeSchema(ctx, conn, url)
-}
-
-func makeSchema(ctx context.Context, conn *pgx.Conn, url string) error {
-	if err := dropTables(ctx, conn, []string{}); err != nil {
-		return err
-	}
-	if err := postgres.Migrate(ctx, url, nil); err != nil {
-		return err
-	}
-	// Four are fast, and enough to have several on each of two workers.
-	if _, err := conn.Exec(ctx, `SET citus.shard_count = 4`); err != nil {
-		return err
-	}
-	for _, d := range distributed {
-		if err := distribute(ctx, conn, d.table, d.by); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// empty empties our tables and drops those that a test made.
-func empty(ctx context.Context, url string) error {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer disconnect(ctx, conn)
-	ours := slices.Clone(undistributed)
-	for _, d := range distributed {
-		ours = append(ours, d.table)
-	}
-	if err := dropTables(ctx, conn, ours); err != nil {
-		return err
-	}
-	ours = append(ours[1:], postgres.RiverSchema+".river_job", postgres.RiverSchema+".river_leader")
-	for _, name := range slices.Backward(ours) { // those that refer to others first
-		// TRUNCATE takes ten times as long: it makes new files for all shards.
-		if _, err := conn.Exec(ctx, `DELETE FROM `+name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// dropTables drops all tables except some.
-func dropTables(ctx context.Context, conn *pgx.Conn, except []string) error {
-	rows, err := conn.Query(ctx, `SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL ($1)`, except)
-	if err != nil {
-		return err
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if _, err := conn.Exec(ctx, `DROP TABLE IF EXISTS `+pgx.Identifier{name}.Sanitize()+` CASCADE`); err != nil {
-			return err
-		}
 	}
 	return nil
 }
