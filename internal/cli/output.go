@@ -9,6 +9,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/go-json-experiment/json"
 	jsonv1 "github.com/go-json-experiment/json/v1"
+
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // Output is where a program writes: results to Stdout, everything else to
@@ -58,7 +60,7 @@ type LogFormat string
 // logger returns a logger in this form, which writes to w.
 func (f LogFormat) logger(w io.Writer) *slog.Logger {
 	if f == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
+		return slog.New(trace.Handler(slog.NewJSONHandler(w, nil)))
 	}
-	return slog.New(slog.NewTextHandler(w, nil))
+	return slog.New(trace.Handler(slog.NewTextHandler(w, nil)))
 }

@@ -3,12 +3,15 @@ package payments
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
 	stripe "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/form"
+
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // The kinds of requests. They are labels of the metrics, and each has a result
@@ -78,7 +81,9 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 	}
 	start := time.Now()
 	err := s.backend.CallRaw(r.method, r.path, s.key, r.values, params, object)
-	s.metrics.observeRequest(r.call, time.Since(start))
+	took := time.Since(start)
+	s.metrics.observeRequest(r.call, took)
+	trace.LineOf(ctx).AddForeign(took)
 	o := seen.observation(err)
 	var failure *stripe.Error
 	switch {
@@ -92,5 +97,31 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 			o.intent = readIntent(failure.PaymentIntent)
 		}
 	}
+	s.logRequest(ctx, r, o, took)
 	return o
+}
+
+// logRequest logs what came of a request that is part of a client's request, of
+// an attempt or of a job. Who runs a command sees what it says.
+func (s *Stripe) logRequest(ctx context.Context, r request, o observation, took time.Duration) {
+	if trace.LineOf(ctx) == nil {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("call", r.call), slog.Int("status", o.status), slog.Bool("replayed", o.replayed), slog.Float64("seconds", took.Seconds()),
+	}
+	for _, attr := range []slog.Attr{
+		slog.String("stripe_request", safeWord(o.requestID)), slog.String("intent", safeWord(o.intent.id)), slog.String("code", safeWord(o.apiError.code)),
+		slog.String("decline_code", safeWord(o.apiError.declineCode)),
+	} {
+		if attr.Value.String() != "" {
+			attrs = append(attrs, attr)
+		}
+	}
+	level := slog.LevelInfo
+	if o.err != nil {
+		level = slog.LevelWarn
+		attrs = append(attrs, slog.Any("error", o.err))
+	}
+	s.log.LogAttrs(ctx, level, "stripe request", attrs...)
 }

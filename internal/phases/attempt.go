@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // An attempt is one claim of a key and what is done under it, by one goroutine.
@@ -17,9 +20,11 @@ type attempt struct {
 	realm   string
 	request *Request // nil for the completer and for an operator
 	key     Key
-	entry   entry
-	token   string
-	epoch   int64
+	// from is the recovery point from which the attempt starts.
+	from  string
+	entry entry
+	token string
+	epoch int64
 	// fused makes phases share a transaction; see the package's comment.
 	fused bool
 	// claiming means that the attempt counts among those that claim its key.
@@ -70,6 +75,7 @@ func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
 		epoch:   1,
 		fused:   !e.config.Stepwise,
 		known:   request.Known,
+		from:    Started,
 		key: Key{
 			Account: request.Account, Key: request.Key, RequestID: request.RequestID, Params: request.Params,
 			Trace: request.Trace, Async: request.Async, RecoveryPoint: Started, Attempts: 1,
@@ -81,7 +87,7 @@ func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
 // is stepwise, for a client as for the completer: what it gets done is durable
 // point by point, even if a later phase always fails.
 func (e *Engine) nextAttempt(flow Flow, seen *row, request *Request) *attempt {
-	a := &attempt{engine: e, flow: flow, request: request, entry: entryClaim, token: uuid.NewString()}
+	a := &attempt{engine: e, flow: flow, request: request, entry: entryClaim, token: uuid.NewString(), from: seen.point}
 	if request != nil {
 		a.known = request.Known
 	}
@@ -207,13 +213,32 @@ func (a *attempt) adopt(r *row, froze bool) {
 	}
 }
 
-// attrs are what every log line about the key says.
-func (a *attempt) attrs() []any {
-	return []any{
-		slog.String("account", a.key.Account), slog.String("key", a.key.Key), slog.String("flow", a.flow.name),
-		slog.String("recovery_point", a.key.RecoveryPoint), slog.Int("attempt", a.key.Attempts),
-		slog.String("request_id", a.key.RequestID),
+// traced returns the context of the attempt: with the trace of the request that
+// made the key, whoever makes the attempt, and with what every line in the log
+// says that is logged during it.
+func (a *attempt) traced(ctx context.Context) context.Context {
+	ctx = trace.FromStored(ctx, a.key.Trace)
+	if trace.LineOf(ctx) == nil {
+		ctx, _ = trace.Begin(ctx)
 	}
+	return trace.With(ctx, slog.String("account", a.key.Account), slog.String("key", a.key.Key),
+		slog.String("request_id", a.key.RequestID))
+}
+
+// note says in the line of the request or the attempt how far the key has come.
+func (a *attempt) note(ctx context.Context) {
+	trace.LineOf(ctx).Set(
+		slog.String("flow", a.flow.name), slog.String("recovery_point_from", a.from),
+		slog.String("recovery_point", a.key.RecoveryPoint), slog.Int("attempt", a.key.Attempts))
+}
+
+// attrs are what the log says about an attempt.
+func (a *attempt) attrs(ctx context.Context, more ...slog.Attr) []slog.Attr {
+	a.note(ctx)
+	attrs := []slog.Attr{
+		slog.String("account", a.key.Account), slog.String("key", a.key.Key), slog.String("request_id", a.key.RequestID),
+	}
+	return slices.Concat(attrs, trace.LineOf(ctx).Attrs(), more)
 }
 
 // catchPanic turns a panic into an error, so that a mistake in one phase costs

@@ -197,6 +197,9 @@ func (a *attempt) settle(ctx context.Context, end ending, doubt bool) (ending, e
 	case end.kind == endLookUp:
 		a.call.findReason, a.call.findUntil = end.reason, a.call.firstSentAt.Add(end.after)
 		return end, nil
+	case end.kind == endFinished:
+		a.key.RecoveryPoint = Finished
+		return end, nil
 	case end.kind != endAdvanced:
 		return end, nil
 	}

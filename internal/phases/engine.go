@@ -108,7 +108,7 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 		e.keys.end(id)
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(caller))
+	ctx, cancel := context.WithCancelCause(a.traced(context.WithoutCancel(caller)))
 	stop := context.AfterFunc(e.aborted, func() { cancel(ErrAborted) })
 	return ctx, func() {
 		stop()

@@ -38,7 +38,7 @@ func (a *attempt) fail(ended context.Context, cause error) error {
 	case errors.Is(err, errFenced):
 		a.engine.metrics.fenced.Inc()
 	case err != nil:
-		a.engine.log.WarnContext(ctx, "not released: the lease must run out", append(a.attrs(), slog.Any("error", err))...)
+		a.engine.log.LogAttrs(ctx, slog.LevelWarn, "not released: the lease must run out", a.attrs(ctx, slog.Any("error", err))...)
 	case end.kind == endParked:
 		a.reportParked(ctx, end)
 		return ErrParked
@@ -94,13 +94,14 @@ func (a *attempt) countFailure(cause error, end ending) ending {
 // the attempt ended; otherwise the engine does.
 func (a *attempt) unattended() bool { return a.request == nil || a.request.Async }
 
-// logFailure logs a failure that no caller waits for, with its cause.
+// logFailure logs a failure that no caller waits for, with its cause. If the
+// key is parked for it, reportParked does.
 func (a *attempt) logFailure(ctx context.Context, cause error, end ending) {
-	if !a.unattended() {
+	if !a.unattended() || end.kind == endParked {
 		return
 	}
 	level := slog.LevelWarn
-	attrs := append(a.attrs(), slog.Any("error", cause))
+	attrs := a.attrs(ctx, slog.Any("error", cause))
 	if end.kind == endReleased {
 		attrs = append(attrs, slog.Float64("again_in_seconds", end.after.Seconds()))
 	}
@@ -108,12 +109,12 @@ func (a *attempt) logFailure(ctx context.Context, cause error, end ending) {
 		level = slog.LevelError
 		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
 	}
-	a.engine.log.Log(ctx, level, "attempt failed", attrs...)
+	a.engine.log.LogAttrs(ctx, level, "attempt failed", attrs...)
 }
 
 // reportParked tells people that a key waits for them.
 func (a *attempt) reportParked(ctx context.Context, end ending) {
 	a.engine.metrics.parked.WithLabelValues(end.reason).Inc()
-	a.engine.log.ErrorContext(ctx, "parked: a person must decide", append(a.attrs(),
+	a.engine.log.LogAttrs(ctx, slog.LevelError, "parked: a person must decide", a.attrs(ctx,
 		slog.String("reason", end.reason), slog.String("cause", end.detail))...)
 }

@@ -34,8 +34,8 @@ type Request struct {
 	// is done in the background. A key that exists and is unfinished is Pending
 	// also when this process can't claim it.
 	Async bool
-	// Trace is stored with the key, for whoever works on it later. It means
-	// nothing to the engine. It may be empty.
+	// Trace is the request's trace in the form of [trace.Stored]. It is stored
+	// with the key, for whoever works on it later. It may be empty.
 	Trace string
 	// Known are values that the phases would otherwise have to read; see the
 	// function Known.
@@ -136,6 +136,7 @@ func (e *Engine) runAttempt(ctx context.Context, a *attempt) (Result, error) {
 	}
 	end, err := a.run(ctx, a.request != nil && a.request.Async)
 	if err == nil && !end.final() {
+		a.note(ctx)
 		pending := Result{Pending: true, Key: a.key}
 		go func() {
 			defer leave()
@@ -150,6 +151,7 @@ func (e *Engine) runAttempt(ctx context.Context, a *attempt) (Result, error) {
 
 // result is what the end of an attempt means to its caller.
 func (a *attempt) result(ctx context.Context, end ending, err error) (Result, error) {
+	a.note(ctx)
 	switch {
 	case errors.Is(err, errFenced):
 		return a.fenced(ctx)
@@ -161,13 +163,16 @@ func (a *attempt) result(ctx context.Context, end ending, err error) (Result, er
 	switch end.kind {
 	case endFinished:
 		if a.unattended() {
-			a.engine.log.InfoContext(ctx, "finished", append(a.attrs(), slog.Int("status", end.answer.Status))...)
+			a.engine.log.LogAttrs(ctx, slog.LevelInfo, "finished", a.attrs(ctx, slog.Int("status", end.answer.Status))...)
 		}
 		return Result{Answer: end.answer, Replayed: end.replayed, Key: a.key}, nil
 	case endParked:
 		a.reportParked(ctx, end)
 		return Result{}, ErrParked
 	case endReleased:
+		if a.unattended() {
+			a.engine.log.LogAttrs(ctx, slog.LevelInfo, "waiting", a.attrs(ctx, slog.String("cause", end.reason))...)
+		}
 		return Result{}, &ForeignError{Class: Unknown, Waiting: true, RetryAfter: end.after, Err: errors.New(end.reason)}
 	case endExpired:
 		return Result{}, ErrKeyExpired
@@ -196,7 +201,7 @@ func (a *attempt) fenced(ctx context.Context) (Result, error) {
 	if a.request == nil {
 		return Result{}, errFenced
 	}
-	e.log.WarnContext(ctx, "fenced", a.attrs()...)
+	e.log.LogAttrs(ctx, slog.LevelWarn, "fenced", a.attrs(ctx)...)
 	found, err := e.read(context.WithoutCancel(ctx), a.key.Account, a.key.Key)
 	if err != nil {
 		return Result{}, err

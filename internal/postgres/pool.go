@@ -138,6 +138,7 @@ func (o Options) configureConn(ctx context.Context, config *pgxpool.Config) {
 		// SQL_ASCII, for which pgx's simple protocol refuses to quote.
 		conn.RuntimeParams["client_encoding"] = "UTF8"
 	}
+	conn.Tracer = stopwatch{}
 	conn.OnNotice = noticeDoubt(ctx, orSilent(o.Logger))
 	usable := conn.OnPgError
 	conn.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {

@@ -45,6 +45,7 @@ type harness struct {
 	wire   *wire.Postgres
 	fake   *fakestripe.Server
 	stripe string // URL of the fake
+	log    *slog.Logger
 
 	*process
 	visa, declined, second accounts.Credentials
@@ -71,7 +72,7 @@ func newHarness(t *testing.T, settings ...setting) *harness {
 	}
 	server := httptest.NewServer(fake)
 	t.Cleanup(func() { _ = fake.Close(); server.Close() })
-	h := &harness{url: pgtest.URL(t), wire: wire.NewPostgres(), fake: fake, stripe: server.URL}
+	h := &harness{url: pgtest.URL(t), wire: wire.NewPostgres(), fake: fake, stripe: server.URL, log: slog.New(slog.DiscardHandler)}
 	h.pool = pgtest.Open(t, postgres.Options{URL: h.url})
 	if !pgtest.OnCitus() { // a distributed table has no triggers
 		if err := tripwire.Install(t.Context(), h.pool, hail(nil, accounts.Store{}).RecoveryPoints()...); err != nil {
@@ -103,7 +104,7 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 	if line != nil {
 		options.DialFunc = line.Dial
 	}
-	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: h.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond})
+	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: h.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond, Logger: h.log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,7 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 		Pool: pool, Flows: Flows(stripe, accounts.Store{Pool: pool}), Realm: stripe.Realm,
 		Lease: 20 * time.Second, CallTimeout: 10 * time.Second,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
-		MaxAttempts: 3, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),
+		MaxAttempts: 3, Unconfirmed: postgres.TookDoubtfulCommit, Logger: h.log,
 	}
 	for _, set := range settings {
 		set(&config)
@@ -127,7 +128,7 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 		engine.Shutdown(ctx)
 	})
 	p := &process{engine: engine, stripe: stripe, config: Config{
-		Pool: config.Pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: slog.New(slog.DiscardHandler),
+		Pool: config.Pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: h.log,
 		StripeAccount: func() string { return stripeAccount }, EventSecrets: []string{otherEventSecret, eventSecret},
 		Unconfirmed: postgres.TookDoubtfulCommit,
 	}}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/trace"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -83,6 +84,7 @@ func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, 
 		CanonVersion: web.CanonVersion,
 		Hash:         func(version int) ([]byte, bool) { return hash[:], version == web.CanonVersion },
 		Check:        func() error { return k.checkNew(ids, body) },
+		Trace:        trace.Stored(r.Context()),
 		Async:        k.pending != nil && web.ReadPreferences(r.Header).Async,
 		Known:        []any{who},
 	}, nil

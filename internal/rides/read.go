@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -179,4 +180,7 @@ func textFault(value string) string {
 
 // isText reports whether a value can be an id or a key. Postgres accepts
 // neither NUL nor invalid UTF-8.
-func isText(value string) bool { return web.IsPrintable(value, web.MaxKeyLength) }
+func isText(value string) bool {
+	outside := func(char rune) bool { return char < ' ' || char > '~' }
+	return value != "" && len(value) <= web.MaxKeyLength && !strings.ContainsFunc(value, outside)
+}

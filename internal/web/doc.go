@@ -13,5 +13,5 @@
 //   - query.go: the query parameters of a route
 //   - body.go, canonical.go: the body of a request, its canonical form
 //     (RFC 8785), and the hash of a request
-//   - idempotency_key.go, prefer.go, trace.go: request headers
+//   - idempotency_key.go, prefer.go: request headers
 package web

@@ -10,24 +10,19 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // A requestRecord is what the log and the metrics say about one request, and
 // serves nothing else. It is filled in while the request is answered and read
 // once, at the end.
 type requestRecord struct {
-	traceabilityID string
-	traceID        string
-	account        string
-	key            string // the idempotency key
-	replayed       bool
-	status         int
-	code           Code  // of the problem that was answered, if any
-	cause          error // of a refusal
-}
-
-func newRecord(r *http.Request) requestRecord {
-	return requestRecord{traceabilityID: traceabilityID(r.Header), traceID: traceID(r.Header)}
+	account  string
+	key      string // the idempotency key
+	replayed bool
+	status   int
+	code     Code  // of the problem that was answered, if any
+	cause    error // of a refusal
 }
 
 // report counts a request that was answered, and logs it.
@@ -40,7 +35,8 @@ func (rt *Router) report(ctx context.Context, r *Request, took time.Duration) {
 	}
 	rt.metrics.requests.WithLabelValues(route, strconv.Itoa(r.record.status), string(r.record.code)).Inc()
 	rt.metrics.seconds.WithLabelValues(route).Observe(took.Seconds())
-	rt.log.LogAttrs(ctx, r.record.level(), "request", r.attrs(took)...)
+	attrs := append(r.attrs(route, took), trace.LineOf(ctx).Attrs()...)
+	rt.log.LogAttrs(ctx, r.record.level(), "request", attrs...)
 }
 
 // level returns the level of the request's line in the log: the higher it is,
@@ -77,15 +73,15 @@ func loggable(text string) string {
 }
 
 // attrs returns the attributes of the request's line in the log.
-func (r *Request) attrs(took time.Duration) []slog.Attr {
+func (r *Request) attrs(route string, took time.Duration) []slog.Attr {
 	record := &r.record
 	attrs := []slog.Attr{
-		slog.String("request_id", r.ID), slog.String("method", loggable(r.Method)), slog.String("path", loggable(r.URL.Path)),
+		slog.String("request_id", r.ID), slog.String("route", route),
+		slog.String("method", loggable(r.Method)), slog.String("path", loggable(r.URL.Path)),
 		slog.Int("status", record.status), slog.Float64("seconds", took.Seconds()),
 	}
 	for _, attr := range []slog.Attr{
 		slog.String("account", record.account), slog.String("code", string(record.code)),
-		slog.String("traceability_id", record.traceabilityID), slog.String("trace_id", record.traceID),
 	} {
 		if attr.Value.String() != "" {
 			attrs = append(attrs, attr)

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // lingerTimeout bounds how long the rest of an unread body is read after the
@@ -48,7 +49,6 @@ func newRequest(r *http.Request, pattern string) *Request {
 	return &Request{
 		Request: r,
 		ID:      "req_" + strings.ReplaceAll(uuid.Must(uuid.NewV7()).String(), "-", ""),
-		record:  newRecord(r),
 	}
 }
 
@@ -140,8 +140,9 @@ func (rt *Router) serve(pattern string, handler Handler) http.HandlerFunc {
 		// body: whoever hangs up afterwards must cause no failure that looks
 		// like one of the database. So every call has a bound of its own.
 		ctx := context.WithoutCancel(httpRequest.Context())
+		ctx, _ = trace.Begin(trace.FromHeader(ctx, httpRequest.Header))
 		r := newRequest(httpRequest.WithContext(ctx), pattern)
-		setCommonHeaders(w, r)
+		setCommonHeaders(w.Header(), r.ID, trace.ID(ctx))
 		if r.Body != http.NoBody {
 			// Otherwise net/http would wait for the rest of an unread body
 			// before it sends the answer. ReadJSON removes the header.
@@ -161,11 +162,10 @@ func (rt *Router) serve(pattern string, handler Handler) http.HandlerFunc {
 }
 
 // setCommonHeaders sets the headers that every answer has.
-func setCommonHeaders(w http.ResponseWriter, r *Request) {
-	header := w.Header()
-	header.Set("Request-Id", r.ID)
-	if r.record.traceabilityID != "" {
-		header.Set("X-Traceability-Id", r.record.traceabilityID)
+func setCommonHeaders(header http.Header, requestID, traceabilityID string) {
+	header.Set("Request-Id", requestID)
+	if traceabilityID != "" {
+		header.Set("X-Traceability-Id", traceabilityID)
 	}
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")

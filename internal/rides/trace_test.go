@@ -1,0 +1,132 @@
+package rides
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+	"github.com/rocketrides/rocketrides/internal/trace"
+	"github.com/rocketrides/rocketrides/internal/web"
+)
+
+// A logFile is a log of many goroutines.
+type logFile struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logFile) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// grep returns the lines that hold a text, by their messages.
+func (l *logFile) grep(t *testing.T, text string) map[string][]map[string]any {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := map[string][]map[string]any{}
+	for line := range strings.Lines(l.text.String()) {
+		if !strings.Contains(line, text) {
+			continue
+		}
+		var attrs map[string]any
+		if err := json.Unmarshal([]byte(line), &attrs); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		message, _ := attrs["msg"].(string)
+		found[message] = append(found[message], attrs)
+	}
+	return found
+}
+
+// wantAttrs checks attributes of a line. A want of nil means that there is a
+// number above zero.
+func wantAttrs(t *testing.T, line map[string]any, want map[string]any) {
+	t.Helper()
+	for name, value := range want {
+		number, _ := line[name].(float64)
+		if value == nil && number <= 0 || value != nil && line[name] != value {
+			t.Errorf("%s is %v, want %v: %v", name, line[name], value, line)
+		}
+	}
+}
+
+// From one traceability id, a person finds the line of each request, of the
+// completer's attempt, and of each request to Stripe. A retry that brings
+// another id is found by its own, and what it does for the key by the first.
+func TestOneTraceFindsEveryLine(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	var file logFile
+	h.log = slog.New(trace.Handler(slog.NewJSONHandler(&file, nil)))
+	h.process = h.startProcess(t, nil)
+	ask := func(id string) reply {
+		return h.send(t, call{
+			method: "POST", path: "/v1/rides", body: aRide, key: "k", as: h.visa, header: http.Header{"X-Traceability-Id": {id}},
+		})
+	}
+	lines := func(id, message string, n int) []map[string]any {
+		t.Helper()
+		var found []map[string]any
+		pgtest.Eventually(t, "the lines of "+message, func() bool { // a request is logged after its answer
+			found = file.grep(t, `"traceability_id":"`+id+`"`)[message]
+			return len(found) >= n
+		})
+		if len(found) != n {
+			t.Errorf("%d lines say %q of %s, want %d: %v", len(found), message, id, n, found)
+		}
+		return found
+	}
+	key := map[string]any{"account": h.visa.AccountID, "key": "k"}
+
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter}, fakestripe.Fault{Kind: fakestripe.DropAfter})
+	ask("order 7").must(t, 503, web.CodePaymentProcessorUnavailable)
+	ask("order 7 again").must(t, 503, web.CodePaymentProcessorUnavailable)
+	h.expire(t)
+	if counts := h.complete(t); counts.Finished != 1 {
+		t.Fatalf("the completer did %+v", counts)
+	}
+	ask("order 7").must(t, 201, "")
+
+	for i, want := range []map[string]any{
+		{"route": "POST /v1/rides", "status": 503.0, "recovery_point_from": "started", "recovery_point": "ride_created", "attempt": 1.0, "replayed": false, "database_seconds": nil, "foreign_seconds": nil},
+		{"route": "POST /v1/rides", "status": 201.0, "replayed": true},
+	} {
+		line := lines("order 7", "request", 2)[i]
+		wantAttrs(t, line, key)
+		wantAttrs(t, line, want)
+	}
+	retry := lines("order 7 again", "request", 1)[0]
+	wantAttrs(t, retry, key)
+	wantAttrs(t, retry, map[string]any{"recovery_point_from": "ride_created", "attempt": 2.0})
+	finished := lines("order 7", "finished", 1)[0]
+	wantAttrs(t, finished, key)
+	wantAttrs(t, finished, map[string]any{
+		"recovery_point_from": "ride_created", "recovery_point": "finished", "attempt": 3.0, "status": 201.0,
+		"database_seconds": nil, "foreign_seconds": nil,
+	})
+	sends := 0
+	for _, line := range file.grep(t, `"traceability_id":"order 7"`)["stripe request"] {
+		wantAttrs(t, line, key)
+		wantAttrs(t, line, map[string]any{"seconds": nil})
+		if line["call"] == "charge" {
+			sends++
+		}
+	}
+	if sends != 3 {
+		t.Errorf("%d lines are about sends to Stripe, want 3", sends)
+	}
+	for _, secret := range []string{h.visa.APIKey.Reveal(), stripeKey, "pm_card_visa"} {
+		if found := file.grep(t, secret); len(found) > 0 {
+			t.Errorf("the log shows a secret: %v", found)
+		}
+	}
+}
