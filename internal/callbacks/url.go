@@ -1,6 +1,7 @@
 package callbacks
 
 import (
+	"cmp"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -14,10 +15,10 @@ import (
 // maxURL is how many characters a callback's URL may have.
 const maxURL = 2048
 
-// URLFault returns what is wrong with a callback's URL as a sentence, or
-// "". Whether its host may be called is not checked here but at each call, on
-// the address that is dialled: until then the name may resolve to another one.
-func URLFault(text string) string {
+// URLFault returns what is wrong with a callback's URL as a sentence, or "". An
+// address in it is refused here; what a name leads to is found out at each
+// call, on the address that is dialled.
+func (g *Guard) URLFault(text string) string {
 	if utf8.RuneCountInString(text) > maxURL {
 		return "Must have at most 2,048 characters."
 	}
@@ -26,7 +27,7 @@ func URLFault(text string) string {
 	}
 	target, err := url.Parse(text)
 	switch {
-	case err != nil || target.Scheme != "https" || target.Hostname() == "":
+	case err != nil || !g.isWeb(target) || target.Hostname() == "":
 		return "Must be an absolute https URL with a host."
 	case !reachable(target):
 		return "Must name a host and a port that a request can be sent to."
@@ -36,6 +37,29 @@ func URLFault(text string) string {
 		return "Must not contain blanks."
 	case strings.Contains(text, "#"): // url.Parse drops an empty fragment.
 		return "Must not contain a fragment."
+	}
+	return g.addressFault(target)
+}
+
+// isWeb reports whether a URL has a scheme that may be called. Plain http is
+// for development: only addresses that the operator allows are called by it.
+func (g *Guard) isWeb(target *url.URL) bool {
+	return target.Scheme == "https" || target.Scheme == "http" && len(g.allowed) > 0
+}
+
+// addressFault is URLFault for the host and port of a URL that is reachable.
+func (g *Guard) addressFault(target *url.URL) string {
+	port, _ := strconv.ParseUint(cmp.Or(target.Port(), "443"), 10, 16) // it is a number: reachable has said so
+	address, isLiteral := literal(target.Hostname())
+	switch {
+	case isLiteral && g.allows(address):
+		return ""
+	case isLiteral && target.Scheme != "https":
+		return "Must be an absolute https URL with a host."
+	case isLiteral && g.public.SafeAddr(address) != nil:
+		return "Must not name an address in a private or special network."
+	case !isOpenPort(uint16(port)) && (isLiteral || len(g.allowed) == 0):
+		return "Must use port 443, or one from 1024 on."
 	}
 	return ""
 }
@@ -65,12 +89,9 @@ const (
 // isDomain reports whether a host can be a name in the DNS. Underscores are
 // taken, because names with them are in use.
 func isDomain(host string) bool {
-	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
-		ascii, err := idna.Lookup.ToASCII(host)
-		if err != nil {
-			return false
-		}
-		host = ascii
+	host, err := toASCII(host)
+	if err != nil {
+		return false
 	}
 	host = strings.TrimSuffix(host, ".") // the root, which may be left out
 	if len(host) > maxDomain {
@@ -87,6 +108,15 @@ func isDomain(host string) bool {
 	// address in one of its forgotten spellings, such as 0x7f.1.
 	hex, isHex := strings.CutPrefix(strings.ToLower(label), "0x")
 	return strings.Trim(label, "0123456789") != "" && (!isHex || strings.Trim(hex, "0123456789abcdef") != "")
+}
+
+// toASCII returns a host as it is looked up. Many letters that aren't ASCII
+// stand for some that are.
+func toASCII(host string) (string, error) {
+	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return idna.Lookup.ToASCII(host)
+	}
+	return host, nil
 }
 
 const domainCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"

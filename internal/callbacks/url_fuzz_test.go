@@ -28,7 +28,7 @@ func FuzzCallbackURL(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if !utf8.ValidString(text) || URLFault(text) != "" {
+		if !utf8.ValidString(text) || NewGuard().URLFault(text) != "" {
 			return // web.Canonical accepts no invalid UTF-8
 		}
 		if utf8.RuneCountInString(text) > 2048 || strings.Contains(text, "#") || strings.ContainsFunc(text, unicode.IsControl) {

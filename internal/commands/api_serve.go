@@ -14,6 +14,7 @@ import (
 
 type apiServe struct {
 	engineFlags
+	callbackFlags
 	Listen string `help:"Address of the public API." default:"127.0.0.1:8080" env:"LISTEN"`
 	daemonFlags
 	MaxFare             int64  `help:"Largest fare of one ride, in cents." default:"50000" env:"MAX_FARE"`
@@ -48,7 +49,7 @@ func (c *apiServe) eventSecrets() ([]string, error) {
 func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
-	c.logStart(ctx, log)
+	c.logStart(ctx, log, c.unusualCallbacks()...)
 	if c.Migrate {
 		if err := postgres.Migrate(ctx, c.DatabaseURL, log); err != nil {
 			return err
@@ -69,7 +70,7 @@ func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	service := rides.NewService(rides.Config{
 		Pool: parts.pool, Engine: parts.engine, Stripe: parts.stripe, StripeAccount: parts.pin.Account, EventSecrets: secrets,
-		Unconfirmed: postgres.TookDoubtfulCommit, MaxFare: c.MaxFare, Logger: log, Metrics: metrics,
+		Unconfirmed: postgres.TookDoubtfulCommit, MaxFare: c.MaxFare, Callbacks: c.guard(), Logger: log, Metrics: metrics,
 	})
 	d := daemon{engine: parts.engine, log: log, shutdownTimeout: c.ShutdownTimeout, drain: service.Drain}
 	defer d.close()

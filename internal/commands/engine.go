@@ -50,10 +50,10 @@ func (f engineFlags) checkWork() error {
 	return nil
 }
 
-// logStart logs the first line of a program: its version, and those of its
-// settings that charge nobody or not at Stripe.
-func (f engineFlags) logStart(ctx context.Context, log *slog.Logger) {
-	attributes := []slog.Attr{slog.String("version", cli.Version())}
+// logStart logs the first line of a program: its version, those of its settings
+// that charge nobody or not at Stripe, and what else is unusual.
+func (f engineFlags) logStart(ctx context.Context, log *slog.Logger, more ...slog.Attr) {
+	attributes := append([]slog.Attr{slog.String("version", cli.Version())}, more...)
 	if f.Charges == "off" {
 		attributes = append(attributes, slog.String("charges", f.Charges))
 	}

@@ -28,7 +28,7 @@ type Params struct {
 
 // checkParams validates the body of a new ride.
 func (s *Service) checkParams(body []byte) error {
-	_, faults, err := parseParams(body, s.maxFare)
+	_, faults, err := parseParams(body, s.maxFare, s.guard)
 	if err != nil {
 		return err
 	}
@@ -43,14 +43,15 @@ func (s *Service) checkParams(body []byte) error {
 }
 
 // parseParams validates the parameters of a new ride. It takes a document as
-// [web.Canonical] returned it, and the most that a ride may cost, in cents.
+// [web.Canonical] returned it, the most that a ride may cost, in cents, and
+// where callbacks may go.
 //
 // It returns every fault that it finds, at most one for each field, sorted by
 // pointer. The parameters are usable only if there is none. Names are compared
 // exactly: "Origin" is an unknown field, and "origin" is then missing. A
 // document that is not an object is a [*web.JSONError], because it has no
 // fields to point at.
-func parseParams(canonical []byte, maxFare int64) (Params, []web.ParamFault, error) {
+func parseParams(canonical []byte, maxFare int64, guard *callbacks.Guard) (Params, []web.ParamFault, error) {
 	decoder := json.NewDecoder(bytes.NewReader(canonical))
 	decoder.UseNumber() // A float64 cannot hold every number that JSON can.
 	var document any
@@ -62,7 +63,7 @@ func parseParams(canonical []byte, maxFare int64) (Params, []web.ParamFault, err
 		return Params{}, nil, &web.JSONError{Reason: "The body is not a JSON object"}
 	}
 	var faults faultList
-	params := faults.params(members, maxFare)
+	params := faults.params(members, maxFare, guard)
 	slices.SortFunc(faults, func(a, b web.ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
 	return params, faults, nil
 }
@@ -76,14 +77,14 @@ func (f *faultList) add(at jsontext.Pointer, detail string) {
 }
 
 // params checks the fare only if both points are valid.
-func (f *faultList) params(members map[string]any, maxFare int64) Params {
+func (f *faultList) params(members map[string]any, maxFare int64, guard *callbacks.Guard) Params {
 	f.unknown("", members, "origin", "target", "callback_url")
 	origin, originOK := f.point(members, "origin")
 	target, targetOK := f.point(members, "target")
 	if originOK && targetOK && Fare(origin, target) > maxFare {
 		f.add("/target", fmt.Sprintf("Must be nearer to the origin: a ride may cost at most %d cents.", maxFare))
 	}
-	return Params{Origin: origin, Target: target, CallbackURL: f.callbackURL(members)}
+	return Params{Origin: origin, Target: target, CallbackURL: f.callbackURL(members, guard)}
 }
 
 func (f *faultList) unknown(at jsontext.Pointer, members map[string]any, known ...string) {
@@ -138,7 +139,7 @@ func (f *faultList) degrees(at jsontext.Pointer, members map[string]any, name st
 
 // callbackURL returns nil if there is no callback. null and a missing member
 // mean the same, although they are different requests.
-func (f *faultList) callbackURL(members map[string]any) *string {
+func (f *faultList) callbackURL(members map[string]any, guard *callbacks.Guard) *string {
 	value := members["callback_url"]
 	if value == nil {
 		return nil
@@ -148,7 +149,7 @@ func (f *faultList) callbackURL(members map[string]any) *string {
 		f.add("/callback_url", "Must be a string or null.")
 		return nil
 	}
-	if detail := callbacks.URLFault(text); detail != "" {
+	if detail := guard.URLFault(text); detail != "" {
 		f.add("/callback_url", detail)
 		return nil
 	}

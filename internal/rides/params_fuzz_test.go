@@ -159,7 +159,7 @@ func FuzzParseParams(f *testing.F) {
 		if err != nil {
 			return
 		}
-		params, faults, err := parseParams(canonical, maxFare)
+		params, faults, err := parseParams(canonical, maxFare, callbacks.NewGuard())
 		if object := canonical[0] == '{'; object != (err == nil) {
 			t.Fatalf("%s: error %v", canonical, err)
 		}
@@ -188,7 +188,7 @@ func FuzzParseParams(f *testing.F) {
 func strictly(doc []byte, maxFare int64) (Params, bool) {
 	var ride strictRide
 	err := json.Unmarshal(doc, &ride, json.RejectUnknownMembers(true))
-	if err != nil || ride.Origin == nil || ride.Target == nil || ride.CallbackURL != nil && callbacks.URLFault(*ride.CallbackURL) != "" {
+	if err != nil || ride.Origin == nil || ride.Target == nil || ride.CallbackURL != nil && callbacks.NewGuard().URLFault(*ride.CallbackURL) != "" {
 		return Params{}, false
 	}
 	for _, point := range []struct{ lat, lon *float64 }{{ride.Origin.Lat, ride.Origin.Lon}, {ride.Target.Lat, ride.Target.Lon}} {

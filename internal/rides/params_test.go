@@ -2,6 +2,7 @@ package rides
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/rocketrides/rocketrides/internal/callbacks"
 	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/internal/web/webtest"
 )
@@ -146,6 +148,8 @@ func TestParseParamsChecksTheCallbackURL(t *testing.T) {
 		`["https://example.com"]`:      "Must be a string or null.",
 		`""`:                           noHTTPS,
 		`"https://example.com/\u0000"`: "Must not contain control characters.",
+		`"https://10.0.0.1/"`:          "Must not name an address in a private or special network.",
+		`"http://127.0.0.1:8000/"`:     noHTTPS,
 	} {
 		t.Run(url, func(t *testing.T) {
 			t.Parallel()
@@ -163,13 +167,22 @@ func TestParseParamsChecksTheCallbackURL(t *testing.T) {
 	}
 }
 
+func TestParseParamsTakesCallbacksThatAreAllowed(t *testing.T) {
+	t.Parallel()
+	doc := []byte(canonical(t, oakland+`,"callback_url":"http://127.0.0.1:8000/hook"}`))
+	guard := callbacks.NewGuard(netip.MustParsePrefix("127.0.0.0/8"))
+	if params, faults, err := parseParams(doc, 50_000, guard); err != nil || len(faults) > 0 || params.CallbackURL == nil {
+		t.Errorf("%+v, faults %v, error %v", params, faults, err)
+	}
+}
+
 func TestParseParamsTakesARideAtTheMostItMayCost(t *testing.T) {
 	t.Parallel()
 	doc := []byte(canonical(t, oakland+"}"))
-	if _, faults, err := parseParams(doc, 2350); err != nil || len(faults) > 0 {
+	if _, faults, err := parseParams(doc, 2350, callbacks.NewGuard()); err != nil || len(faults) > 0 {
 		t.Errorf("at the maximum: faults %v, error %v", faults, err)
 	}
-	if _, faults, err := parseParams(doc, 2349); err != nil || len(faults) != 1 || faults[0].Pointer != "/target" {
+	if _, faults, err := parseParams(doc, 2349, callbacks.NewGuard()); err != nil || len(faults) != 1 || faults[0].Pointer != "/target" {
 		t.Errorf("a cent beyond the maximum: faults %v, error %v", faults, err)
 	}
 }
@@ -177,12 +190,12 @@ func TestParseParamsTakesARideAtTheMostItMayCost(t *testing.T) {
 func TestParseParamsRefusesWhatIsNotAnObject(t *testing.T) {
 	t.Parallel()
 	for _, doc := range []string{`null`, `true`, `1`, `1e999`, `"secret"`, `[]`, `[{"origin":1}]`} {
-		_, faults, err := parseParams([]byte(canonical(t, doc)), 50_000)
+		_, faults, err := parseParams([]byte(canonical(t, doc)), 50_000, callbacks.NewGuard())
 		if refusal, ok := errors.AsType[*web.JSONError](err); !ok || refusal.Reason != "The body is not a JSON object" || faults != nil {
 			t.Errorf("%s: faults %v, error %v", doc, faults, err)
 		}
 	}
-	if _, _, err := parseParams(nil, 50_000); err == nil {
+	if _, _, err := parseParams(nil, 50_000, callbacks.NewGuard()); err == nil {
 		t.Error("a missing document was accepted")
 	}
 }
@@ -195,11 +208,11 @@ func TestParseParamsIsStableAndSilentAboutValues(t *testing.T) {
 		inner := rapid.Map(rapid.MapOfN(names, values, 0, 5), func(object map[string]any) any { return object })
 		object := rapid.MapOfN(names, rapid.OneOf(values, inner), 0, 8).Draw(t, "object")
 		doc := []byte(canonical(t, webtest.Spell(t, object)))
-		_, faults, err := parseParams(doc, 50_000)
+		_, faults, err := parseParams(doc, 50_000, callbacks.NewGuard())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, again, _ := parseParams(doc, 50_000); !cmp.Equal(faults, again) {
+		if _, again, _ := parseParams(doc, 50_000, callbacks.NewGuard()); !cmp.Equal(faults, again) {
 			t.Fatalf("first %v, then %v", faults, again)
 		}
 		for i, fault := range faults {
@@ -219,7 +232,7 @@ type fault struct{ Pointer, Detail string }
 
 func parseRide(t *testing.T, doc string) (Params, []fault) {
 	t.Helper()
-	params, faults, err := parseParams([]byte(canonical(t, doc)), 50_000)
+	params, faults, err := parseParams([]byte(canonical(t, doc)), 50_000, callbacks.NewGuard())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/callbacks"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -38,6 +39,8 @@ type Config struct {
 	Unconfirmed func(conn *pgx.Conn) bool
 	// MaxFare is the most that a ride may cost, in cents.
 	MaxFare int64
+	// Callbacks says where callbacks may go. nil means public addresses only.
+	Callbacks *callbacks.Guard
 	// Logger takes one line for each request. nil means slog.Default().
 	Logger *slog.Logger
 	// Metrics registers rides_http_… and rides_stripe_events_…. nil means nowhere.
@@ -52,6 +55,7 @@ type Service struct {
 	identify func(context.Context, http.Header) (accounts.Principal, error)
 	live     bool
 	maxFare  int64
+	guard    *callbacks.Guard
 	log      *slog.Logger
 	metrics  prometheus.Registerer
 	draining atomic.Bool
@@ -71,6 +75,9 @@ func NewService(config Config) *Service {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+	if config.Callbacks == nil {
+		config.Callbacks = callbacks.NewGuard()
+	}
 	live := config.Stripe.Live()
 	return &Service{
 		pool:     config.Pool,
@@ -79,6 +86,7 @@ func NewService(config Config) *Service {
 		identify: accounts.NewAuthenticator(config.Pool, live).Authenticate,
 		live:     live,
 		maxFare:  config.MaxFare,
+		guard:    config.Callbacks,
 		log:      config.Logger,
 		metrics:  config.Metrics,
 		events:   newReceiver(config),
