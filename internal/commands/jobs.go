@@ -19,6 +19,8 @@ const jobConnections = 4
 // jobFlags are the flags of every command that does deferred work.
 type jobFlags struct {
 	JobTimeout     time.Duration `help:"How long one attempt to deliver a receipt or a callback may take. The job of a completer that died is taken over after three times as long." default:"20s" env:"JOB_TIMEOUT"`
+	SMTPURL        string        `help:"Where e-mails are handed in: smtp:// with STARTTLS, or smtps://, as smtp://USER:PASSWORD@HOST:PORT. Without it receipts are logged and not sent." name:"smtp-url" env:"SMTP_URL" secret:"" placeholder:"URL"`
+	MailFrom       string        `help:"Sender of e-mails, such as Rocket Rides <receipts@example.com>." env:"MAIL_FROM" placeholder:"ADDRESS"`
 	JobConcurrency int           `help:"How many receipts, and how many callbacks, are delivered at once." default:"16" env:"JOB_CONCURRENCY"`
 }
 
@@ -27,7 +29,19 @@ func (f jobFlags) checkJobs() error {
 	if f.JobTimeout < time.Second || f.JobConcurrency < 1 {
 		return errors.New("--job-timeout must be at least 1s, and --job-concurrency must be positive")
 	}
-	return nil
+	_, err := f.mail()
+	return err
+}
+
+// mail returns where e-mails go, or nil.
+func (f jobFlags) mail() (*jobs.Mail, error) {
+	if f.SMTPURL == "" {
+		return nil, nil //nolint:nilnil // no mail server is a choice, not a failure
+	}
+	if f.MailFrom == "" {
+		return nil, errors.New("--smtp-url needs --mail-from: e-mails have a sender")
+	}
+	return jobs.NewMail(f.SMTPURL, f.MailFrom)
 }
 
 // openJobs opens a pool for deferred work, and a client on it. The caller
@@ -38,6 +52,11 @@ func (f jobFlags) openJobs(ctx context.Context, database databaseFlags, config j
 		return nil, nil, err
 	}
 	config.Pool, config.Timeout, config.Concurrency = pool, f.JobTimeout, f.JobConcurrency
+	config.Mail, err = f.mail()
+	if err != nil {
+		pool.Close()
+		return nil, nil, err
+	}
 	client, err := jobs.NewClient(config)
 	if err != nil {
 		pool.Close()

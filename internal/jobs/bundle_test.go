@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -37,22 +38,31 @@ type option func(*Config)
 // receipts by work. Its connections go through w, when that is given.
 func (b *bundle) client(t *testing.T, w *wire.Postgres, work worker[Receipt], options ...option) *Client {
 	t.Helper()
+	c, err := newClient(b.config(t, w, options...), func(c *Client) { addWorker(c, work) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (b *bundle) config(t *testing.T, w *wire.Postgres, options ...option) Config {
+	t.Helper()
 	o := postgres.Options{URL: b.url}
 	if w != nil {
 		o.DialFunc = w.Dial
 	}
 	config := Config{
-		Pool: pgtest.Open(t, o), Poll: 20 * time.Millisecond, Timeout: time.Second, Concurrency: 4, Drain: time.Second,
+		Pool: pgtest.Open(t, o), Poll: 20 * time.Millisecond, Timeout: 2 * time.Second, Concurrency: 4, Drain: time.Second,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, option := range options {
 		option(&config)
 	}
-	c, err := newClient(config, func(c *Client) { addWorker(c, work) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return config
+}
+
+func logTo(w io.Writer) option {
+	return func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(w, nil)) }
 }
 
 // start runs a client until stop, or the end of the test.

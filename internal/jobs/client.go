@@ -58,6 +58,8 @@ type Config struct {
 	// Drain is how long the end of Run waits for jobs that are being worked on.
 	// What is left then is given back.
 	Drain time.Duration
+	// Mail sends e-mails. nil means that they are logged and not sent.
+	Mail *Mail
 	// Logger takes one line for each attempt. nil means slog.Default().
 	Logger *slog.Logger
 	// Metrics registers rides_jobs_…. nil means nowhere.

@@ -42,8 +42,13 @@ func addWorker[J Job](c *Client, work worker[J]) {
 // deliveredNote is the member of a job's metadata that says that it is done.
 const deliveredNote = "delivered"
 
-// errLate ends an attempt that may have lost its job to another worker.
-var errLate = errors.New("the attempt took too long: another worker may have the job")
+var (
+	// errLate ends an attempt that may have lost its job to another worker.
+	errLate = errors.New("the attempt took too long: another worker may have the job")
+
+	// errDelivered ends an attempt at a job that is done.
+	errDelivered = errors.New("an earlier attempt has delivered the job")
+)
 
 // guard is around every attempt at a job; see "Delivered twice" in doc.go. It
 // also measures and logs the attempt.
@@ -51,16 +56,22 @@ func (c *Client) guard(ctx context.Context, row *rivertype.JobRow, work func(con
 	start := time.Now()
 	err := c.guarded(ctx, row, work)
 	c.report(ctx, row, err, time.Since(start))
-	if errors.Is(err, errLate) {
+	switch {
+	case errors.Is(err, errDelivered):
+		return nil
+	case errors.Is(err, errLate):
 		// By then no other attempt is running. This counts as no attempt.
 		return river.JobSnooze(c.rescueAfter())
+	default:
+		return err
 	}
-	return err
 }
+
+// guarded makes an attempt, unless the job is done or may be another worker's.
 
 func (c *Client) guarded(ctx context.Context, row *rivertype.JobRow, work func(context.Context) error) error {
 	if isDelivered(row) {
-		return nil
+		return errDelivered
 	}
 	held, err := c.holds(ctx, row, c.rescueAfter()-c.config.Timeout)
 	if err != nil {
@@ -107,6 +118,8 @@ func (c *Client) holds(ctx context.Context, row *rivertype.JobRow, limit time.Du
 func (c *Client) report(ctx context.Context, row *rivertype.JobRow, err error, took time.Duration) {
 	result, level := "delivered", slog.LevelInfo
 	switch {
+	case errors.Is(err, errDelivered):
+		result = "known"
 	case errors.Is(err, errLate):
 		result, level = "late", slog.LevelWarn
 	case errors.As(err, new(*rivertype.JobSnoozeError)):

@@ -110,7 +110,7 @@ func checkRiver(ctx context.Context, pool *pgxpool.Pool) error {
 	case err != nil:
 		return fmt.Errorf("reading the version of River's schema: %w", err)
 	case version < RiverVersion():
-		return fmt.Errorf("River's schema in the database is version %d and this binary needs %d; run `api migrate`",
+		return fmt.Errorf("the database's schema of River is version %d and this binary needs %d; run `api migrate`",
 			version, RiverVersion())
 	}
 	return nil

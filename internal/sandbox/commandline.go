@@ -1,5 +1,5 @@
 // Package sandbox runs everything on one machine: a Postgres of its own, a fake
-// Stripe, the API and the completer.
+// Stripe, the API, the completer, and a mail server with an inbox.
 package sandbox
 
 import (
@@ -21,10 +21,10 @@ type commandLine struct {
 	Env  env    `cmd:"" help:"Print the addresses and keys of the running sandbox as export lines, for eval."`
 }
 
-const description = `Rocket Rides on one machine: Postgres, a fake Stripe, the API and the completer.
+const description = `Rocket Rides on one machine: Postgres, a fake Stripe, the API, the completer, and an inbox for its e-mails.
 
 Every other setting of the API and the completer, such as LEASE or STRIPE_TIMEOUT, is taken from the environment. ` +
-	`STRIPE_API_KEY and STRIPE_URL are ignored: the sandbox never charges a real card.`
+	`STRIPE_API_KEY, STRIPE_URL and SMTP_URL are ignored: the sandbox never charges a real card and never sends an e-mail to anybody.`
 
 // Validate refuses a folder that is none.
 func (c *commandLine) Validate() error {

@@ -54,6 +54,7 @@ func exports(s state) string {
 		{"STRIPE_URL", s.StripeURL},
 		{"STRIPE_API_KEY", stripeKey},
 		{"DATABASE_URL", s.DatabaseURL},
+		{"INBOX_URL", s.InboxURL},
 	} {
 		fmt.Fprintf(&lines, "export %s=%s\n", variable[0], quoted(variable[1]))
 	}

@@ -16,6 +16,7 @@ Rocket Rides is ready. Hail a ride, then send the same command again: the ride i
 
   what Stripe saw     %[4]s/_fake/ledger
   charges per ride    %[4]s/_fake/charges
+  e-mails             %[9]s
   health, metrics     %[5]s/readyz  %[5]s/metrics
   database            psql %[6]s
   other accounts      %[7]s
@@ -25,11 +26,11 @@ Ctrl-C stops everything. The next start finds the same accounts and rides.
 
 `
 
-func (s *sandbox) greet(a addresses, databaseURL, apiKey string) {
+func (s *sandbox) greet(a addresses, databaseURL, inboxURL, apiKey string) {
 	database := quoted(databaseURL)
 	if s.command.DatabaseURL != "" {
 		database = `"$DATABASE_URL"` // it holds a password
 	}
 	env := quoted(os.Args[0]) + " env --data " + quoted(s.data)
-	fmt.Fprintf(s.stdout, greeting, a.api.url(), apiKey, uuid.NewString(), a.stripe.url(), a.admin.url(), database, s.stateFile.path, env)
+	fmt.Fprintf(s.stdout, greeting, a.api.url(), apiKey, uuid.NewString(), a.stripe.url(), a.admin.url(), database, s.stateFile.path, env, inboxURL)
 }

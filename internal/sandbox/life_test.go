@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/rocketrides/internal/inbox"
 )
 
 func TestSandboxFromItsFirstStartToTheSecond(t *testing.T) {
@@ -31,6 +33,7 @@ func TestSandboxFromItsFirstStartToTheSecond(t *testing.T) {
 	}
 	checkSeeds(t, first)
 	checkEvents(t, first)
+	checkInbox(t, first)
 	processes := first.processes(t)
 	checkInterrupt(t, first)
 	for name, pid := range processes {
@@ -91,7 +94,7 @@ func checkStateFile(t *testing.T, p *sandboxProcess) {
 	if err := json.Unmarshal([]byte(p.stateText), &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"api_url", "admin_url", "completer_admin_url", "stripe_url"} {
+	for _, name := range []string{"api_url", "admin_url", "completer_admin_url", "stripe_url", "inbox_url"} {
 		if url, ok := got[name].(string); !ok || !strings.HasPrefix(url, "http://127.0.0.1:") {
 			t.Errorf("%s is %v", name, got[name])
 		}
@@ -135,6 +138,31 @@ func checkGreeting(t *testing.T, p *sandboxProcess) {
 		if err != nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s\nprints %s (%v), want %s", command, out, err, want)
 		}
+	}
+}
+
+// checkInbox waits for the receipts of the rides that were charged. A program
+// gets them as JSON, and a browser as a page.
+func checkInbox(t *testing.T, p *sandboxProcess) {
+	t.Helper()
+	var messages []inbox.Message
+	eventually(t, "the inbox has all receipts", func() bool {
+		return json.Unmarshal([]byte(get(t, p.state.InboxURL).body), &messages) == nil && len(messages) == 3
+	})
+	to := make(map[string]int)
+	for _, m := range messages {
+		to[m.To]++
+		if !strings.HasPrefix(m.MessageID, "receipt.charged.ride_") || !strings.Contains(m.HTML, "$23.50") || !strings.Contains(m.Text, "$23.50") {
+			t.Errorf("a message is %+v", m)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"visa@example.com": 2, "second@example.com": 1}, to); diff != "" {
+		t.Errorf("receipts (-want +got):\n%s", diff)
+	}
+	newest := messages[0]
+	page := ask(t, http.MethodGet, p.state.InboxURL, "", http.Header{"Accept": {"text/html,*/*"}})
+	if !strings.Contains(page.body, "<h2>"+newest.Subject+"</h2>") {
+		t.Errorf("the page is %s", page.body)
 	}
 }
 

@@ -62,13 +62,14 @@ func startSelf(name string, args, env []string, output io.Writer, parentPipe *os
 }
 
 // programs are the children, in the order of their start.
-func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL string) []program {
+func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL, smtpURL string) []program {
 	// If a variable is set twice, the last value wins: these replace those of
 	// the environment.
 	env := append(os.Environ(),
 		"DATABASE_URL="+databaseURL, "STRIPE_API_KEY="+stripeKey, "STRIPE_URL="+a.stripe.url(),
 		"STRIPE_WEBHOOK_SECRET="+webhookSecret, "FAKESTRIPE_WEBHOOK_SECRET="+webhookSecret,
-		"DATABASE_URL_FILE=", "STRIPE_API_KEY_FILE=", "STRIPE_WEBHOOK_SECRET_FILE=", "FAKESTRIPE_WEBHOOK_SECRET_FILE=",
+		"SMTP_URL="+smtpURL, "MAIL_FROM="+mailFrom,
+		"DATABASE_URL_FILE=", "STRIPE_API_KEY_FILE=", "STRIPE_WEBHOOK_SECRET_FILE=", "FAKESTRIPE_WEBHOOK_SECRET_FILE=", "SMTP_URL_FILE=",
 		"SHUTDOWN_TIMEOUT="+s.command.ShutdownTimeout.String())
 	self := func(name, address, ready string, args ...string) program {
 		output := s.log.writer(name)

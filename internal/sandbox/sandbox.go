@@ -70,9 +70,14 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	mail, err := startMailbox(ctx)
+	if err != nil {
+		return err
+	}
+	defer mail.stop()
 	addresses.release() // now the children listen on them
 	var children []*child
-	for _, p := range s.programs(addresses, childEnd, url) {
+	for _, p := range s.programs(addresses, childEnd, url, mail.smtpURL) {
 		c, err := s.startChild(ctx, p)
 		if err != nil {
 			return err
@@ -86,7 +91,7 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 		}
 	}
 	defer s.stateFile.remove()
-	if err := s.announce(addresses, url, accounts); err != nil {
+	if err := s.announce(addresses, url, mail.url, accounts); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -94,10 +99,10 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 }
 
 // announce tells people, and then programs, that everything is ready.
-func (s *sandbox) announce(a addresses, databaseURL string, accounts []account) error {
-	s.greet(a, databaseURL, accounts[0].APIKey)
+func (s *sandbox) announce(a addresses, databaseURL, inboxURL string, accounts []account) error {
+	s.greet(a, databaseURL, inboxURL, accounts[0].APIKey)
 	return s.stateFile.write(state{
 		APIURL: a.api.url(), AdminURL: a.admin.url(), CompleterAdminURL: a.completer.url(), StripeURL: a.stripe.url(),
-		DatabaseURL: databaseURL, Accounts: accounts,
+		DatabaseURL: databaseURL, InboxURL: inboxURL, Accounts: accounts,
 	})
 }

@@ -12,6 +12,7 @@ type state struct {
 	CompleterAdminURL string    `json:"completer_admin_url"`
 	StripeURL         string    `json:"stripe_url"`
 	DatabaseURL       string    `json:"database_url"`
+	InboxURL          string    `json:"inbox_url"`
 	PIDs              pids      `json:"pids"`
 	Accounts          []account `json:"accounts"`
 }

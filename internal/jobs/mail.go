@@ -1,0 +1,156 @@
+package jobs
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	netmail "net/mail"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/wneessen/go-mail"
+)
+
+// A Mail sends e-mails through one server. It is safe for concurrent use.
+type Mail struct {
+	host    string
+	options []mail.Option
+	tls     *tls.Config // nil unless the connection begins with TLS
+	from    string
+	domain  string // of from
+}
+
+// NewMail returns a Mail that sends through the server at address:
+//
+//	smtp://user:password@host:587    STARTTLS is required
+//	smtps://user:password@host:465   TLS from the beginning
+//	smtp://host:25?starttls=never    no TLS, so no credentials either
+//
+// A port that is left out is the one above, and credentials may be left out.
+// from is the sender, such as "Rocket Rides <receipts@example.com>". Errors
+// don't show the address, which may hold a password.
+func NewMail(address, from string) (*Mail, error) {
+	sender, err := netmail.ParseAddress(from)
+	if err != nil {
+		return nil, fmt.Errorf("the sender of e-mails, %q, is no address", from)
+	}
+	server, err := url.Parse(address)
+	if err != nil || server.Hostname() == "" || strings.Trim(server.Path, "/") != "" || server.Fragment != "" {
+		return nil, errors.New("the mail server must be smtp://[USER:PASSWORD@]HOST[:PORT] or smtps://…")
+	}
+	m := &Mail{host: server.Hostname(), from: from, domain: sender.Address[strings.LastIndexByte(sender.Address, '@')+1:]}
+	port, policy := 587, mail.TLSMandatory
+	switch plain := server.RawQuery == "starttls=never"; {
+	case server.Scheme == "smtps" && server.RawQuery == "":
+		m.tls = &tls.Config{ServerName: m.host, MinVersion: tls.VersionTLS12}
+		// The connection has TLS already. With this policy go-mail finds that
+		// out; with NoTLS it would believe that there is none, and with
+		// TLSMandatory demand it a second time.
+		port, policy = 465, mail.TLSOpportunistic
+	case server.Scheme != "smtp" || server.RawQuery != "" && !plain:
+		return nil, errors.New("the mail server's URL begins with smtp:// or smtps://, and smtp:// takes ?starttls=never")
+	case plain && server.User != nil:
+		return nil, errors.New("starttls=never would send the mail server's password over the network as plain text")
+	case plain:
+		policy = mail.NoTLS
+	}
+	if server.Port() != "" {
+		if port, err = strconv.Atoi(server.Port()); err != nil {
+			return nil, errors.New("the mail server's port is no number")
+		}
+	}
+	m.options = []mail.Option{mail.WithPort(port), mail.WithTLSPolicy(policy), mail.WithoutNoop(), mail.WithoutRset()}
+	if server.User != nil {
+		password, _ := server.User.Password()
+		m.options = append(m.options, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover),
+			mail.WithUsername(server.User.Username()), mail.WithPassword(password))
+	}
+	return m, nil
+}
+
+// A message is an e-mail. The same job makes the same message each time.
+type message struct {
+	to, subject, text, html string
+
+	// id is the Message-ID without the domain.
+	id   string
+	date time.Time
+}
+
+// messageID returns the Message-ID of an e-mail, without the angle brackets.
+func (m *Mail) messageID(e message) string { return e.id + "@" + m.domain }
+
+// send sends an e-mail in a connection of its own, which ends with ctx. An
+// error after the server has taken the e-mail is none. An error that no retry
+// can help wraps river.JobCancel.
+func (m *Mail) send(ctx context.Context, e message) error {
+	letter := mail.NewMsg(mail.WithNoDefaultUserAgent())
+	if err := errors.Join(letter.From(m.from), letter.To(e.to)); err != nil {
+		return river.JobCancel(fmt.Errorf("addressing the e-mail: %w", err))
+	}
+	letter.Subject(e.subject)
+	letter.SetMessageIDWithValue(m.messageID(e))
+	letter.SetDateWithValue(e.date)
+	letter.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no out-of-office replies
+	letter.SetBodyString(mail.TypeTextPlain, e.text)
+	letter.AddAlternativeString(mail.TypeTextHTML, e.html)
+
+	// go-mail knows no context once it is connected, and leaves the connection
+	// open after some errors. So it ends with this context.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	dial := func(dialing context.Context, network, address string) (net.Conn, error) {
+		conn, err := m.dial(dialing, network, address)
+		if err == nil {
+			context.AfterFunc(ctx, func() { _ = conn.Close() })
+		}
+		return conn, err
+	}
+	client, err := mail.NewClient(m.host, append([]mail.Option{mail.WithDialContextFunc(dial)}, m.options...)...)
+	if err != nil {
+		return fmt.Errorf("preparing the e-mail: %w", err)
+	}
+	session, err := client.DialToSMTPClientWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("connecting to the mail server: %w", err)
+	}
+	err = client.SendWithSMTPClient(session, letter)
+	switch {
+	case letter.IsDelivered():
+		_ = session.Quit() // a courtesy
+		return nil
+	case isRefused(err):
+		return river.JobCancel(fmt.Errorf("the address is refused: %w", err))
+	default:
+		return fmt.Errorf("sending the e-mail: %w", err)
+	}
+}
+
+// isRefused reports whether the mail server says that the recipient's address
+// doesn't exist or takes no e-mail (RFC 5321, section 4.2.3; RFC 3463, class
+// 5.1). Other refusals may be about this server or this sender, and somebody
+// can mend that.
+func isRefused(err error) bool {
+	refusal, ok := errors.AsType[*mail.SendError](err)
+	if !ok || refusal.Reason != mail.ErrSMTPRcptTo || refusal.IsTemp() {
+		return false
+	}
+	if code := refusal.EnhancedStatusCode(); code != "" {
+		return strings.HasPrefix(code, "5.1.")
+	}
+	code := refusal.ErrorCode()
+	return code == 550 || code == 551 || code == 553
+}
+
+// dial connects to the mail server.
+func (m *Mail) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if m.tls != nil {
+		return (&tls.Dialer{Config: m.tls}).DialContext(ctx, network, address)
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
