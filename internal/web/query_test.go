@@ -16,6 +16,7 @@ func TestQueryParameters(t *testing.T) {
 	ok := func(w http.ResponseWriter, r *Request) error { return AnswerJSON(w, r, http.StatusOK, nil) }
 	router := NewRouter(slog.New(slog.DiscardHandler), nil)
 	router.Post("/v1/boats", func(w http.ResponseWriter, r *Request, _ string, _ error) error { return ok(w, r) })
+	router.PostUnkeyed("/v1/signals", ok)
 	router.Get("/v1/boats", ok, QueryParam{"limit", func(value string) string {
 		if value != "5" {
 			return "Must be 5."
@@ -40,6 +41,8 @@ func TestQueryParameters(t *testing.T) {
 		"GET /v1/boats?%ff=1":                malformed,
 		"HEAD /v1/boats?limit=6":             {{"/limit", "Must be 5."}},
 		"POST /v1/boats?dry=1":               {{"/dry", none}},
+		"POST /v1/signals?dry=1":             {{"/dry", none}},
+		"POST /v1/signals":                   nil,
 		"POST /v1/boats?limit=5":             {{"/limit", none}},
 		"POST /v1/boats?":                    nil,
 		"DELETE /v1/boats?dry=1":             nil, // the method is refused first
