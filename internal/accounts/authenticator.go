@@ -59,8 +59,8 @@ func NewAuthenticator(pool *pgxpool.Pool, live bool) *Authenticator {
 // header. An account is remembered for 30 seconds, with its API keys and with
 // what is needed to charge it; so a change of it is in force within that time.
 // An API key that the account isn't known to have is looked up, but at most
-// twice a second for each account: a request with such a key may have to wait. A
-// key of the wrong form or mode is refused without asking the database.
+// twice a second for each account: a request with such a key may have to wait.
+// A key of the wrong form or mode is refused without asking the database.
 //
 // The error is ErrUnauthenticated with its cause, or what kept the database
 // from answering, such as phases.ErrUnavailable.
@@ -70,9 +70,32 @@ func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (P
 		return Principal{}, err
 	}
 	found, err := a.find(ctx, key)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Principal{}, err
+	}
+	return a.accept(found, key)
+}
+
+// Recheck reports whether the API key in the header still works, by what the
+// database said at most age ago, or a second if age is less. It is for requests
+// that go on for long after they were authenticated. The errors are those of
+// Authenticate.
+func (a *Authenticator) Recheck(ctx context.Context, header http.Header, age time.Duration) error {
+	key, err := a.parse(header)
+	if err != nil {
+		return err
+	}
+	found, err := a.accounts.get(ctx, key.AccountID(), time.Now().Add(-age))
+	if err != nil {
+		return fmt.Errorf("looking up API key again: %w", err)
+	}
+	_, err = a.accept(found, key)
+	return err
+}
+
+// accept returns the account that a key acts for, or why the key doesn't work.
+func (a *Authenticator) accept(found *account, key APIKey) (Principal, error) {
+	switch {
 	case !found.has(key):
 		return Principal{}, fmt.Errorf("%w: unknown or revoked API key", ErrUnauthenticated)
 	case found.disabled:

@@ -40,6 +40,8 @@ type keyState struct {
 	contended        bool
 	// holder is the token of the attempt that has claimed the key last.
 	holder string
+	// ended is closed when an attempt ends, if anybody asked for it.
+	ended chan struct{}
 	// latest is what the last look-up found, nil for no row, and latestAt is
 	// when it was sent.
 	latest   *reading
@@ -114,15 +116,36 @@ func (t *keyTable) claimed(id keyID, token string) {
 	state.latestAt = time.Time{}
 }
 
-// end notes that an attempt is over. What was looked up during it answers
-// nobody any more.
+// end notes that an attempt is over, and tells those that wait for that. What
+// was looked up during it answers nobody any more.
 func (t *keyTable) end(id keyID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state := t.state(id)
 	state.attempts--
 	state.latestAt = time.Time{}
+	if state.ended != nil {
+		close(state.ended)
+		state.ended = nil
+	}
 	t.forget(id, state)
+}
+
+// Ended returns a channel that is closed as soon as one of the attempts that
+// this process makes at the key ends, whatever came of it. It is nil if there
+// is no attempt: then the key is at rest, or another process has it.
+func (e *Engine) Ended(account, key string) <-chan struct{} {
+	t := &e.keys
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	state := t.keys[keyID{account, key}]
+	if state == nil || state.attempts == 0 {
+		return nil
+	}
+	if state.ended == nil {
+		state.ended = make(chan struct{})
+	}
+	return state.ended
 }
 
 // lookUp returns the key's row for a request, or nil if there is none. However

@@ -90,6 +90,25 @@ func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, e
 	return e.runAttempt(ctx, e.nextAttempt(flow, &found.row, &request))
 }
 
+// Look answers a request from its key's row, as Run would, and does nothing for
+// it: a key that is unfinished and not parked is Pending. So it is for those
+// who wait for a key that goes on by itself. The errors are those of Run.
+func (e *Engine) Look(ctx context.Context, request Request) (Result, error) {
+	found, err := e.lookUp(ctx, keyID{request.Account, request.Key})
+	switch {
+	case err != nil:
+		return Result{}, err
+	case found == nil:
+		return Result{}, fmt.Errorf("%w: the key's row is gone", ErrUnavailable)
+	}
+	request.Async = true
+	result, err := e.answerFrom(found, &request)
+	if errors.Is(err, errAbandoned) {
+		return request.refuse(found.asKey(), err)
+	}
+	return result, err
+}
+
 // answerFrom answers the request from its key's row, in the order that the
 // contract fixes: expired, reused, replayed, under review, in use. It returns
 // errAbandoned when the row is unfinished and nobody holds it.

@@ -2,6 +2,7 @@ package rides
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"maps"
@@ -34,7 +35,25 @@ type call struct {
 // send makes one request, and checks what every answer must have.
 func (p *process) send(t *testing.T, c call) reply {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), c.method, p.api+c.path, strings.NewReader(c.body))
+	request := p.newRequest(t.Context(), t, c)
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatalf("%s %s: %v", c.method, c.path, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", c.method, c.path, err)
+	}
+	r := reply{status: response.StatusCode, header: response.Header, body: string(body)}
+	r.check(t)
+	return r
+}
+
+// newRequest returns the HTTP request of a call.
+func (p *process) newRequest(ctx context.Context, t *testing.T, c call) *http.Request {
+	t.Helper()
+	request, err := http.NewRequestWithContext(ctx, c.method, p.api+c.path, strings.NewReader(c.body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,18 +67,7 @@ func (p *process) send(t *testing.T, c call) reply {
 		request.Header.Set("Idempotency-Key", c.key)
 	}
 	maps.Copy(request.Header, c.header)
-	response, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		t.Fatalf("%s %s: %v", c.method, c.path, err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatalf("%s %s: %v", c.method, c.path, err)
-	}
-	r := reply{status: response.StatusCode, header: response.Header, body: string(body)}
-	r.check(t)
-	return r
+	return request
 }
 
 func (r *reply) check(t *testing.T) {

@@ -12,6 +12,8 @@
 //   - hail.go: the flow of POST /v1/rides
 //   - service.go: the service, its routes, and authentication
 //   - keyed.go: the handler of every keyed route
+//   - wait.go, stream.go: waiting for an answer or a ride, and following a ride
+//   - watcher.go: the one poll that serves all who wait
 //   - read.go: the handlers of GET
 //   - resolve.go: how a person ends a parked key
 //   - events.go: how Stripe's events are received

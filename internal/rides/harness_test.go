@@ -128,7 +128,7 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 		engine.Shutdown(ctx)
 	})
 	p := &process{engine: engine, stripe: stripe, config: Config{
-		Pool: config.Pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: h.log,
+		Pool: config.Pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, MaxWaiting: 10_000, Logger: h.log,
 		StripeAccount: func() string { return stripeAccount }, EventSecrets: []string{otherEventSecret, eventSecret},
 		Unconfirmed: postgres.TookDoubtfulCommit,
 	}}

@@ -46,7 +46,8 @@ func (s *Service) keyed(route keyedRoute) web.KeyedHandler {
 			return err
 		}
 		// Looks the key up, and validates the parameters if it is new.
-		result, err := s.engine.Run(r.Context(), route.flow, request)
+		result, waited, err := s.run(r, route.flow, request, web.ReadPreferences(r.Header).Wait)
+		web.SetApplied(w, web.Preferences{Async: result.Pending, Wait: waited})
 		if err != nil {
 			return err
 		}
@@ -108,7 +109,6 @@ func (k keyedRoute) accept(w http.ResponseWriter, r *web.Request, key phases.Key
 		return err
 	}
 	w.Header().Set("Location", ridePath(ride.ID))
-	web.SetApplied(w, web.Preferences{Async: true})
 	return web.AnswerJSON(w, r, http.StatusAccepted, ride)
 }
 

@@ -24,26 +24,50 @@ const (
 
 // getRide answers GET /v1/rides/{id}. A ride of another account is not found.
 func (s *Service) getRide(w http.ResponseWriter, r *web.Request, who accounts.Principal) error {
-	id := r.PathValue("id")
-	if !isText(id) {
-		return web.NewProblemError(web.CodeNotFound, nil)
+	seen, err := s.sight(r.Context(), who.AccountID, r.PathValue("id"))
+	if err != nil {
+		return err
 	}
-	var ride Ride
-	err := s.read(r.Context(), func(ctx context.Context) (err error) {
-		ride, err = scanRide(s.pool.QueryRow(ctx, `
-			SELECT `+rideColumns+`
+	w.Header().Set("Vary", "Accept, Prefer")
+	if web.AcceptsEvents(r.Header) {
+		if wait, ok := s.beginWait(r, s.pulse); ok {
+			defer wait.end()
+			return s.streamRide(w, r, wait, who.AccountID, seen)
+		}
+	}
+	preferred := web.ReadPreferences(r.Header).Wait
+	if wait, ok := s.beginWait(r, preferred); ok {
+		defer wait.end()
+		web.SetApplied(w, web.Preferences{Wait: preferred})
+		if seen, err = wait.atRest(who.AccountID, seen); err != nil {
+			return err
+		}
+	}
+	return web.AnswerJSON(w, r, http.StatusOK, seen.ride)
+}
+
+// sight reads a ride. The error of one that the account doesn't have is its
+// refusal.
+func (s *Service) sight(ctx context.Context, account, id string) (sighting, error) {
+	if !isText(id) {
+		return sighting{}, web.NewProblemError(web.CodeNotFound, nil)
+	}
+	var found sighting
+	err := s.read(ctx, func(ctx context.Context) (err error) {
+		found, err = scanSighting(s.pool.QueryRow(ctx, `
+			SELECT `+sightingColumns+`
 			FROM `+rideTables+`
 			WHERE r.account_id = $1 AND r.id = $2`,
-			who.AccountID, id), s.live)
+			account, id), s.live)
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return web.NewProblemError(web.CodeNotFound, nil)
+		return sighting{}, web.NewProblemError(web.CodeNotFound, nil)
 	}
 	if err != nil {
-		return fmt.Errorf("reading ride: %w", err)
+		return sighting{}, fmt.Errorf("reading ride: %w", err)
 	}
-	return web.AnswerJSON(w, r, http.StatusOK, ride)
+	return found, nil
 }
 
 // pendingRide returns the ride of a key that is not finished. Between two

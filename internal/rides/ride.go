@@ -126,9 +126,12 @@ func derivedID(prefix string, parts ...string) string {
 // ridePath returns the path at which a ride can be read.
 func ridePath(id string) string { return "/v1/rides/" + id }
 
-// rideColumns are what scanRide reads, from the tables rides (r) and
+// rideStatus is the status of a ride, from the tables rides (r) and
 // idempotency_keys (k).
-const rideColumns = `r.id, r.created_at, CASE WHEN k.parked_reason IS NOT NULL THEN 'under_review' ELSE r.status END,
+const rideStatus = `CASE WHEN k.parked_reason IS NOT NULL THEN 'under_review' ELSE r.status END`
+
+// rideColumns are what scanRide reads, from the same tables.
+const rideColumns = `r.id, r.created_at, ` + rideStatus + `,
 	r.origin_lat, r.origin_lon, r.target_lat, r.target_lon, r.fare_amount, r.fare_currency,
 	r.charge_id, r.payment_intent_id, r.failure, r.key, r.callback_url`
 

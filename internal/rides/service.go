@@ -39,11 +39,15 @@ type Config struct {
 	Unconfirmed func(conn *pgx.Conn) bool
 	// MaxFare is the most that a ride may cost, in cents.
 	MaxFare int64
+	// MaxWaiting bounds the clients that wait or follow a stream at once. What
+	// exceeds it is answered as if it had not preferred to. 0 lets nobody wait.
+	MaxWaiting int
 	// Callbacks says where callbacks may go. nil means public addresses only.
 	Callbacks *callbacks.Guard
 	// Logger takes one line for each request. nil means slog.Default().
 	Logger *slog.Logger
-	// Metrics registers rides_http_… and rides_stripe_events_…. nil means nowhere.
+	// Metrics registers rides_http_…, rides_waiting… and rides_stripe_events_….
+	// nil means nowhere.
 	Metrics prometheus.Registerer
 }
 
@@ -53,6 +57,7 @@ type Service struct {
 	engine   *phases.Engine
 	hail     phases.Flow
 	identify func(context.Context, http.Header) (accounts.Principal, error)
+	recheck  func(context.Context, http.Header, time.Duration) error
 	live     bool
 	maxFare  int64
 	guard    *callbacks.Guard
@@ -60,8 +65,11 @@ type Service struct {
 	metrics  prometheus.Registerer
 	draining atomic.Bool
 	events   *receiver
+	watcher  *watcher
 	// readTimeout bounds one read of the database for one request.
 	readTimeout time.Duration
+	// pulse is streamPulse, except in tests.
+	pulse time.Duration
 }
 
 // Flows returns the flows of the service, which every engine must know that
@@ -79,27 +87,32 @@ func NewService(config Config) *Service {
 		config.Callbacks = callbacks.NewGuard()
 	}
 	live := config.Stripe.Live()
+	authenticator := accounts.NewAuthenticator(config.Pool, live)
 	return &Service{
 		pool:     config.Pool,
 		engine:   config.Engine,
 		hail:     hail(config.Stripe, accounts.Store{Pool: config.Pool}),
-		identify: accounts.NewAuthenticator(config.Pool, live).Authenticate,
+		identify: authenticator.Authenticate,
+		recheck:  authenticator.Recheck,
 		live:     live,
 		maxFare:  config.MaxFare,
 		guard:    config.Callbacks,
 		log:      config.Logger,
 		metrics:  config.Metrics,
 		events:   newReceiver(config),
+		watcher:  newWatcher(config),
 
 		readTimeout: 5 * time.Second,
+		pulse:       streamPulse,
 	}
 }
 
-// Drain makes the service refuse every request that would claim a key. Keys
-// that have their answer are still answered.
+// Drain makes the service refuse every request that would claim a key, and ends
+// every wait and every stream. Keys that have their answer are still answered.
 func (s *Service) Drain() {
 	s.draining.Store(true)
 	s.engine.Drain()
+	s.watcher.drain()
 }
 
 // Draining reports whether Drain was called.

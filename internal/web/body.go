@@ -97,7 +97,7 @@ func incomplete(cause error) error {
 		return NewProblemError(CodeRequestTimeout, cause)
 	}
 	if _, lost := errors.AsType[*net.OpError](cause); lost || errors.Is(cause, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: %w", errClientGone, cause)
+		return fmt.Errorf("%w: %w", ErrClientGone, cause)
 	}
 	refusal := NewProblemError(CodeInvalidJSON, cause)
 	refusal.Problem.Detail = "The body did not arrive whole. Send the request again."

@@ -13,5 +13,6 @@
 //   - query.go: the query parameters of a route
 //   - body.go, canonical.go: the body of a request, its canonical form
 //     (RFC 8785), and the hash of a request
+//   - wait.go: what a handler needs that waits, and streams of events
 //   - idempotency_key.go, prefer.go: request headers
 package web

@@ -14,7 +14,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "rides_http_requests_total", Help: "Answers of the public API, by route, status and problem code.",
 		}, []string{"route", "status", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "rides_http_request_seconds", Help: "Time from a request's arrival to its answer.",
+			Name: "rides_http_request_seconds", Help: "Time from a request's arrival to its answer, without what the client preferred to wait.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"route"}),
 	}

@@ -58,8 +58,12 @@ func readWait(value string) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// SetApplied tells the client which of its preferences shaped the answer.
+// SetApplied tells the client which of its preferences were applied. If none
+// were, it does nothing.
 func SetApplied(w http.ResponseWriter, p Preferences) {
+	if p == (Preferences{}) {
+		return
+	}
 	var applied []string
 	if p.Async {
 		applied = append(applied, "respond-async")
@@ -68,7 +72,9 @@ func SetApplied(w http.ResponseWriter, p Preferences) {
 		applied = append(applied, "wait="+strconv.Itoa(int(p.Wait/time.Second)))
 	}
 	w.Header().Set("Preference-Applied", strings.Join(applied, ", "))
-	w.Header().Set("Vary", "Prefer")
+	if w.Header().Get("Vary") == "" {
+		w.Header().Set("Vary", "Prefer")
+	}
 }
 
 // elements splits a header's value, or an element of it, at a separator, except

@@ -20,6 +20,7 @@ type requestRecord struct {
 	account  string
 	key      string // the idempotency key
 	replayed bool
+	waited   time.Duration // because the client preferred to
 	status   int
 	code     Code  // of the problem that was answered, if any
 	cause    error // of a refusal
@@ -34,7 +35,7 @@ func (rt *Router) report(ctx context.Context, r *Request, took time.Duration) {
 		route = r.Method + " " + r.Pattern
 	}
 	rt.metrics.requests.WithLabelValues(route, strconv.Itoa(r.record.status), string(r.record.code)).Inc()
-	rt.metrics.seconds.WithLabelValues(route).Observe(took.Seconds())
+	rt.metrics.seconds.WithLabelValues(route).Observe((took - r.record.waited).Seconds())
 	attrs := append(r.attrs(route, took), trace.LineOf(ctx).Attrs()...)
 	rt.log.LogAttrs(ctx, r.record.level(), "request", attrs...)
 }
@@ -89,6 +90,9 @@ func (r *Request) attrs(route string, took time.Duration) []slog.Attr {
 	}
 	if record.key != "" {
 		attrs = append(attrs, slog.String("key", record.key), slog.Bool("replayed", record.replayed))
+	}
+	if record.waited > 0 {
+		attrs = append(attrs, slog.Float64("waited_seconds", record.waited.Seconds()))
 	}
 	if record.failed() {
 		attrs = append(attrs, slog.Any("error", record.cause))

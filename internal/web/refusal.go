@@ -78,8 +78,9 @@ func (e *ProblemError) Error() string {
 // Unwrap returns the cause.
 func (e *ProblemError) Unwrap() error { return e.Cause }
 
-// errClientGone means that the client went away before its body was there.
-var errClientGone = errors.New("the client is gone")
+// ErrClientGone means that the client went away before its body was there, or
+// while it waited. It gets no answer.
+var ErrClientGone = errors.New("the client is gone")
 
 // How log and metrics show a client that is gone. The status is nginx's.
 const (
@@ -90,7 +91,7 @@ const (
 // refuse answers with the problem that an error is. A client that is gone gets
 // no answer.
 func refuse(w http.ResponseWriter, r *Request, err error) {
-	if errors.Is(err, errClientGone) {
+	if errors.Is(err, ErrClientGone) {
 		r.record.code, r.record.status = codeClientGone, statusClientGone
 		return
 	}

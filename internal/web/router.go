@@ -40,6 +40,7 @@ type Request struct {
 	ID string
 
 	record requestRecord
+	gone   <-chan struct{}
 }
 
 // newRequest gives a request its id. Clients can't choose it: one that could
@@ -117,8 +118,8 @@ func (rt *Router) Post(pattern string, handler KeyedHandler) {
 }
 
 // PostUnkeyed adds a route for POST that takes no Idempotency-Key: its requests
-// may be repeated at will. A request with query parameters is refused before the
-// handler is called.
+// may be repeated at will. A request with query parameters is refused before
+// the handler is called.
 func (rt *Router) PostUnkeyed(pattern string, handler Handler) {
 	rt.mux.Method(http.MethodPost, pattern, rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
 		if err := checkQuery(r.URL.RawQuery, nil); err != nil {
@@ -143,6 +144,7 @@ func (rt *Router) serve(pattern string, handler Handler) http.HandlerFunc {
 		ctx, _ = trace.Begin(trace.FromHeader(ctx, httpRequest.Header))
 		r := newRequest(httpRequest.WithContext(ctx), pattern)
 		setCommonHeaders(w.Header(), r.ID, trace.ID(ctx))
+		r.gone = httpRequest.Context().Done()
 		if r.Body != http.NoBody {
 			// Otherwise net/http would wait for the rest of an unread body
 			// before it sends the answer. ReadJSON removes the header.

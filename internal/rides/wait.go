@@ -1,0 +1,118 @@
+package rides
+
+import (
+	"errors"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
+)
+
+// A wait is the waiting of one client. It holds neither a connection to the
+// database nor a key.
+type wait struct {
+	watcher *watcher
+	request *web.Request
+	gone    <-chan struct{}
+	over    *time.Timer
+}
+
+// beginWait begins to wait for a client, who stays for at most d before it is
+// asked what to do next. It returns false if the client must not wait.
+func (s *Service) beginWait(r *web.Request, d time.Duration) (*wait, bool) {
+	if d == 0 || !s.watcher.enter() {
+		return nil, false
+	}
+	return &wait{watcher: s.watcher, request: r, gone: r.Gone(), over: time.NewTimer(d)}, true
+}
+
+func (w *wait) end() {
+	w.over.Stop()
+	w.watcher.leave()
+}
+
+// why says why a client waits no longer.
+type why int
+
+const (
+	changed why = iota // what it waited for has changed
+	late               // its time is over
+	drained            // the process drains
+	gone               // it has hung up
+)
+
+// until waits until what is watched has changed, or this process has ended its
+// attempt, or the client waits no longer.
+func (w *wait) until(what watch, ended <-chan struct{}) (*sighting, why) {
+	start := time.Now()
+	defer func() { w.request.RecordWait(time.Since(start)) }()
+	news, forget := w.watcher.watch(what)
+	defer forget()
+	select {
+	case found := <-news:
+		return found, changed
+	case <-ended:
+		return nil, changed
+	case <-w.over.C:
+		return nil, late
+	case <-w.watcher.drained:
+		return nil, drained
+	case <-w.gone:
+		return nil, gone
+	}
+}
+
+// run runs a keyed request, and waits for d at most while its key is in use or
+// goes on in the background. It returns for how long the client was let wait:
+// d, or 0 if it had not to wait or must not.
+//
+// A key that is in use may be released without an answer. Then the request goes
+// on with it, as any retry would. One that asked to respond-async leaves that
+// to the completer: it would try again at once, and again.
+func (s *Service) run(r *web.Request, flow phases.Flow, request phases.Request, d time.Duration) (phases.Result, time.Duration, error) {
+	result, err := s.engine.Run(r.Context(), flow, request)
+	if !isOpen(result, err) {
+		return result, 0, err
+	}
+	wait, ok := s.beginWait(r, d)
+	if !ok {
+		return result, 0, err
+	}
+	defer wait.end()
+	for reason := changed; reason == changed && isOpen(result, err); {
+		what := watch{Account: request.Account, Key: request.Key, AtEnd: result.Pending}
+		_, reason = wait.until(what, s.engine.Ended(request.Account, request.Key))
+		switch {
+		case reason == gone:
+			return phases.Result{}, d, web.ErrClientGone
+		case result.Pending:
+			result, err = s.engine.Look(r.Context(), request)
+		default:
+			result, err = s.engine.Run(r.Context(), flow, request)
+		}
+	}
+	// The answer to the very request that made the key is no replay.
+	result.Replayed = result.Replayed && result.Key.RequestID != request.RequestID
+	return result, d, err
+}
+
+// isOpen reports whether a request may have an answer later.
+func isOpen(result phases.Result, err error) bool {
+	return result.Pending || errors.Is(err, phases.ErrInUse)
+}
+
+// atRest waits until a ride is at rest, and returns it as it was last seen.
+func (w *wait) atRest(account string, seen sighting) (sighting, error) {
+	for !seen.atRest {
+		news, reason := w.until(watch{Account: account, Ride: seen.ride.ID, Seen: seen.state}, nil)
+		switch reason {
+		case changed:
+			seen = *news
+		case gone:
+			return sighting{}, web.ErrClientGone
+		case late, drained:
+			return seen, nil
+		}
+	}
+	return seen, nil
+}
