@@ -9,7 +9,7 @@ import (
 
 // completerCommands is the command line of completer.
 type completerCommands struct {
-	Run  completerRun  `cmd:"" default:"withargs" set:"admin_listen=127.0.0.1:9091" help:"Finish abandoned keys and reap old ones, as a daemon; this is the default."`
+	Run  completerRun  `cmd:"" default:"withargs" set:"admin_listen=127.0.0.1:9091" help:"Finish abandoned keys, deliver receipts and callbacks, and reap old keys, as a daemon; this is the default."`
 	Once completerOnce `cmd:"" help:"Do one round of the same, for cron, and print what was done."`
 	Keys struct {
 		List    completerKeysList    `cmd:"" help:"List idempotency keys, the oldest first."`
@@ -18,6 +18,10 @@ type completerCommands struct {
 		Park    completerKeysPark    `cmd:"" help:"Stop an unfinished key until a person decides."`
 		Resolve completerKeysResolve `cmd:"" help:"Decide about a parked key. The decision is checked at Stripe, unless --unverified is given."`
 	} `cmd:"" help:"Look at idempotency keys, and decide about those that wait for a person."`
+	Jobs struct {
+		List  completerJobsList  `cmd:"" help:"List receipts and callbacks that are not delivered, the oldest first."`
+		Retry completerJobsRetry `cmd:"" help:"Make jobs due now, also dead ones. Each is tried at least once more."`
+	} `cmd:"" help:"Look at deferred work, and try again what was given up."`
 	Audit  completerAudit `cmd:"" help:"Check the invariants of the live database, and compare it with Stripe's list. Exit 1 and one line for each finding."`
 	Health health         `cmd:"" set:"admin_listen=127.0.0.1:9091" help:"Exit 0 when the completer on this machine is ready, for container checks."`
 }

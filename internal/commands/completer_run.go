@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,9 @@ func (c *completerRun) Validate() error {
 	return errors.Join(c.checkEngine(), c.checkRounds(), c.checkJobs(), c.checkDaemon())
 }
 
+// jobPages is where the admin listener shows jobs.
+const jobPages = "/jobs"
+
 // Run completes keys, and delivers jobs, until a signal.
 func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
@@ -73,7 +77,15 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 		drain: func() { draining.Store(true) },
 	}
 	defer d.close()
-	admin, err := d.listen(ctx, "admin-listen", c.AdminListen, c.adminHandler(metrics, parts.ready(draining.Load)))
+	pages, err := deliver.Page(ctx, jobPages)
+	if err != nil {
+		return err
+	}
+	handler := http.NewServeMux()
+	handler.Handle("/", c.adminHandler(metrics, parts.ready(draining.Load)))
+	handler.Handle(jobPages, pages)
+	handler.Handle(jobPages+"/", pages)
+	admin, err := d.listen(ctx, "admin-listen", c.AdminListen, handler)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@
 //	completer keys …        completerKeysList …   completer_keys.go
 //	completer keys retry    completerKeysRetry    completer_retry.go
 //	completer keys resolve  completerKeysResolve  completer_resolve.go
+//	completer jobs …        completerJobsList …   completer_jobs.go
 //	completer audit         completerAudit        completer_audit.go
 //	health, of both         health                health.go
 //
@@ -35,6 +36,7 @@
 //	database.go  where Postgres is; opening it for a daemon or for one task
 //	stripe.go    where Stripe is, with which key and time-out it is called
 //	engine.go    how keys are worked on; opening all that running a flow needs
+//	jobs.go      how receipts and callbacks are delivered
 //	admin.go     the admin listener: /healthz, /readyz, /metrics, pprof
 //	daemon.go    serving until a signal, and the shutdown after it
 //	print.go     --json, and what printing for people needs

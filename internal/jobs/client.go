@@ -72,9 +72,11 @@ type Client struct {
 	config  Config
 	log     *slog.Logger
 	metrics *metrics
-	river   *river.Client[pgx.Tx]
-	workers *river.Workers
-	kinds   []kind
+
+	riverLog *slog.Logger
+	river    *river.Client[pgx.Tx]
+	workers  *river.Workers
+	kinds    []kind
 
 	// How many jobs this client has delivered, and how many attempts failed.
 	delivered, failed atomic.Int64
@@ -95,6 +97,7 @@ func newClient(config Config, add func(*Client)) (*Client, error) {
 		config.Logger = slog.Default()
 	}
 	c := &Client{config: config, log: config.Logger, metrics: newMetrics(config.Metrics), workers: river.NewWorkers()}
+	c.riverLog = slog.New(warnings{config.Logger.Handler()})
 	add(c)
 	queues := make(map[string]river.QueueConfig)
 	for _, known := range c.kinds {
@@ -126,7 +129,7 @@ func newClient(config Config, add func(*Client)) (*Client, error) {
 		// REINDEX outlasts the role's statement_timeout on a large table, and
 		// leaves a broken index behind that slows every write.
 		ReindexerIndexNames: []string{},
-		Logger:              slog.New(warnings{config.Logger.Handler()}),
+		Logger:              c.riverLog,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making River's client: %w", err)

@@ -78,7 +78,7 @@ func (c *Client) readBacklog(ctx context.Context) (now backlog, err error) {
 		SELECT staged.n, coalesce(extract(epoch FROM now() - staged.since), 0)::float8,
 		       live.n, coalesce(extract(epoch FROM now() - live.since), 0)::float8,
 		       coalesce(extract(epoch FROM now() - live.running_since), 0)::float8,
-		       (SELECT count(*)::float8 FROM river.river_job WHERE state IN ('cancelled', 'discarded'))
+		       (SELECT count(*)::float8 FROM river.river_job WHERE state IN `+deadStates+`)
 		FROM (SELECT count(*)::float8 AS n, min(created_at) AS since FROM staged_jobs) staged,
 		     (SELECT count(*)::float8 AS n, min(created_at) AS since, min(attempted_at) FILTER (WHERE state = 'running') AS running_since
 		      FROM river.river_job WHERE state IN ('available', 'pending', 'retryable', 'running', 'scheduled')) live`,

@@ -10,6 +10,8 @@ import (
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
+
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // A delivery is a job as its worker gets it.
@@ -54,8 +56,12 @@ var (
 // also measures and logs the attempt.
 func (c *Client) guard(ctx context.Context, row *rivertype.JobRow, work func(context.Context) error) error {
 	start := time.Now()
+	var job envelope
+	_ = json.Unmarshal(row.EncodedArgs, &job) // what is no job of ours fails in its worker
+	ctx, line := trace.Begin(trace.With(trace.FromStored(ctx, job.Trace), slog.String("job", job.ID), slog.String("kind", row.Kind),
+		slog.String("account", job.Account), slog.String("key", job.Key), slog.Int("attempt", row.Attempt)))
 	err := c.guarded(ctx, row, work)
-	c.report(ctx, row, err, time.Since(start))
+	c.report(ctx, row, line, err, time.Since(start))
 	switch {
 	case errors.Is(err, errDelivered):
 		return nil
@@ -115,7 +121,7 @@ func (c *Client) holds(ctx context.Context, row *rivertype.JobRow, limit time.Du
 }
 
 // report measures and logs an attempt.
-func (c *Client) report(ctx context.Context, row *rivertype.JobRow, err error, took time.Duration) {
+func (c *Client) report(ctx context.Context, row *rivertype.JobRow, line *trace.Line, err error, took time.Duration) {
 	result, level := "delivered", slog.LevelInfo
 	switch {
 	case errors.Is(err, errDelivered):
@@ -136,12 +142,7 @@ func (c *Client) report(ctx context.Context, row *rivertype.JobRow, err error, t
 		c.failed.Add(1)
 	}
 	c.metrics.observe(row.Kind, result, took)
-	var job envelope
-	_ = json.Unmarshal(row.EncodedArgs, &job)
-	attributes := []slog.Attr{
-		slog.String("job", job.ID), slog.String("kind", row.Kind), slog.String("account", job.Account), slog.String("key", job.Key),
-		slog.Int("attempt", row.Attempt), slog.String("result", result), slog.Float64("seconds", took.Seconds()),
-	}
+	attributes := append([]slog.Attr{slog.String("result", result), slog.Float64("seconds", took.Seconds())}, line.Attrs()...)
 	if err != nil {
 		attributes = append(attributes, slog.Any("error", err))
 	}

@@ -1,0 +1,103 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/jobs"
+)
+
+type completerJobsList struct {
+	databaseFlags
+	jsonFlags
+	Dead  bool `help:"Only jobs that were given up."`
+	Limit int  `help:"Maximum number of jobs to list." default:"1000"`
+}
+
+// Validate refuses settings that make no sense.
+func (c *completerJobsList) Validate() error {
+	if c.Limit < 1 {
+		return errors.New("--limit must be positive")
+	}
+	return nil
+}
+
+// Run prints the jobs that are not delivered.
+func (c *completerJobsList) Run(ctx context.Context, o cli.Output) error {
+	return c.withPool(ctx, "jobs", func(pool *pgxpool.Pool) error {
+		records, err := jobs.Jobs{Pool: pool}.List(ctx, c.Dead, c.Limit)
+		if err != nil {
+			return err
+		}
+		if records == nil {
+			records = []jobs.Record{} // [] in JSON, not null
+		}
+		return o.Print(c.JSON, records, table("ID\tKIND\tACCOUNT\tKEY\tATTEMPTS\tSTAGED\tSTATE\tLAST ERROR", records, jobRow))
+	})
+}
+
+func jobRow(r jobs.Record) string {
+	id, state := "-", r.State
+	if r.ID != 0 {
+		id = fmt.Sprint(r.ID)
+	}
+	if r.State == "waiting" && r.DueAt != nil {
+		state += " until " + timestamp(*r.DueAt)
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s", id, r.Kind, r.Account, r.Key, r.Attempts, timestamp(r.StagedAt), state,
+		strings.ReplaceAll(r.LastError, "\n", " "))
+}
+
+type completerJobsRetry struct {
+	databaseFlags
+	operatorFlags
+	IDs  []int64 `arg:"" optional:"" name:"id" help:"The jobs' numbers, as jobs list shows them."`
+	Dead bool    `help:"Retry every job that was given up."`
+}
+
+// Validate demands jobs.
+func (c *completerJobsRetry) Validate() error {
+	if c.Dead == (len(c.IDs) > 0) {
+		return errors.New("give the numbers of jobs, or --dead")
+	}
+	return nil
+}
+
+// Run makes jobs due.
+func (c *completerJobsRetry) Run(ctx context.Context, o cli.Output) error {
+	return c.withPool(ctx, "jobs", func(pool *pgxpool.Pool) error {
+		all := jobs.Jobs{Pool: pool}
+		ids := c.IDs
+		if c.Dead {
+			dead, err := all.List(ctx, true, maxRetried)
+			if err != nil {
+				return err
+			}
+			for _, record := range dead {
+				ids = append(ids, record.ID)
+			}
+		}
+		retried := 0
+		for _, id := range ids {
+			err := all.Retry(ctx, id, c.operator())
+			// Of all that are dead, one that has changed meanwhile is left
+			// alone.
+			if err != nil && !(c.Dead && errors.Is(err, jobs.ErrNotRetried)) {
+				return err
+			}
+			if err == nil {
+				retried++
+			}
+		}
+		_, err := fmt.Fprintf(o.Stdout, "%d jobs are due now: the completer takes them next\n", retried)
+		return err
+	})
+}
+
+// maxRetried is the most jobs that one call of jobs retry --dead retries.
+const maxRetried = 10000
