@@ -43,9 +43,10 @@ ALTER TABLE rides
     ADD CONSTRAINT rides_refund_status_known CHECK (
         refund_status IS NULL OR refund_status IN ('pending', 'succeeded', 'failed')) NOT VALID;
 ALTER TABLE rides
-    -- A ride is canceled only when its money is back.
+    -- A ride is canceled only when its money is back. A refund that fails after
+    -- that leaves it canceled.
     ADD CONSTRAINT rides_canceled_is_refunded CHECK (
-        status <> 'canceled' OR coalesce(refund_status = 'succeeded', false)) NOT VALID;
+        status <> 'canceled' OR refund_id IS NOT NULL) NOT VALID;
 
 ALTER TABLE accounts
     -- The secret before the last rotation, which signs callbacks beside the

@@ -24,6 +24,6 @@ ALTER TABLE rides
     DROP CONSTRAINT rides_canceled_is_refunded;
 ALTER TABLE rides
     ADD CONSTRAINT rides_canceled_is_refunded CHECK (
-        status <> 'canceled' OR coalesce(refund_status = 'succeeded', false)) NOT VALID;
+        status <> 'canceled' OR refund_id IS NOT NULL) NOT VALID;
 
 COMMIT;

@@ -19,17 +19,23 @@ type completerKeysResolve struct {
 	operatorFlags
 	Charged    string `help:"The payment intent that paid for this ride. It must have succeeded, for this ride, and not be refunded." xor:"decision" placeholder:"pi_…"`
 	NotCharged bool   `help:"Nothing was charged. Refused when Stripe has anything that says otherwise." xor:"decision"`
+
+	Refunded    string `help:"For a cancel: the refund with which all of the fare is back." xor:"decision" placeholder:"re_…"`
+	NotRefunded bool   `help:"For a cancel: nothing was given back. Refused when Stripe has anything that says otherwise." xor:"decision"`
+
 	Unverified bool   `help:"Don't ask Stripe, because it can't be asked about this key: the decision is believed as it is. Needs --reason, and --charge with --charged."`
 	Reason     string `help:"With --unverified: why Stripe can't be asked, for the audit record." placeholder:"TEXT"`
 	Charge     string `help:"With --charged and --unverified: the charge of the payment intent." placeholder:"ch_…"`
 }
 
-// Validate demands one of the two decisions, and refuses settings that make no
+// Validate demands one of the decisions, and refuses settings that make no
 // sense.
 func (c *completerKeysResolve) Validate() error {
 	switch {
-	case c.Charged == "" && !c.NotCharged:
-		return errors.New("give --charged pi_… or --not-charged")
+	case c.Charged == "" && !c.NotCharged && c.Refunded == "" && !c.NotRefunded:
+		return errors.New("give --charged pi_… or --not-charged; for a cancel, --refunded re_… or --not-refunded")
+	case c.Refunded != "" && !isStripeID("re_", c.Refunded):
+		return errors.New("--refunded must be the id of a refund at Stripe: re_…")
 	case c.Charged != "" && !isStripeID("pi_", c.Charged):
 		return errors.New("--charged must be the id of a payment intent at Stripe: pi_…")
 	case c.Unverified != (strings.TrimSpace(c.Reason) != ""):
@@ -68,15 +74,32 @@ func (c *completerKeysResolve) resolve(ctx context.Context, parts engineParts, r
 		return phases.Result{}, err
 	}
 	r := rides.Resolver{Engine: parts.engine, Stripe: parts.stripe, Accounts: accounts.Store{Pool: parts.pool}}
+	if c.Unverified {
+		return c.believe(ctx, r, record)
+	}
 	switch {
-	case c.Unverified && c.NotCharged:
-		return r.ResolveNotChargedUnverified(ctx, record, c.operator(), c.Reason)
-	case c.Unverified:
-		return r.ResolveChargedUnverified(ctx, record, c.operator(), c.Reason, c.Charged, c.Charge)
 	case c.NotCharged:
 		return r.ResolveNotCharged(ctx, record, c.operator())
+	case c.NotRefunded:
+		return r.ResolveNotRefunded(ctx, record, c.operator())
+	case c.Refunded != "":
+		return r.ResolveRefunded(ctx, record, c.operator(), c.Refunded)
 	default:
 		return r.ResolveCharged(ctx, record, c.operator(), c.Charged)
+	}
+}
+
+// believe carries the decision out without asking Stripe.
+func (c *completerKeysResolve) believe(ctx context.Context, r rides.Resolver, record phases.Record) (phases.Result, error) {
+	switch {
+	case c.NotCharged:
+		return r.ResolveNotChargedUnverified(ctx, record, c.operator(), c.Reason)
+	case c.NotRefunded:
+		return r.ResolveNotRefundedUnverified(ctx, record, c.operator(), c.Reason)
+	case c.Refunded != "":
+		return r.ResolveRefundedUnverified(ctx, record, c.operator(), c.Reason, c.Refunded)
+	default:
+		return r.ResolveChargedUnverified(ctx, record, c.operator(), c.Reason, c.Charged, c.Charge)
 	}
 }
 

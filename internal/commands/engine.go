@@ -26,7 +26,7 @@ type engineFlags struct {
 	stripeFlags
 	Lease          time.Duration `help:"How long a worker may be silent before another may take over." default:"30s" env:"LEASE"`
 	Phases         string        `help:"fused: a key's first attempt commits twice; stepwise: every attempt commits at each recovery point." enum:"fused,stepwise" default:"fused" env:"PHASES"`
-	Charges        string        `help:"off stops every charge: new rides are refused, unfinished ones wait." enum:"on,off" default:"on" env:"CHARGES"`
+	Charges        string        `help:"off stops every charge: new rides are refused, unfinished ones wait. Refunds go on." enum:"on,off" default:"on" env:"CHARGES"`
 	BackoffInitial time.Duration `help:"How long the completer leaves a key alone after its first failure." default:"1s" env:"BACKOFF_INITIAL"`
 	BackoffMax     time.Duration `help:"Longest time that the completer leaves a failing key alone." default:"60s" env:"BACKOFF_MAX"`
 	MaxAttempts    int           `help:"How many failures park a key for a person. Only failures count that the completer meets and that would happen again." default:"10" env:"MAX_ATTEMPTS"`
@@ -58,6 +58,14 @@ func (f engineFlags) logStart(ctx context.Context, log *slog.Logger, more ...slo
 		attributes = append(attributes, slog.String("charges", f.Charges))
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "starting", append(attributes, f.unusual()...)...)
+}
+
+// paused returns the flows that are stopped. Refunds never are.
+func (f engineFlags) paused() []string {
+	if f.Charges == "off" {
+		return rides.ChargeFlows()
+	}
+	return nil
 }
 
 // engineParts is what a command needs to run flows. The caller closes the pool.
@@ -92,7 +100,7 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 		Backoff:       phases.Backoff{Initial: f.BackoffInitial, Max: f.BackoffMax},
 		MaxAttempts:   f.MaxAttempts,
 		Stepwise:      f.Phases == "stepwise",
-		Paused:        f.Charges == "off",
+		Paused:        f.paused(),
 		MaxInFlight:   f.MaxRides,
 		MaxPerAccount: f.MaxPerAccount,
 		Unconfirmed:   postgres.TookDoubtfulCommit,

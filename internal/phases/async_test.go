@@ -27,7 +27,7 @@ func TestAnAsyncRetryOfAnUnfinishedKeyIsPending(t *testing.T) {
 		prepare func(t *testing.T, b *bundle)
 		refusal error
 	}{
-		"paused": {option: func(c *phases.Config) { c.Paused = true }, refusal: phases.ErrPaused},
+		"paused": {option: func(c *phases.Config) { c.Paused = []string{"parcel"} }, refusal: phases.ErrPaused},
 		"draining": {
 			prepare: func(_ *testing.T, b *bundle) { b.engine.Drain() }, refusal: phases.ErrDraining,
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,7 +135,7 @@ func newRound(e *Engine, concurrency int) *round {
 // started. It waits for a slot for each. A key that takes long holds one slot
 // and delays no other key by more.
 func (r *round) dispatch(ctx context.Context, before *time.Time) (int, error) {
-	if r.engine.config.Paused || r.engine.config.Realm() == "" {
+	if r.engine.config.Realm() == "" {
 		return 0, nil
 	}
 	due, err := r.engine.due(ctx, before, 4*cap(r.slots))
@@ -213,12 +214,15 @@ func (r *round) wait() Counts {
 }
 
 // due reads keys that are unfinished, not leased and due, the longest due
-// first. It locks nothing: the claim decides. Keys of flows, versions and
-// realms that this process doesn't know are left to others.
+// first. It locks nothing: the claim decides. Keys of flows that are paused
+// wait; those of flows, versions and realms that this process doesn't know are
+// left to others.
 func (e *Engine) due(ctx context.Context, before *time.Time, limit int) ([]row, error) {
 	names, versions := make([]string, 0, len(e.flows)), make([]int, 0, len(e.flows))
 	for id := range e.flows {
-		names, versions = append(names, id.name), append(versions, id.version)
+		if !slices.Contains(e.config.Paused, id.name) {
+			names, versions = append(names, id.name), append(versions, id.version)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()

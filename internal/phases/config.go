@@ -23,8 +23,8 @@ type Config struct {
 	// Realm names the world on the foreign side, such as "test" or "live". It
 	// is stored with every key, and a key of another realm is never claimed. It
 	// returns "" while the realm isn't known or must not be worked on: then
-	// nothing is claimed, as if Paused. It is called for each attempt, by many
-	// goroutines.
+	// nothing is claimed, as if all flows were Paused. It is called for each
+	// attempt, by many goroutines.
 	Realm func() string
 	// Lease is how long a key stays with its worker after the worker's last
 	// transaction; then others may claim it. It must exceed CallTimeout. No
@@ -45,9 +45,9 @@ type Config struct {
 	// Stepwise makes every attempt commit at every recovery point. Otherwise a
 	// key's first attempt fuses phases that no foreign call separates.
 	Stepwise bool
-	// Paused stops every foreign call: new keys are refused before a claim, and
-	// unfinished ones wait.
-	Paused bool
+	// Paused names the flows that are stopped: their new keys are refused
+	// before a claim, and their unfinished ones wait.
+	Paused []string
 	// Memory is how long a look-up of a key also answers other requests, while
 	// an attempt of this process works on the key. 0 means 100 ms; a negative
 	// time means that each request looks for itself.

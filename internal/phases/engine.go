@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,7 +96,7 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 	switch {
 	case e.draining:
 		return nil, nil, ErrDraining
-	case e.config.Paused, e.config.Realm() == "":
+	case slices.Contains(e.config.Paused, a.flow.name), e.config.Realm() == "":
 		return nil, nil, ErrPaused
 	}
 	id := a.id()

@@ -25,8 +25,8 @@ var (
 	// ErrUnknownVersion: the key belongs to a flow, a version, a canonical form
 	// or a realm that this process doesn't know; another process does.
 	ErrUnknownVersion = errors.New("this process doesn't know the flow, the version or the realm (test or live) of the idempotency key")
-	// ErrPaused: foreign calls are switched off, or the realm isn't known yet.
-	ErrPaused = errors.New("foreign calls are switched off")
+	// ErrPaused: the flow is switched off, or the realm isn't known yet.
+	ErrPaused = errors.New("the flow is switched off")
 	// ErrDraining: this process is shutting down.
 	ErrDraining = errors.New("shutting down")
 	// ErrBusy: as many attempts are in flight as may be, in this process or for

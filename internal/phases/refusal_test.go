@@ -23,7 +23,7 @@ func TestRefusals(t *testing.T) {
 		}
 		b.carrier.set(hooks{})
 		b.expire(t)
-		b.engine = b.newEngine(t, nil, func(c *phases.Config) { c.Paused = true })
+		b.engine = b.newEngine(t, nil, func(c *phases.Config) { c.Paused = []string{"parcel"} })
 		for _, key := range []string{"new", "open"} {
 			if _, err := b.run(t, key); !errors.Is(err, phases.ErrPaused) {
 				t.Errorf("%s: got %v, want ErrPaused", key, err)

@@ -1,5 +1,5 @@
-// Package rides is the service: what a ride is, what hailing one does, and how
-// clients ask for it over HTTP.
+// Package rides is the service: what a ride is, what hailing and canceling one
+// does, and how clients ask for it over HTTP.
 //
 // What a route does is a flow, a list of phases; package phases carries it out
 // exactly once. Each keyed route (one that needs an Idempotency-Key) is a flow,
@@ -10,12 +10,17 @@
 //   - fare.go: what a ride costs
 //   - params.go: what a client must send to hail one
 //   - hail.go: the flow of POST /v1/rides
+//   - cancel.go: the flow of POST /v1/rides/{id}/cancel
+//   - cancel_check.go: what is asked before a ride is claimed for its cancel
+//   - refund_late.go: the flow that gives back what was taken for a declined
+//     ride
 //   - service.go: the service, its routes, and authentication
 //   - keyed.go: the handler of every keyed route
 //   - wait.go, stream.go: waiting for an answer or a ride, and following a ride
 //   - watcher.go: the one poll that serves all who wait
 //   - read.go: the handlers of GET
-//   - resolve.go: how a person ends a parked key
+//   - resolve.go: how a person ends a parked key of a hail, and
+//     resolve_refund.go: of a refund
 //   - events.go: how Stripe's events are received
 //   - event_inbox.go: where they wait until they are worked
 package rides

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -75,7 +76,8 @@ func newHarness(t *testing.T, settings ...setting) *harness {
 	h := &harness{url: pgtest.URL(t), wire: wire.NewPostgres(), fake: fake, stripe: server.URL, log: slog.New(slog.DiscardHandler)}
 	h.pool = pgtest.Open(t, postgres.Options{URL: h.url})
 	if !pgtest.OnCitus() { // a distributed table has no triggers
-		if err := tripwire.Install(t.Context(), h.pool, hail(nil, accounts.Store{}).RecoveryPoints()...); err != nil {
+		points := slices.Insert(hail(nil, accounts.Store{}).RecoveryPoints(), 3, pointRefund)
+		if err := tripwire.Install(t.Context(), h.pool, points...); err != nil {
 			t.Fatal(err)
 		}
 	}

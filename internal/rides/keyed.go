@@ -3,8 +3,10 @@ package rides
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/phases"
@@ -16,11 +18,18 @@ import (
 type keyedRoute struct {
 	// flow is what the route does.
 	flow phases.Flow
-	// check validates the body of a request whose key is new.
-	check func(body []byte) error
+	// check validates the body of a request whose key is new, and may look at
+	// what it is about.
+	check func(ctx context.Context, request *phases.Request, body []byte) error
 	// pending returns the ride that a 202 shows for a key that is not finished.
 	// nil means that the route ignores Prefer: respond-async.
 	pending func(ctx context.Context, key phases.Key) (Ride, error)
+	// waiting answers a request whose foreign call the other side is still
+	// working on. nil means that it is refused as not settled.
+	waiting func(w http.ResponseWriter, r *web.Request, account string, retryAfter time.Duration) error
+	// refunds means that the route charges nothing, so that no answer says
+	// whether a new key could charge twice.
+	refunds bool
 	// bodyOptional allows requests without a body, which equals {}.
 	bodyOptional bool
 }
@@ -30,33 +39,44 @@ type keyedRoute struct {
 // of a later release never changes the answer that a key already has.
 func (s *Service) keyed(route keyedRoute) web.KeyedHandler {
 	return func(w http.ResponseWriter, r *web.Request, key string, keyErr error) error {
-		who, err := s.authenticate(w, r)
-		if err != nil {
-			return err
+		err := s.serveKeyed(w, r, route, key, keyErr)
+		if err != nil && route.refunds {
+			return web.WithoutSafeNewKey(err)
 		}
-		body, err := route.readBody(w, r) // media type, size, JSON
-		if err != nil {
-			return err
-		}
-		if keyErr != nil {
-			return keyErr
-		}
-		request, err := route.request(r, who, key, body)
-		if err != nil {
-			return err
-		}
-		// Looks the key up, and validates the parameters if it is new.
-		result, waited, err := s.run(r, route.flow, request, web.ReadPreferences(r.Header).Wait)
-		web.SetApplied(w, web.Preferences{Async: result.Pending, Wait: waited})
-		if err != nil {
-			return err
-		}
-		if result.Pending {
-			return route.accept(w, r, result.Key)
-		}
-		web.AnswerResult(w, r, result)
-		return nil
+		return err
 	}
+}
+
+func (s *Service) serveKeyed(w http.ResponseWriter, r *web.Request, route keyedRoute, key string, keyErr error) error {
+	who, err := s.authenticate(w, r)
+	if err != nil {
+		return err
+	}
+	body, err := route.readBody(w, r) // media type, size, JSON
+	if err != nil {
+		return err
+	}
+	if keyErr != nil {
+		return keyErr
+	}
+	request, err := route.request(r, who, key, body)
+	if err != nil {
+		return err
+	}
+	// Looks the key up, and validates the parameters if it is new.
+	result, waited, err := s.run(r, route.flow, request, web.ReadPreferences(r.Header).Wait)
+	web.SetApplied(w, web.Preferences{Async: result.Pending, Wait: waited})
+	if foreign, ok := errors.AsType[*phases.ForeignError](err); ok && foreign.Waiting && route.waiting != nil {
+		return route.waiting(w, r, who.AccountID, foreign.RetryAfter)
+	}
+	if err != nil {
+		return err
+	}
+	if result.Pending {
+		return route.accept(w, r, result.Key)
+	}
+	web.AnswerResult(w, r, result)
+	return nil
 }
 
 func (k keyedRoute) readBody(w http.ResponseWriter, r *web.Request) ([]byte, error) {
@@ -75,7 +95,8 @@ func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, 
 		return phases.Request{}, err
 	}
 	hash := r.Hash(body)
-	return phases.Request{
+	ctx := r.Context() // of Check, which runs before an asynchronous attempt outlives r
+	request := phases.Request{
 		Account:      who.AccountID,
 		Key:          key,
 		RequestID:    r.ID,
@@ -84,22 +105,23 @@ func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, 
 		Params:       params,
 		CanonVersion: web.CanonVersion,
 		Hash:         func(version int) ([]byte, bool) { return hash[:], version == web.CanonVersion },
-		Check:        func() error { return k.checkNew(ids, body) },
 		Trace:        trace.Stored(r.Context()),
 		Async:        k.pending != nil && web.ReadPreferences(r.Header).Async,
 		Known:        []any{who},
-	}, nil
+	}
+	request.Check = func() error { return k.checkNew(ctx, &request, ids, body) }
+	return request, nil
 }
 
 // checkNew validates a request whose key is new. An id in the path that no ride
 // can have is not found. Postgres could not store it.
-func (k keyedRoute) checkNew(ids []web.PathID, body []byte) error {
+func (k keyedRoute) checkNew(ctx context.Context, request *phases.Request, ids []web.PathID, body []byte) error {
 	for _, id := range ids {
 		if !isText(id.Value) {
 			return web.NewProblemError(web.CodeNotFound, nil)
 		}
 	}
-	return k.check(body)
+	return k.check(ctx, request, body)
 }
 
 // accept answers 202: the request goes on by itself (RFC 7240, section 4.1).

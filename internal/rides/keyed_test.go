@@ -1,6 +1,7 @@
 package rides
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -53,7 +54,7 @@ func waving(fail func() error) phases.Flow {
 }
 
 // checkWave accepts one member, hand.
-func checkWave(body []byte) error {
+func checkWave(_ context.Context, _ *phases.Request, body []byte) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(body, &members); err != nil {
 		return err

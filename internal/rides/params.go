@@ -3,6 +3,7 @@ package rides
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/rocketrides/rocketrides/internal/callbacks"
+	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -27,17 +29,20 @@ type Params struct {
 }
 
 // checkParams validates the body of a new ride.
-func (s *Service) checkParams(body []byte) error {
+func (s *Service) checkParams(_ context.Context, _ *phases.Request, body []byte) error {
 	_, faults, err := parseParams(body, s.maxFare, s.guard)
-	if err != nil {
+	if err != nil || len(faults) == 0 {
 		return err
 	}
-	if len(faults) == 0 {
-		return nil
-	}
+	refusal := invalidNew(faults)
+	refusal.Problem.SafeNewKey = true // the key is new, so nothing was charged under it
+	return refusal
+}
+
+// invalidNew refuses faulty parameters under a key that was looked up and is
+// new.
+func invalidNew(faults []web.ParamFault) *web.ProblemError {
 	refusal := web.InvalidParameters(faults)
-	// The key was looked up and is new, so nothing was charged under it.
-	refusal.Problem.SafeNewKey = true
 	refusal.Problem.Detail += " The Idempotency-Key was not used up; send it again or a new one."
 	return refusal
 }
@@ -52,20 +57,28 @@ func (s *Service) checkParams(body []byte) error {
 // document that is not an object is a [*web.JSONError], because it has no
 // fields to point at.
 func parseParams(canonical []byte, maxFare int64, guard *callbacks.Guard) (Params, []web.ParamFault, error) {
+	members, err := objectMembers(canonical)
+	if err != nil {
+		return Params{}, nil, err
+	}
+	var faults faultList
+	params := faults.params(members, maxFare, guard)
+	return params, faults.sorted(), nil
+}
+
+// objectMembers returns the members of a document that is an object.
+func objectMembers(canonical []byte) (map[string]any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(canonical))
 	decoder.UseNumber() // A float64 cannot hold every number that JSON can.
 	var document any
 	if err := decoder.Decode(&document); err != nil {
-		return Params{}, nil, fmt.Errorf("decoding the parameters of a ride: %w", err)
+		return nil, fmt.Errorf("decoding parameters: %w", err)
 	}
 	members, ok := document.(map[string]any)
 	if !ok {
-		return Params{}, nil, &web.JSONError{Reason: "The body is not a JSON object"}
+		return nil, &web.JSONError{Reason: "The body is not a JSON object"}
 	}
-	var faults faultList
-	params := faults.params(members, maxFare, guard)
-	slices.SortFunc(faults, func(a, b web.ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
-	return params, faults, nil
+	return members, nil
 }
 
 // A faultList collects the faults of a document. Its methods read a part of the
@@ -74,6 +87,12 @@ type faultList []web.ParamFault
 
 func (f *faultList) add(at jsontext.Pointer, detail string) {
 	*f = append(*f, web.ParamFault{Pointer: string(at), Detail: detail})
+}
+
+// sorted returns the faults sorted by pointer.
+func (f *faultList) sorted() []web.ParamFault {
+	slices.SortFunc(*f, func(a, b web.ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
+	return *f
 }
 
 // params checks the fare only if both points are valid.

@@ -90,7 +90,7 @@ func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error)
 	}
 	// The key may have reached its end in the meantime; the ride is shown as
 	// the key was.
-	ride.Status, ride.Charge, ride.Failure = StatusPending, nil, nil
+	ride.Status, ride.Charge, ride.Refund, ride.Disputed, ride.Failure = StatusPending, nil, nil, false, nil
 	return ride, nil
 }
 

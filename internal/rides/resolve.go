@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/payments"
@@ -84,7 +85,7 @@ func (r Resolver) ResolveNotChargedUnverified(ctx context.Context, seen phases.R
 // uncharged refuses a key whose charge is on its ride, besides those that
 // resolvable refuses.
 func (r Resolver) uncharged(seen phases.Record) error {
-	if err := r.resolvable(seen); err != nil {
+	if err := r.resolvable(seen, hailFlow); err != nil {
 		return err
 	}
 	if seen.RecoveryPoint != phases.Started && seen.RecoveryPoint != pointRide {
@@ -93,16 +94,18 @@ func (r Resolver) uncharged(seen phases.Record) error {
 	return nil
 }
 
-// resolvable refuses a key that the engine would refuse too, before Stripe is
-// asked.
-func (r Resolver) resolvable(seen phases.Record) error {
+// resolvable refuses a key of another flow than those that the decision is for,
+// and one that the engine would refuse too, before Stripe is asked.
+func (r Resolver) resolvable(seen phases.Record, flows ...string) error {
 	switch {
 	case seen.ParkedReason == "":
 		return phases.ErrNotParked
 	case seen.Leased:
 		return phases.ErrStillLeased
-	case seen.Flow != hailFlow || !r.Engine.Knows(seen):
+	case !r.Engine.Knows(seen):
 		return fmt.Errorf("flow %s/%d of realm %s: %w", seen.Flow, seen.Version, seen.Realm, phases.ErrUnknownVersion)
+	case !slices.Contains(flows, seen.Flow):
+		return fmt.Errorf("this is a key of the flow %s; a hail is charged or not, and any other is refunded or not", seen.Flow)
 	}
 	return nil
 }

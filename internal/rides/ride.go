@@ -16,20 +16,20 @@ import (
 // A Ride is a ride as clients see it. The order of the fields is their order in
 // a body.
 type Ride struct {
-	ID             string    `json:"id"` // ride_…
-	Object         string    `json:"object"`
-	CreatedAt      Time      `json:"created_at"`
-	Livemode       bool      `json:"livemode"`
-	Status         Status    `json:"status"`
-	Origin         Point     `json:"origin"`
-	Target         Point     `json:"target"`
-	Fare           Money     `json:"fare"`
-	Charge         *Charge   `json:"charge"`   // nil until there is one
-	Refund         *struct{} `json:"refund"`   // always nil: rides can't be canceled yet
-	Disputed       bool      `json:"disputed"` // always false: disputes aren't read yet
-	Failure        *Failure  `json:"failure"`  // nil unless the ride is declined
-	IdempotencyKey string    `json:"idempotency_key"`
-	CallbackURL    *string   `json:"callback_url"`
+	ID             string   `json:"id"` // ride_…
+	Object         string   `json:"object"`
+	CreatedAt      Time     `json:"created_at"`
+	Livemode       bool     `json:"livemode"`
+	Status         Status   `json:"status"`
+	Origin         Point    `json:"origin"`
+	Target         Point    `json:"target"`
+	Fare           Money    `json:"fare"`
+	Charge         *Charge  `json:"charge"`   // nil until there is one
+	Refund         *Refund  `json:"refund"`   // nil until there is one
+	Disputed       bool     `json:"disputed"` // the card's holder contests the charge
+	Failure        *Failure `json:"failure"`  // nil unless the ride is declined
+	IdempotencyKey string   `json:"idempotency_key"`
+	CallbackURL    *string  `json:"callback_url"`
 }
 
 // A Time is a time as clients see it: in UTC, and always with six digits after
@@ -68,6 +68,14 @@ type Money struct {
 type Charge struct {
 	ID            string `json:"id"`
 	PaymentIntent string `json:"payment_intent"`
+}
+
+// Refund is what was given back of a ride's charge, by one or more refunds at
+// Stripe.
+type Refund struct {
+	ID     string `json:"id"`
+	Status string `json:"status"` // pending, succeeded or failed
+	Money
 }
 
 // Status says how far a ride has come.
@@ -133,7 +141,8 @@ const rideStatus = `CASE WHEN k.parked_reason IS NOT NULL THEN 'under_review' EL
 // rideColumns are what scanRide reads, from the same tables.
 const rideColumns = `r.id, r.created_at, ` + rideStatus + `,
 	r.origin_lat, r.origin_lon, r.target_lat, r.target_lon, r.fare_amount, r.fare_currency,
-	r.charge_id, r.payment_intent_id, r.failure, r.key, r.callback_url`
+	r.charge_id, r.payment_intent_id, r.refund_id, r.refund_status, r.refund_amount, r.disputed,
+	r.failure, r.key, r.callback_url`
 
 // rideTables are the tables of rideColumns. The join is a left one because a
 // ride outlives its key.
@@ -147,15 +156,20 @@ type scanner interface {
 // scanRide reads rideColumns.
 func scanRide(row scanner, live bool) (Ride, error) {
 	ride := Ride{Object: "ride", Livemode: live}
-	var charge, intent *string
+	var charge, intent, refund, refundStatus *string
+	var refunded *int64
 	err := row.Scan(&ride.ID, &ride.CreatedAt.Time, &ride.Status,
 		&ride.Origin.Lat, &ride.Origin.Lon, &ride.Target.Lat, &ride.Target.Lon, &ride.Fare.Amount, &ride.Fare.Currency,
-		&charge, &intent, &ride.Failure, &ride.IdempotencyKey, &ride.CallbackURL)
+		&charge, &intent, &refund, &refundStatus, &refunded, &ride.Disputed,
+		&ride.Failure, &ride.IdempotencyKey, &ride.CallbackURL)
 	if err != nil {
 		return Ride{}, err
 	}
 	if charge != nil && intent != nil {
 		ride.Charge = &Charge{ID: *charge, PaymentIntent: *intent}
+	}
+	if refund != nil && refundStatus != nil && refunded != nil {
+		ride.Refund = &Refund{ID: *refund, Status: *refundStatus, Money: Money{Amount: *refunded, Currency: ride.Fare.Currency}}
 	}
 	return ride, nil
 }

@@ -56,6 +56,8 @@ type Service struct {
 	pool     *pgxpool.Pool
 	engine   *phases.Engine
 	hail     phases.Flow
+	cancel   phases.Flow
+	stripe   *payments.Stripe
 	identify func(context.Context, http.Header) (accounts.Principal, error)
 	recheck  func(context.Context, http.Header, time.Duration) error
 	live     bool
@@ -75,8 +77,12 @@ type Service struct {
 // Flows returns the flows of the service, which every engine must know that
 // works on its keys.
 func Flows(pay *payments.Stripe, store accounts.Store) []phases.Flow {
-	return []phases.Flow{hail(pay, store)}
+	return []phases.Flow{hail(pay, store), cancel(pay, store), refundLate(pay, store)}
 }
+
+// ChargeFlows returns the names of the flows that charge cards. An operator can
+// stop them while money is still given back.
+func ChargeFlows() []string { return []string{hailFlow} }
 
 // NewService returns the service.
 func NewService(config Config) *Service {
@@ -92,6 +98,8 @@ func NewService(config Config) *Service {
 		pool:     config.Pool,
 		engine:   config.Engine,
 		hail:     hail(config.Stripe, accounts.Store{Pool: config.Pool}),
+		cancel:   cancel(config.Stripe, accounts.Store{Pool: config.Pool}),
+		stripe:   config.Stripe,
 		identify: authenticator.Authenticate,
 		recheck:  authenticator.Recheck,
 		live:     live,
@@ -126,6 +134,9 @@ func (s *Service) router() *web.Router {
 	router.Get("/v1/rides", s.authenticated(s.listRides), listParams()...)
 	router.Get("/v1/rides/{id}", s.authenticated(s.getRide))
 	router.Post("/v1/rides", s.keyed(keyedRoute{flow: s.hail, check: s.checkParams, pending: s.pendingRide}))
+	router.Post("/v1/rides/{id}/cancel", s.keyed(keyedRoute{
+		flow: s.cancel, check: s.checkCancel, waiting: s.openRefund, refunds: true, bodyOptional: true,
+	}))
 	router.PostUnkeyed("/v1/stripe/events", s.events.receive)
 	return router
 }

@@ -123,7 +123,7 @@ func TestChargesOff(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.hailAs(t, h.visa, "done").must(t, 201, "")
-	off := h.startProcess(t, nil, func(c *phases.Config) { c.Paused = true })
+	off := h.startProcess(t, nil, func(c *phases.Config) { c.Paused = ChargeFlows() })
 	off.hailAs(t, h.visa, "new").must(t, 503, web.CodeUnavailable)
 	off.hailAs(t, h.visa, "done").must(t, 201, "")
 	off.send(t, call{method: "POST", path: "/v1/rides", body: `{}`, key: "bad", as: h.visa}).must(t, 422, web.CodeInvalidParameters)

@@ -178,6 +178,17 @@ func notSettled(foreign *phases.ForeignError, cause error) *ProblemError {
 	return refusal
 }
 
+// WithoutSafeNewKey returns the refusal that an error is, which doesn't say that
+// a new key is safe.
+func WithoutSafeNewKey(err error) error {
+	if errors.Is(err, ErrClientGone) {
+		return err
+	}
+	refusal := problemOf(err)
+	refusal.Problem.SafeNewKey = false
+	return refusal
+}
+
 // withReason puts what happened before what to do.
 func withReason(code Code, cause error, reason string) *ProblemError {
 	refusal := NewProblemError(code, cause)

@@ -1,0 +1,105 @@
+package rides
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
+)
+
+// disputeTimeout bounds the question for disputes, which may go unanswered.
+const disputeTimeout = 5 * time.Second
+
+// checkCancel validates a new request to cancel a ride. Its body is empty.
+//
+// It also asks Stripe for disputes, because none of Stripe's events may have
+// come: a dispute that keeps the ride from being refunded must be known before
+// the key is claimed, since such a request leaves no key. If Stripe can't be
+// asked, the request goes on, and Stripe's answer to the refund decides.
+func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body []byte) error {
+	members, err := objectMembers(body)
+	if err != nil {
+		return err
+	}
+	var faults faultList
+	if faults.unknown("", members); len(faults) > 0 {
+		return invalidNew(faults.sorted())
+	}
+	id, err := canceledID(phases.Key{Params: request.Params})
+	if err != nil {
+		return err
+	}
+	intent, err := s.refundable(ctx, request.Account, id)
+	if intent == "" || err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, disputeTimeout)
+	defer cancel()
+	dispute, err := s.stripe.DisputeOf(ctx, intent)
+	if err != nil {
+		s.log.WarnContext(ctx, "asking for disputes: Stripe's answer to the refund decides", slog.String("ride", id), slog.Any("error", err))
+		return nil
+	}
+	if err := s.showDispute(ctx, request.Account, id, dispute.Open, dispute.Refuses); err != nil {
+		return err
+	}
+	if dispute.Refuses {
+		return disputedNow()
+	}
+	return nil
+}
+
+// refundable returns the payment intent of a ride that a key could claim now,
+// and "" if none could.
+func (s *Service) refundable(ctx context.Context, account, id string) (string, error) {
+	var intent string
+	err := s.read(ctx, func(ctx context.Context) error {
+		return s.pool.QueryRow(ctx, `
+			SELECT payment_intent_id
+			FROM rides
+			WHERE account_id = $1 AND id = $2 AND status = 'charged' AND cancel_key IS NULL`,
+			account, id).Scan(&intent)
+	})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("reading ride: %w", err)
+	}
+	return intent, nil
+}
+
+// showDispute stores what the disputes of a ride amount to, if that is new.
+func (s *Service) showDispute(ctx context.Context, account, id string, open, refuses bool) error {
+	err := s.read(ctx, func(ctx context.Context) error { // to run it twice changes nothing more
+		_, err := s.pool.Exec(ctx, `
+			UPDATE rides
+			SET disputed = $3, refund_blocked = $4
+			WHERE account_id = $1 AND id = $2 AND (disputed <> $3 OR refund_blocked <> $4)`,
+			account, id, open, refuses)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("storing dispute: %w", err)
+	}
+	return nil
+}
+
+// openRefund answers 202 to a request whose refund Stripe holds. The key may
+// have reached its end in the meantime; the ride is shown as the key was.
+func (s *Service) openRefund(w http.ResponseWriter, r *web.Request, account string, after time.Duration) error {
+	seen, err := s.sight(r.Context(), account, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	ride := seen.ride
+	ride.Status = StatusCharged
+	w.Header().Set("Location", ridePath(ride.ID))
+	w.Header().Set("Retry-After", strconv.Itoa(int(max(after, time.Second).Seconds())))
+	return web.AnswerJSON(w, r, http.StatusAccepted, ride)
+}
