@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,18 +127,28 @@ func (c *client) remember(t trip) {
 type manner struct {
 	variant variant
 	async   bool
+	wait    int           // for how many seconds it prefers to wait
 	leave   time.Duration // after which the client closes the connection; 0 means never
 }
 
 // hail asks one of the apis for the ride, once.
 func (c *client) hail(ctx context.Context, t trip, m manner) answer {
-	o := &op{Account: t.account.id, Key: t.key, Variant: m.variant, Async: m.async, Sent: t.body(m.variant)}
+	o := &op{Account: t.account.id, Key: t.key, Variant: m.variant, Async: m.async, Wait: m.wait, Sent: t.body(m.variant)}
 	return c.send(ctx, t, o, m.leave)
 }
 
 // look asks for the state of the ride.
-func (c *client) look(ctx context.Context, t trip) {
-	c.send(ctx, t, &op{Account: t.account.id, Key: t.key, Look: true}, 0)
+func (c *client) look(ctx context.Context, t trip) answer {
+	return c.send(ctx, t, &op{Account: t.account.id, Key: t.key, Look: true}, 0)
+}
+
+// await asks for the state of the ride, and waits for its end, once a look has
+// shown the ride's id.
+func (c *client) await(ctx context.Context, t trip) {
+	var ride struct{ ID string }
+	if a := c.look(ctx, t); a.Body != "" && json.Unmarshal([]byte(a.Body), &ride) == nil && ride.ID != "" {
+		c.send(ctx, t, &op{Account: t.account.id, Key: t.key, Look: true, Wait: 1 + c.roll(3), Ride: ride.ID}, 0)
+	}
 }
 
 // send makes one request and notes it in the journal. It waits for the answer
@@ -157,7 +168,10 @@ func (c *client) send(ctx context.Context, t trip, o *op, leave time.Duration) a
 	c.requests.Add(1)
 	c.journal.begin(o)
 	a := c.exchange(request)
-	if o.Look && a.Status == http.StatusOK {
+	switch {
+	case o.Ride != "":
+		a.Body = strings.TrimSuffix(a.Body, "\n") // as in a list
+	case o.Look && a.Status == http.StatusOK:
 		a = firstOf(a)
 	}
 	c.journal.end(o, a)
@@ -167,7 +181,10 @@ func (c *client) send(ctx context.Context, t trip, o *op, leave time.Duration) a
 // newRequest returns the HTTP request of an op.
 func newRequest(ctx context.Context, base string, t trip, o *op) (*http.Request, error) {
 	method, address := http.MethodPost, base+"/v1/rides"
-	if o.Look {
+	switch {
+	case o.Ride != "":
+		method, address = http.MethodGet, address+"/"+o.Ride
+	case o.Look:
 		method, address = http.MethodGet, address+"?idempotency_key="+url.QueryEscape(t.key)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, address, http.NoBody)
@@ -183,7 +200,10 @@ func newRequest(ctx context.Context, base string, t trip, o *op) (*http.Request,
 		request.Header.Set("Idempotency-Key", t.key)
 	}
 	if o.Async {
-		request.Header.Set("Prefer", "respond-async")
+		request.Header.Add("Prefer", "respond-async")
+	}
+	if o.Wait > 0 {
+		request.Header.Add("Prefer", fmt.Sprint("wait=", o.Wait))
 	}
 	request.Header.Set("Authorization", "Bearer "+t.account.apiKey)
 	return request, nil

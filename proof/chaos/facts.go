@@ -37,6 +37,7 @@ type keyRow struct {
 	FinishedAt   *time.Time
 	Status       *int
 	Body         []byte
+	Async        bool // the request that made the key asked to respond-async
 }
 
 func (k keyRow) id() rideKey { return rideKey{k.Account, k.Key} }
@@ -103,7 +104,7 @@ func collect[T any](ctx context.Context, pool *pgxpool.Pool, query string) ([]T,
 func (f *facts) readKeys(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := collect[keyRow](ctx, pool, `
 		SELECT account_id, key, flow_version, recovery_point, parked_reason, foreign_key, first_sent_at,
-		       created_at, finished_at, response_status, response_body
+		       created_at, finished_at, response_status, response_body, async
 		FROM idempotency_keys`)
 	for _, row := range rows {
 		f.keys[row.id()] = row

@@ -117,14 +117,15 @@ func internalErrors(ops []*op) check {
 }
 
 // oneEach checks that each key has one ride and one audit record, each 201 has
-// one receipt, and nothing exists without a key (I2, I12).
+// one receipt, as has each 402 whose client didn't wait for it, and nothing
+// exists without a key (I2, I12).
 func oneEach(f *facts) check {
 	c := newCheck("one ride, one audit record, one receipt each", "I2", "I12")
 	for id, key := range f.keys {
 		c.looked++
 		ride, known := f.rides[id]
 		receipts := 0
-		if key.Status != nil && *key.Status == http.StatusCreated {
+		if key.Status != nil && (*key.Status == http.StatusCreated || *key.Status == http.StatusPaymentRequired && key.Async) {
 			receipts = 1
 		}
 		if !known || f.audits[ride.ID] != 1 || f.jobs[id] != receipts {

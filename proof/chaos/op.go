@@ -21,8 +21,13 @@ type op struct {
 	// other parameters.
 	Variant variant `json:"variant,omitempty"`
 	Async   bool    `json:"async,omitempty"`
-	Via     string  `json:"via"`
-	Sent    string  `json:"sent,omitempty"`
+	// Wait is how many seconds the client prefers to wait for an answer that
+	// will not change.
+	Wait int `json:"wait,omitempty"`
+	// Ride is the id of the ride of a GET that waits.
+	Ride string `json:"ride,omitempty"`
+	Via  string `json:"via"`
+	Sent string `json:"sent,omitempty"`
 
 	// Call and Return are nanoseconds since the start of the run, by one clock
 	// for all clients. At is the wall-clock time of the call.

@@ -27,6 +27,7 @@ func roles() []role {
 		{"invalid", 4, (*client).mistaken},
 		{"watcher", 8, (*client).watcher},
 		{"neighbours", 4, (*client).neighbours},
+		{"waiter", 12, (*client).waiter},
 	}
 }
 
@@ -153,6 +154,21 @@ func (c *client) watcher(ctx context.Context, t trip) {
 		_ = pause.For(ctx, c.about(40*time.Millisecond))
 	}
 	group.Wait()
+	c.remember(t)
+}
+
+// waiter sends the same request several times at once, and looks at its ride.
+// All of them prefer to wait, some for the end of a ride in the background.
+func (c *client) waiter(ctx context.Context, t trip) {
+	var group sync.WaitGroup
+	for range 2 + c.roll(2) {
+		group.Go(func() { c.askUntilFinal(ctx, t, manner{async: c.roll(2) == 0, wait: 1 + c.roll(3)}) })
+	}
+	for range 2 {
+		c.await(ctx, t)
+	}
+	group.Wait()
+	c.await(ctx, t)
 	c.remember(t)
 }
 
