@@ -83,7 +83,7 @@ func TestRefusalsOverHTTP(t *testing.T) {
 		"a compressed body": {header: http.Header{"Content-Encoding": {"gzip"}}, status: 415, has: map[string]string{"Accept-Encoding": "identity", "Accept": ""}},
 		"64 KiB of fields":  {body: manyFields(), status: 422, says: []string{" of 6003 faults", "Correct them all"}},
 	}
-	for _, route := range []string{"POST /v1/rides", "POST /v1/stripe/events", "GET /v1/rides", "HEAD /v1/rides", "GET /v1/rides/ride_1", "HEAD /v1/rides/ride_1"} {
+	for _, route := range []string{"POST /v1/rides", "POST /v1/rides/ride_1/cancel", "POST /v1/stripe/events", "GET /v1/rides", "HEAD /v1/rides", "GET /v1/rides/ride_1", "HEAD /v1/rides/ride_1"} {
 		method, path, _ := strings.Cut(route, " ")
 		cases[route+" with dry=1"] = asking{method: method, path: path + "?dry=1", status: 422, says: []string{`"pointer":"/dry"`, "Unknown parameter."}}
 	}
