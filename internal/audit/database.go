@@ -20,10 +20,10 @@ type query struct {
 	sql string
 }
 
-// queries returns all checks of the database. In each, k is a key of the hail
-// flow and r is its ride.
+// queries returns all checks of the database. In most of them, k is a key of
+// the hail flow and r is its ride.
 func queries() []query {
-	return slices.Concat(rideQueries(), recordQueries(), keyQueries())
+	return slices.Concat(rideQueries(), recordQueries(), keyQueries(), refundQueries())
 }
 
 // rideQueries returns the checks that compare keys with rides.
@@ -131,10 +131,11 @@ func keyQueries() []query {
 			check{"foreign-key-is-stable", "I6", "The idempotency key for Stripe is a pure function of flow, point, account and key, and is in the frozen form."}, `
 			SELECT account_id, key, NULL, 'the key for Stripe is another one, or is not in the form'
 			FROM idempotency_keys
-			WHERE flow = 'hail' AND foreign_key IS NOT NULL AND (
+			WHERE flow IN ('hail', 'cancel', 'refund_late') AND foreign_key IS NOT NULL AND (
 			  position(foreign_key IN foreign_form) = 0 OR foreign_key <> encode(sha256(
 			    int8send(octet_length(flow)) || convert_to(flow, 'UTF8') ||
-			    int8send(octet_length('charge_created')) || convert_to('charge_created', 'UTF8') ||
+			    CASE flow WHEN 'hail' THEN int8send(octet_length('charge_created')) || convert_to('charge_created', 'UTF8')
+			      ELSE int8send(octet_length('refund_created')) || convert_to('refund_created', 'UTF8') END ||
 			    int8send(octet_length(account_id)) || convert_to(account_id, 'UTF8') ||
 			    int8send(octet_length(key)) || convert_to(key, 'UTF8')), 'hex'))`,
 		},

@@ -15,6 +15,7 @@ const (
 	chargedOnce     = "charged-once"
 	moneyHasARide   = "money-has-a-ride"
 	rideHasItsMoney = "ride-has-its-money"
+	refundedOnce    = "refunded-once"
 )
 
 // stripeChecks returns the checks that need Stripe's list.
@@ -22,7 +23,8 @@ func stripeChecks() []check {
 	return []check{
 		{chargedOnce, "I1", "No request has two charges at Stripe that were not refunded in full."},
 		{moneyHasARide, "I4", "A charge at Stripe is on its ride, or its key is unfinished."},
-		{rideHasItsMoney, "I27", "The charge of a charged ride exists at Stripe, with the same amount, and was not refunded."},
+		{rideHasItsMoney, "I27", "The charge of a ride exists at Stripe, with the same amount; the ride shows what was given back, and a canceled one was refunded in full."},
+		{refundedOnce, "I1", "No payment was given back beyond its fare, and no key has two refunds at Stripe."},
 	}
 }
 
@@ -34,6 +36,8 @@ type comparison struct {
 	// succeeded holds the intents that charged a card. An intent that only
 	// exists doesn't pay for a ride.
 	succeeded map[string]bool
+	// paid maps intents that are ours to what they took.
+	paid map[string]int64
 	// found holds the findings, by the name of the check.
 	found map[string][]Finding
 }
@@ -52,7 +56,7 @@ func (a Auditor) compareWithStripe(ctx context.Context, report *Report) error {
 	if err := a.Pool.QueryRow(ctx, `SELECT now()`).Scan(&start); err != nil {
 		return fmt.Errorf("reading the database's clock: %w", err)
 	}
-	c := &comparison{chargedBy: map[string]string{}, succeeded: map[string]bool{}, found: map[string][]Finding{}}
+	c := &comparison{chargedBy: map[string]string{}, succeeded: map[string]bool{}, paid: map[string]int64{}, found: map[string][]Finding{}}
 	since := start.Add(-a.StripeSince)
 	err := a.Stripe.Intents(ctx, since, func(page []payments.Intent) error {
 		report.Intents += len(page)
@@ -62,6 +66,9 @@ func (a Auditor) compareWithStripe(ctx context.Context, report *Report) error {
 		return fmt.Errorf("listing Stripe's payment intents: %w", err)
 	}
 	if err := a.compareRides(ctx, c, since, start); err != nil {
+		return err
+	}
+	if err := a.compareRefunds(ctx, c, since); err != nil {
 		return err
 	}
 	for _, check := range stripeChecks() {
@@ -86,12 +93,14 @@ func (a Auditor) comparePage(ctx context.Context, c *comparison, page []payments
 		if intent.Operation == "" {
 			continue // it isn't ours
 		}
+		c.paid[intent.ID] = intent.Amount
 		r, known := rides[rideID{intent.Account, intent.Ride}]
 		f := Finding{Account: intent.Account, Key: r.key, Ride: intent.Ride}
 		if !intent.RefundedInFull {
 			c.compareOperation(f, intent)
 		}
 		c.compareRide(f, intent, r, known)
+		c.compareGiven(f, intent, r)
 	}
 	return nil
 }
@@ -106,14 +115,11 @@ func (c *comparison) compareOperation(f Finding, intent payments.Intent) {
 }
 
 // compareRide checks that a charge is on its ride r, if that is known, with the
-// same amount. A charge without a ride is excused only by a refund in full. Any
-// refund is wrong while the ride still counts as charged.
+// same amount. A charge without a ride is excused only by a refund in full.
 func (c *comparison) compareRide(f Finding, intent payments.Intent, r ride, known bool) {
 	paid := r.status == "charged" || r.status == "canceled"
 	switch {
-	case intent.RefundedInFull && r.status != "charged", r.unfinished && !paid:
-	case intent.Refunded && r.status == "charged":
-		c.add(rideHasItsMoney, f, "%s was refunded, and the ride is still charged", intent.ID)
+	case intent.RefundedInFull && !paid, r.unfinished && !paid:
 	case !known:
 		c.add(moneyHasARide, f, "%s charged the card, and there is no ride", intent.ID)
 	case !paid:
@@ -130,8 +136,10 @@ type rideID struct{ account, ride string }
 // A ride is what the database has of one ride and its key.
 type ride struct {
 	key, status, intent, charge, currency string
+	refund                                string // the status of what was given back; "" if nothing was
 	amount                                int64
 	unfinished                            bool // the key is
+	refunding                             bool // a cancel of it is unfinished
 }
 
 // readRides reads the rides that a page names.
@@ -142,10 +150,12 @@ func (a Auditor) readRides(ctx context.Context, page []payments.Intent) (map[rid
 	}
 	rows, err := a.Pool.Query(ctx, `
 		SELECT r.account_id, r.id, r.key, r.status, coalesce(r.payment_intent_id, ''), coalesce(r.charge_id, ''),
-		       r.fare_currency, r.fare_amount, coalesce(k.finished_at IS NULL, false)
+		       r.fare_currency, r.fare_amount, coalesce(r.refund_status, ''),
+		       k.key IS NOT NULL AND k.finished_at IS NULL, c.key IS NOT NULL AND c.finished_at IS NULL
 		FROM unnest($1::text[], $2::text[]) AS wanted (account_id, id)
 		JOIN rides r USING (account_id, id)
-		LEFT JOIN idempotency_keys k ON k.account_id = r.account_id AND k.key = r.key AND k.reaped_at IS NULL`,
+		LEFT JOIN idempotency_keys k ON k.account_id = r.account_id AND k.key = r.key AND k.reaped_at IS NULL
+		LEFT JOIN idempotency_keys c ON c.account_id = r.account_id AND c.key = r.cancel_key`,
 		accounts, ids)
 	if err != nil {
 		return nil, fmt.Errorf("reading rides: %w", err)
@@ -153,7 +163,7 @@ func (a Auditor) readRides(ctx context.Context, page []payments.Intent) (map[rid
 	found := map[rideID]ride{}
 	var id rideID
 	var r ride
-	_, err = pgx.ForEachRow(rows, []any{&id.account, &id.ride, &r.key, &r.status, &r.intent, &r.charge, &r.currency, &r.amount, &r.unfinished},
+	_, err = pgx.ForEachRow(rows, []any{&id.account, &id.ride, &r.key, &r.status, &r.intent, &r.charge, &r.currency, &r.amount, &r.refund, &r.unfinished, &r.refunding},
 		func() error {
 			found[id] = r
 			return nil

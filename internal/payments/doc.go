@@ -34,6 +34,7 @@
 //	refund_form.go     the bytes that a refund sends
 //	refund_list.go     what the refunds of a payment amount to
 //	refund_results.go  the result tables of a refund
+//	refund_audit.go    all refunds, for an audit
 //	frozen.go          how frozen bytes are sent again
 //	dispute.go         the disputes of a payment
 //	intent.go          payment intents: reading, canceling, their states

@@ -129,11 +129,15 @@ func (s *Stripe) createRefund(ctx context.Context, key string, form RefundForm, 
 	return o
 }
 
+// refunds returns the list of refunds.
+func (s *Stripe) refunds() listing[stripe.Refund] {
+	return listing[stripe.Refund]{s, callRefunds, refundsPath, func(r *stripe.Refund) string { return r.ID }}
+}
+
 // listRefunds reads all refunds of a payment.
 func (s *Stripe) listRefunds(ctx context.Context, terms RefundTerms, paid Paid) observation {
-	list := listing[stripe.Refund]{s, callRefunds, refundsPath, func(r *stripe.Refund) string { return r.ID }}
 	var found refundList
-	o, _ := list.pages(ctx, &stripe.RefundListParams{PaymentIntent: new(terms.IntentID)}, func(page []*stripe.Refund) error {
+	o, _ := s.refunds().pages(ctx, &stripe.RefundListParams{PaymentIntent: new(terms.IntentID)}, func(page []*stripe.Refund) error {
 		for _, refund := range page {
 			found.add(refund, terms, paid)
 		}
