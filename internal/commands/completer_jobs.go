@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -44,7 +45,7 @@ func (c *completerJobsList) Run(ctx context.Context, o cli.Output) error {
 func jobRow(r jobs.Record) string {
 	id, state := "-", r.State
 	if r.ID != 0 {
-		id = fmt.Sprint(r.ID)
+		id = strconv.FormatInt(r.ID, 10)
 	}
 	if r.State == "waiting" && r.DueAt != nil {
 		state += " until " + timestamp(*r.DueAt)
@@ -85,13 +86,13 @@ func (c *completerJobsRetry) Run(ctx context.Context, o cli.Output) error {
 		retried := 0
 		for _, id := range ids {
 			err := all.Retry(ctx, id, c.operator())
-			// Of all that are dead, one that has changed meanwhile is left
-			// alone.
-			if err != nil && !(c.Dead && errors.Is(err, jobs.ErrNotRetried)) {
-				return err
-			}
-			if err == nil {
+			switch {
+			case err == nil:
 				retried++
+			case c.Dead && errors.Is(err, jobs.ErrNotRetried):
+				// It has changed since it was listed.
+			default:
+				return err
 			}
 		}
 		_, err := fmt.Fprintf(o.Stdout, "%d jobs are due now: the completer takes them next\n", retried)

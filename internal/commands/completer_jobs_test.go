@@ -61,8 +61,13 @@ func TestCompleterJobs(t *testing.T) {
 		t.Errorf("retrying a job that is delivered exits with %d: %s", code, stderr)
 	}
 	for _, wrong := range [][]string{
-		{"jobs", "retry"}, {"jobs", "retry", "1", "--dead"}, {"jobs", "list", "--limit=0"},
-		{"once", "--job-timeout=0s"}, {"once", "--job-concurrency=0"}, unreachable[:1], {"--smtp-url=localhost", unreachable[1]},
+		{"jobs", "retry"},
+		{"jobs", "retry", "1", "--dead"},
+		{"jobs", "list", "--limit=0"},
+		{"once", "--job-timeout=0s"},
+		{"once", "--job-concurrency=0"},
+		unreachable[:1],
+		{"--smtp-url=localhost", unreachable[1]},
 	} {
 		if code, _, stderr := s.run(t, "completer", wrong...); code != 2 {
 			t.Errorf("%q exits with %d: %s", wrong, code, stderr)

@@ -33,9 +33,10 @@ func serve(t *testing.T, kept *inbox.Inbox) (send func(message string) error) {
 	}
 }
 
-func ask(kept *inbox.Inbox, method, accept string) *httptest.ResponseRecorder {
+func ask(t *testing.T, kept *inbox.Inbox, method, accept string) *httptest.ResponseRecorder {
+	t.Helper()
 	answer := httptest.NewRecorder()
-	request := httptest.NewRequest(method, "/", http.NoBody)
+	request := httptest.NewRequestWithContext(t.Context(), method, "/", http.NoBody)
 	request.Header.Set("Accept", accept)
 	kept.ServeHTTP(answer, request)
 	return answer
@@ -44,7 +45,7 @@ func ask(kept *inbox.Inbox, method, accept string) *httptest.ResponseRecorder {
 func TestInboxShowsTheNewestFirst(t *testing.T) {
 	t.Parallel()
 	kept := new(inbox.Inbox)
-	if got := ask(kept, "GET", "*/*").Body.String(); got != "[]\n" {
+	if got := ask(t, kept, "GET", "*/*").Body.String(); got != "[]\n" {
 		t.Errorf("an empty inbox is %q", got)
 	}
 	send := serve(t, kept)
@@ -74,7 +75,7 @@ PHA+PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0PjwvcD4=
 		}
 	}
 	var got []inbox.Message
-	if err := json.Unmarshal(ask(kept, "GET", "*/*").Body.Bytes(), &got); err != nil {
+	if err := json.Unmarshal(ask(t, kept, "GET", "*/*").Body.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
 	want := []inbox.Message{
@@ -84,12 +85,12 @@ PHA+PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0PjwvcD4=
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("messages (-want +got):\n%s", diff)
 	}
-	page := ask(kept, "GET", "text/html,*/*")
+	page := ask(t, kept, "GET", "text/html,*/*")
 	if body := page.Body.String(); !strings.Contains(body, "Second ✓") || strings.Contains(body, "<script") ||
 		!strings.Contains(page.Header().Get("Content-Security-Policy"), "default-src 'none'") {
 		t.Errorf("the page is %s", body)
 	}
-	if code := ask(kept, "DELETE", "*/*").Code; code != http.StatusMethodNotAllowed {
+	if code := ask(t, kept, "DELETE", "*/*").Code; code != http.StatusMethodNotAllowed {
 		t.Errorf("DELETE is answered with %d", code)
 	}
 }

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -10,8 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/riverqueue/river"
-
-	"context"
 )
 
 // An operator sees what isn't delivered, and makes dead jobs due again; each
@@ -78,7 +77,7 @@ func TestPages(t *testing.T) {
 	}
 	ask := func(method, path, body, site string) *httptest.ResponseRecorder {
 		answer := httptest.NewRecorder()
-		request := httptest.NewRequest(method, path, strings.NewReader(body))
+		request := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 		request.Header.Set("Sec-Fetch-Site", site)
 		pages.ServeHTTP(answer, request)
 		return answer
