@@ -111,8 +111,13 @@ func readError(e *stripe.Error) apiError {
 // then refused, has taken no money and can be kept from ever taking any, or has
 // been.
 func (o observation) stoppable() bool {
-	return o.stop && o.hasObject() && o.ours && o.intent.received == 0 &&
-		slices.Contains([]string{"requires_payment_method", "requires_confirmation", "requires_action", "canceled"}, o.intent.status)
+	return o.stop && o.hasObject() && o.ours && (o.intent.canBeConfirmed() || o.intent.isClosed())
+}
+
+// canBeConfirmed reports whether somebody with access to Stripe could still make
+// the intent take money.
+func (i paymentIntent) canBeConfirmed() bool {
+	return i.received == 0 && slices.Contains([]string{"requires_payment_method", "requires_confirmation", "requires_action"}, i.status)
 }
 
 // An intentState is what a payment intent and its latest charge amount to.

@@ -95,18 +95,41 @@ func listParams(customer string, since time.Time) *stripe.PaymentIntentListParam
 	return params
 }
 
-// An Intent is a payment intent, for an audit.
+// An Intent is a payment intent, for an audit, and for what events tell of.
 type Intent struct {
 	ID, Charge string
+	CreatedAt  time.Time // by Stripe's clock
 	// Account, Ride and Operation are from the intent's metadata. Operation is
 	// empty if the intent isn't ours.
 	Account, Ride, Operation string
 	// Amount is what was received, in the currency's smallest unit.
 	Amount   int64
 	Currency string
+	// Asked is what was asked for, whether or not it was received.
+	Asked int64
 	// Succeeded means that the card was charged, Refunded that some of the
 	// money was given back since, RefundedInFull that all of it was.
 	Succeeded, Refunded, RefundedInFull bool
+	// Open means that it has not succeeded, and could be confirmed once more.
+	Open bool
+
+	seen paymentIntent
+}
+
+// newIntent returns what is looked at in a payment intent.
+func newIntent(pi *stripe.PaymentIntent) Intent {
+	i := readIntent(pi)
+	intent := Intent{
+		ID: i.id, Charge: i.chargeID, CreatedAt: time.Unix(pi.Created, 0),
+		Account: i.accountID, Ride: i.rideID, Operation: i.operation,
+		Amount: i.received, Asked: i.amount, Currency: i.currency,
+		Succeeded: i.status == "succeeded", Refunded: i.refunded, RefundedInFull: i.refundedInFull,
+		Open: i.canBeConfirmed(), seen: i,
+	}
+	if !isWord(i.accountID) || !isWord(i.rideID) || !isWord(i.operation) {
+		intent.Account, intent.Ride, intent.Operation = "", "", "" // we never wrote these
+	}
+	return intent
 }
 
 // Intents hands every page of the payment intents that Stripe made since 30 days
@@ -119,12 +142,7 @@ func (s *Stripe) Intents(ctx context.Context, since time.Time, read func([]Inten
 	o, err := s.intents().pages(ctx, params, func(page []*stripe.PaymentIntent) error {
 		intents := make([]Intent, 0, len(page))
 		for _, pi := range page {
-			i := readIntent(pi)
-			intents = append(intents, Intent{
-				ID: i.id, Charge: i.chargeID, Account: i.accountID, Ride: i.rideID, Operation: i.operation,
-				Amount: i.received, Currency: i.currency,
-				Succeeded: i.status == "succeeded", Refunded: i.refunded, RefundedInFull: i.refundedInFull,
-			})
+			intents = append(intents, newIntent(pi))
 		}
 		return read(intents)
 	})

@@ -27,6 +27,7 @@ const (
 	callCustomer = "customer"       // GET /v1/customers/{id}
 	callMethod   = "payment_method" // GET /v1/payment_methods/{id}
 	callAccount  = "account"        // GET /v1/account
+	callEvent    = "event"          // GET of the object that an event is about
 )
 
 // A request is one HTTP request to Stripe.

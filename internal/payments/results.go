@@ -21,6 +21,7 @@ var resultTables = map[string][]resultRow{
 	callCustomer: payerRows(),
 	callMethod:   payerRows(),
 	callAccount:  accountRows(),
+	callEvent:    eventRows(),
 }
 
 // A resultRow is one line of a result table. Exactly one row of a table matches

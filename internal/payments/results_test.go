@@ -14,7 +14,7 @@ func TestExactlyOneRowMatchesEveryObservation(t *testing.T) {
 	t.Parallel()
 	grids := map[string]iter.Seq[observation]{
 		callCharge: sendGrid(), callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel),
-		callCustomer: payerGrid(callCustomer), callMethod: payerGrid(callMethod), callAccount: payerGrid(callAccount),
+		callCustomer: payerGrid(callCustomer), callMethod: payerGrid(callMethod), callAccount: payerGrid(callAccount), callEvent: payerGrid(callEvent),
 		callRefund: refundGrid(callRefund), callRefunds: refundGrid(callRefunds), callDisputes: payerGrid(callDisputes),
 	}
 	for call, table := range resultTables {

@@ -62,6 +62,9 @@ func TestEveryRowHasAServedCase(t *testing.T) {
 	for name := range servedDisputes() {
 		served["disputes/"+name] = true
 	}
+	for _, c := range servedEvents() {
+		served["event/"+c.row] = true
+	}
 	for call, table := range resultTables {
 		for _, row := range table {
 			if name := call + "/" + row.name; !served[name] {
