@@ -1,5 +1,6 @@
 BEGIN;
 
+DROP TABLE open_intents;
 DROP TABLE stripe_events;
 DROP TABLE callbacks;
 DROP TABLE callback_endpoints;
@@ -18,7 +19,8 @@ ALTER TABLE rides
     DROP COLUMN refund_status,
     DROP COLUMN refund_amount,
     DROP COLUMN disputed,
-    DROP COLUMN refund_blocked;
+    DROP COLUMN refund_blocked,
+    DROP COLUMN stripe_epoch;
 ALTER TABLE idempotency_keys
     DROP CONSTRAINT idempotency_keys_point_of_flow;
 ALTER TABLE idempotency_keys

@@ -35,7 +35,11 @@ ALTER TABLE rides
     -- Whether the card's holder contests the charge, and whether Stripe refuses
     -- to refund it because of that. An inquiry contests and doesn't refuse.
     ADD COLUMN disputed boolean NOT NULL DEFAULT false,
-    ADD COLUMN refund_blocked boolean NOT NULL DEFAULT false;
+    ADD COLUMN refund_blocked boolean NOT NULL DEFAULT false,
+    -- Counts what Stripe's events have changed. What was read from Stripe is
+    -- written only while the count is what it was before the reading began, so
+    -- that nothing older overwrites something newer.
+    ADD COLUMN stripe_epoch bigint NOT NULL DEFAULT 0;
 ALTER TABLE rides
     ADD CONSTRAINT rides_refund_whole CHECK (
         (refund_id IS NULL) = (refund_status IS NULL) AND (refund_id IS NULL) = (refund_amount IS NULL)) NOT VALID;
@@ -140,5 +144,24 @@ CREATE INDEX stripe_events_object_idx ON stripe_events (object_id)
     WHERE worked_at IS NULL;
 -- The newest, and those that are old enough to go.
 CREATE INDEX stripe_events_received_idx ON stripe_events (received_at);
+
+-- The payment intents of declined rides, until it is certain that they never
+-- succeed. Somebody with access to Stripe could confirm one that is open.
+CREATE TABLE open_intents (
+    account_id text        NOT NULL,
+    intent_id  text        NOT NULL,
+    ride_id    text        NOT NULL,
+    -- The idempotency key of the charge, which the intent carries.
+    operation  text        NOT NULL,
+    livemode   boolean     NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    attempts   integer     NOT NULL DEFAULT 0,
+    run_after  timestamptz NOT NULL DEFAULT now(),
+    last_error text,
+
+    CONSTRAINT open_intents_pkey PRIMARY KEY (account_id, intent_id)
+);
+
+CREATE INDEX open_intents_due_idx ON open_intents (run_after);
 
 COMMIT;

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/jobs"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
 // roundFlags are the flags of a completer's rounds.
@@ -95,6 +96,7 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 	var work sync.WaitGroup
 	work.Go(func() { c.completer(parts.engine).Run(ctx) })
 	work.Go(func() { deliver.Run(ctx) })
+	work.Go(func() { parts.eventWorker(c.Poll, log, metrics).Run(ctx) })
 	err = d.serve(ctx)
 	stop() // also when a listener failed
 	work.Wait()
@@ -119,7 +121,8 @@ func (c *completerOnce) Validate() error {
 // onceCounts is what one round did.
 type onceCounts struct {
 	phases.Counts
-	Jobs jobs.Counts `json:"jobs"`
+	Events rides.EventCounts `json:"events"`
+	Jobs   jobs.Counts       `json:"jobs"`
 }
 
 // Run does one round and prints its counts.
@@ -146,6 +149,10 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 	}
 	defer jobPool.Close()
 	var counts onceCounts
+	// Before the keys, which events make due.
+	if counts.Events, err = parts.eventWorker(c.Poll, log, nil).Once(ctx); err != nil {
+		return err
+	}
 	if counts.Counts, err = c.completer(parts.engine).Once(ctx); err != nil {
 		return err
 	}
@@ -155,6 +162,7 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 	}
 	lines := fmt.Sprintf("finished %d, released %d, parked %d, taken by others %d, reaped %d, deleted %d\n",
 		counts.Finished, counts.Released, counts.Parked, counts.Lost, counts.Reaped, counts.Deleted)
+	lines += fmt.Sprintf("events: worked %d, released %d; payment intents closed %d\n", counts.Events.Worked, counts.Events.Released, counts.Events.Closed)
 	lines += fmt.Sprintf("jobs: relayed %d, delivered %d, failed %d\n", counts.Jobs.Relayed, counts.Jobs.Delivered, counts.Jobs.Failed)
 	if counts.Waiting > 0 {
 		lines += fmt.Sprintf("%d keys wait for a person: see completer keys list --parked\n", counts.Waiting)

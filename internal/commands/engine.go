@@ -113,3 +113,11 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 	}
 	return engineParts{pool: pool, health: health, stripe: stripe, pin: pin, engine: engine}, nil
 }
+
+// eventWorker returns what works Stripe's events. poll is how often it looks
+// for them; metrics may be nil.
+func (p engineParts) eventWorker(poll time.Duration, log *slog.Logger, metrics prometheus.Registerer) *rides.EventWorker {
+	return &rides.EventWorker{
+		Pool: p.pool, Engine: p.engine, Stripe: p.stripe, Realm: p.pin.Realm, Poll: poll, Logger: log, Metrics: metrics,
+	}
+}

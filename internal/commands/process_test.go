@@ -254,11 +254,11 @@ func TestCompleterOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, want := s.must(t, "completer", "once"), "finished 20, released 0, parked 0, taken by others 0, reaped 0, deleted 0\n"+
-		"jobs: relayed 20, delivered 20, failed 0\n"; got != want {
+		"events: worked 0, released 0; payment intents closed 0\njobs: relayed 20, delivered 20, failed 0\n"; got != want {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
 	if got, want := s.must(t, "completer", "once", "--json"), `{"finished":0,"released":0,"parked":0,"lost":0,"reaped":0,"deleted":0,"waiting":0,`+
-		`"jobs":{"relayed":0,"delivered":0,"failed":0,"dead":0}}`+"\n"; got != want {
+		`"events":{"worked":0,"released":0,"closed":0,"reaped":0},"jobs":{"relayed":0,"delivered":0,"failed":0,"dead":0}}`+"\n"; got != want {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
 	s.checkCharges(t)

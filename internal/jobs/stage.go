@@ -24,15 +24,25 @@ type Job interface {
 // Stage queues the insertion of a job on the transaction of a phase. A key
 // causes at most one job of a kind: a second one fails the transaction.
 func Stage(tx *phases.Tx, key phases.Key, job Job) error {
-	args, err := json.Marshal(job)
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", job.kind(), err)
+	sql, args, err := Statement(key, job)
+	if err == nil {
+		tx.Queue(sql, args...)
 	}
-	tx.Queue(`
+	return err
+}
+
+// Statement returns the statement with which Stage inserts a job, for a
+// transaction that is no phase. Then key need not exist: it gives the account,
+// the trace, and the name that makes the job one of its kind.
+func Statement(key phases.Key, job Job) (sql string, args []any, err error) {
+	encoded, err := json.Marshal(job)
+	if err != nil {
+		return "", nil, fmt.Errorf("encoding %s: %w", job.kind(), err)
+	}
+	return `
 		INSERT INTO staged_jobs (account_id, id, key, kind, version, args, trace)
 		VALUES ($1, $2, $3, $4, $5, $6, nullif($7, ''))`,
-		key.Account, jobID(job.kind(), key), key.Key, job.kind(), job.version(), string(args), key.Trace)
-	return nil
+		[]any{key.Account, jobID(job.kind(), key), key.Key, job.kind(), job.version(), string(encoded), key.Trace}, nil
 }
 
 // jobID returns the id of a job. It is a pure function of kind and key, so that

@@ -72,3 +72,139 @@ func orNoTime(at time.Time) *time.Time {
 	}
 	return &at
 }
+
+// A subject is an object at Stripe that events are about. All of its events
+// that are due are worked together, because what they tell is read at once.
+type subject struct {
+	object payments.ObjectKind
+	id     string
+}
+
+// A taken subject is one that this process works on.
+type taken struct {
+	subject
+
+	events   []string // the ids of its events
+	attempts int      // the most that one of them has had, this one included
+}
+
+// eventLease is how long a subject stays with its worker; then another takes
+// it. It is longer than a worker works, which workTimeout bounds.
+const (
+	eventLease  = time.Minute
+	workTimeout = 50 * time.Second
+)
+
+// due returns subjects with events that are due, those first that have waited
+// the longest.
+func (i inbox) due(ctx context.Context, live bool, limit int) ([]subject, error) {
+	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
+	defer cancel()
+	rows, err := i.pool.Query(ctx, `
+		SELECT object, object_id
+		FROM stripe_events
+		WHERE account_id = '' AND worked_at IS NULL AND run_after <= now() AND livemode = $1
+		GROUP BY object, object_id
+		ORDER BY min(run_after)
+		LIMIT $2`,
+		live, limit)
+	if err != nil {
+		return nil, fmt.Errorf("listing events that are due: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (subject, error) {
+		var s subject
+		return s, row.Scan(&s.object, &s.id)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing events that are due: %w", err)
+	}
+	return found, nil
+}
+
+// take takes the events of a subject that are due, for eventLease. It returns
+// none if another worker was faster.
+func (i inbox) take(ctx context.Context, s subject) (taken, error) {
+	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
+	defer cancel()
+	t := taken{subject: s}
+	rows, err := i.pool.Query(ctx, `
+		UPDATE stripe_events
+		SET attempts = attempts + 1, run_after = now() + $3 * interval '1 second'
+		WHERE account_id = '' AND object_id = $2 AND object = $1 AND worked_at IS NULL AND run_after <= now()
+		RETURNING id, attempts`,
+		string(s.object), s.id, eventLease.Seconds())
+	if err != nil {
+		return t, fmt.Errorf("taking events of %s: %w", s.id, err)
+	}
+	var id string
+	var attempts int
+	_, err = pgx.ForEachRow(rows, []any{&id, &attempts}, func() error {
+		t.events, t.attempts = append(t.events, id), max(t.attempts, attempts)
+		return nil
+	})
+	if err != nil {
+		return t, fmt.Errorf("taking events of %s: %w", s.id, err)
+	}
+	return t, nil
+}
+
+// finish notes what came of events.
+func (i inbox) finish(ctx context.Context, t taken, out outcome) error {
+	return i.note(ctx, t, `
+		UPDATE stripe_events
+		SET worked_at = now(), outcome = $2, owner_id = nullif($3, ''), ride_id = nullif($4, ''), last_error = NULL
+		WHERE account_id = '' AND id = ANY($1) AND worked_at IS NULL`,
+		t.events, out.word, out.account, out.ride)
+}
+
+// release makes events due again after a time.
+func (i inbox) release(ctx context.Context, t taken, after time.Duration, why string) error {
+	return i.note(ctx, t, `
+		UPDATE stripe_events
+		SET run_after = now() + $2 * interval '1 second', last_error = $3
+		WHERE account_id = '' AND id = ANY($1) AND worked_at IS NULL`,
+		t.events, after.Seconds(), why)
+}
+
+func (i inbox) note(ctx context.Context, t taken, sql string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
+	defer cancel()
+	if _, err := i.pool.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("noting what came of the events of %s: %w", t.id, err)
+	}
+	return nil
+}
+
+// inboxRetention is how long an event is kept that was worked. A delivery after
+// that is worked once more, and changes nothing.
+const inboxRetention = 30 * 24 * time.Hour
+
+// reap deletes old events that were worked, and returns how many.
+func (i inbox) reap(ctx context.Context) (int64, error) {
+	var total int64
+	for {
+		deleted, err := i.reapBatch(ctx)
+		total += deleted
+		if err != nil || deleted == 0 || ctx.Err() != nil {
+			return total, err
+		}
+	}
+}
+
+func (i inbox) reapBatch(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
+	defer cancel()
+	tag, err := i.pool.Exec(ctx, `
+		DELETE FROM stripe_events
+		WHERE account_id = '' AND id IN (
+		  SELECT id
+		  FROM stripe_events
+		  WHERE account_id = '' AND worked_at IS NOT NULL AND received_at < now() - $1 * interval '1 second'
+		  ORDER BY received_at
+		  LIMIT 500)`,
+		inboxRetention.Seconds())
+	if err != nil {
+		return 0, fmt.Errorf("deleting old events: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}

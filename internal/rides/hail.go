@@ -171,7 +171,8 @@ func stageReceipt(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 // decline ends a ride for which no money was taken, and finishes its key with a
 // problem. The ride keeps the words of the problem, because it outlives the
 // key's answer. Its payment intent, if there is one, stays with it, because
-// somebody with access to Stripe could still confirm it.
+// somebody with access to Stripe could still confirm it; the completer cancels
+// it.
 //
 // The UPDATE has no condition on the ride's status. A ride that is charged
 // makes it fail on the constraint rides_charge_agrees, which says that the
@@ -187,6 +188,13 @@ func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string, problem we
 		SET status = 'declined', failure = $4, payment_intent_id = coalesce(nullif($3, ''), payment_intent_id)
 		WHERE account_id = $1 AND id = $2`,
 		key.Account, ride.ID, intent, string(failure))
+	if intent != "" {
+		tx.Queue(`
+			INSERT INTO open_intents (account_id, intent_id, ride_id, operation, livemode)
+			VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (account_id, intent_id) DO NOTHING`,
+			key.Account, intent, ride.ID, operationOf(key.Account, key.Key), ride.Livemode)
+	}
 	ride.Status, ride.Failure = StatusDeclined, failureOf(problem)
 	if err := announce(tx, key, ride, jobs.EventDeclined); err != nil {
 		return phases.Outcome{}, err

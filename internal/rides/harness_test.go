@@ -67,7 +67,7 @@ func stepwise(c *phases.Config) { c.Stepwise = true }
 
 func newHarness(t *testing.T, settings ...setting) *harness {
 	t.Helper()
-	fake, err := fakestripe.Open(fakestripe.Options{})
+	fake, err := fakestripe.Open(fakestripe.Options{WebhookSecret: eventSecret})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,13 @@ func newRide(key phases.Key, live bool) (Ride, error) {
 // one from a sequence, would change if the ride's row were lost and made again,
 // and Stripe would refuse to charge with other metadata under the same key.
 func rideID(account, key string) string {
-	return derivedID("ride_", phases.ForeignKey(hailFlow, pointCharge, account, key))
+	return derivedID("ride_", operationOf(account, key))
+}
+
+// operationOf returns the idempotency key under which the charge of a key is
+// sent to Stripe, and which everything carries that it makes there.
+func operationOf(account, key string) string {
+	return phases.ForeignKey(hailFlow, pointCharge, account, key)
 }
 
 // derivedID returns an id that is a pure function of its arguments: the prefix

@@ -35,6 +35,7 @@ var distributed = []struct{ table, by string }{
 	{"callback_endpoints", "account_id"},
 	{"callbacks", "account_id"},
 	{"stripe_events", "account_id"},
+	{"open_intents", "account_id"},
 }
 
 // undistributed are our other tables. The first holds the schema's version.

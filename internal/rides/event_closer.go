@@ -1,0 +1,133 @@
+package rides
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/rocketrides/internal/payments"
+)
+
+// An openIntent is the payment intent of a declined ride that may still be
+// open. decline notes it, and closeIntents cancels it: the answer 402 says that
+// no money is taken, then or later (I3).
+type openIntent struct {
+	account, id, ride, operation string
+	attempts                     int
+}
+
+// openIntent notes a payment intent that decline hasn't noted.
+func (w *eventRun) openIntent(ctx context.Context, ride rideFacts, i payments.Intent) error {
+	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
+	defer cancel()
+	_, err := w.Pool.Exec(ctx, `
+		INSERT INTO open_intents (account_id, intent_id, ride_id, operation, livemode)
+		VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (account_id, intent_id) DO NOTHING`,
+		ride.account, i.ID, ride.id, i.Operation, ride.live)
+	if err != nil {
+		return fmt.Errorf("noting an open payment intent: %w", err)
+	}
+	return nil
+}
+
+// closeIntents closes the payment intents that are due, and returns how many.
+func (w *eventRun) closeIntents(ctx context.Context) (closed int, err error) {
+	if w.Realm() == "" {
+		return 0, nil
+	}
+	due, err := w.dueIntents(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, i := range due {
+		done, err := w.closeIntent(ctx, i)
+		if err != nil {
+			return closed, err
+		}
+		if done {
+			closed++
+		}
+	}
+	return closed, nil
+}
+
+func (w *eventRun) dueIntents(ctx context.Context) ([]openIntent, error) {
+	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
+	defer cancel()
+	rows, err := w.Pool.Query(ctx, `
+		SELECT account_id, intent_id, ride_id, operation, attempts
+		FROM open_intents
+		WHERE run_after <= now() AND livemode = $1
+		ORDER BY run_after
+		LIMIT 32`,
+		w.Stripe.Live())
+	if err != nil {
+		return nil, fmt.Errorf("listing open payment intents: %w", err)
+	}
+	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (openIntent, error) {
+		var i openIntent
+		return i, row.Scan(&i.account, &i.id, &i.ride, &i.operation, &i.attempts)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing open payment intents: %w", err)
+	}
+	return due, nil
+}
+
+// closeIntent takes an open intent, unless another process was faster, and
+// closes it. The error is one of the database.
+func (w *eventRun) closeIntent(ctx context.Context, i openIntent) (done bool, err error) {
+	took, err := w.change(ctx, `
+		UPDATE open_intents
+		SET attempts = attempts + 1, run_after = now() + $4 * interval '1 second'
+		WHERE account_id = $1 AND intent_id = $2 AND attempts = $3`,
+		i.account, i.id, i.attempts, eventLease.Seconds())
+	if err != nil || !took {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+	defer cancel()
+	if err := w.closeAtStripe(ctx, i); err != nil {
+		after := eventBackoff(i.attempts + 1)
+		w.log.WarnContext(ctx, "payment intent not closed", slog.String("payment_intent", i.id), slog.String("ride", i.ride),
+			slog.Any("error", err), slog.Float64("again_in_seconds", after.Seconds()))
+		_, err := w.change(ctx, `
+			UPDATE open_intents
+			SET run_after = now() + $3 * interval '1 second', last_error = $4
+			WHERE account_id = $1 AND intent_id = $2`,
+			i.account, i.id, after.Seconds(), fitError(err))
+		return false, err
+	}
+	return w.change(ctx, `
+		DELETE FROM open_intents
+		WHERE account_id = $1 AND intent_id = $2`,
+		i.account, i.id)
+}
+
+// closeAtStripe cancels a payment intent. If it has succeeded after all, the
+// money goes back.
+func (w *eventRun) closeAtStripe(ctx context.Context, i openIntent) error {
+	closed, err := w.Stripe.CloseIntent(ctx, i.id, i.operation)
+	if err != nil || closed {
+		return err
+	}
+	out, err := w.work(ctx, subject{payments.ObjectIntent, i.id})
+	if err == nil && out.waits {
+		err = fmt.Errorf("it has succeeded, and %s", out.word)
+	}
+	return err
+}
+
+// change runs one statement, and reports whether it changed a row.
+func (w *eventRun) change(ctx context.Context, sql string, args ...any) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
+	defer cancel()
+	tag, err := w.Pool.Exec(ctx, sql, args...)
+	if err != nil {
+		return false, fmt.Errorf("changing an open payment intent: %w", err)
+	}
+	return tag.RowsAffected() == 1, nil
+}

@@ -1,0 +1,215 @@
+package rides
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/rocketrides/internal/jobs"
+	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
+)
+
+// A refundFacts is what is known of the refund of a ride. It is empty if there
+// is none.
+type refundFacts struct {
+	id, status string
+	amount     int64
+}
+
+// showRefund shows in a ride what Stripe says was given back, whoever did it.
+// key is that of the ride. A cancel that isn't done goes on by itself: it reads
+// the refunds too, and decides.
+func (w *eventRun) showRefund(ctx context.Context, ride rideFacts, key phases.Record, intent payments.Intent) (outcome, error) {
+	if ride.intent != intent.ID {
+		return outcome{word: outNothingNew}, nil // no charge of the ride's was refunded
+	}
+	unfinished, err := w.unfinishedRefund(ctx, ride)
+	if err != nil || isHeld(unfinished) {
+		return outcome{word: outResting, waits: true}, err
+	}
+	given, err := w.Stripe.RefundsOf(ctx, intent.ID, payments.Paid{Amount: ride.fare.Amount, Currency: ride.fare.Currency})
+	if err != nil {
+		return outcome{}, err
+	}
+	seen := refundFacts{given.ID, given.Status, given.Amount}
+	switch {
+	case unfinished.Key != "":
+		return w.hastenRefund(ctx, ride, unfinished, seen)
+	case seen == ride.refund || seen.id == "":
+		return outcome{word: outNothingNew}, nil
+	case seen.status == payments.GivenFailed && ride.status == StatusCanceled:
+		return w.failRefund(ctx, ride, key.Trace, seen)
+	default:
+		return w.changeRide(ctx, ride, "refund_shown", func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
+			return ride.setRefund(ctx, tx, seen)
+		})
+	}
+}
+
+// isHeld reports whether a worker is working on a key, or may be.
+func isHeld(key phases.Record) bool { return key.Leased && key.ParkedReason == "" }
+
+// unfinishedRefund returns the key under which the service itself is refunding
+// the ride, if it isn't done.
+func (w *eventRun) unfinishedRefund(ctx context.Context, ride rideFacts) (phases.Record, error) {
+	for _, name := range ride.refundKeys() {
+		key, err := w.findKey(ctx, ride.account, name)
+		if err != nil || key.Key != "" && key.FinishedAt == nil {
+			return key, err
+		}
+	}
+	return phases.Record{}, nil
+}
+
+// refundKeys are the keys under which the service itself refunds the ride.
+func (r rideFacts) refundKeys() []string {
+	if r.cancelKey == "" {
+		return nil
+	}
+	return []string{r.cancelKey}
+}
+
+// hastenRefund lets a refund go on that is unfinished, if a look-up would end
+// it now.
+func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.Record, seen refundFacts) (outcome, error) {
+	settled := seen.status == payments.GivenSucceeded && seen.amount == ride.fare.Amount || seen.status == payments.GivenFailed
+	switch {
+	case !w.Engine.Knows(key):
+		return outcome{word: "other_version", waits: true}, nil
+	case key.ParkedReason == "":
+		return outcome{word: "hastened"}, w.keys().Nudge(ctx, key)
+	case settled && slices.Contains(passing(), key.ParkedReason):
+		return w.unpark(ctx, key, seen.id)
+	default:
+		return outcome{word: "for_a_person"}, nil
+	}
+}
+
+// failRefund shows a refund that has failed after a cancel was answered with
+// 200. The answer that was given stays, and so does the status of the ride; the
+// client gets a callback, and a person is told. Nothing is refunded once more
+// by itself.
+func (w *eventRun) failRefund(ctx context.Context, ride rideFacts, trace string, seen refundFacts) (outcome, error) {
+	out, err := w.changeRide(ctx, ride, "refund_failed", func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
+		tag, err := ride.setRefund(ctx, tx, seen)
+		if err != nil || tag.RowsAffected() == 0 {
+			return tag, err
+		}
+		return tag, ride.announceFailure(ctx, tx, trace, seen)
+	})
+	if err == nil && !out.waits {
+		w.metrics.failed.Inc()
+		w.log.ErrorContext(ctx, "a refund has failed after it was done: a person must give the money back in another way",
+			slog.String("account", ride.account), slog.String("ride", ride.id), slog.String("refund", seen.id))
+	}
+	return out, err
+}
+
+// announceFailure records that a refund has failed, and stages the callback.
+func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string, seen refundFacts) error {
+	data, err := json.Marshal(map[string]any{"refund": seen.id, "amount": seen.amount, "currency": r.fare.Currency})
+	if err != nil {
+		return fmt.Errorf("encoding audit record: %w", err)
+	}
+	if _, err := tx.Exec(ctx, `
+		INSERT INTO audit_records (account_id, id, action, ride_id, data)
+		VALUES ($1, $2, 'ride.refund_failed', $3, $4)
+		ON CONFLICT (account_id, id) DO NOTHING`,
+		r.account, derivedID("aud_", "ride.refund_failed", r.account, seen.id), r.id, string(data)); err != nil {
+		return fmt.Errorf("inserting audit record: %w", err)
+	}
+	ride, err := scanRide(tx.QueryRow(ctx, `
+		SELECT `+rideColumns+`
+		FROM `+rideTables+`
+		WHERE r.account_id = $1 AND r.id = $2`,
+		r.account, r.id), r.live)
+	if err != nil {
+		return fmt.Errorf("reading ride: %w", err)
+	}
+	if ride.CallbackURL == nil {
+		return nil
+	}
+	body, err := web.EncodeJSON(ride)
+	if err != nil {
+		return err
+	}
+	// No client can send a key with a blank in it.
+	key := phases.Key{Account: r.account, Key: "refund_failed " + seen.id, Trace: trace}
+	sql, args, err := jobs.Statement(key, jobs.Callback{Type: "ride.refund_failed", RideID: r.id, URL: *ride.CallbackURL, Ride: string(body)})
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("staging callback: %w", err)
+	}
+	return nil
+}
+
+// showDispute shows in a ride whether the card's holder contests its charge.
+// All disputes of the payment are read: charge.disputed stays true for ever.
+func (w *eventRun) showDispute(ctx context.Context, ride rideFacts, intent payments.Intent) (outcome, error) {
+	if ride.intent != intent.ID {
+		return outcome{word: outNothingNew}, nil
+	}
+	seen, err := w.Stripe.DisputeOf(ctx, intent.ID)
+	if err != nil {
+		return outcome{}, err
+	}
+	if seen == ride.dispute {
+		return outcome{word: outNothingNew}, nil
+	}
+	return w.changeRide(ctx, ride, "dispute_shown", func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
+		return tx.Exec(ctx, `
+			UPDATE rides
+			SET disputed = $4, refund_blocked = $5, stripe_epoch = stripe_epoch + 1
+			WHERE account_id = $1 AND id = $2 AND stripe_epoch = $3`,
+			ride.account, ride.id, ride.epoch, seen.Open, seen.Refuses)
+	})
+}
+
+// setRefund writes the refund of a ride that is as it was read.
+func (r rideFacts) setRefund(ctx context.Context, tx pgx.Tx, seen refundFacts) (pgconn.CommandTag, error) {
+	return tx.Exec(ctx, `
+		UPDATE rides
+		SET refund_id = $4, refund_status = $5, refund_amount = $6, stripe_epoch = stripe_epoch + 1
+		WHERE account_id = $1 AND id = $2 AND stripe_epoch = $3
+		  AND refund_id IS NOT DISTINCT FROM nullif($7, '') AND refund_status IS NOT DISTINCT FROM nullif($8, '')
+		  AND cancel_key IS NOT DISTINCT FROM nullif($9, '')`,
+		r.account, r.id, r.epoch, seen.id, seen.status, seen.amount, r.refund.id, r.refund.status, r.cancelKey)
+}
+
+// changeRide changes a ride in one transaction, whose first statement is
+// change. If that changes nothing, the ride is no longer as it was before
+// Stripe was asked, so what Stripe has said may be old: the events wait and
+// Stripe is asked again.
+func (w *eventRun) changeRide(
+	ctx context.Context, ride rideFacts, word string, change func(context.Context, pgx.Tx) (pgconn.CommandTag, error),
+) (outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
+	defer cancel()
+	err := pgx.BeginTxFunc(ctx, w.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		tag, err := change(ctx, tx)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = errRideChanged
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, errRideChanged):
+		return outcome{word: outResting, waits: true}, nil
+	case err != nil:
+		return outcome{}, fmt.Errorf("changing ride %s: %w", ride.id, err)
+	}
+	return outcome{word: word}, nil
+}
+
+// errRideChanged means that a ride isn't any more as it was read.
+var errRideChanged = errors.New("the ride has changed")
