@@ -8,8 +8,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/jobs"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/trace"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -60,8 +62,9 @@ func wantAttrs(t *testing.T, line map[string]any, want map[string]any) {
 }
 
 // From one traceability id, a person finds the line of each request, of the
-// completer's attempt, and of each request to Stripe. A retry that brings
-// another id is found by its own, and what it does for the key by the first.
+// completer's attempt, of each request to Stripe, and of each job. A retry that
+// brings another id is found by its own, and what it does for the key by the
+// first.
 func TestOneTraceFindsEveryLine(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -95,6 +98,15 @@ func TestOneTraceFindsEveryLine(t *testing.T) {
 		t.Fatalf("the completer did %+v", counts)
 	}
 	ask("order 7").must(t, 201, "")
+	worker, err := jobs.NewClient(jobs.Config{
+		Pool: h.pool, Poll: 20 * time.Millisecond, Timeout: 5 * time.Second, Concurrency: 1, Drain: time.Second, Logger: h.log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if counts, err := worker.Once(t.Context()); err != nil || counts.Delivered != 1 {
+		t.Fatalf("the jobs came to %+v (%v)", counts, err)
+	}
 
 	for i, want := range []map[string]any{
 		{"route": "POST /v1/rides", "status": 503.0, "recovery_point_from": "started", "recovery_point": "ride_created", "attempt": 1.0, "replayed": false, "database_seconds": nil, "foreign_seconds": nil},
@@ -113,6 +125,9 @@ func TestOneTraceFindsEveryLine(t *testing.T) {
 		"recovery_point_from": "ride_created", "recovery_point": "finished", "attempt": 3.0, "status": 201.0,
 		"database_seconds": nil, "foreign_seconds": nil,
 	})
+	job := lines("order 7", "job", 1)[0]
+	wantAttrs(t, job, key)
+	wantAttrs(t, job, map[string]any{"kind": "receipt/1", "attempt": 1.0, "result": "delivered", "database_seconds": nil})
 	sends := 0
 	for _, line := range file.grep(t, `"traceability_id":"order 7"`)["stripe request"] {
 		wantAttrs(t, line, key)
