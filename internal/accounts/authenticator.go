@@ -47,12 +47,13 @@ type Principal struct {
 type Authenticator struct {
 	live     bool
 	accounts *accountCache
+	guesses  guesses
 }
 
 // NewAuthenticator returns an Authenticator that accepts the API keys of one
 // mode: those for real money if live is true, else those for tests.
 func NewAuthenticator(pool *pgxpool.Pool, live bool) *Authenticator {
-	return &Authenticator{live: live, accounts: newAccountCache(pool, rememberedFor)}
+	return &Authenticator{live: live, accounts: newAccountCache(pool, rememberedFor), guesses: newGuesses()}
 }
 
 // Authenticate returns the account whose API key is in the Authorization

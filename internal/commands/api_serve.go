@@ -17,6 +17,7 @@ type apiServe struct {
 	callbackFlags
 	Listen string `help:"Address of the public API." default:"127.0.0.1:8080" env:"LISTEN"`
 	daemonFlags
+	limitFlags
 	MaxFare             int64  `help:"Largest fare of one ride, in cents." default:"50000" env:"MAX_FARE"`
 	MaxWaiting          int    `help:"How many clients may wait (Prefer: wait) or follow a ride's events at once; others are answered at once. 0 lets nobody wait." default:"10000" env:"MAX_WAITING"`
 	StripeWebhookSecret string `help:"Signing secrets of Stripe's webhook endpoints, separated by commas; without one, Stripe's events are refused." env:"STRIPE_WEBHOOK_SECRET" secret:"" placeholder:"whsec_…"`
@@ -25,7 +26,7 @@ type apiServe struct {
 
 // Validate refuses settings that make no sense.
 func (c *apiServe) Validate() error {
-	err := errors.Join(cli.CheckAddress("listen", c.Listen), c.checkDaemon(), c.checkEngine())
+	err := errors.Join(cli.CheckAddress("listen", c.Listen), c.checkDaemon(), c.checkEngine(), c.checkLimits())
 	if c.MaxFare < 1 {
 		err = errors.Join(err, errors.New("--max-fare must be positive"))
 	}
@@ -74,8 +75,8 @@ func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	service := rides.NewService(rides.Config{
 		Pool: parts.pool, Engine: parts.engine, Stripe: parts.stripe, StripeAccount: parts.pin.Account, EventSecrets: secrets,
-		Unconfirmed: postgres.TookDoubtfulCommit, MaxFare: c.MaxFare, MaxWaiting: c.MaxWaiting, Callbacks: c.guard(),
-		Logger: log, Metrics: metrics,
+		Unconfirmed: postgres.TookDoubtfulCommit, MaxFare: c.MaxFare, MaxWaiting: c.MaxWaiting, RateLimit: c.rate(),
+		TrustedProxies: c.TrustedProxies, Callbacks: c.guard(), Logger: log, Metrics: metrics,
 	})
 	d := daemon{engine: parts.engine, log: log, shutdownTimeout: c.ShutdownTimeout, drain: service.Drain}
 	defer d.close()

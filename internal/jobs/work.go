@@ -74,7 +74,6 @@ func (c *Client) guard(ctx context.Context, row *rivertype.JobRow, work func(con
 }
 
 // guarded makes an attempt, unless the job is done or may be another worker's.
-
 func (c *Client) guarded(ctx context.Context, row *rivertype.JobRow, work func(context.Context) error) error {
 	if isDelivered(row) {
 		return errDelivered

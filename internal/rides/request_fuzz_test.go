@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -68,14 +69,15 @@ func newOffline(f *testing.F) *offline {
 }
 
 // identifyBy is the real authentication, except that it needs no database to
-// find the one valid key.
+// find the one valid key, and that each request comes from another sender, who
+// may make mistakes.
 func (o *offline) identifyBy(
-	identify func(context.Context, http.Header) (accounts.Principal, error),
-) func(context.Context, http.Header) (accounts.Principal, error) {
-	return func(ctx context.Context, header http.Header) (accounts.Principal, error) {
+	identify func(context.Context, http.Header, string) (accounts.Principal, error),
+) func(context.Context, http.Header, string) (accounts.Principal, error) {
+	return func(ctx context.Context, header http.Header, _ string) (accounts.Principal, error) {
 		ended, cancel := context.WithCancel(ctx) // so that it doesn't wait for the database to come back
 		cancel()
-		who, err := identify(ended, header)
+		who, err := identify(ended, header, rand.Text())
 		key, _ := accounts.BearerKey(header.Get("Authorization"))
 		if errors.Is(err, phases.ErrUnavailable) && key.Hash() == o.key.Hash() {
 			return accounts.Principal{AccountID: key.AccountID()}, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/callbacks"
+	"github.com/rocketrides/rocketrides/internal/limit"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -39,6 +41,11 @@ type Config struct {
 	Unconfirmed func(conn *pgx.Conn) bool
 	// MaxFare is the most that a ride may cost, in cents.
 	MaxFare int64
+	// RateLimit is how many requests each account may send; the zero value is
+	// no limit.
+	RateLimit limit.Rate
+	// TrustedProxies are those whose X-Forwarded-For says who the client is.
+	TrustedProxies []netip.Prefix
 	// MaxWaiting bounds the clients that wait or follow a stream at once. What
 	// exceeds it is answered as if it had not preferred to. 0 lets nobody wait.
 	MaxWaiting int
@@ -46,8 +53,8 @@ type Config struct {
 	Callbacks *callbacks.Guard
 	// Logger takes one line for each request. nil means slog.Default().
 	Logger *slog.Logger
-	// Metrics registers rides_http_…, rides_waiting… and rides_stripe_events_….
-	// nil means nowhere.
+	// Metrics registers rides_http_…, rides_waiting…, rides_rate_limited_… and
+	// rides_stripe_events_…. nil means nowhere.
 	Metrics prometheus.Registerer
 }
 
@@ -58,8 +65,10 @@ type Service struct {
 	hail     phases.Flow
 	cancel   phases.Flow
 	stripe   *payments.Stripe
-	identify func(context.Context, http.Header) (accounts.Principal, error)
 	recheck  func(context.Context, http.Header, time.Duration) error
+	identify func(ctx context.Context, header http.Header, sender string) (accounts.Principal, error)
+	limits   *limits
+	proxies  []netip.Prefix
 	live     bool
 	maxFare  int64
 	guard    *callbacks.Guard
@@ -100,8 +109,10 @@ func NewService(config Config) *Service {
 		hail:     hail(config.Stripe, accounts.Store{Pool: config.Pool}),
 		cancel:   cancel(config.Stripe, accounts.Store{Pool: config.Pool}),
 		stripe:   config.Stripe,
-		identify: authenticator.Authenticate,
 		recheck:  authenticator.Recheck,
+		identify: authenticator.AuthenticateFrom,
+		limits:   newLimits(config),
+		proxies:  config.TrustedProxies,
 		live:     live,
 		maxFare:  config.MaxFare,
 		guard:    config.Callbacks,
@@ -131,6 +142,7 @@ func (s *Service) Handler() http.Handler { return s.router() }
 
 func (s *Service) router() *web.Router {
 	router := web.NewRouter(s.log, s.metrics)
+	router.TrustProxies(s.proxies)
 	router.Get("/v1/rides", s.authenticated(s.listRides), listParams()...)
 	router.Get("/v1/rides/{id}", s.authenticated(s.getRide))
 	router.Post("/v1/rides", s.keyed(keyedRoute{flow: s.hail, check: s.checkParams, pending: s.pendingRide}))
@@ -155,17 +167,23 @@ func (s *Service) authenticated(next accountHandler) web.Handler {
 	}
 }
 
-// authenticate returns the account that a request acts for, or the refusal.
+// authenticate returns the account that a request acts for, or the refusal:
+// there is none, or it sends too many requests.
 func (s *Service) authenticate(w http.ResponseWriter, r *web.Request) (accounts.Principal, error) {
-	who, err := s.identify(r.Context(), r.Header)
-	if errors.Is(err, accounts.ErrUnauthenticated) {
+	who, err := s.identify(r.Context(), r.Header, r.Client())
+	switch {
+	case errors.Is(err, accounts.ErrUnauthenticated):
 		// RFC 9110, section 15.5.2, demands this header, and RFC 6750, section
 		// 3, gives its form.
 		w.Header().Set("WWW-Authenticate", `Bearer realm="rocketrides"`)
-		return accounts.Principal{}, web.NewProblemError(web.CodeUnauthenticated, err)
+		return who, web.NewProblemError(web.CodeUnauthenticated, err)
+	case errors.Is(err, accounts.ErrTooManyGuesses):
+		return who, s.limits.refuseSender(err)
+	case err != nil:
+		return who, err
 	}
 	r.RecordAccount(who.AccountID)
-	return who, err
+	return who, s.limits.take(w.Header(), who.AccountID)
 }
 
 // read runs a query, and runs it again if its connection turns out to be dead,

@@ -10,6 +10,7 @@
 //   - answer.go: answers, those that are stored with a key included
 //   - problem.go: the table of problems (RFC 9457)
 //   - refusal.go: which error is which problem
+//   - limit.go: who the client is, and how many requests it may send
 //   - query.go: the query parameters of a route
 //   - body.go, canonical.go: the body of a request, its canonical form
 //     (RFC 8785), and the hash of a request

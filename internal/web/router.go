@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -75,6 +76,7 @@ func (r *Request) RecordAccount(id string) { r.record.account = id }
 // safe for concurrent use.
 type Router struct {
 	mux     *chi.Mux
+	handler http.Handler // mux, behind what finds out who the client is
 	log     *slog.Logger
 	metrics *metrics
 }
@@ -84,6 +86,7 @@ type Router struct {
 // that is nil.
 func NewRouter(logger *slog.Logger, registry prometheus.Registerer) *Router {
 	rt := &Router{mux: chi.NewRouter(), log: logger, metrics: newMetrics(registry)}
+	rt.handler = middleware.ClientIPFromRemoteAddr(rt.mux)
 	rt.mux.NotFound(rt.serve("", notFound))
 	rt.mux.MethodNotAllowed(rt.serve("", rt.methodNotAllowed))
 	return rt
@@ -130,7 +133,7 @@ func (rt *Router) PostUnkeyed(pattern string, handler Handler) {
 }
 
 // ServeHTTP answers one request.
-func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.ServeHTTP(w, r) }
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.handler.ServeHTTP(w, r) }
 
 // serve returns the handler with everything that the router does around it. The
 // pattern is "" for a request that matches no route.

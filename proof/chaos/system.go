@@ -134,6 +134,7 @@ func (s *system) settings(name, serves, admin string) []string {
 		"LEASE=" + lease.String(), "STRIPE_TIMEOUT=" + stripeTimeout.String(), "POLL=" + poll.String(),
 		"BACKOFF_INITIAL=" + firstBackoff.String(), "BACKOFF_MAX=" + longBackoff.String(),
 		"SAVED_500_AFTER=" + saved500After.String(), "SHUTDOWN_TIMEOUT=3s",
+		"RATE_LIMIT=0", // all clients of an account are one to it
 	}
 }
 
