@@ -8,8 +8,8 @@ ALTER TABLE staged_jobs
     DROP COLUMN version,
     DROP COLUMN trace;
 ALTER TABLE accounts
-    DROP COLUMN former_callback_secret,
-    DROP COLUMN former_callback_secret_until;
+    DROP COLUMN former_callback_secrets,
+    DROP COLUMN former_callback_secrets_until;
 ALTER TABLE rides
     DROP CONSTRAINT rides_refund_whole,
     DROP CONSTRAINT rides_refund_status_known,

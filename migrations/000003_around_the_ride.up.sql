@@ -53,10 +53,10 @@ ALTER TABLE rides
         status <> 'canceled' OR refund_id IS NOT NULL) NOT VALID;
 
 ALTER TABLE accounts
-    -- The secret before the last rotation, which signs callbacks beside the
-    -- present one until its time is over.
-    ADD COLUMN former_callback_secret text,
-    ADD COLUMN former_callback_secret_until timestamptz;
+    -- The secrets before the last rotations, each of which signs callbacks
+    -- beside the present one until its time is over.
+    ADD COLUMN former_callback_secrets text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN former_callback_secrets_until timestamptz[] NOT NULL DEFAULT '{}';
 
 ALTER TABLE staged_jobs
     -- The version of args, so that a deploy can change their form.
@@ -85,6 +85,11 @@ CREATE TABLE callback_endpoints (
 CREATE TABLE callbacks (
     account_id   text        NOT NULL,
     id           text        NOT NULL,
+    -- The key whose phase caused the callback, the job that delivers it, and the
+    -- trace of the request.
+    key          text        NOT NULL,
+    job_id       text        NOT NULL,
+    trace        text,
     ride_id      text        NOT NULL,
     type         text        NOT NULL,
     url          text        NOT NULL,
@@ -97,13 +102,23 @@ CREATE TABLE callbacks (
     last_error   text,
     created_at   timestamptz NOT NULL DEFAULT now(),
     attempted_at timestamptz,
+    -- A failure after this time is the last one.
+    retry_until  timestamptz NOT NULL,
     ended_at     timestamptz,
 
     CONSTRAINT callbacks_pkey PRIMARY KEY (account_id, id),
     -- delivered: the receiver acknowledged it. refused: the address isn't
-    -- allowed. gone: the receiver answered 410. given_up: its time is over.
-    CONSTRAINT callbacks_status_known CHECK (status IN ('pending', 'delivered', 'refused', 'gone', 'given_up'))
+    -- allowed. gone: the receiver answered 410. given_up: its time is over, or
+    -- its endpoint was switched off.
+    CONSTRAINT callbacks_status_known CHECK (status IN ('pending', 'delivered', 'refused', 'gone', 'given_up')),
+    CONSTRAINT callbacks_ended_has_time CHECK ((status = 'pending') = (ended_at IS NULL))
 );
+
+-- The newest, those that are old enough to go, and those that were not
+-- delivered.
+CREATE INDEX callbacks_created_idx ON callbacks (created_at);
+CREATE INDEX callbacks_undelivered_idx ON callbacks (created_at)
+    WHERE status <> 'delivered';
 
 -- Stripe's events, committed before they are acknowledged. An event names no
 -- account of ours before its object was read, so account_id is empty: all of
