@@ -96,7 +96,8 @@ func nameOf(i int) string { return fmt.Sprintf("host-%d.example", i) }
 func TestRebindingIsRefused(t *testing.T) {
 	t.Parallel()
 	victim := newVictim(t)
-	// Nobody listens at 127.0.0.2. For this test it stands for a public address.
+	// Nobody listens at 127.0.0.2. For this test it stands for a public
+	// address.
 	public, loopback := netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.1")
 	guard := NewGuard(netip.PrefixFrom(public, 32))
 	dns := newDNS(t, map[string][][]netip.Addr{

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// A dnsServer is a DNS that gives the answers of a test. Each name has a list of
-// answers, one for each look-up, the last of which is repeated.
+// A dnsServer is a DNS that gives the answers of a test. Each name has a list
+// of answers, one for each look-up, the last of which is repeated.
 type dnsServer struct {
 	address string
 

@@ -14,9 +14,9 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// ErrRefused means that a callback may not go where its URL leads. Nothing was
-// sent, and sending it later would be refused as well.
-var ErrRefused = errors.New("the address is not allowed")
+// ErrRefused means that a callback may not go where its URL leads, or is too
+// large. Nothing was sent, and sending it later would be refused as well.
+var ErrRefused = errors.New("not allowed")
 
 // A Guard says where callbacks may go: to public addresses by https, and to
 // those that the operator allows. It looks at what is dialled, after the name
@@ -104,7 +104,8 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 		Timeout:   d.timeout,
 		Resolver:  d.resolver,
 		KeepAlive: -1, // a connection lasts for seconds
-		// This runs for each address of the host, before anything is sent to it.
+		// This runs for each address of the host, before anything is sent to
+		// it.
 		Control: func(_, address string, _ syscall.RawConn) error {
 			resolved, err := netip.ParseAddrPort(address)
 			if err == nil {

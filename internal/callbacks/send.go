@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // A Message is one attempt at a callback, in the form of Standard Webhooks
@@ -21,7 +23,8 @@ type Message struct {
 	// ID is the webhook-id, which is the same at each attempt: by it the
 	// receiver knows a message that comes again.
 	ID string
-	// At is the time of the attempt, which is signed: receivers refuse old ones.
+	// At is the time of the attempt, which is signed: receivers refuse old
+	// ones.
 	At   time.Time
 	Body []byte
 	// Secrets are those to sign with, as accounts have them.
@@ -36,6 +39,10 @@ type Answer struct {
 	// 0 if it doesn't ask.
 	RetryAfter time.Duration
 }
+
+// maxBody is more than the body of any callback may have. Standard Webhooks asks
+// for less than 20 kB.
+const maxBody = 20_000
 
 // maxRetryAfter bounds Answer.RetryAfter, so that no receiver puts off a
 // message for ever.
@@ -55,9 +62,6 @@ var theLimits = limits{
 	dial: 5 * time.Second, handshake: 5 * time.Second, header: 10 * time.Second, body: time.Second, total: 15 * time.Second,
 	headerBytes: 16 << 10, bodyBytes: 4 << 10,
 }
-
-// MaxTime is the longest that an attempt takes.
-func MaxTime() time.Duration { return theLimits.total }
 
 // A Sender sends messages. It is safe for concurrent use.
 type Sender struct {
@@ -90,14 +94,17 @@ func newSender(guard *Guard, l limits, resolver *net.Resolver, config *tls.Confi
 	return &Sender{guard: guard, limits: l, secure: client(true), plain: client(false)}
 }
 
-// Send makes one attempt, and returns what the receiver answered, whatever its
-// status. An error says that there was no answer; the receiver may have got the
-// message all the same. It is an ErrRefused if the message may not go there.
-// Errors are safe to be shown: they hold nothing that a receiver wrote, and no
-// secret.
+// Send makes one attempt, which carries the trace of ctx, and returns what the
+// receiver answered, whatever its status. An error says that there was no
+// answer; the receiver may have got the message all the same. It is an
+// ErrRefused if the message may not go there. Errors are safe to be shown: they
+// hold nothing that a receiver wrote, and no secret.
 func (s *Sender) Send(ctx context.Context, m Message) (Answer, error) {
 	if fault := s.guard.URLFault(m.URL); fault != "" {
 		return Answer{}, fmt.Errorf("%w: %s", ErrRefused, fault)
+	}
+	if len(m.Body) >= maxBody {
+		return Answer{}, fmt.Errorf("%w: the message has %d bytes", ErrRefused, len(m.Body))
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.limits.total)
 	defer cancel()
@@ -131,6 +138,7 @@ func newRequest(ctx context.Context, m Message) (*http.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: it is no URL", ErrRefused)
 	}
+	trace.ToHeader(ctx, request.Header)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "rocketrides")
 	request.Header.Set("webhook-id", m.ID)

@@ -213,12 +213,23 @@ func TestErrorsAreInOurWords(t *testing.T) {
 		strings.Replace(notTLS.URL, "http", "https", 1): "the connection broke, or what came was not HTTP",
 		"http://" + nobody.Addr().String():              "no connection",
 		"https://unknown.example/":                      "the name of the host is unknown",
-		"https://10.0.0.1/":                             "the address is not allowed: Must not name an address in a private or special network.",
+		"https://10.0.0.1/":                             "not allowed: Must not name an address in a private or special network.",
 	} {
 		if _, err := sender.Send(t.Context(), message(url)); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", url, err, want)
 		}
 	}
+}
+
+func TestLargeMessagesAreNotSent(t *testing.T) {
+	t.Parallel()
+	victim := newVictim(t)
+	m := message("http://127.0.0.1:" + victim.port)
+	m.Body = make([]byte, 20_000)
+	if _, err := NewSender(loopback()).Send(t.Context(), m); !errors.Is(err, ErrRefused) {
+		t.Errorf("%v, want a refusal", err)
+	}
+	victim.checkUntouched(t)
 }
 
 // Without TLS a name leads only to addresses that are allowed.

@@ -58,7 +58,7 @@ const jobPages = "/jobs"
 func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
-	c.logStart(ctx, log)
+	c.logStart(ctx, log, c.unusualCallbacks()...)
 	metrics := newRegistry()
 	parts, err := c.open(ctx, "completer", log, metrics)
 	if err != nil {
@@ -129,7 +129,7 @@ type onceCounts struct {
 func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
-	c.logStart(ctx, log)
+	c.logStart(ctx, log, c.unusualCallbacks()...)
 	parts, err := c.open(ctx, "completer-once", log, nil)
 	if err != nil {
 		return err

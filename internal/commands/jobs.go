@@ -18,16 +18,19 @@ const jobConnections = 4
 
 // jobFlags are the flags of every command that does deferred work.
 type jobFlags struct {
+	callbackFlags
 	JobTimeout     time.Duration `help:"How long one attempt to deliver a receipt or a callback may take. The job of a completer that died is taken over after three times as long." default:"20s" env:"JOB_TIMEOUT"`
 	SMTPURL        string        `help:"Where e-mails are handed in: smtp:// with STARTTLS, or smtps://, as smtp://USER:PASSWORD@HOST:PORT. Without it receipts are logged and not sent." name:"smtp-url" env:"SMTP_URL" secret:"" placeholder:"URL"`
 	MailFrom       string        `help:"Sender of e-mails, such as Rocket Rides <receipts@example.com>." env:"MAIL_FROM" placeholder:"ADDRESS"`
-	JobConcurrency int           `help:"How many receipts, and how many callbacks, are delivered at once." default:"16" env:"JOB_CONCURRENCY"`
+	JobConcurrency int           `help:"How many receipts are delivered at once." default:"16" env:"JOB_CONCURRENCY"`
+
+	CallbackConcurrency int `help:"How many callbacks are delivered at once. An account gets at most an eighth of it, and a host a quarter." default:"128" env:"CALLBACK_CONCURRENCY"`
 }
 
 // checkJobs refuses settings that make no sense.
 func (f jobFlags) checkJobs() error {
-	if f.JobTimeout < time.Second || f.JobConcurrency < 1 {
-		return errors.New("--job-timeout must be at least 1s, and --job-concurrency must be positive")
+	if f.JobTimeout < time.Second || f.JobConcurrency < 1 || f.CallbackConcurrency < 1 {
+		return errors.New("--job-timeout must be at least 1s, and --job-concurrency and --callback-concurrency must be positive")
 	}
 	_, err := f.mail()
 	return err
@@ -52,6 +55,7 @@ func (f jobFlags) openJobs(ctx context.Context, database databaseFlags, config j
 		return nil, nil, err
 	}
 	config.Pool, config.Timeout, config.Concurrency = pool, f.JobTimeout, f.JobConcurrency
+	config.Callbacks, config.CallbackConcurrency = f.guard(), f.CallbackConcurrency
 	config.Mail, err = f.mail()
 	if err != nil {
 		pool.Close()

@@ -15,6 +15,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/rocketrides/rocketrides/internal/callbacks"
 	"github.com/rocketrides/rocketrides/internal/pause"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
@@ -53,8 +54,11 @@ type Config struct {
 	// Timeout bounds one attempt at one job. The job of a process that died is
 	// taken over after three times as long.
 	Timeout time.Duration
-	// Concurrency is how many jobs of each kind are worked on at once.
-	Concurrency int
+	// Concurrency is how many jobs of each kind are worked on at once, and
+	// CallbackConcurrency how many callbacks: what they wait for are strangers.
+	Concurrency, CallbackConcurrency int
+	// Callbacks says where callbacks may go. nil means public addresses only.
+	Callbacks *callbacks.Guard
 	// Drain is how long the end of Run waits for jobs that are being worked on.
 	// What is left then is given back.
 	Drain time.Duration
@@ -72,6 +76,8 @@ type Client struct {
 	config  Config
 	log     *slog.Logger
 	metrics *metrics
+	sender  *callbacks.Sender
+	lanes   *lanes
 
 	riverLog *slog.Logger
 	river    *river.Client[pgx.Tx]
@@ -88,6 +94,14 @@ type kind struct {
 	version int
 }
 
+// concurrency is how many jobs of a kind are worked on at once.
+func (c *Client) concurrency(k kind) int {
+	if k.name == (Callback{}).kind() {
+		return c.config.CallbackConcurrency
+	}
+	return c.config.Concurrency
+}
+
 // NewClient returns a client. It does nothing before Run or Once.
 func NewClient(config Config) (*Client, error) { return newClient(config, (*Client).addWorkers) }
 
@@ -96,12 +110,19 @@ func newClient(config Config, add func(*Client)) (*Client, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	c := &Client{config: config, log: config.Logger, metrics: newMetrics(config.Metrics), workers: river.NewWorkers()}
+	if config.Callbacks == nil {
+		config.Callbacks = callbacks.NewGuard()
+	}
+	config.CallbackConcurrency = max(config.CallbackConcurrency, 1)
+	c := &Client{
+		config: config, log: config.Logger, metrics: newMetrics(config.Metrics), workers: river.NewWorkers(),
+		sender: callbacks.NewSender(config.Callbacks), lanes: newLanes(config.CallbackConcurrency),
+	}
 	c.riverLog = slog.New(warnings{config.Logger.Handler()})
 	add(c)
 	queues := make(map[string]river.QueueConfig)
 	for _, known := range c.kinds {
-		queues[known.name] = river.QueueConfig{MaxWorkers: config.Concurrency}
+		queues[known.name] = river.QueueConfig{MaxWorkers: c.concurrency(known)}
 	}
 	var err error
 	c.river, err = river.NewClient(riverpgxv5.New(config.Pool), &river.Config{
@@ -113,6 +134,7 @@ func newClient(config Config, add func(*Client)) (*Client, error) {
 		Queues:              queues,
 		Workers:             c.workers,
 		Middleware: []rivertype.Middleware{
+			river.WorkerMiddlewareFunc(c.keepLane), // around guard, which asks the database
 			river.WorkerMiddlewareFunc(c.guard),
 			river.JobInsertMiddlewareFunc(keepTimes),
 		},
@@ -140,6 +162,8 @@ func newClient(config Config, add func(*Client)) (*Client, error) {
 // addWorkers adds a worker for every kind of job.
 func (c *Client) addWorkers() {
 	addWorker(c, c.sendReceipt)
+	addWorker(c, c.deliverCallback)
+	addWorker(c, c.sendSwitchedOff)
 }
 
 // rescueAfter is how long an attempt may run before its job is rescued.
@@ -169,6 +193,7 @@ func (c *Client) Run(ctx context.Context) {
 		})
 	})
 	group.Go(func() { c.repeat(ctx, "counting jobs", countEvery, c.count) })
+	group.Go(func() { c.repeat(ctx, "deleting old callbacks", deleteEvery, c.deleteOldCallbacks) })
 	group.Wait()
 	<-c.river.Stopped()
 }

@@ -43,4 +43,26 @@
 //     every other attempt has ended.
 //   - A delivery is noted in the job's metadata, which River writes even if the
 //     job isn't running any more. A job with that note is done.
+//
+// # Callbacks
+//
+// A callback goes to a server that a client has named. What may be sent there,
+// and how, is in package callbacks; here is when.
+//
+//   - callback.go: one attempt, and what its answer means
+//   - callback_log.go: the tables callbacks, which records each callback and what
+//     came of it, and callback_endpoints, which knows the endpoints in trouble
+//   - lanes.go: how the workers are shared between accounts and hosts
+//   - switched_off.go: the e-mail to an account whose endpoint was switched off
+//
+// An endpoint is an account and a host. It is paused when the host asks for
+// time or is overloaded, and switched off when it has failed for days. Both are
+// per account, because the paths of one account at a host say nothing of those
+// of another.
+//
+// A callback is delivered when its receiver has acknowledged it, which is
+// recorded before River is told. So it is sent twice only if a process dies
+// between the receiver's answer and that commit. A callback that can't be
+// delivered is recorded as that, and its job is done: it is not dead, since no
+// operator can do anything about a client's server.
 package jobs

@@ -33,6 +33,20 @@ type letter struct {
 	Says  string
 	Lines []line
 	Test  bool // the account is a test account
+	// Footer says why there is this e-mail.
+	Footer string
+}
+
+// render returns both forms of the letter.
+func (l letter) render() (text, html string, err error) {
+	var plain, rich strings.Builder
+	if err := receiptText.Execute(&plain, l); err != nil {
+		return "", "", fmt.Errorf("writing an e-mail: %w", err)
+	}
+	if err := receiptHTML.Execute(&rich, l); err != nil {
+		return "", "", fmt.Errorf("writing an e-mail: %w", err)
+	}
+	return plain.String(), rich.String(), nil
 }
 
 // A line is a row of the receipt's table.
@@ -41,7 +55,8 @@ type line struct{ Name, Value string }
 // write writes the receipt of a ride.
 func write(job delivery[Receipt], r ride) (message, error) {
 	l := letter{
-		Test: !r.livemode,
+		Test:   !r.livemode,
+		Footer: "Rocket Rides sent this receipt because a ride of your account has ended.",
 		Lines: []line{
 			{"Date", r.createdAt.UTC().Format("2 January 2006, 15:04 UTC")},
 			{"From", point(r.originLat, r.originLon)},
@@ -65,15 +80,12 @@ func write(job delivery[Receipt], r ride) (message, error) {
 	default:
 		return message{}, fmt.Errorf("a receipt of %q is unknown", job.Job.Event)
 	}
-	var html, text strings.Builder
-	if err := receiptHTML.Execute(&html, l); err != nil {
-		return message{}, fmt.Errorf("writing the receipt: %w", err)
-	}
-	if err := receiptText.Execute(&text, l); err != nil {
-		return message{}, fmt.Errorf("writing the receipt: %w", err)
+	text, html, err := l.render()
+	if err != nil {
+		return message{}, err
 	}
 	return message{
-		to: r.email, subject: l.Subject, text: text.String(), html: html.String(),
+		to: r.email, subject: l.Subject, text: text, html: html,
 		id: "receipt." + string(job.Job.Event) + "." + job.Job.RideID, date: job.StagedAt.UTC(),
 	}, nil
 }

@@ -18,6 +18,9 @@ import (
 type delivery[J Job] struct {
 	envelope
 	Job J `json:"job"`
+
+	// last reports whether this is the last attempt.
+	last bool
 }
 
 // Kind returns the job's kind in River. It is a constant of J.
@@ -26,8 +29,8 @@ func (d delivery[J]) Kind() string { return riverKind(d.Job.kind(), d.Job.versio
 // A worker delivers a job. It returns nil when there is nothing left to do: the
 // job was delivered, or has become pointless. On any other error the job is
 // tried again later; one that a retry can't help wraps river.JobCancel, and the
-// job is dead at once. A worker may be called again for a job that it has
-// delivered, and must then send the same.
+// job is dead at once, or errEnded. A worker may be called again for a job that
+// it has delivered, and must then send the same.
 //
 // ctx ends after Config.Timeout.
 type worker[J Job] func(ctx context.Context, job delivery[J]) error
@@ -37,6 +40,7 @@ func addWorker[J Job](c *Client, work worker[J]) {
 	var job J
 	c.kinds = append(c.kinds, kind{name: job.kind(), version: job.version()})
 	river.AddWorker(c.workers, river.WorkFunc(func(ctx context.Context, job *river.Job[delivery[J]]) error {
+		job.Args.last = job.Attempt >= job.MaxAttempts
 		return work(ctx, job.Args)
 	}))
 }
@@ -49,7 +53,11 @@ var (
 	errLate = errors.New("the attempt took too long: another worker may have the job")
 
 	// errDelivered ends an attempt at a job that is done.
-	errDelivered = errors.New("an earlier attempt has delivered the job")
+	errDelivered = errors.New("another attempt has delivered the job, or ended it")
+
+	// errEnded ends a job that was not delivered and never will be, of which
+	// its worker has kept a record. So the job isn't dead.
+	errEnded = errors.New("the job has ended")
 )
 
 // guard is around every attempt at a job; see "Delivered twice" in doc.go. It
@@ -63,7 +71,7 @@ func (c *Client) guard(ctx context.Context, row *rivertype.JobRow, work func(con
 	err := c.guarded(ctx, row, work)
 	c.report(ctx, row, line, err, time.Since(start))
 	switch {
-	case errors.Is(err, errDelivered):
+	case errors.Is(err, errDelivered), errors.Is(err, errEnded) && !errors.Is(err, errLate):
 		return nil
 	case errors.Is(err, errLate):
 		// By then no other attempt is running. This counts as no attempt.
@@ -127,6 +135,8 @@ func (c *Client) report(ctx context.Context, row *rivertype.JobRow, line *trace.
 		result = "known"
 	case errors.Is(err, errLate):
 		result, level = "late", slog.LevelWarn
+	case errors.Is(err, errEnded):
+		result = "ended"
 	case errors.As(err, new(*rivertype.JobSnoozeError)):
 		result = "postponed"
 	case errors.As(err, new(*rivertype.JobCancelError)), err != nil && row.Attempt >= row.MaxAttempts:
