@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -118,4 +119,45 @@ func memory() uint64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return stats.HeapInuse + stats.StackInuse
+}
+
+// TestAPollIsPlannedForTheTablesAsTheyAre: a plan that was made while the tables
+// were small would read all of them for each of the clients, which takes longer
+// than a poll may.
+func TestAPollIsPlannedForTheTablesAsTheyAre(t *testing.T) {
+	t.Parallel()
+	pgtest.NotOnCitus(t, "it changes a trigger")
+	h := newHarness(t)
+	h.exec(t, `ALTER TABLE idempotency_keys DISABLE TRIGGER ALL`) // the tripwires are not for so many rows
+	watches := make([]*watch, 2000)
+	for i := range watches {
+		watches[i] = &watch{Account: h.visa.AccountID, Ride: fmt.Sprint("ride_", i), Seen: "pending ", N: i}
+		if i%5 == 0 {
+			watches[i] = &watch{Account: h.visa.AccountID, Key: fmt.Sprint("k", i), N: i}
+		}
+	}
+	poll := func() {
+		t.Helper()
+		for range 8 { // Postgres thinks of keeping a plan after five
+			if err := h.service.watcher.poll(t.Context(), watches); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	poll()
+	h.exec(t, `ANALYZE`)
+	poll()
+	const rows = 200_000
+	h.exec(t, `
+		INSERT INTO rides (account_id, id, key, status, origin_lat, origin_lon, target_lat, target_lon, fare_amount, fare_currency, created_at)
+		SELECT $1, 'ride_' || n, 'k' || n, 'pending', 0, 0, 1, 1, 500, 'usd', now() FROM generate_series(1, $2::int) AS n`,
+		h.visa.AccountID, rows)
+	h.exec(t, `
+		INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path, request_hash,
+		       canon_version, params, recovery_point, lease_token, lease_epoch, leased_until, attempts)
+		SELECT $1, 'k' || n, 'hail', 1, 'test', '', 'POST', '/v1/rides', '', 1, '{}', 'ride_created',
+		       gen_random_uuid(), 1, now() + interval '1 hour', 1
+		FROM generate_series(1, $2::int) AS n`,
+		h.visa.AccountID, rows)
+	poll()
 }

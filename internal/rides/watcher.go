@@ -191,7 +191,9 @@ func (w *watcher) list() []*watch {
 // The watches travel as one JSON document. Postgres takes a document for a
 // hundred rows, however long it is, and so always looks each of them up in an
 // index. It knows the length of an array: for some thousand it would read the
-// whole table, again and again. The second SELECT needs columns of a ride and
+// whole table, again and again. The statement is planned anew each time: a plan
+// that was made while the tables were small would read all of them for each
+// watch when they have grown. The second SELECT needs columns of a ride and
 // no ride: no ride has the id ”.
 func (w *watcher) poll(ctx context.Context, watches []*watch) error {
 	asked, err := json.Marshal(watches)
@@ -214,7 +216,7 @@ func (w *watcher) poll(ctx context.Context, watches []*watch) error {
 			LEFT JOIN rides r ON r.account_id = k.account_id AND r.id = ''
 			WHERE k.finished_at IS NOT NULL OR k.parked_reason IS NOT NULL
 			   OR NOT w.at_end AND (k.leased_until IS NULL OR k.leased_until <= now())`,
-			string(asked))
+			pgx.QueryExecModeExec, string(asked))
 		if err != nil {
 			return err
 		}
