@@ -48,6 +48,7 @@ const stripeURL = "https://api.stripe.com"
 type stripeCallFlags struct {
 	StripeURL     string        `help:"Address of Stripe's API. A live key is only sent to Stripe's own." name:"stripe-url" default:"https://api.stripe.com" env:"STRIPE_URL"`
 	StripeTimeout time.Duration `help:"Time-out of one call to Stripe; shorter than the lease." default:"20s" env:"STRIPE_TIMEOUT"`
+	StripeRate    float64       `help:"Requests a second to Stripe: this process's share of Stripe's limits. 0 means all of them (100, and 25 with a test key; 25 to each endpoint), or no limit with another --stripe-url." default:"0" env:"STRIPE_RATE"`
 	Saved500After time.Duration `help:"How long after the first send a 500 that Stripe has saved may still turn out to be a charge. After that the ride waits for a person." name:"saved-500-after" default:"1h" env:"SAVED_500_AFTER"`
 }
 
@@ -58,6 +59,8 @@ func (f stripeCallFlags) checkStripeWith(key string) error {
 	switch {
 	case f.StripeTimeout <= 0:
 		return errors.New("--stripe-timeout must be positive")
+	case f.StripeRate != 0 && !(f.StripeRate >= 0.1 && f.StripeRate <= 1e6):
+		return errors.New("--stripe-rate must be 0, or from 0.1 to 1000000")
 	case f.Saved500After < 0:
 		return errors.New("--saved-500-after must not be negative")
 	case key == "":
@@ -69,7 +72,7 @@ func (f stripeCallFlags) checkStripeWith(key string) error {
 
 func (f stripeCallFlags) openStripeWith(key string, log *slog.Logger, metrics prometheus.Registerer) (*payments.Stripe, error) {
 	return payments.NewStripe(payments.Config{
-		Key: key, URL: f.StripeURL, Timeout: f.StripeTimeout, Saved500After: f.Saved500After,
+		Key: key, URL: f.StripeURL, Timeout: f.StripeTimeout, Saved500After: f.Saved500After, Rate: f.StripeRate,
 		Logger: log, Metrics: metrics,
 	})
 }

@@ -32,6 +32,10 @@ type Config struct {
 	// Saved500After is how long after the first send the card may still be
 	// charged although Stripe has saved a 500 as its answer.
 	Saved500After time.Duration
+	// Rate is how many requests are sent a second, to all endpoints together. To
+	// one endpoint it is as much less as Stripe's limit is for one. 0 means
+	// Stripe's limits, or none with another URL.
+	Rate float64
 	// RefusedPause is how long nothing is sent after Stripe has refused the
 	// API key; 0 means 5 seconds.
 	RefusedPause time.Duration
@@ -53,6 +57,9 @@ func (c Config) check() error {
 	}
 	if c.Timeout <= 0 {
 		return errors.New("the Stripe time-out must be positive")
+	}
+	if c.Rate != 0 && !(c.Rate >= 0.1 && c.Rate <= 1e6) {
+		return errors.New("the rate of requests to Stripe must be from 0.1 to 1000000 a second")
 	}
 	if c.URL == "" {
 		return nil

@@ -11,6 +11,7 @@ import (
 type metrics struct {
 	results    *prometheus.CounterVec
 	seconds    *prometheus.HistogramVec
+	waited     *prometheus.HistogramVec
 	keyRefused *keyGauge
 }
 
@@ -26,12 +27,17 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Help:    "How long a request to Stripe took, by the kind of request.",
 			Buckets: []float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20},
 		}, []string{"call"}),
+		waited: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "rides_stripe_wait_seconds",
+			Help:    "How long a request to Stripe waited for its turn within this process's share of Stripe's limits.",
+			Buckets: []float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
+		}, []string{"call"}),
 		keyRefused: newKeyGauge(),
 	}
 	if registry == nil {
 		return m, nil
 	}
-	for _, collector := range []prometheus.Collector{m.results, m.seconds, m.keyRefused} {
+	for _, collector := range []prometheus.Collector{m.results, m.seconds, m.waited, m.keyRefused} {
 		if err := registry.Register(collector); err != nil {
 			return nil, err
 		}

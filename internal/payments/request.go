@@ -80,7 +80,12 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 	if r.method != http.MethodGet {
 		params.SetIdempotencyKey(r.key)
 	}
+	arrived := time.Now()
+	if err := s.throttle.wait(ctx, r.call); err != nil {
+		return observation{fault: faultUnsent, err: err}
+	}
 	start := time.Now()
+	s.metrics.waited.WithLabelValues(r.call).Observe(start.Sub(arrived).Seconds())
 	err := s.backend.CallRaw(r.method, r.path, s.key, r.values, params, object)
 	took := time.Since(start)
 	s.metrics.observeRequest(r.call, took)
@@ -97,6 +102,9 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 		if failure.PaymentIntent != nil {
 			o.intent = readIntent(failure.PaymentIntent)
 		}
+	}
+	if o.refused(http.StatusTooManyRequests) && !o.inUse() {
+		s.throttle.slow(r.call)
 	}
 	s.logRequest(ctx, r, o, took)
 	return o

@@ -18,6 +18,7 @@ type Stripe struct {
 	timeout       time.Duration
 	saved500After time.Duration
 	guard         *keyGuard
+	throttle      *throttle
 	tiers         []answerTier
 	log           *slog.Logger
 	metrics       *metrics
@@ -41,6 +42,7 @@ func NewStripe(config Config) (*Stripe, error) {
 		timeout:       config.Timeout,
 		saved500After: config.Saved500After,
 		guard:         newKeyGuard(config.RefusedPause, metrics),
+		throttle:      newThrottle(config),
 		log:           cmp.Or(config.Logger, slog.New(slog.DiscardHandler)),
 		metrics:       metrics,
 	}, nil
