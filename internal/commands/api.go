@@ -17,6 +17,8 @@ type apiCommands struct {
 		Update  apiAccountsUpdate  `cmd:"" help:"Change an account's e-mail address, Stripe customer or payment method, in force within 30 seconds."`
 		Disable apiAccountsDisable `cmd:"" help:"Refuse every API key of an account, within 30 seconds. What it has begun still ends."`
 		Enable  apiAccountsEnable  `cmd:"" help:"Accept a disabled account's API keys again."`
+
+		RotateCallbackSecret apiAccountsRotate `cmd:"" help:"Give an account a new secret for its callbacks, and show it once. The former one signs beside it for a while."`
 	} `cmd:"" help:"Manage accounts."`
 	StripeAccount apiStripeAccount `cmd:"" help:"Show which Stripe account charges go to, or move to another one."`
 	Keys          struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -92,6 +93,34 @@ func (c *apiAccountsUpdate) changed(account accounts.Account) accounts.Account {
 	account.StripeCustomer = cmp.Or(c.StripeCustomer, account.StripeCustomer)
 	account.PaymentMethod = cmp.Or(c.PaymentMethod, account.PaymentMethod)
 	return account
+}
+
+type apiAccountsRotate struct {
+	databaseFlags
+	accountFlags
+	jsonFlags
+	Overlap time.Duration `help:"How long callbacks are also signed with the former secret; 0 if somebody else knows it." default:"24h"`
+}
+
+// Validate refuses settings that make no sense.
+func (c *apiAccountsRotate) Validate() error {
+	if c.Overlap < 0 {
+		return errors.New("--overlap must not be negative")
+	}
+	return nil
+}
+
+// Run rotates the secret of an account's callbacks, and prints the new one.
+func (c *apiAccountsRotate) Run(ctx context.Context, o cli.Output) error {
+	return c.withPool(ctx, "accounts", func(pool *pgxpool.Pool) error {
+		secret, until, err := accounts.Store{Pool: pool}.RotateCallbackSecret(ctx, c.Account, c.Overlap)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Account, err)
+		}
+		shown := map[string]string{"account_id": c.Account, "callback_secret": secret, "former_secret_until": timestamp(until)}
+		return o.Print(c.JSON, shown, fmt.Sprintf(
+			"callback_secret  %s\nKeep it: it is shown only now. Callbacks are also signed with the former secret until %s.\n", secret, timestamp(until)))
+	})
 }
 
 type apiAccountsDisable struct {

@@ -22,6 +22,12 @@ type completerCommands struct {
 		List  completerJobsList  `cmd:"" help:"List receipts and callbacks that are not delivered, the oldest first."`
 		Retry completerJobsRetry `cmd:"" help:"Make jobs due now, also dead ones. Each is tried at least once more."`
 	} `cmd:"" help:"Look at deferred work, and try again what was given up."`
+	Callbacks struct {
+		List      completerCallbacksList      `cmd:"" help:"List callbacks and what came of them, the newest first."`
+		Endpoints completerCallbacksEndpoints `cmd:"" help:"List the hosts that have failed, are paused or are switched off."`
+		Resend    completerCallbacksResend    `cmd:"" help:"Send callbacks once more, under the same id."`
+		Enable    completerCallbacksEnable    `cmd:"" help:"Send callbacks again to a host that was switched off."`
+	} `cmd:"" help:"Look at callbacks, and send them again."`
 	Audit  completerAudit `cmd:"" help:"Check the invariants of the live database, and compare it with Stripe's list. Exit 1 and one line for each finding."`
 	Health health         `cmd:"" set:"admin_listen=127.0.0.1:9091" help:"Exit 0 when the completer on this machine is ready, for container checks."`
 }

@@ -52,6 +52,7 @@
 //   - callback.go: one attempt, and what its answer means
 //   - callback_log.go: the tables callbacks, which records each callback and what
 //     came of it, and callback_endpoints, which knows the endpoints in trouble
+//   - callback_operator.go: what operators see of callbacks, and decide
 //   - lanes.go: how the workers are shared between accounts and hosts
 //   - switched_off.go: the e-mail to an account whose endpoint was switched off
 //

@@ -1,0 +1,83 @@
+package jobs
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// A callback is sent again under its own id, whether it was delivered or given
+// up, and one that waits for its next attempt gets it at once.
+func TestCallbacksAreSentAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	status := http.StatusInternalServerError
+	r := newReceiver(t, func(w http.ResponseWriter, _ received) { w.WriteHeader(status) })
+	b.stageCallbacks(t, "acct_1", "k", r.URL, 1)
+	once(t, b.callbackClient(t))
+	first := r.check(t, 1)[0]
+	operator := Callbacks{Pool: b.pool}
+	resend := func() {
+		t.Helper()
+		if err := operator.Resend(t.Context(), first.id, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		once(t, b.callbackClient(t))
+	}
+	resend() // it waits for its second attempt
+	r.check(t, 2)
+	b.exec(t, `UPDATE callbacks SET status = 'given_up', ended_at = now(), retry_until = now() - interval '1 day'`)
+	b.exec(t, `DELETE FROM river.river_job`)
+	resend() // and fails, but isn't given up at once
+	if got := value[string](t, b, `SELECT status FROM callbacks`); got != "pending" {
+		t.Errorf("after a failure it is %s", got)
+	}
+	r.mu.Lock()
+	status = http.StatusOK
+	r.mu.Unlock()
+	resend()
+	resend() // it was delivered
+	for _, again := range r.check(t, 5) {
+		if again.id != first.id || again.body != first.body {
+			t.Errorf("it was sent as %s %s, first as %s %s", again.id, again.body, first.id, first.body)
+		}
+	}
+	if records, err := operator.List(t.Context(), true, 10); err != nil || len(records) != 0 {
+		t.Errorf("%+v, %v", records, err)
+	}
+	if err := operator.Resend(t.Context(), "msg_none", "ann"); !errors.Is(err, ErrNoCallback) {
+		t.Errorf("one that isn't there: %v", err)
+	}
+}
+
+// An endpoint that was switched off gets callbacks again when an operator says
+// so, and only that one does.
+func TestEndpointsAreSwitchedOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, nil)
+	host := strings.TrimPrefix(r.URL, "http://")
+	for _, account := range []string{"acct_1", "acct_2"} {
+		b.addAccount(t, account)
+		b.exec(t, `INSERT INTO callback_endpoints (account_id, host, failures, switched_off_at) VALUES ($1, $2, 9, now())`, account, host)
+	}
+	operator := Callbacks{Pool: b.pool}
+	if err := operator.Enable(t.Context(), "acct_1", host, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	b.stageCallbacks(t, "acct_1", "k", r.URL, 1)
+	b.stageCallbacks(t, "acct_2", "k", r.URL, 1)
+	once(t, b.callbackClient(t))
+	r.check(t, 1)
+	b.checkCallbacks(t, "delivered after 1: 200, completed; given_up after 1: the endpoint is switched off, completed")
+	if err := operator.Enable(t.Context(), "acct_1", host, "ann"); !errors.Is(err, ErrNoEndpoint) {
+		t.Errorf("one that is on: %v", err)
+	}
+	if n := value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'callbacks.enabled' AND data ->> 'by' = 'ann'`); n != 1 {
+		t.Errorf("there are %d records", n)
+	}
+	if endpoints, err := operator.Endpoints(t.Context()); err != nil || len(endpoints) != 1 || endpoints[0].Account != "acct_2" {
+		t.Errorf("%+v, %v", endpoints, err)
+	}
+}
