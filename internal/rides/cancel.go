@@ -150,7 +150,7 @@ func uncancelable(tx *phases.Tx, key phases.Key, id string) (phases.Outcome, err
 	case status == StatusUnderReview:
 		return phases.Outcome{}, notCancelableNow(time.Minute, "A person is looking into the payment of this ride.")
 	case disputed:
-		return phases.Outcome{}, disputedNow()
+		return phases.Outcome{}, notCancelableNow(time.Hour, "The card's holder contests the charge of this ride, and while that is so it can't be refunded.")
 	default:
 		return phases.Outcome{}, notCancelableNow(2*time.Second, "This ride is being canceled under another Idempotency-Key, or its hail has not ended yet.")
 	}
@@ -170,12 +170,6 @@ func notCancelableNow(retryAfter time.Duration, why string) *web.ProblemError {
 	refusal.Problem.Retryable = true
 	refusal.RetryAfter = int(retryAfter.Seconds())
 	return refusal
-}
-
-// disputedNow refuses the cancel of a ride whose charge is contested. A dispute
-// takes weeks.
-func disputedNow() *web.ProblemError {
-	return notCancelableNow(time.Hour, "The card's holder contests the charge of this ride, and while that is so it can't be refunded.")
 }
 
 // recordRefund stores what became of the refund in the ride. A ride that is

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
@@ -21,9 +22,10 @@ const disputeTimeout = 5 * time.Second
 // checkCancel validates a new request to cancel a ride. Its body is empty.
 //
 // It also asks Stripe for disputes, because none of Stripe's events may have
-// come: a dispute that keeps the ride from being refunded must be known before
-// the key is claimed, since such a request leaves no key. If Stripe can't be
-// asked, the request goes on, and Stripe's answer to the refund decides.
+// come: a dispute that keeps the ride from being refunded must be known when
+// claimRide looks at the ride, since such a request leaves no key. If Stripe
+// can't be asked, the request goes on, and Stripe's answer to the refund
+// decides.
 func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body []byte) error {
 	members, err := objectMembers(body)
 	if err != nil {
@@ -37,7 +39,7 @@ func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body
 	if err != nil {
 		return err
 	}
-	intent, err := s.refundable(ctx, request.Account, id)
+	intent, known, err := s.refundable(ctx, request.Account, id)
 	if intent == "" || err != nil {
 		return err
 	}
@@ -48,40 +50,36 @@ func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body
 		s.log.WarnContext(ctx, "asking for disputes: Stripe's answer to the refund decides", slog.String("ride", id), slog.Any("error", err))
 		return nil
 	}
-	if err := s.showDispute(ctx, request.Account, id, dispute.Open, dispute.Refuses); err != nil {
-		return err
+	if dispute == known {
+		return nil
 	}
-	if dispute.Refuses {
-		return disputedNow()
-	}
-	return nil
+	return s.showDispute(ctx, request.Account, id, dispute)
 }
 
 // refundable returns the payment intent of a ride that a key could claim now,
-// and "" if none could.
-func (s *Service) refundable(ctx context.Context, account, id string) (string, error) {
-	var intent string
-	err := s.read(ctx, func(ctx context.Context) error {
+// and what is known of its disputes. The intent is "" if no key could.
+func (s *Service) refundable(ctx context.Context, account, id string) (intent string, known payments.Dispute, err error) {
+	err = s.read(ctx, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `
-			SELECT payment_intent_id
+			SELECT payment_intent_id, disputed, refund_blocked
 			FROM rides
 			WHERE account_id = $1 AND id = $2 AND status = 'charged' AND cancel_key IS NULL`,
-			account, id).Scan(&intent)
+			account, id).Scan(&intent, &known.Open, &known.Refuses)
 	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", fmt.Errorf("reading ride: %w", err)
+		return "", known, fmt.Errorf("reading ride: %w", err)
 	}
-	return intent, nil
+	return intent, known, nil
 }
 
-// showDispute stores what the disputes of a ride amount to, if that is new.
-func (s *Service) showDispute(ctx context.Context, account, id string, open, refuses bool) error {
+// showDispute stores what the disputes of a ride amount to.
+func (s *Service) showDispute(ctx context.Context, account, id string, seen payments.Dispute) error {
 	err := s.read(ctx, func(ctx context.Context) error { // to run it twice changes nothing more
 		_, err := s.pool.Exec(ctx, `
 			UPDATE rides
 			SET disputed = $3, refund_blocked = $4
-			WHERE account_id = $1 AND id = $2 AND (disputed <> $3 OR refund_blocked <> $4)`,
-			account, id, open, refuses)
+			WHERE account_id = $1 AND id = $2`,
+			account, id, seen.Open, seen.Refuses)
 		return err
 	})
 	if err != nil {

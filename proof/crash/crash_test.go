@@ -53,8 +53,8 @@ func runOne(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	f, _ := flowNamed(one.flow)
-	p := newReport(t)
-	r, err := newLane(t, f).perform(t.Context(), one)
+	p := newReport(t, f.checks)
+	r, err := newLane(t).perform(t.Context(), one)
 	if r == nil {
 		t.Fatal(err)
 	}
@@ -84,9 +84,9 @@ type enumeration struct {
 
 func newEnumeration(t *testing.T, f flow) *enumeration {
 	t.Helper()
-	x := &enumeration{t: t, flow: f, report: newReport(t)}
+	x := &enumeration{t: t, flow: f, report: newReport(t, f.checks)}
 	for range *lanes {
-		x.lanes = append(x.lanes, newLane(t, f))
+		x.lanes = append(x.lanes, newLane(t))
 	}
 	return x
 }
@@ -106,7 +106,7 @@ func (x *enumeration) run() {
 		seen = append(seen, r)
 		first = append(first, singles(r)...)
 	})
-	checkManifest(x.t, seen)
+	checkManifest(x.t, x.flow, seen)
 	sortTrials(first)
 	if !*full {
 		begin := slices.DeleteFunc(slices.Clone(first), func(one trial) bool { return !paired(one) })
@@ -203,7 +203,7 @@ func (x *enumeration) one(lane int, one trial) (r *run, err error) {
 		case err != nil:
 			why = "an error of the harness"
 			x.t.Logf("%s: %v", one, err)
-			x.lanes[lane] = newLane(x.t, x.flow)
+			x.lanes[lane] = newLane(x.t)
 		case r.missed() != "":
 			why = "its fault never struck"
 		case r.starved():

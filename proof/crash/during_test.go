@@ -12,9 +12,6 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// intentsPath is the path of charges.
-const intentsPath = "/v1/payment_intents"
-
 // checkNoTransaction checks a process that is about to write to Stripe. If only
 // one worker runs in it, no connection may be in use.
 func (r *run) checkNoTransaction(p *process) {
@@ -46,10 +43,12 @@ func givenBack(pool *pgxpool.Pool) bool {
 	return true
 }
 
-// checkIntent compares a charge that arrives at Stripe with the committed
-// intent.
+// checkIntent compares a charge or a refund that arrives at Stripe with the
+// committed intent, and looks for its ride. A cancel has claimed the ride, and
+// keeps it unless it was refused; a worker that was held until then may still
+// send, and Stripe repeats its answer.
 func (r *run) checkIntent(request *http.Request, body string, whole bool) {
-	if request.URL.Path != intentsPath {
+	if request.URL.Path != r.flow.sent {
 		return
 	}
 	// Its sender may be gone; the charge is checked all the same.
@@ -59,9 +58,9 @@ func (r *run) checkIntent(request *http.Request, body string, whole bool) {
 	var key string
 	err := r.lane.pool.QueryRow(ctx, `
 		SELECT first_sent_at <= clock_timestamp(), foreign_form = $2, foreign_key, EXISTS (
-		       SELECT FROM rides r WHERE r.account_id = k.account_id AND r.key = k.key)
+		       SELECT FROM rides r WHERE r.account_id = k.account_id AND k.key IN (r.key, r.cancel_key)) OR k.response_status = 409
 		FROM idempotency_keys k
-		WHERE account_id = $1`, r.account.AccountID, body).Scan(&sent, &form, &key, &ride)
+		WHERE account_id = $1 AND key = $3`, r.account.AccountID, body, idempotencyKey).Scan(&sent, &form, &key, &ride)
 	violation := ""
 	switch {
 	case err != nil:
@@ -86,7 +85,7 @@ func (r *run) checkOthers(ctx context.Context) {
 
 // checkRefused sends a request that must be refused with a status and a code.
 func (r *run) checkRefused(ctx context.Context, invariant, what, body string, status int, code string) {
-	got := r.send(r.lane.calm, r.flow.request(ctx, r.account, body))
+	got := r.send(r.lane.calm, r.request(ctx, r.account, body))
 	violation := ""
 	if got.status != status || got.code != code {
 		violation = fmt.Sprintf("%s was answered with %d %s", what, got.status, got.code)
@@ -98,8 +97,8 @@ func (r *run) checkRefused(ctx context.Context, invariant, what, body string, st
 // and asks for the ride there.
 func (r *run) checkStranger(ctx context.Context) {
 	violation := ""
-	got := r.send(r.lane.calm, r.flow.request(ctx, r.lane.stranger, `{}`))
-	if got.code != "invalid_parameters" {
+	got := r.send(r.lane.calm, r.request(ctx, r.lane.stranger, `{}`))
+	if got.code != r.flow.stranger {
 		violation = fmt.Sprintf("another account's request was answered with %d %s", got.status, got.code)
 	}
 	request := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/rides/"+r.last().ride().id, http.NoBody)
@@ -115,11 +114,12 @@ func (r *run) checkStranger(ctx context.Context) {
 	r.note("I11", violation)
 }
 
-// charges returns the charges that arrived at Stripe as a whole, in order.
-func (r *run) charges() []fakestripe.Send {
+// sends returns the charges or refunds that arrived at Stripe as a whole, in
+// order.
+func (r *run) sends() []fakestripe.Send {
 	var sends []fakestripe.Send
 	for _, send := range r.fake.Ledger() {
-		if send.Path == intentsPath && !send.Incomplete {
+		if send.Path == r.flow.sent && !send.Incomplete {
 			sends = append(sends, send)
 		}
 	}

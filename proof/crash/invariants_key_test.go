@@ -113,13 +113,13 @@ func (e *evidence) noFailureStored() (bool, []string) {
 	violations := e.noted("I15")
 	for _, s := range e.snapshots {
 		k := s.key()
-		stored := k.status == 0 || k.status == e.flow.done || k.status == http.StatusPaymentRequired
+		stored := k.status == 0 || k.status == e.flow.done || k.status == e.flow.refused
 		violations = appendIf(violations, !stored, "%d was stored: %s", k.status, k.body)
 	}
 	for _, r := range e.replies {
 		named := r.terminal() || slices.Contains([]string{
 			"idempotency_key_in_use", "payment_under_review", "payment_processor_unavailable", "unavailable",
-		}, r.code)
+		}, r.code) || r.status == http.StatusAccepted && e.flow.name == "cancel"
 		violations = appendIf(violations, !named, "answered %d %s", r.status, r.body)
 	}
 	return slices.ContainsFunc(e.replies, func(r reply) bool { return !r.terminal() }), violations

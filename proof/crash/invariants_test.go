@@ -21,14 +21,15 @@ type check struct {
 type evidence struct {
 	*run
 	final     snapshot
-	sends     []fakestripe.Send // charges that arrived whole
+	sends     []fakestripe.Send // charges or refunds that arrived whole
 	intents   []fakestripe.PaymentIntent
 	succeeded []fakestripe.PaymentIntent
+	refunds   []fakestripe.Refund
 }
 
 // evidence collects what the run left behind.
 func (r *run) evidence() *evidence {
-	e := &evidence{run: r, final: r.last(), sends: r.charges(), intents: r.fake.PaymentIntents()}
+	e := &evidence{run: r, final: r.last(), sends: r.sends(), intents: r.fake.PaymentIntents(), refunds: r.fake.Refunds()}
 	for _, intent := range e.intents {
 		if intent.Status == "succeeded" {
 			e.succeeded = append(e.succeeded, intent)
@@ -37,8 +38,8 @@ func (r *run) evidence() *evidence {
 	return e
 }
 
-// checks are all checks, in the order in which they are printed.
-var checks = []check{
+// hailChecks are the checks of a hail.
+var hailChecks = []check{
 	{"I1", (*evidence).oneCharge},
 	{"I2", (*evidence).successIsWhole},
 	{"I3", (*evidence).declineIsFree},

@@ -37,11 +37,11 @@ type lane struct {
 // held.
 const idleInTransaction = "400ms"
 
-func newLane(t *testing.T, f flow) *lane {
+func newLane(t *testing.T) *lane {
 	t.Helper()
 	url := pgtest.URL(t)
 	l := &lane{pool: pgtest.Open(t, postgres.Options{URL: url, MaxConns: 2})}
-	if err := tripwire.Install(t.Context(), l.pool, f.points...); err != nil {
+	if err := tripwire.Install(t.Context(), l.pool, allPoints...); err != nil {
 		t.Fatal(err)
 	}
 	l.server = httptest.NewServer(l)
@@ -107,7 +107,7 @@ func (l *lane) newRun(ctx context.Context, t trial) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	fake.Script(s.faults()...)
+	fake.Script(s.faults(f.sent)...)
 	account, err := l.newAccount(ctx, s)
 	if err != nil {
 		return nil, err
@@ -120,5 +120,11 @@ func (l *lane) newRun(ctx context.Context, t trial) (*run, error) {
 	}
 	r := newRunOf(l, t, f, s, fake, account)
 	l.current.Store(r)
-	return r, nil
+	if f.prepare != nil {
+		err = f.prepare(ctx, r)
+	}
+	if err == nil && s.before != nil {
+		err = s.before(fake)
+	}
+	return r, err
 }

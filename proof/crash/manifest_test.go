@@ -11,14 +11,12 @@ import (
 	diff "github.com/google/go-cmp/cmp"
 )
 
-// manifestFile lists every message of every setting, so that a review shows how
-// a change affects the messages. TestEveryFault rewrites it with -manifest.
-const manifestFile = "testdata/manifest.txt"
-
-// checkManifest compares the messages of the runs without faults with the
-// manifest.
-func checkManifest(t *testing.T, seen []*run) {
+// checkManifest compares the messages of a flow's runs without faults with its
+// manifest. That lists every message of every setting, so that a review shows
+// how a change affects the messages. TestEveryFault rewrites it with -manifest.
+func checkManifest(t *testing.T, f flow, seen []*run) {
 	t.Helper()
+	manifestFile := "testdata/" + f.name + ".txt"
 	var text strings.Builder
 	slices.SortFunc(seen, func(a, b *run) int { return cmp.Compare(a.trial.String(), b.trial.String()) })
 	for _, r := range seen {

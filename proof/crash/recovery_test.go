@@ -132,7 +132,7 @@ func (r *run) passTime(ctx context.Context) error {
 		return fmt.Errorf("letting time pass: %w", err)
 	}
 	if r.script.windowOver && sent && r.closedAt < 0 {
-		r.closedAt = len(r.charges())
+		r.closedAt = len(r.sends())
 	}
 	return nil
 }
@@ -211,8 +211,7 @@ func (r *run) replay(ctx context.Context) {
 	r.checkStranger(ctx)
 }
 
-// resolve does what a person does with a parked key: resolves it as charged if
-// Stripe shows the charge, else as not charged.
+// resolve does what a person does with a parked key.
 func (r *run) resolve(ctx context.Context) {
 	r.checkUnderReview(ctx)
 	resolver := rides.Resolver{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe, Accounts: accounts.Store{Pool: r.lane.pool}}
@@ -221,13 +220,19 @@ func (r *run) resolve(ctx context.Context) {
 		r.note("I16", fmt.Sprintf("%d parked keys, %v", len(found), err))
 		return
 	}
-	_, err = resolver.ResolveNotCharged(ctx, found[0], "ann")
-	if possible, ok := errors.AsType[*payments.ChargePossibleError](err); ok {
-		_, err = resolver.ResolveCharged(ctx, found[0], "ann", possible.IntentID)
-	}
-	if err != nil {
+	if err := r.flow.resolve(ctx, resolver, found[0]); err != nil {
 		r.note("I16", fmt.Sprintf("a person could not resolve the key: %v", err))
 	}
+}
+
+// resolveHail resolves a key as charged if Stripe shows the charge, else as not
+// charged.
+func resolveHail(ctx context.Context, resolver rides.Resolver, parked phases.Record) error {
+	_, err := resolver.ResolveNotCharged(ctx, parked, "ann")
+	if possible, ok := errors.AsType[*payments.ChargePossibleError](err); ok {
+		_, err = resolver.ResolveCharged(ctx, parked, "ann", possible.IntentID)
+	}
+	return err
 }
 
 // abandon parks a key that never came to rest, so that the next trial's

@@ -17,9 +17,10 @@ import (
 // A report counts the results of all trials so far. It is safe for concurrent
 // use.
 type report struct {
-	t     *testing.T
-	list  invariants.List
-	began time.Time
+	t      *testing.T
+	list   invariants.List
+	checks []check
+	began  time.Time
 
 	mu       sync.Mutex
 	stage    string
@@ -33,14 +34,14 @@ type report struct {
 	failures int
 }
 
-func newReport(t *testing.T) *report {
+func newReport(t *testing.T, checks []check) *report {
 	t.Helper()
 	list, err := invariants.Read("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &report{
-		t: t, list: list, began: time.Now(), seen: map[string]int{}, broken: map[string]int{},
+		t: t, list: list, checks: checks, began: time.Now(), seen: map[string]int{}, broken: map[string]int{},
 		counts: map[string]map[string]int{"stage": {}, "fault": {}, "wire": {}, "recovery": {}, "script": {}, "end": {}, "mode": {}, "repeated": {}},
 	}
 }
@@ -100,7 +101,7 @@ func (p *report) judge(r *run, err error) (violations []string, seen, broken map
 		return []string{harness + ": " + err.Error()}, seen, broken
 	}
 	e := r.evidence()
-	for _, c := range checks {
+	for _, c := range r.flow.checks {
 		applies, wrong := c.run(e)
 		seen[c.invariant], broken[c.invariant] = applies, len(wrong) > 0
 		for _, text := range wrong {
@@ -214,7 +215,7 @@ func (p *report) print(seed uint64) {
 		}
 	}
 	fmt.Fprintf(&text, "invariants (trials that each applied to, and trials that broke it):\n")
-	for _, c := range checks {
+	for _, c := range p.checks {
 		sentence := p.list[c.invariant]
 		fmt.Fprintf(&text, "  %7d %5d  %-4s %s\n", p.seen[c.invariant], p.broken[c.invariant], c.invariant, sentence)
 		if p.seen[c.invariant] == 0 {

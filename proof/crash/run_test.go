@@ -30,12 +30,16 @@ type reply struct {
 	status   int
 	code     string
 	replayed bool
+	passes   bool // it has a Retry-After
 	body     string
 	headers  string
 }
 
 // terminal reports whether every later reply must equal this one.
-func (r reply) terminal() bool { return r.status < 300 || r.status == http.StatusPaymentRequired }
+func (r reply) terminal() bool {
+	return r.status == http.StatusCreated || r.status == http.StatusOK || r.status == http.StatusPaymentRequired ||
+		r.code == "ride_not_cancelable" && !r.passes
+}
 
 // A run is a trial while it runs, and what it recorded.
 type run struct {
@@ -45,6 +49,7 @@ type run struct {
 	script  script
 	fake    *fakestripe.Server
 	account accounts.Credentials
+	ride    string // the id of the ride that there was before the request
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -215,12 +220,17 @@ func (r *run) note(invariant, fault string) {
 func (r *run) client(ctx context.Context, p *process) func() {
 	return func() {
 		from := r.now()
-		got := r.send(p, r.flow.request(ctx, r.account, r.flow.body))
+		got := r.send(p, r.request(ctx, r.account, r.flow.body))
 		got.from, got.to = from, r.now()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.replies = append(r.replies, got)
 	}
+}
+
+// request returns a client's request with a body.
+func (r *run) request(ctx context.Context, account accounts.Credentials, body string) *http.Request {
+	return post(ctx, r.flow.path(r), idempotencyKey, account, body)
 }
 
 // send returns the answer of a process to a request.
@@ -230,8 +240,8 @@ func (r *run) send(p *process, request *http.Request) reply {
 	h := recorder.Header()
 	return reply{
 		status: recorder.Code, body: recorder.Body.String(), code: problemCode(recorder.Body.Bytes()),
-		replayed: h.Get("Idempotent-Replayed") == "true",
-		headers:  fmt.Sprint(h.Values("Content-Type"), h.Values("Location"), h.Values("Idempotency-Key")),
+		replayed: h.Get("Idempotent-Replayed") == "true", passes: h.Get("Retry-After") != "",
+		headers: fmt.Sprint(h.Values("Content-Type"), h.Values("Location"), h.Values("Idempotency-Key")),
 	}
 }
 

@@ -12,33 +12,46 @@ import (
 // invariant. The check of the invariant must notice it.
 func TestEveryInvariantCanFail(t *testing.T) {
 	t.Parallel()
-	f, _ := flowNamed("hail")
-	one := trial{setting: setting{flow: f.name, mode: "fused", script: "500-unsaved", recovery: byCompleter}}
-	r, err := newLane(t, f).perform(t.Context(), one)
-	if err != nil {
-		t.Fatal(err)
-	}
 	list, err := invariants.Read("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range checks {
-		what := c.invariant + " (" + list[c.invariant] + ")"
-		sabotage, ok := sabotages[c.invariant]
-		if !ok {
-			sabotage = func(e *evidence) { e.note(c.invariant, "noted while it ran") }
-		}
-		if list[c.invariant] == "" {
-			t.Errorf("%s is not in the list of internal/phases", c.invariant)
-		}
-		if _, violations := c.run(copyOf(r)); len(violations) > 0 {
-			t.Errorf("%s is broken by a good run: %v", what, violations)
-		}
-		e := copyOf(r)
-		sabotage(e)
-		if applies, violations := c.run(e); len(violations) == 0 || !applies && c.invariant != "I3" {
-			t.Errorf("%s did not notice the false evidence", what)
-		}
+	for _, f := range flows {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			one := trial{setting: setting{flow: f.name, mode: "fused", script: "500-unsaved", recovery: byCompleter}}
+			r, err := newLane(t).perform(t.Context(), one)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range f.checks {
+				if list[c.invariant] == "" {
+					t.Errorf("%s is not in the list of internal/phases", c.invariant)
+				}
+				c.mustNotice(t, r, c.invariant+" ("+list[c.invariant]+")")
+			}
+		})
+	}
+}
+
+// mustNotice fails the test unless the check accepts a good run, and notices
+// false evidence of it.
+func (c check) mustNotice(t *testing.T, r *run, what string) {
+	t.Helper()
+	sabotage, ok := sabotages[r.flow.name+" "+c.invariant]
+	if !ok {
+		sabotage, ok = sabotages[c.invariant]
+	}
+	if !ok {
+		sabotage = func(e *evidence) { e.note(c.invariant, "noted while it ran") }
+	}
+	if _, violations := c.run(copyOf(r)); len(violations) > 0 {
+		t.Errorf("%s is broken by a good run: %v", what, violations)
+	}
+	e := copyOf(r)
+	sabotage(e)
+	if applies, violations := c.run(e); len(violations) == 0 || !applies && c.invariant != "I3" {
+		t.Errorf("%s did not notice the false evidence", what)
 	}
 }
 
@@ -61,8 +74,9 @@ func (s snapshot) clone() snapshot {
 	}
 }
 
-// sabotages falsify the evidence that the check of an invariant looks at.
-// Invariants that are checked only while a trial runs have none.
+// sabotages falsify the evidence that the check of an invariant looks at, of any
+// flow or of the one that is named. Invariants that are checked only while a
+// trial runs have none.
 var sabotages = map[string]func(*evidence){
 	"I1": func(e *evidence) { e.succeeded = append(e.succeeded, e.succeeded[0]) },
 	"I2": func(e *evidence) { e.succeeded[0].Amount++ },
@@ -85,6 +99,19 @@ var sabotages = map[string]func(*evidence){
 	"I20": func(e *evidence) { e.snapshots[0].jobs = append(e.snapshots[0].jobs, e.final.jobs...) },
 	"I22": func(e *evidence) { e.snapshots[1].keys[0].reaped = true },
 	"I27": func(e *evidence) { e.final.jobs[0].amount++ },
+
+	"cancel I1": func(e *evidence) { e.refunds = append(e.refunds, e.refunds[0]) },
+	"cancel I2": func(e *evidence) { e.final.rides[0].refundAmount++ },
+	"cancel I4": func(e *evidence) { e.final.keys[0].status = 409 },
+	"cancel I9": func(e *evidence) {
+		e.replies = append(e.replies, reply{from: 1000, to: 1001, status: 200, body: "another"})
+	},
+	"cancel I12": func(e *evidence) { e.snapshots[0].rides[0].cancelKey = idempotencyKey },
+	"cancel I22": func(e *evidence) { e.snapshots[len(e.snapshots)-1].keys[0].reaped = true },
+	"cancel I17": func(e *evidence) { e.snapshots[len(e.snapshots)-1].keys[0].parked = "max_attempts" },
+	"cancel I20": func(e *evidence) {
+		e.snapshots[len(e.snapshots)-1].jobs = append(e.snapshots[len(e.snapshots)-1].jobs, e.final.jobs...)
+	},
 }
 
 func TestNamesAreRead(t *testing.T) {

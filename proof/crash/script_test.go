@@ -6,14 +6,16 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// An end is how a request comes to rest: charged, declined, pending (Stripe is
-// still processing it), or parked for a reason.
+// An end is how a request comes to rest: charged or refunded, declined or
+// refused, pending (Stripe is still working on it), or parked for a reason.
 type end string
 
 const (
 	charged  end = "charged"
 	declined end = "declined"
 	pending  end = "pending"
+	refunded end = "refunded"
+	refused  end = "refused"
 
 	parkedFor400      end = "parked stripe_400"
 	parkedFor500      end = "parked stripe_500"
@@ -26,7 +28,9 @@ type script struct {
 	name string
 	// card is the payment method. Empty means a card that can be charged.
 	card string
-	// fault strikes the first charge that arrives as a whole.
+	// before is what happens at Stripe before the request.
+	before func(*fakestripe.Server) error
+	// fault strikes the first charge or refund that arrives as a whole.
 	fault fakestripe.Fault
 	// ends are the right ends. The first one is the end of a run without other
 	// faults. There are more if an answer that Stripe does not save can be
@@ -47,12 +51,12 @@ type script struct {
 }
 
 // faults returns the faults of the script for the fake Stripe.
-func (s script) faults() []fakestripe.Fault {
+func (s script) faults(path string) []fakestripe.Fault {
 	if s.fault.Kind == "" {
 		return nil
 	}
 	fault := s.fault
-	fault.Match.Path = "/v1/payment_intents"
+	fault.Match.Path = path
 	return []fakestripe.Fault{fault}
 }
 

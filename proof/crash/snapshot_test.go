@@ -29,6 +29,8 @@ type keyRow struct {
 type rideRow struct {
 	id, key, status, currency, charge, intent string
 	amount                                    int64
+	cancelKey, refund, refundStatus           string
+	refundAmount                              int64
 }
 
 type auditRow struct {
@@ -89,8 +91,12 @@ func (s snapshot) end() end {
 		return pending
 	case k.status == http.StatusPaymentRequired:
 		return declined
-	case k.status < http.StatusMultipleChoices:
+	case k.status == http.StatusCreated:
 		return charged
+	case k.status == http.StatusOK:
+		return refunded
+	case k.status == http.StatusConflict:
+		return refused
 	default:
 		return end(fmt.Sprint("answered ", k.status))
 	}
@@ -110,7 +116,7 @@ func (r *run) look(ctx context.Context) error {
 		       coalesce(lease_token::text, ''), lease_epoch, first_sent_at IS NOT NULL, finished_at IS NOT NULL,
 		       reaped_at IS NOT NULL, coalesce(response_status, 0), coalesce(convert_from(response_body, 'UTF8'), ''), k::text
 		FROM idempotency_keys k
-		WHERE account_id = $1`, account).Query(func(rows pgx.Rows) (err error) {
+		WHERE account_id = $1 AND key = $2`, account, idempotencyKey).Query(func(rows pgx.Rows) (err error) {
 		s.keys, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (k keyRow, err error) {
 			return k, row.Scan(&k.point, &k.parked, &k.foreignKey, &k.form, &k.token, &k.epoch, &k.sent, &k.finished,
 				&k.reaped, &k.status, &k.body, &k.whole)
@@ -118,11 +124,13 @@ func (r *run) look(ctx context.Context) error {
 		return err
 	})
 	batch.Queue(`
-		SELECT id, key, status, fare_amount, fare_currency, coalesce(charge_id, ''), coalesce(payment_intent_id, '')
+		SELECT id, key, status, fare_amount, fare_currency, coalesce(charge_id, ''), coalesce(payment_intent_id, ''),
+		       coalesce(cancel_key, ''), coalesce(refund_id, ''), coalesce(refund_status, ''), coalesce(refund_amount, 0)
 		FROM rides
 		WHERE account_id = $1`, account).Query(func(rows pgx.Rows) (err error) {
 		s.rides, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d rideRow, err error) {
-			return d, row.Scan(&d.id, &d.key, &d.status, &d.amount, &d.currency, &d.charge, &d.intent)
+			return d, row.Scan(&d.id, &d.key, &d.status, &d.amount, &d.currency, &d.charge, &d.intent,
+				&d.cancelKey, &d.refund, &d.refundStatus, &d.refundAmount)
 		})
 		return err
 	})
@@ -150,7 +158,7 @@ func (s *snapshot) queueRest(batch *pgx.Batch, account string) {
 	batch.Queue(`
 		SELECT kind, key, coalesce(args->>'charge_id', ''), coalesce((args->>'amount')::bigint, 0)
 		FROM staged_jobs
-		WHERE account_id = $1`, account).Query(func(rows pgx.Rows) (err error) {
+		WHERE account_id = $1 AND key = $2`, account, idempotencyKey).Query(func(rows pgx.Rows) (err error) {
 		s.jobs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (j jobRow, err error) {
 			return j, row.Scan(&j.kind, &j.key, &j.charge, &j.amount)
 		})
@@ -159,8 +167,8 @@ func (s *snapshot) queueRest(batch *pgx.Batch, account string) {
 	batch.Queue(`
 		SELECT epoch, coalesce(token::text, ''), coalesce(old_token::text, ''), coalesce(from_point, ''), to_point, writer
 		FROM phase_log
-		WHERE account_id = $1
-		ORDER BY n`, account).Query(func(rows pgx.Rows) (err error) {
+		WHERE account_id = $1 AND key = $2
+		ORDER BY n`, account, idempotencyKey).Query(func(rows pgx.Rows) (err error) {
 		s.log, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l logRow, err error) {
 			return l, row.Scan(&l.epoch, &l.token, &l.oldToken, &l.from, &l.to, &l.writer)
 		})
