@@ -146,7 +146,7 @@ func TestALockedKeyIsInUse(t *testing.T) {
 // is over.
 func TestAClaimBehindAClaimIsInUse(t *testing.T) {
 	t.Parallel()
-	pgtest.NotThroughPooler(t, "it has sessions with settings of their own")
+	pgtest.NotOnCitus(t, "it has sessions with settings of their own")
 	b := setup(t)
 	_ = b.sendOnce(t, "k", hooks{before: lost})
 	pool := pgtest.Open(t, postgres.Options{URL: b.url, MaxConns: 2})

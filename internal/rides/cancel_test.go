@@ -361,7 +361,7 @@ func TestAPendingRefund(t *testing.T) {
 	t.Run("that never ends is parked when the window is over, and the ride stays charged", func(t *testing.T) {
 		t.Parallel()
 		h, ride := pending(t)
-		h.exec(t, `UPDATE idempotency_keys SET first_sent_at = first_sent_at - interval '21 hours' WHERE key = 'k'`)
+		h.exec(t, `UPDATE idempotency_keys SET first_sent_at = now() - interval '21 hours' WHERE key = 'k'`)
 		h.cancelAs(t, h.visa, ride.ID, "k").must(t, 409, web.CodePaymentUnderReview)
 		if parked := h.key(t, h.visa, "k"); parked.ParkedReason != "window_over" {
 			t.Errorf("parked for %q", parked.ParkedReason)

@@ -78,7 +78,11 @@ func TestEachStatementOfARideIsAboutItsAccount(t *testing.T) {
 			p.hailAs(t, h.visa, key)
 			h.exec(t, `UPDATE idempotency_keys SET run_after = now() WHERE finished_at IS NULL`)
 			p.hailAs(t, h.visa, key)
-			p.send(t, call{method: "GET", path: "/v1/rides/" + rideID(h.visa.AccountID, key), as: h.visa})
+			ride := rideID(h.visa.AccountID, key)
+			p.send(t, call{method: "GET", path: "/v1/rides/" + ride, as: h.visa})
+			h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter, Match: fakestripe.Match{Path: "/v1/refunds"}})
+			p.cancelAs(t, h.visa, ride, "cancel-"+key)
+			p.cancelAs(t, h.visa, ride, "cancel-"+key)
 		}
 		p.send(t, call{method: "GET", path: "/v1/rides?limit=2", as: h.visa}).must(t, 200, "")
 	}

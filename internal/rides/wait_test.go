@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -187,7 +189,7 @@ func TestAWaitTakesOverAnAbandonedKey(t *testing.T) {
 	h := newHarness(t)
 	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
 	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
-	h.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), leased_until = now() + interval '1 hour'`)
+	h.exec(t, `UPDATE idempotency_keys SET lease_token = $1, leased_until = now() + interval '1 hour'`, uuid.New())
 	start := time.Now()
 	answer := h.inBackground(t, h.hailCall("k", "wait=30"))
 	h.waiting(t, 1)
