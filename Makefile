@@ -15,7 +15,7 @@ actions := $(GO) tool -modfile=.ci/actions.mod actionlint
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test check crash chaos model mutants fuzz stripe-mock up down compose-test clean
+.PHONY: help run build test check crash chaos citus model mutants fuzz stripe-mock up down compose-test clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ crash: ## Cut, tear and hold every message between the service, Postgres and Str
 chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2m'.
 	$(build) ./proof/chaos
 	@exec bin/chaos $(ARGS)
+
+citus: ## Run the tests on a Citus cluster: make citus DATABASE_URL=postgres://….
+	@GO='$(GO)' DATABASE_URL='$(DATABASE_URL)' ARGS='$(ARGS)' sh proof/citus/run.sh
 
 model: ## Check a model of the protocol in every possible order of events: make model ARGS='--trace new_key'.
 	@proof/model/check.sh $(ARGS)

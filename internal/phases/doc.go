@@ -213,6 +213,28 @@
 // run the same code. Because of Citus, RETURNING never calls now(): the clock
 // is taken from a time that the statement has just set.
 //
+// # Beyond one machine
+//
+// Processes share nothing except the database, which may be a Citus cluster.
+// Every table's primary key begins with the account, and every statement of a
+// request names the request's account. When the tables are distributed by
+// account, one node executes the request and commits it alone. deploy/citus.sql
+// distributes them: accounts by id, the others by account_id beside it. What
+// has no account stays on the coordinator. Only the completer's and the
+// operators' lists, the relay of jobs and the audit ask every node.
+//
+// Statements are written for it. Citus evaluates now() on the coordinator
+// before a write, and therefore refuses it beside columns, in CASE and in
+// RETURNING. It executes an INSERT inside a WITH in two steps, of which the
+// node gets one. Each message of a migration is one statement, and each CHECK
+// an ALTER TABLE of its own.
+//
+// Three things are weaker there. The coordinator's clock is that of every write
+// and claim, and a node's that of a read: a lease may look as if it had ended,
+// but can't be claimed, and the window has four hours in reserve. The servers
+// check the settings of the coordinator, so an operator must make the nodes as
+// durable. And statements that ask every node see each at its own moment.
+//
 // # Risks that remain
 //
 // A process may be paused for more than four hours between its look at the

@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"fmt"
-	"maps"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -22,7 +21,7 @@ func TestMigrateTablesInUse(t *testing.T) {
 	conn := pgtest.Connect(t, url)
 	newest, _ := state(t, conn)
 	before := schema(t, conn)
-	files := maps.Clone(ours(t, newest).Files.(fstest.MapFS))
+	files := ourFiles(t, newest)
 	for i, sql := range [][2]string{
 		{
 			"BEGIN;\nALTER TABLE rides ADD COLUMN extra text;\nUPDATE rides SET extra = 'none' WHERE extra IS NULL;\n" +

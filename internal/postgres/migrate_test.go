@@ -112,6 +112,12 @@ func TestMigrateUpDownUp(t *testing.T) {
 // ours returns a migrator with our migrations up to a version.
 func ours(t *testing.T, version int) postgres.Migrator {
 	t.Helper()
+	return postgres.Migrator{Files: ourFiles(t, version), LockTimeout: 5 * time.Second, Tries: 1}
+}
+
+// ourFiles returns our migrations up to a version.
+func ourFiles(t *testing.T, version int) fstest.MapFS {
+	t.Helper()
 	files := make(fstest.MapFS)
 	for _, name := range migrationFiles(t) {
 		if name[:6] > fmt.Sprintf("%06d", version) {
@@ -123,7 +129,7 @@ func ours(t *testing.T, version int) postgres.Migrator {
 		}
 		files[name] = &fstest.MapFile{Data: sql}
 	}
-	return postgres.Migrator{Files: files, LockTimeout: 5 * time.Second, Tries: 1}
+	return files
 }
 
 func migrationFiles(t *testing.T) []string {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 )
 
 const (
@@ -22,20 +20,11 @@ const (
 	citusMark = "made for tests"
 )
 
-// distributed are our tables that are distributed, and by which column; see
-// section "Beyond one machine" in internal/phases/doc.go. A table must follow
-// those that it refers to.
-var distributed = []struct{ table, by string }{
-	{"accounts", "id"},
-	{"api_keys", "account_id"},
-	{"idempotency_keys", "account_id"},
-	{"rides", "account_id"},
-	{"audit_records", "account_id"},
-	{"staged_jobs", "account_id"},
-	{"callback_endpoints", "account_id"},
-	{"callbacks", "account_id"},
-	{"stripe_events", "account_id"},
-	{"open_intents", "account_id"},
+// distributed are our tables that are distributed by deploy/citus.sql. A table
+// must follow those that it refers to.
+var distributed = []string{
+	"accounts", "api_keys", "idempotency_keys", "rides", "audit_records", "staged_jobs",
+	"callback_endpoints", "callbacks", "stripe_events", "open_intents",
 }
 
 // undistributed are our other tables. The first holds the schema's version.
@@ -90,9 +79,8 @@ func Distribute(tb testing.TB, url, table string) {
 	if !OnCitus() {
 		return
 	}
-	if err := distribute(tb.Context(), Connect(tb, url), table, "account_id"); err != nil {
-		tb.Fatal(err)
-	}
+	conn := Connect(tb, url)
+	Execute(tb, conn, `SELECT create_distributed_table('`+table+`', 'account_id', colocate_with => '`+distributed[0]+`')`)
 }
 
 // DropConstraint drops a constraint of a table of ours. The test's database is
@@ -118,15 +106,4 @@ func DropConstraint(tb testing.TB, url, table, name string) {
 			}
 		}
 	})
-}
-
-func distribute(ctx context.Context, conn *pgx.Conn, table, by string) error {
-	with := distributed[0].table
-	if table == with {
-		with = "none"
-	}
-	if _, err := conn.Exec(ctx, `SELECT create_distributed_table($1, $2, colocate_with => $3)`, table, by, with); err != nil {
-		return fmt.Errorf("distributing %s: %w", table, err)
-	}
-	return nil
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -121,23 +124,19 @@ func DistributeSchema(tb testing.TB, url string) {
 }
 
 func distributeSchema(ctx context.Context, conn *pgx.Conn) error {
-	// Four are fast, and enough to have several on each of two workers.
-	if _, err := conn.Exec(ctx, `SET citus.shard_count = 4`); err != nil {
+	sql, err := os.ReadFile(distributionFile())
+	if err != nil {
 		return err
 	}
-	for _, d := range distributed {
-		var done bool
-		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = $1::text::regclass)`, d.table).Scan(&done); err != nil {
-			return err
-		}
-		if done {
-			continue
-		}
-		if err := distribute(ctx, conn, d.table, d.by); err != nil {
-			return err
-		}
-	}
-	return nil
+	// Four shards are fast, and enough to have several on each of two workers.
+	_, err = conn.Exec(ctx, `SET citus.shard_count = 4; `+string(sql))
+	return err
+}
+
+// distributionFile is the path of deploy/citus.sql.
+func distributionFile() string {
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(here), "..", "..", "..", "deploy", "citus.sql")
 }
 
 // empty empties our tables and drops those that a test made.
@@ -147,10 +146,7 @@ func empty(ctx context.Context, url string) error {
 		return err
 	}
 	defer disconnect(ctx, conn)
-	ours := slices.Clone(undistributed)
-	for _, d := range distributed {
-		ours = append(ours, d.table)
-	}
+	ours := slices.Concat(undistributed, distributed)
 	if err := dropTables(ctx, conn, ours); err != nil {
 		return err
 	}
