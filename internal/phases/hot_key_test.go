@@ -133,7 +133,7 @@ func TestALookUpIsNotSharedBackwards(t *testing.T) {
 }
 
 // TestNobodyWaitsForLookUpsThatHang: a request that waits for the look-ups of
-// others gives up in the time in which it gives up on a connection.
+// others gives up after the time that one look-up may take.
 func TestNobodyWaitsForLookUpsThatHang(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -169,8 +169,8 @@ func (e *Engine) lookUp(ctx context.Context, id keyID) (*reading, error) {
 	}
 	next := state.next
 	t.mu.Unlock()
-	// A look-up that hangs is as bad as no connection.
-	ctx, cancel := context.WithTimeout(ctx, acquireTimeout)
+	// As long as a look-up may take. Those that hang would hold it up for ever.
+	ctx, cancel := context.WithTimeout(ctx, acquireTimeout+statementTimeout)
 	defer cancel()
 	select {
 	case <-next.done:
