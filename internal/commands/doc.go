@@ -21,6 +21,7 @@
 //	completer keys retry    completerKeysRetry    completer_retry.go
 //	completer keys resolve  completerKeysResolve  completer_resolve.go
 //	completer jobs …        completerJobsList …   completer_jobs.go
+//	completer events …      completerEventsList … completer_events.go
 //	completer audit         completerAudit        completer_audit.go
 //	health, of both         health                health.go
 //

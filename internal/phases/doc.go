@@ -131,9 +131,9 @@
 //	I27 At rest these are equal to the cent: the charges in Stripe's ledger, the
 //	    charges on rides, and the fares of charged rides.
 //
-// I21 is not checked yet. The others are checked by
+// They are checked by
 //
-//	tests  I1 to I12, I15 to I20, I22 to I26
+//	tests  I1 to I12, I15 to I26
 //	model  I1 to I9, I16, I22                        (proof/model)
 //	crash  I1 to I13, I15 to I17, I20, I22, I23, I27 (proof/crash)
 //	chaos  I1 to I10, I12 to I14, I16, I17, I22, I26, I27 (proof/chaos)

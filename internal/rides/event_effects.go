@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
@@ -268,5 +269,16 @@ func (w *eventRun) returnLate(ctx context.Context, ride rideFacts, i payments.In
 		w.log.ErrorContext(ctx, "a payment has succeeded after its ride was declined: it is refunded",
 			slog.String("account", ride.account), slog.String("ride", ride.id), slog.String("payment_intent", i.ID))
 	}
-	return outcome{word: "late_success"}, err
+	if err != nil {
+		return outcome{}, err
+	}
+	flow := refundLate(w.Stripe, accounts.Store{Pool: w.Pool})
+	_, err = startRefundLate(ctx, w.Engine, flow, ride.account, ride.id, i.ID)
+	if err != nil {
+		key, failed := w.findKey(ctx, ride.account, lateKey(i.ID))
+		if failed != nil || key.Key == "" {
+			return outcome{}, err // it has not begun
+		}
+	}
+	return outcome{word: "late_success"}, nil // what has begun goes on by itself
 }

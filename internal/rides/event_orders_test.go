@@ -234,3 +234,39 @@ func (h *harness) checkSingleCharges(t *testing.T) {
 		}
 	}
 }
+
+// TestWithoutAnyEventAllEndsTheSame: events only hasten. A sweep makes up for
+// those that never came.
+func TestWithoutAnyEventAllEndsTheSame(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	for i, s := range stories() {
+		key := fmt.Sprint("k", i)
+		for _, step := range s.steps(t, h, key) {
+			if err := step(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 2 { // a second sweep finds nothing to change
+		h.exec(t, `UPDATE open_intents SET run_after = now()`)
+		if _, err := h.eventWorker().Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.finish(t)
+		h.settleDown(t)
+	}
+	for i, s := range stories() {
+		if got := h.state(t, fmt.Sprint("k", i)); got != s.want {
+			t.Errorf("%s: the ride is %q, want %q", s.name, got, s.want)
+		}
+	}
+	if n := number(t, h, `SELECT count(*) FROM stripe_events WHERE type <> 'sweep'`); n != 0 {
+		t.Errorf("%d events came", n)
+	}
+	listed, err := h.eventWorker().Events(t.Context(), false, 100)
+	if err != nil || len(listed) == 0 || listed[0].Outcome == nil {
+		t.Errorf("listed %+v, %v", listed, err)
+	}
+	h.checkSingleCharges(t)
+}

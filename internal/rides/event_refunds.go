@@ -45,7 +45,7 @@ func (w *eventRun) showRefund(ctx context.Context, ride rideFacts, key phases.Re
 		return w.hastenRefund(ctx, ride, unfinished, seen)
 	case seen == ride.refund || seen.id == "":
 		return outcome{word: outNothingNew}, nil
-	case seen.status == payments.GivenFailed && ride.status == StatusCanceled:
+	case seen.status == payments.GivenFailed && (ride.status == StatusCanceled || ride.status == StatusDeclined):
 		return w.failRefund(ctx, ride, key.Trace, seen)
 	default:
 		return w.changeRide(ctx, ride, "refund_shown", func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
@@ -60,21 +60,16 @@ func isHeld(key phases.Record) bool { return key.Leased && key.ParkedReason == "
 // unfinishedRefund returns the key under which the service itself is refunding
 // the ride, if it isn't done.
 func (w *eventRun) unfinishedRefund(ctx context.Context, ride rideFacts) (phases.Record, error) {
-	for _, name := range ride.refundKeys() {
+	for _, name := range []string{lateKey(ride.intent), ride.cancelKey} {
+		if name == "" {
+			continue
+		}
 		key, err := w.findKey(ctx, ride.account, name)
 		if err != nil || key.Key != "" && key.FinishedAt == nil {
 			return key, err
 		}
 	}
 	return phases.Record{}, nil
-}
-
-// refundKeys are the keys under which the service itself refunds the ride.
-func (r rideFacts) refundKeys() []string {
-	if r.cancelKey == "" {
-		return nil
-	}
-	return []string{r.cancelKey}
 }
 
 // hastenRefund lets a refund go on that is unfinished, if a look-up would end

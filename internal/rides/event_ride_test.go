@@ -208,6 +208,58 @@ func TestALateSuccessIsNoticed(t *testing.T) {
 			t.Errorf("%d payment intents are still noted", n)
 		}
 		h.hailAs(t, h.declined, "k").must(t, 402, web.CodeCardDeclined)
+		h.finish(t)
+		if refunds := h.fake.Refunds(); len(refunds) != 1 || refunds[0].Status != "succeeded" || refunds[0].Amount != 2350 {
+			t.Errorf("Stripe has the refunds %+v", refunds)
+		}
+		if got := text(t, h, `SELECT concat_ws(' ', status, refund_status, refund_amount) FROM rides WHERE account_id = $1`, h.declined.AccountID); got != "declined succeeded 2350" {
+			t.Errorf("the ride is %s", got)
+		}
+	}
+}
+
+// TestARefundThatFailsAfterTheAnswer: the cancel was answered with 200; the
+// answer and the status stay, the client gets a callback, and a person is told.
+func TestARefundThatFailsAfterTheAnswer(t *testing.T) {
+	t.Parallel()
+	h, seen := newHarness(t), 0
+	body := strings.TrimSuffix(aRide, "}") + `,"callback_url":"https://example.com/hook"}`
+	hailed := h.send(t, call{method: "POST", path: "/v1/rides", body: body, key: "k", as: h.visa}).must(t, 201, "").ride
+	cancel := call{method: "POST", path: "/v1/rides/" + hailed.ID + "/cancel", key: "c", as: h.visa}
+	answer := h.send(t, cancel).must(t, 200, "")
+	h.deliverAll(t, &seen, "snapshot")
+	h.work(t)
+	if got := h.given(t, "k"); got != "canceled succeeded 2350" {
+		t.Fatalf("the ride is %s", got)
+	}
+	if err := h.fake.ChangeRefund(h.fake.Refunds()[0].ID, "failed"); err != nil {
+		t.Fatal(err)
+	}
+	h.deliverAll(t, &seen, "thin")
+	registry := prometheus.NewRegistry()
+	w := h.eventWorker()
+	w.Metrics = registry
+	for range 3 {
+		h.workWith(t, w)
+		w = h.eventWorker()
+	}
+	if got := h.given(t, "k"); got != "canceled failed 2350" {
+		t.Errorf("the ride is %s", got)
+	}
+	if again := h.send(t, cancel).must(t, 200, ""); again.body != answer.body {
+		t.Errorf("the answer is %s, and was %s", again.body, answer.body)
+	}
+	if n := number(t, h, `SELECT count(*) FROM staged_jobs WHERE kind = 'callback' AND args->>'type' = 'ride.refund_failed' AND args->>'ride' LIKE '%"status":"failed"%'`); n != 1 {
+		t.Errorf("%d callbacks", n)
+	}
+	if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'ride.refund_failed' AND ride_id = $1`, hailed.ID); n != 1 {
+		t.Errorf("%d audit records", n)
+	}
+	if n := value(t, registry, "rides_refunds_failed_total", ""); n != 1 {
+		t.Errorf("the metric counts %v", n)
+	}
+	if n := len(h.fake.Refunds()); n != 1 {
+		t.Errorf("%d refunds were made, want no other by itself", n)
 	}
 }
 

@@ -221,7 +221,7 @@ func (e *evidence) cancelAgrees(s snapshot) []string {
 	violations := appendIf(nil, len(s.keys) > 1 || len(s.rides) != 1 || s.audited("ride.created") != 1, "%d keys, %d rides", len(s.keys), len(s.rides))
 	back := k.point == e.flow.called || k.finished && k.status == e.flow.done
 	violations = appendIf(violations, back != (d.status == "canceled"), "the ride is %s at %s %d", d.status, k.point, k.status)
-	claimed := len(s.keys) == 1 && !(k.finished && k.status == e.flow.refused)
+	claimed := len(s.keys) == 1 && (!k.finished || k.status != e.flow.refused)
 	violations = appendIf(violations, claimed != (d.cancelKey == idempotencyKey), "claimed by %q at %s %d", d.cancelKey, k.point, k.status)
 	violations = appendIf(violations, d.charge == "" || d.intent == "", "the ride has lost its charge")
 	violations = appendIf(violations, (k.finished && k.status == e.flow.done) != (len(s.jobs) == 1), "%d jobs at %s %d", len(s.jobs), k.point, k.status)

@@ -1,0 +1,82 @@
+package commands
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/rides"
+)
+
+type completerEventsList struct {
+	databaseFlags
+	jsonFlags
+	Waiting bool `help:"Only events that are not worked yet."`
+	Limit   int  `help:"Maximum number of events to list." default:"100"`
+}
+
+// Validate refuses settings that make no sense.
+func (c *completerEventsList) Validate() error {
+	if c.Limit < 1 {
+		return errors.New("--limit must be positive")
+	}
+	return nil
+}
+
+// Run prints the newest of Stripe's events.
+func (c *completerEventsList) Run(ctx context.Context, o cli.Output) error {
+	return c.withPool(ctx, "events", func(pool *pgxpool.Pool) error {
+		events, err := (&rides.EventWorker{Pool: pool}).Events(ctx, c.Waiting, c.Limit)
+		if err != nil {
+			return err
+		}
+		if events == nil {
+			events = []rides.StoredEvent{} // [] in JSON, not null
+		}
+		return o.Print(c.JSON, events, table("RECEIVED\tTYPE\tOBJECT\tEVENT\tDELIVERIES\tOUTCOME", events, eventRow))
+	})
+}
+
+func eventRow(e rides.StoredEvent) string {
+	outcome := "due " + timestamp(e.RunAfter)
+	if e.Outcome != nil {
+		outcome = *e.Outcome
+	} else if e.LastError != nil {
+		outcome += " (" + *e.LastError + ")"
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%s", timestamp(e.ReceivedAt), e.Type, e.ObjectID, e.ID, e.Deliveries, cmp.Or(outcome, "-"))
+}
+
+type completerEventsSweep struct {
+	engineFlags
+	jsonFlags
+}
+
+// Validate refuses settings that make no sense.
+func (c *completerEventsSweep) Validate() error { return c.checkEngine() }
+
+// Run compares Stripe's lists with the database, and works what differs.
+func (c *completerEventsSweep) Run(ctx context.Context, o cli.Output, log *slog.Logger) error {
+	ctx, stop := cli.UntilSignaled(ctx)
+	defer stop()
+	parts, err := c.open(ctx, "completer-events", log, nil)
+	if err != nil {
+		return err
+	}
+	defer parts.pool.Close()
+	if err := parts.pin.Check(ctx); err != nil {
+		return err
+	}
+	counts, err := parts.eventWorker(c.BackoffInitial, log, nil).Sweep(ctx)
+	if err != nil {
+		return err
+	}
+	return o.Print(c.JSON, counts, fmt.Sprintf(
+		"%d payment intents and %d refunds and disputes of 30 days: %d looked at, worked %d, released %d; payment intents closed %d\n",
+		counts.Intents, counts.Others, counts.Found, counts.Worked, counts.Released, counts.Closed))
+}
