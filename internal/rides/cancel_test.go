@@ -3,6 +3,7 @@ package rides
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -168,6 +169,31 @@ func TestCancel(t *testing.T) {
 				t.Errorf("the callback shows %s, %v", text, err)
 			}
 		})
+	}
+}
+
+// TestACancelMayHaveABodyOfUnknownLength: clients that stream their bodies send
+// none as one of unknown length.
+func TestACancelMayHaveABodyOfUnknownLength(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	ride := h.charged(t)
+	for body, status := range map[string]int{"": 200, "{}": 200, " ": 400, `{"a":1}`: 422} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.api+"/v1/rides/"+ride.ID+"/cancel", io.NopCloser(strings.NewReader(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = http.Header{"Authorization": {"Bearer " + h.visa.APIKey.Reveal()}, "Content-Type": {"application/json"}, "Idempotency-Key": {"k"}}
+		if body == "" {
+			request.Header.Del("Content-Type")
+		}
+		response, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _ = response.Body.Close(); response.StatusCode != status {
+			t.Errorf("a body %q of unknown length is answered %d, want %d", body, response.StatusCode, status)
+		}
 	}
 }
 

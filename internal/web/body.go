@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -41,10 +42,23 @@ func ReadJSON(w http.ResponseWriter, r *Request) ([]byte, error) {
 }
 
 // ReadOptionalJSON is ReadJSON for a route whose requests may have no body: no
-// body equals {}.
+// body equals {}. So does a body of unknown length that turns out to be empty,
+// which some clients send.
 func ReadOptionalJSON(w http.ResponseWriter, r *Request) ([]byte, error) {
-	if r.ContentLength == 0 {
-		return []byte("{}"), nil
+	empty := r.ContentLength == 0
+	if r.ContentLength < 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		body := bufio.NewReader(r.Body)
+		_, err := body.Peek(1)
+		empty = errors.Is(err, io.EOF)
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{body, r.Body}
+	}
+	if empty {
+		_, err := ReadBody(w, r, 0)
+		return []byte("{}"), err
 	}
 	return ReadJSON(w, r)
 }
