@@ -134,7 +134,7 @@
 // They are checked by
 //
 //	tests  I1 to I12, I15 to I26
-//	model  I1 to I9, I16, I22                        (proof/model)
+//	model  I1 to I9, I12, I16, I22                   (proof/model)
 //	crash  I1 to I13, I15 to I17, I20, I22, I23, I27 (proof/crash)
 //	chaos  I1 to I10, I12 to I14, I16, I17, I22, I26, I27 (proof/chaos)
 //	audit  I1 to I4, I6, I12, I16, I20, I22, I26, I27 (completer audit)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"runtime"
 	"slices"
@@ -25,7 +26,7 @@ func askedAgain(ops []*op, f *facts) check {
 		for _, o := range lastOfEach(answers[id]) {
 			switch {
 			case o.Look:
-				shown = key.shows(o.answer)
+				shown = key.shows(o.answer, f.rides[id])
 			case key.answers(o.answer):
 				own++
 			case o.Code != "idempotency_key_reused":
@@ -64,11 +65,13 @@ func (k keyRow) answers(a answer) bool {
 
 // shows reports whether an answer to a look is the ride of the key, which is at
 // rest.
-func (k keyRow) shows(a answer) bool {
+func (k keyRow) shows(a answer, ride rideRow) bool {
 	if a.Status != http.StatusOK {
 		return false
 	}
 	switch {
+	case ride.Refund != nil:
+		return rideStatus(a.Body) == ride.Status && hasRefund(a.Body)
 	case k.Parked != nil:
 		return rideStatus(a.Body) == "under_review"
 	case deref(k.Status) == http.StatusCreated:
@@ -108,7 +111,7 @@ func (r *run) askAgain(ctx context.Context, f *facts) error {
 	}
 	close(keys)
 	group.Wait()
-	return ctx.Err()
+	return errors.Join(ctx.Err(), r.cancelAgain(ctx, f, accounts))
 }
 
 // requestsOf returns the requests under each key that the key may belong to,
@@ -116,7 +119,7 @@ func (r *run) askAgain(ctx context.Context, f *facts) error {
 func requestsOf(ops []*op) map[rideKey][]*op {
 	requests := map[rideKey][]*op{}
 	for _, o := range ops {
-		if !o.Look && o.Variant != invalid && !slices.ContainsFunc(requests[o.id()], o.same) {
+		if !o.Look && o.Cancel == "" && o.Variant != invalid && !slices.ContainsFunc(requests[o.id()], o.same) {
 			requests[o.id()] = append(requests[o.id()], o)
 		}
 	}

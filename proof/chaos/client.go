@@ -182,6 +182,8 @@ func (c *client) send(ctx context.Context, t trip, o *op, leave time.Duration) a
 func newRequest(ctx context.Context, base string, t trip, o *op) (*http.Request, error) {
 	method, address := http.MethodPost, base+"/v1/rides"
 	switch {
+	case o.Cancel != "":
+		address += "/" + o.Cancel + "/cancel"
 	case o.Ride != "":
 		method, address = http.MethodGet, address+"/"+o.Ride
 	case o.Look:
@@ -197,7 +199,7 @@ func newRequest(ctx context.Context, base string, t trip, o *op) (*http.Request,
 		// the history.
 		request.Body, request.ContentLength = io.NopCloser(bytes.NewReader([]byte(o.Sent))), int64(len(o.Sent))
 		request.Header.Set("Content-Type", "application/json")
-		request.Header.Set("Idempotency-Key", t.key)
+		request.Header.Set("Idempotency-Key", o.Key)
 	}
 	if o.Async {
 		request.Header.Add("Prefer", "respond-async")
@@ -221,9 +223,12 @@ func (c *client) exchange(request *http.Request) answer {
 		return answer{Err: "reading the answer " + response.Status + ": " + err.Error()}
 	}
 	a := answer{Status: response.StatusCode, Body: string(body)}
-	var problem struct{ Code string }
+	var problem struct {
+		Code      string
+		Retryable bool
+	}
 	if a.Status >= http.StatusBadRequest && json.Unmarshal(body, &problem) == nil {
-		a.Code = problem.Code
+		a.Code, a.Retryable = problem.Code, problem.Retryable
 	}
 	return a
 }

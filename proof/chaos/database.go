@@ -83,7 +83,7 @@ func (d *database) prepare(ctx context.Context, canary bool) error {
 	if err != nil {
 		return err
 	}
-	return tripwire.Install(ctx, d.pool, "started", "ride_created", "charge_created", "finished")
+	return tripwire.Install(ctx, d.pool, "started", "ride_created", "charge_created", "refund_created", "finished")
 }
 
 // address is where the server listens.

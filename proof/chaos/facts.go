@@ -16,13 +16,15 @@ type facts struct {
 	refused map[string]bool // accounts whose card is declined
 	// customers are the ids of Stripe's customers, by account.
 	customers map[string]string
-	keys      map[rideKey]keyRow
+	keys      map[rideKey]keyRow // of hails
+	cancels   map[rideKey]keyRow
 	rides     map[rideKey]rideRow
 	audits    map[string]int  // records ride.created, by ride
 	jobs      map[rideKey]int // receipts
 	changes   []change
 	sends     []fakestripe.Send
 	intents   []intent
+	refunds   []refund
 }
 
 // A keyRow is a row of idempotency_keys.
@@ -38,6 +40,8 @@ type keyRow struct {
 	Status       *int
 	Body         []byte
 	Async        bool // the request that made the key asked to respond-async
+	Flow         string
+	Cancels      *string // the id of the ride that the key cancels
 }
 
 func (k keyRow) id() rideKey { return rideKey{k.Account, k.Key} }
@@ -50,6 +54,7 @@ type rideRow struct {
 	Account, Key, ID, Status string
 	Fare                     int64
 	Charge, Intent           *string
+	CancelKey, Refund        *string
 }
 
 // A change is a row of phase_log: one committed change of a key, by one of the
@@ -71,7 +76,7 @@ func (s *system) gather(ctx context.Context) (*facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	f := &facts{
-		refused: map[string]bool{}, customers: map[string]string{}, keys: map[rideKey]keyRow{}, rides: map[rideKey]rideRow{},
+		refused: map[string]bool{}, customers: map[string]string{}, keys: map[rideKey]keyRow{}, cancels: map[rideKey]keyRow{}, rides: map[rideKey]rideRow{},
 		audits: map[string]int{}, jobs: map[rideKey]int{},
 	}
 	for _, a := range s.accounts {
@@ -88,7 +93,10 @@ func (s *system) gather(ctx context.Context) (*facts, error) {
 	if f.sends, err = s.stripe.ledger(ctx); err != nil {
 		return nil, err
 	}
-	f.intents, err = s.stripe.intents(ctx)
+	if f.intents, err = listed[intent](ctx, s.stripe, "/v1/payment_intents"); err != nil {
+		return nil, err
+	}
+	f.refunds, err = listed[refund](ctx, s.stripe, "/v1/refunds")
 	return f, err
 }
 
@@ -104,17 +112,22 @@ func collect[T any](ctx context.Context, pool *pgxpool.Pool, query string) ([]T,
 func (f *facts) readKeys(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := collect[keyRow](ctx, pool, `
 		SELECT account_id, key, flow_version, recovery_point, parked_reason, foreign_key, first_sent_at,
-		       created_at, finished_at, response_status, response_body, async
+		       created_at, finished_at, response_status, response_body, async,
+		       flow, CASE flow WHEN 'cancel' THEN params::jsonb ->> 'id' END
 		FROM idempotency_keys`)
 	for _, row := range rows {
-		f.keys[row.id()] = row
+		if row.Flow == "cancel" {
+			f.cancels[row.id()] = row
+		} else {
+			f.keys[row.id()] = row
+		}
 	}
 	return err
 }
 
 func (f *facts) readRides(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := collect[rideRow](ctx, pool, `
-		SELECT account_id, key, id, status, fare_amount, charge_id, payment_intent_id
+		SELECT account_id, key, id, status, fare_amount, charge_id, payment_intent_id, cancel_key, refund_id
 		FROM rides`)
 	for _, row := range rows {
 		f.rides[rideKey{row.Account, row.Key}] = row

@@ -112,7 +112,7 @@ func sums(f *facts) check {
 		c.looked++
 	}
 	for id, ride := range f.rides {
-		if ride.Status == string(rides.StatusCharged) {
+		if ride.Status == string(rides.StatusCharged) || ride.Status == string(rides.StatusCanceled) {
 			here += ride.Fare
 		} else if f.keys[id].Parked != nil {
 			for _, i := range intents[ride.ID] {

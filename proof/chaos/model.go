@@ -118,8 +118,11 @@ func (s keyState) look(r reading) []keyState {
 		return only(s, s.phase == running && s.outcome == 0)
 	case "charged":
 		next.outcome, next.ride = http.StatusCreated, r.Body
-		known := s.outcome == http.StatusCreated && s.ride == r.Body
+		known := s.outcome == http.StatusCreated && (s.ride == r.Body || hasRefund(r.Body))
 		return only(next, s.phase == running && s.outcome == 0 || known)
+	case "canceled":
+		// Its hail was charged before; nothing of it but the cancel is new.
+		return only(s, s.outcome == http.StatusCreated)
 	case "declined":
 		next.phase, next.outcome = done, http.StatusPaymentRequired
 		return only(next, s.phase == running && s.outcome == 0 || s.outcome == http.StatusPaymentRequired)
@@ -130,6 +133,9 @@ func (s keyState) look(r reading) []keyState {
 		return nil
 	}
 }
+
+// hasRefund reports whether the JSON of a ride shows a refund.
+func hasRefund(ride string) bool { return strings.Contains(ride, `"refund":{`) }
 
 // only returns the state if the step is legal, else none.
 func only(s keyState, legal bool) []keyState {

@@ -15,8 +15,10 @@ type op struct {
 	N       int    `json:"n"`
 	Account string `json:"account"`
 	Key     string `json:"key"`
-	// Look is set for a GET of the key's ride. All other ops hail a ride.
-	Look bool `json:"look,omitempty"`
+	// Look is set for a GET of the key's ride, and Cancel is the id of the ride
+	// that the op cancels. All other ops hail a ride.
+	Look   bool   `json:"look,omitempty"`
+	Cancel string `json:"cancel,omitempty"`
 	// Variant is which of the requests under the key this is. Each variant has
 	// other parameters.
 	Variant variant `json:"variant,omitempty"`
@@ -42,8 +44,10 @@ type op struct {
 type answer struct {
 	Status int    `json:"status,omitempty"`
 	Code   string `json:"code,omitempty"` // of a problem
-	Body   string `json:"body,omitempty"`
-	Err    string `json:"err,omitempty"`
+	// Retryable is what a problem says of itself.
+	Retryable bool   `json:"retryable,omitempty"`
+	Body      string `json:"body,omitempty"`
+	Err       string `json:"err,omitempty"`
 }
 
 // A variant is one of the requests that a client sends under a key.

@@ -17,8 +17,14 @@ func logChecks(f *facts, lives map[string][]life) []check {
 // and that nothing changes a finished key (I7, I8).
 func paths(f *facts) check {
 	c := newCheck("the changes of each key are a path of its flow", "I7", "I8")
-	points := []string{"", "started", "ride_created", "charge_created", "finished"}
 	for id, changes := range f.changesOf() {
+		points := []string{"", "started", "ride_created", "charge_created", "finished"}
+		key, cancels := f.cancels[id]
+		if cancels {
+			points = []string{"", "started", "refund_created", "finished"}
+		} else {
+			key = f.keys[id]
+		}
 		at, epoch := 0, int64(0)
 		for _, change := range changes {
 			c.looked++
@@ -30,7 +36,7 @@ func paths(f *facts) check {
 			}
 			at, epoch = to, change.Epoch
 		}
-		if key := f.keys[id]; points[at] != key.Point {
+		if points[at] != key.Point {
 			c.breaks("%s stands at %q, and its changes end at %q", id, key.Point, points[at])
 		}
 	}

@@ -12,14 +12,15 @@ import (
 
 // report prints how much was done, which shows what the verdict is worth.
 func (r *run) report(f *facts, ops []*op) {
-	fmt.Fprintf(r.out, "\n%d requests for %d keys, %d sends to Stripe, %d changes of keys\n", len(ops), len(f.keys), len(f.sends), len(f.changes))
+	fmt.Fprintf(r.out, "\n%d requests for %d keys, %d sends to Stripe, %d changes of keys\n", len(ops), len(f.keys)+len(f.cancels), len(f.sends), len(f.changes))
 	fmt.Fprintf(r.out, "%d kills of processes, %d of Postgres (%d of them immediate stops), %d deployments, %d times all sessions cut\n",
 		r.kills(), r.postgresKills(), r.nemesis.tally(stopPostgres), r.nemesis.tally(deployWorker), r.nemesis.tally(cutBackends))
 	fmt.Fprintf(r.out, "%d workers frozen past their leases; %d times a worker was fenced out and wrote nothing\n",
 		r.nemesis.tally(freezeWorker), r.system.fenced())
 	fmt.Fprintf(r.out, "answers: %s\n", tallied(answersBy(ops)))
 	fmt.Fprintf(r.out, "faults:  %s\n", tallied(r.nemesis.faults))
-	fmt.Fprintf(r.out, "keys:    %s\n", tallied(ends(f)))
+	fmt.Fprintf(r.out, "hails:   %s\n", tallied(ends(f.keys)))
+	fmt.Fprintf(r.out, "cancels: %s\n", tallied(ends(f.cancels)))
 }
 
 // answersBy counts answers by their status and code.
@@ -41,9 +42,9 @@ func answersBy(ops []*op) map[string]int {
 }
 
 // ends counts keys by how they ended, and those of the next release.
-func ends(f *facts) map[string]int {
+func ends(keys map[rideKey]keyRow) map[string]int {
 	counts := map[string]int{}
-	for _, key := range f.keys {
+	for _, key := range keys {
 		switch {
 		case key.Status != nil:
 			counts[strconv.Itoa(*key.Status)]++

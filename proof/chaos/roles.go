@@ -28,6 +28,7 @@ func roles() []role {
 		{"watcher", 8, (*client).watcher},
 		{"neighbours", 4, (*client).neighbours},
 		{"waiter", 12, (*client).waiter},
+		{"canceler", 16, (*client).canceler},
 	}
 }
 
@@ -55,27 +56,34 @@ func (c *client) live(ctx context.Context, think time.Duration) {
 	}
 }
 
-// final reports whether the answer to a hail will not change, or only if a
-// person resolves the key.
+// final reports whether the answer to a hail or a cancel will not change, or
+// only if a person resolves the key.
 func (a answer) final() bool {
 	switch a.Status {
-	case http.StatusCreated, http.StatusPaymentRequired, http.StatusUnprocessableEntity:
+	case http.StatusOK, http.StatusCreated, http.StatusPaymentRequired, http.StatusUnprocessableEntity:
 		return true
 	default:
-		return a.Code == "payment_under_review"
+		return a.Code == "payment_under_review" || a.Code == notCancelable && !a.Retryable
 	}
 }
 
-// askUntilFinal asks until the answer is final, with back-off and jitter.
-func (c *client) askUntilFinal(ctx context.Context, t trip, m manner) {
+// askUntilFinal asks until the answer is final, and returns the last answer.
+func (c *client) askUntilFinal(ctx context.Context, t trip, m manner) answer {
+	return c.untilFinal(ctx, func() answer { return c.hail(ctx, t, m) })
+}
+
+// untilFinal makes a request until its answer is final, with back-off and
+// jitter, and returns the last answer.
+func (c *client) untilFinal(ctx context.Context, ask func() answer) (last answer) {
 	wait := 50 * time.Millisecond
 	for try := 0; try < tries && ctx.Err() == nil; try++ {
-		if c.hail(ctx, t, m).final() {
-			return
+		if last = ask(); last.final() {
+			break
 		}
 		_ = pause.For(ctx, c.about(wait))
 		wait = min(2*wait, time.Second)
 	}
+	return last
 }
 
 // patient asks until the answer is final.

@@ -118,8 +118,10 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 		return nil, err
 	}
 	// The last journals are those of the last round.
-	checks := []check{orders(all), askedAgain(all[len(asked):], f)}
-	checks = append(checks, join(all, f)...)
+	hails := hailsOf(all)
+	checks := []check{orders(hails), askedAgain(all[len(asked):], f)}
+	checks = append(checks, join(hails, f)...)
+	checks = append(checks, cancelChecks(all, all[len(asked):], f)...)
 	checks = append(checks, logChecks(f, lives)...)
 	checks = append(checks, alarm, panics, inBound("at rest within the bound after the last fault", took, restBound))
 	r.report(f, asked)

@@ -114,6 +114,7 @@ type stripeFault struct {
 func stripeFaults() []stripeFault {
 	const ms = fakestripe.Duration(time.Millisecond)
 	every := fakestripe.Match{Method: "*"}
+	refunds := fakestripe.Match{Path: "/v1/refunds"}
 	return []stripeFault{
 		{"500", 6, fakestripe.Fault{Kind: fakestripe.Unsaved500}},
 		{"500-any", 3, fakestripe.Fault{Kind: fakestripe.Unsaved500, Match: every}},
@@ -137,6 +138,11 @@ func stripeFaults() []stripeFault {
 		{"slow-charge", 4, fakestripe.Fault{Kind: fakestripe.Delayed, Latency: fakestripe.Latency{Fixed: 3000 * ms}}},
 		{"declined", 3, fakestripe.Fault{Kind: fakestripe.Declined402, DeclineCode: "insufficient_funds"}},
 		{"wrong-object", 1, fakestripe.Fault{Kind: fakestripe.OtherObject, Set: map[string]any{"amount": 1}}},
+		{"refund-lost", 4, fakestripe.Fault{Kind: fakestripe.DropAfter, Match: refunds}},
+		{"refund-503", 2, fakestripe.Fault{Kind: fakestripe.Unavailable503, Match: refunds}},
+		{"refund-500-saved", 2, fakestripe.Fault{Kind: fakestripe.Saved500WithEffect, Match: refunds}},
+		{"refund-pending", 4, fakestripe.Fault{Kind: fakestripe.RefundOutcome, Refund: "pending", Then: "succeeded", After: 1500 * ms, Match: refunds}},
+		{"refund-failing", 2, fakestripe.Fault{Kind: fakestripe.RefundOutcome, Refund: "pending", Then: "failed", After: 1500 * ms, Match: refunds}},
 		{"401-any", 1, fakestripe.Fault{Kind: fakestripe.Unauthorized401, Match: every}},
 		{"403", 1, fakestripe.Fault{Kind: fakestripe.Forbidden403}},
 	}

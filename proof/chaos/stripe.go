@@ -134,25 +134,40 @@ type intent struct {
 // paid reports whether money was taken.
 func (i intent) paid() bool { return i.Status == "succeeded" || i.AmountReceived > 0 }
 
-// intents returns all payment intents.
-func (s *stripe) intents(ctx context.Context) ([]intent, error) {
-	var all []intent
+// A refund is a refund at Stripe.
+type refund struct {
+	ID       string            `json:"id"`
+	Status   string            `json:"status"`
+	Amount   int64             `json:"amount"`
+	Intent   string            `json:"payment_intent"`
+	Metadata map[string]string `json:"metadata"`
+}
+
+// counts reports whether the money is back or on its way.
+func (r refund) counts() bool { return r.Status != "failed" && r.Status != "canceled" }
+
+func (i intent) id() string { return i.ID }
+func (r refund) id() string { return r.ID }
+
+// listed returns all objects of a list.
+func listed[T interface{ id() string }](ctx context.Context, s *stripe, path string) ([]T, error) {
+	var all []T
 	for after := ""; ; {
 		var page struct {
-			Data    []intent `json:"data"`
-			HasMore bool     `json:"has_more"`
+			Data    []T  `json:"data"`
+			HasMore bool `json:"has_more"`
 		}
-		path := "/v1/payment_intents?limit=100"
+		query := "?limit=100"
 		if after != "" {
-			path += "&starting_after=" + after
+			query += "&starting_after=" + after
 		}
-		if err := s.call(ctx, http.MethodGet, path, "", "", &page); err != nil {
+		if err := s.call(ctx, http.MethodGet, path+query, "", "", &page); err != nil {
 			return nil, err
 		}
 		all = append(all, page.Data...)
 		if !page.HasMore || len(page.Data) == 0 {
 			return all, nil
 		}
-		after = page.Data[len(page.Data)-1].ID
+		after = page.Data[len(page.Data)-1].id()
 	}
 }

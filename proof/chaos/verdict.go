@@ -95,7 +95,7 @@ func keep(dir string, checks []check, f *facts) error {
 	errs := []error{os.WriteFile(filepath.Join(dir, "violations.txt"), []byte(text.String()), 0o600)}
 	for name, rows := range map[string]any{
 		"keys": slices.Collect(maps.Values(f.keys)), "rides": slices.Collect(maps.Values(f.rides)),
-		"changes": f.changes, "sends": f.sends, "intents": f.intents,
+		"cancels": slices.Collect(maps.Values(f.cancels)), "changes": f.changes, "sends": f.sends, "intents": f.intents, "refunds": f.refunds,
 	} {
 		encoded, err := json.MarshalIndent(rows, "", " ")
 		errs = append(errs, err, os.WriteFile(filepath.Join(dir, name+".json"), encoded, 0o600))

@@ -8,8 +8,8 @@
 # JOBS is how many checks run at once, 2 by default.
 set -euo pipefail
 
-model=$(cd "$(dirname "$0")" && pwd)/rides.pml
-invariants=$(dirname "$model")/../../internal/phases/doc.go
+models=$(cd "$(dirname "$0")" && pwd)
+invariants=$models/../../internal/phases/doc.go
 
 # Each line is a check: its name, what spin must find, how it searches, and the switches of the model.
 # What spin must find: "holds"; or the invariant that breaks; or "reached", for something that must be possible in the
@@ -41,6 +41,12 @@ checks() {
 		no_unique_ride     I22     breadth -DWRONG=no_unique_ride
 		no_completer       I16     cycles  -DCALM -DWRONG=no_completer
 		never_park         I16     cycles  -DCALM -DWRONG=never_park
+		refund_correct     holds   depth   -DWRONG=none
+		refund_no_claim    I2      breadth -DWRONG=no_claim -DONLY=I2
+		refund_freed_early I12     breadth -DWRONG=freed_early
+		refund_refused_after_loss I4 breadth -DWRONG=refused_after_loss
+		refund_pending_is_done I2  breadth -DWRONG=pending_is_done
+		refund_unfenced    I8      breadth -DWRONG=part_fenced -DONLY=I8
 	END
 	local event
 	for event in charged declined parked adopted takeover fenced late_commit unsent rolled forgotten tombstone second_life; do
@@ -49,24 +55,30 @@ checks() {
 	for event in resolved_charged resolved_not; do
 		echo "$event reached breadth -DOPERATOR -DREACH=$event"
 	done
+	for event in refunded refused parked adopted second_key failed_late takeover refused_by_dispute; do
+		echo "refund_${event#refund_} reached breadth -DREACH=$event"
+	done
 }
 
 names() { awk '{ printf "%s ", $1 }' <<<"$(checks)"; }
 
+# model_of prints the file of the model that a check is about.
+model_of() { case $1 in refund_*) echo refunds.pml ;; *) echo rides.pml ;; esac; }
+
 # check runs one check in a folder of its own, and leaves its row of the table there. Two run at once, and each may use
 # 2.5 GB of memory; the largest uses 0.9 GB.
 check() {
-	local name=$1 expected=$2 search=$3 began
-	began=$(date +%s)
+	local name=$1 expected=$2 search=$3 began file
+	began=$(date +%s) file=$(model_of "$1")
 	shift 3
-	mkdir "$dir/$name" && cd "$dir/$name" && cp "$model" .
-	spin -a -o3 "$@" rides.pml >spin.log 2>&1 || { cat spin.log; return 1; }
+	mkdir "$dir/$name" && cd "$dir/$name" && cp "$models/$file" .
+	spin -a -o3 "$@" "$file" >spin.log 2>&1 || { cat spin.log; return 1; }
 	case $search in
 	depth) gcc -O2 -DSAFETY -DNOREDUCE -DNOBOUNDCHECK -DMEMLIM=2500 -o pan pan.c && ./pan -m2000000 ;;
 	breadth) gcc -O0 -DSAFETY -DNOREDUCE -DBFS -DMEMLIM=2500 -o pan pan.c && ./pan ;;
 	cycles) gcc -O2 -DNOREDUCE -DNFAIR=3 -DMEMLIM=2500 -o pan pan.c && ./pan -a -f -m2000000 ;;
 	esac >pan.log 2>&1 || true
-	[ ! -e rides.pml.trail ] || replay "$@" >trace
+	[ ! -e "$file.trail" ] || replay "$@" "$file" >trace
 	awk -v row="$name $expected $(verdict)" -v seconds=$(($(date +%s) - began)) \
 		'/states, stored/ { states = $1 } END { print row, states + 0, seconds }' pan.log >row
 	awk '{ printf "%-21s %-8s after %d s, %d states%s\n", $1, $3, $5, $4, $2 == $3 ? "" : ": NOT as expected, which is " $2 }' row
@@ -74,7 +86,7 @@ check() {
 
 # replay prints the run that spin found, up to the step that it was looking for.
 replay() {
-	{ spin -t -T -B "$@" rides.pml 2>&1 || true; } | sed '/^spin: warning/d; / is broken$/q; / is reached$/q'
+	{ spin -t -T -B "$@" 2>&1 || true; } | sed '/^spin: warning/d; / is broken$/q; / is reached$/q'
 }
 
 # verdict prints what spin found. It prints "holds" only after a complete search.
@@ -119,8 +131,8 @@ fi
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-export dir model
-export -f check replay verdict
+export dir models
+export -f check model_of replay verdict
 xargs -P "${JOBS:-2}" -L 1 bash -ceuo pipefail 'check "$@"' _ <<<"$chosen" || true
 
 table=$(while read -r name expected _; do cat "$dir/$name/row" 2>/dev/null || echo "$name $expected failed 0 0"; done <<<"$chosen")
