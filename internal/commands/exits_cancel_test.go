@@ -47,7 +47,9 @@ func cancelSituations() []cancelSituation {
 		{"operator", "refunded, and the answer lost", fakestripe.Fault{Kind: fakestripe.DropAfter}, parkCancel, trusted("retry", back, "refunded", back)},
 		{"operator", "never sent", fakestripe.Fault{Kind: fakestripe.DropBefore}, parkCancel, trusted("retry", back, "not refunded", kept)},
 		{
-			"stripe_mismatch", "the answer is in another currency", fakestripe.Fault{Kind: fakestripe.OtherObject, Set: map[string]any{"currency": "eur"}}, nil,
+			"stripe_mismatch", "the answer is in another currency",
+			fakestripe.Fault{Kind: fakestripe.OtherObject, Set: map[string]any{"currency": "eur"}},
+			nil,
 			trusted("retry", back, "refunded", back),
 		},
 		{"stripe_500", "saved by Stripe, without effect", fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect}, endPatience, trusted("not refunded", kept)},
