@@ -212,7 +212,8 @@ func showRefund(tx *phases.Tx, account, ride string, given payments.Given) {
 func freeRide(tx *phases.Tx, key phases.Key, ride string, disputed bool) {
 	tx.Queue(`
 		UPDATE rides
-		SET cancel_key = NULL, disputed = disputed OR $4, refund_blocked = refund_blocked OR $4
+		SET cancel_key = NULL, disputed = disputed OR $4, refund_blocked = refund_blocked OR $4,
+		    stripe_epoch = stripe_epoch + 1
 		WHERE account_id = $1 AND id = $2 AND cancel_key = $3`,
 		key.Account, ride, key.Key, disputed)
 }

@@ -39,47 +39,56 @@ func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body
 	if err != nil {
 		return err
 	}
-	intent, known, err := s.refundable(ctx, request.Account, id)
-	if intent == "" || err != nil {
+	ride, err := s.refundable(ctx, request.Account, id)
+	if ride.intent == "" || err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, disputeTimeout)
 	defer cancel()
-	dispute, err := s.stripe.DisputeOf(ctx, intent)
+	dispute, err := s.stripe.DisputeOf(ctx, ride.intent)
 	if err != nil {
 		s.log.WarnContext(ctx, "asking for disputes: Stripe's answer to the refund decides", slog.String("ride", id), slog.Any("error", err))
 		return nil
 	}
-	if dispute == known {
+	if dispute == ride.dispute {
 		return nil
 	}
-	return s.showDispute(ctx, request.Account, id, dispute)
+	return s.showDispute(ctx, request.Account, id, ride.epoch, dispute)
 }
 
-// refundable returns the payment intent of a ride that a key could claim now,
-// and what is known of its disputes. The intent is "" if no key could.
-func (s *Service) refundable(ctx context.Context, account, id string) (intent string, known payments.Dispute, err error) {
-	err = s.read(ctx, func(ctx context.Context) error {
+// refundableRide is what a check for disputes needs to know of a ride.
+type refundableRide struct {
+	intent  string // "" if no key could claim the ride now
+	dispute payments.Dispute
+	epoch   int64 // see stripe_epoch in the migration
+}
+
+// refundable returns what is known of a ride.
+func (s *Service) refundable(ctx context.Context, account, id string) (refundableRide, error) {
+	var ride refundableRide
+	err := s.read(ctx, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `
-			SELECT payment_intent_id, disputed, refund_blocked
+			SELECT payment_intent_id, disputed, refund_blocked, stripe_epoch
 			FROM rides
 			WHERE account_id = $1 AND id = $2 AND status = 'charged' AND cancel_key IS NULL`,
-			account, id).Scan(&intent, &known.Open, &known.Refuses)
+			account, id).Scan(&ride.intent, &ride.dispute.Open, &ride.dispute.Refuses, &ride.epoch)
 	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", known, fmt.Errorf("reading ride: %w", err)
+		return refundableRide{}, fmt.Errorf("reading ride: %w", err)
 	}
-	return intent, known, nil
+	return ride, nil
 }
 
-// showDispute stores what the disputes of a ride amount to.
-func (s *Service) showDispute(ctx context.Context, account, id string, seen payments.Dispute) error {
-	err := s.read(ctx, func(ctx context.Context) error { // to run it twice changes nothing more
+// showDispute stores what the disputes of a ride amount to, unless one of
+// Stripe's events has changed the ride since it was read: then what is stored
+// may be newer than what was seen.
+func (s *Service) showDispute(ctx context.Context, account, id string, epoch int64, seen payments.Dispute) error {
+	err := s.read(ctx, func(ctx context.Context) error { // run twice, it changes nothing the second time
 		_, err := s.pool.Exec(ctx, `
 			UPDATE rides
-			SET disputed = $3, refund_blocked = $4
-			WHERE account_id = $1 AND id = $2`,
-			account, id, seen.Open, seen.Refuses)
+			SET disputed = $4, refund_blocked = $5, stripe_epoch = stripe_epoch + 1
+			WHERE account_id = $1 AND id = $2 AND stripe_epoch = $3`,
+			account, id, epoch, seen.Open, seen.Refuses)
 		return err
 	})
 	if err != nil {

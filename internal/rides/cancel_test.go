@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
@@ -481,6 +482,29 @@ func TestADisputedRideIsNotCanceled(t *testing.T) {
 		dispute(t, h, ride, "warning_closed")
 		h.cancelAs(t, h.visa, ride.ID, "other").must(t, 200, "")
 	})
+}
+
+// What one reader has seen at Stripe is not written over what another has
+// stored since that reader began.
+func TestAnOlderSightOfADisputeIsNotStored(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	ride := h.charged(t)
+	account := h.visa.AccountID
+	began, err := h.service.refundable(t.Context(), account, ride.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := payments.Dispute{Open: true, Refuses: true}
+	for _, seen := range []payments.Dispute{newer, {}} {
+		if err := h.service.showDispute(t.Context(), account, ride.ID, began.epoch, seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stored, err := h.service.refundable(t.Context(), account, ride.ID)
+	if err != nil || stored.dispute != newer || stored.epoch == began.epoch {
+		t.Errorf("the ride began as %+v and is stored as %+v, %v", began, stored, err)
+	}
 }
 
 func TestARefundIsMadeOnceThroughAnyTrouble(t *testing.T) {
