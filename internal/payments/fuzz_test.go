@@ -71,7 +71,8 @@ func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 func (s *cannedStripe) client(t *testing.T) *Stripe {
 	t.Helper()
 	client, err := NewStripe(Config{
-		Key: testKey, Timeout: 20 * time.Second, Saved500After: time.Hour, RefusedPause: time.Hour, Transport: s,
+		Rate: 1e6, // no waiting
+		Key:  testKey, Timeout: 20 * time.Second, Saved500After: time.Hour, RefusedPause: time.Hour, Transport: s,
 	})
 	if err != nil {
 		t.Fatal(err)
