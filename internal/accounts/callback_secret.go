@@ -17,20 +17,25 @@ import (
 // error is [ErrNoAccount] if there is no such account.
 func (s Store) RotateCallbackSecret(ctx context.Context, account string, overlap time.Duration) (secret string, until time.Time, err error) {
 	secret = newCallbackSecret()
+	// Citus takes no now() beside columns.
+	var now time.Time
+	if err := s.Pool.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+		return "", time.Time{}, fmt.Errorf("reading the database's clock: %w", err)
+	}
 	err = s.Pool.QueryRow(ctx, `
 		UPDATE accounts
 		SET callback_secret = $2,
 		    former_callback_secrets = CASE WHEN $3::interval > interval '0' THEN callback_secret || ARRAY(
 		      SELECT f.secret
 		      FROM unnest(former_callback_secrets, former_callback_secrets_until) AS f (secret, until)
-		      WHERE f.until > now() ORDER BY f.until DESC, f.secret) ELSE '{}' END,
-		    former_callback_secrets_until = CASE WHEN $3::interval > interval '0' THEN now() + $3::interval || ARRAY(
+		      WHERE f.until > $4 ORDER BY f.until DESC, f.secret) ELSE '{}' END,
+		    former_callback_secrets_until = CASE WHEN $3::interval > interval '0' THEN $5::timestamptz || ARRAY(
 		      SELECT f.until
 		      FROM unnest(former_callback_secrets, former_callback_secrets_until) AS f (secret, until)
-		      WHERE f.until > now() ORDER BY f.until DESC, f.secret) ELSE '{}' END
+		      WHERE f.until > $4 ORDER BY f.until DESC, f.secret) ELSE '{}' END
 		WHERE id = $1
-		RETURNING coalesce(former_callback_secrets_until[1], now())`,
-		account, secret, overlap).Scan(&until)
+		RETURNING coalesce(former_callback_secrets_until[1], $4::timestamptz)`,
+		account, secret, overlap, now, now.Add(overlap)).Scan(&until)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", time.Time{}, ErrNoAccount
 	}

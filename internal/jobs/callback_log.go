@@ -114,14 +114,19 @@ func (c *Client) endCallback(ctx context.Context, job delivery[Callback], host s
 // the callback has now. An attempt that comes late, after another one has ended
 // the callback, changes nothing, unless it was the one that got through.
 func recordAttempt(ctx context.Context, tx pgx.Tx, job delivery[Callback], r result) (recorded status, err error) {
+	// Citus takes no now() in CASE.
+	var now time.Time
+	if err := tx.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+		return "", err
+	}
 	err = tx.QueryRow(ctx, `
 		UPDATE callbacks
-		SET status = CASE WHEN $3 = 'pending' AND ($4 OR retry_until < now()) THEN 'given_up' ELSE $3 END,
-		    ended_at = CASE WHEN $3 <> 'pending' OR $4 OR retry_until < now() THEN now() END,
-		    attempts = attempts + 1, attempted_at = now(), last_status = nullif($5, 0), last_error = nullif($6, '')
+		SET status = CASE WHEN $3 = 'pending' AND ($4 OR retry_until < $7) THEN 'given_up' ELSE $3 END,
+		    ended_at = CASE WHEN $3 <> 'pending' OR $4 OR retry_until < $7 THEN $7 END,
+		    attempts = attempts + 1, attempted_at = $7, last_status = nullif($5, 0), last_error = nullif($6, '')
 		WHERE account_id = $1 AND id = $2 AND (status = 'pending' OR $3 = 'delivered')
 		RETURNING status`,
-		job.Account, callbackID(job.Account, job.Key, job.Job.Type), r.status, job.last, r.httpStatus, r.why).Scan(&recorded)
+		job.Account, callbackID(job.Account, job.Key, job.Job.Type), r.status, job.last, r.httpStatus, r.why, now).Scan(&recorded)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", errDelivered
 	}

@@ -102,18 +102,22 @@ var (
 func (c Callbacks) Resend(ctx context.Context, id, by string) error {
 	var pending int64 // River's number of the job that tries it already, or 0
 	err := pgx.BeginFunc(ctx, c.Pool, func(tx pgx.Tx) error {
-		var account, ride string
+		var account, ride, job string
 		var was status
-		err := tx.QueryRow(ctx, `
-			SELECT c.account_id, c.ride_id, c.status, coalesce((
-			         SELECT max(j.id) FROM river.river_job j
-			         WHERE j.kind = $2 AND j.args @> jsonb_build_object('account_id', c.account_id, 'id', c.job_id)
-			           AND j.state NOT IN ('completed', 'cancelled', 'discarded')), 0)
-			FROM callbacks c
-			WHERE c.id = $1
-			FOR UPDATE`, id, delivery[Callback]{}.Kind()).Scan(&account, &ride, &was, &pending)
+		// Citus locks rows of one account only.
+		err := tx.QueryRow(ctx, `SELECT account_id FROM callbacks WHERE id = $1`, id).Scan(&account)
+		if err == nil {
+			err = tx.QueryRow(ctx, `
+				SELECT ride_id, job_id, status
+				FROM callbacks
+				WHERE account_id = $1 AND id = $2
+				FOR UPDATE`, account, id).Scan(&ride, &job, &was)
+		}
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNoCallback
+		}
+		if err == nil {
+			pending, err = pendingCallback(ctx, tx, account, job)
 		}
 		if err != nil || was == statusPending && pending != 0 {
 			return err
@@ -130,6 +134,18 @@ func (c Callbacks) Resend(ctx context.Context, id, by string) error {
 		return fmt.Errorf("%s: %w", id, err)
 	}
 	return nil
+}
+
+// pendingCallback returns River's number of the job that tries a callback at
+// the moment, or 0.
+func pendingCallback(ctx context.Context, tx pgx.Tx, account, job string) (number int64, err error) {
+	err = tx.QueryRow(ctx, `
+		SELECT coalesce(max(id), 0)
+		FROM river.river_job
+		WHERE kind = $1 AND args @> jsonb_build_object('account_id', $2::text, 'id', $3::text)
+		  AND state NOT IN ('completed', 'cancelled', 'discarded')`,
+		delivery[Callback]{}.Kind(), account, job).Scan(&number)
+	return number, err
 }
 
 // restage stages the job of a callback anew. What is sent is what the callback

@@ -487,7 +487,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 		t.Errorf("without charges there is a silence of %v s", got)
 	}
 	h.hailAs(t, h.visa, "k").must(t, 201, "")
-	h.untripped(t, `UPDATE idempotency_keys SET finished_at = finished_at - interval '25 hours', first_sent_at = first_sent_at - interval '25 hours'`)
+	h.untripped(t, `UPDATE idempotency_keys SET finished_at = now() - interval '25 hours', first_sent_at = now() - interval '25 hours'`)
 	h.hailAs(t, h.visa, "later").must(t, 201, "")
 	if got := silence(); got < 25*3600 || got > 26*3600 {
 		t.Errorf("a day after a charge there is a silence of %v s", got)

@@ -157,7 +157,9 @@ func empty(ctx context.Context, url string) error {
 			return err
 		}
 	}
-	return nil
+	// A new database begins to count its jobs at 1, and tests name them so.
+	_, err = conn.Exec(ctx, `SELECT setval('`+postgres.RiverSchema+`.river_job_id_seq', 1, false)`)
+	return err
 }
 
 // dropTables drops all tables except some.
