@@ -500,6 +500,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 		t.Errorf("%v events wait, and %v payment intents are open", n, open)
 	}
 	h.exec(t, `ALTER TABLE stripe_events RENAME TO gone`)
+	defer h.exec(t, `ALTER TABLE gone RENAME TO stripe_events`)
 	if err := run.measure(t.Context()); err == nil {
 		t.Error("it counts what isn't there")
 	}
