@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/process"
@@ -17,6 +18,30 @@ type child struct {
 
 	// failed gets the first error of a process that was not killed.
 	failed chan error
+}
+
+// startChildren starts programs in their order, each when the one before is
+// ready: the api and the completer ask Stripe as they start whose its key is,
+// and refuse rides until they know. stop, which is never nil, stops those that
+// were started, in the reverse order, and does not wait when force ends.
+func (s *sandbox) startChildren(ctx, force context.Context, programs []program) (stop func(), err error) {
+	var started []*child
+	stop = func() {
+		for _, c := range slices.Backward(started) {
+			c.stop(force)
+		}
+	}
+	for _, p := range programs {
+		c, err := s.startChild(ctx, p)
+		if err != nil {
+			return stop, err
+		}
+		started = append(started, c)
+		if err := c.awaitReady(ctx); err != nil {
+			return stop, err
+		}
+	}
+	return stop, nil
 }
 
 // startChild starts a program.

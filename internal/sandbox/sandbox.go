@@ -76,19 +76,10 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 	}
 	defer mail.stop()
 	addresses.release() // now the children listen on them
-	var children []*child
-	for _, p := range s.programs(addresses, childEnd, url, mail.smtpURL) {
-		c, err := s.startChild(ctx, p)
-		if err != nil {
-			return err
-		}
-		defer c.stop(force)
-		children = append(children, c)
-	}
-	for _, c := range children {
-		if err := c.awaitReady(ctx); err != nil {
-			return err
-		}
+	stopChildren, err := s.startChildren(ctx, force, s.programs(addresses, childEnd, url, mail.smtpURL))
+	defer stopChildren()
+	if err != nil {
+		return err
 	}
 	defer s.stateFile.remove()
 	if err := s.announce(addresses, url, mail.url, accounts); err != nil {
