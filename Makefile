@@ -15,7 +15,7 @@ actions := $(GO) tool -modfile=.ci/actions.mod actionlint
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test check crash chaos citus model mutants fuzz stripe-mock up down compose-test clean
+.PHONY: help run build test check crash kill chaos citus model mutants fuzz stripe-mock up down compose-test clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ endef
 
 crash: ## Cut, tear and hold every message between the service, Postgres and Stripe.
 	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 150m -args -full $(ARGS)
+
+kill: ## Kill completers while the receipts and callbacks of 1,000 rides and 300 cancels leave.
+	$(GO) test ./internal/commands -run TestKilledCompleters -count=1 -v -timeout 10m -args -full
 
 chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2m'.
 	$(build) ./proof/chaos

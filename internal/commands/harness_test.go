@@ -47,8 +47,9 @@ type scene struct {
 	pool        *pgxpool.Pool
 	fake        *fakestripe.Server
 	stripeURL   string
-	// account and apiKey are those of an account whose card works.
-	account, apiKey string
+	// account and apiKey are those of an account whose card works, and secret
+	// signs its callbacks.
+	account, apiKey, secret string
 }
 
 func newScene(t *testing.T) *scene {
@@ -56,16 +57,24 @@ func newScene(t *testing.T) *scene {
 	fake, stripeURL := startFake(t)
 	s := &scene{databaseURL: pgtest.URL(t), fake: fake, stripeURL: stripeURL}
 	s.pool = pgtest.Open(t, postgres.Options{URL: s.databaseURL})
-	made := struct {
+	s.addAccount(t, "visa", "pm_card_visa")
+	return s
+}
+
+// addAccount makes an account with a customer and a card of the fake Stripe's.
+// From now on requests are its.
+func (s *scene) addAccount(t *testing.T, name, card string) {
+	t.Helper()
+	var made struct {
 		AccountID string `json:"account_id"`
 		APIKey    string `json:"api_key"`
-	}{}
-	out := s.must(t, "api", "accounts", "create", "--email=ann@example.com", "--stripe-customer=cus_visa", "--payment-method=pm_card_visa", "--json")
+		Secret    string `json:"callback_secret"`
+	}
+	out := s.must(t, "api", "accounts", "create", "--email="+name+"@example.com", "--stripe-customer=cus_"+name, "--payment-method="+card, "--json")
 	if err := json.Unmarshal([]byte(out), &made); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
-	s.account, s.apiKey = made.AccountID, made.APIKey
-	return s
+	s.account, s.apiKey, s.secret = made.AccountID, made.APIKey, made.Secret
 }
 
 // startFake starts a fake Stripe and returns its URL.

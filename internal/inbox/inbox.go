@@ -3,6 +3,7 @@
 package inbox
 
 import (
+	"cmp"
 	"io"
 	"log"
 	"slices"
@@ -13,8 +14,8 @@ import (
 )
 
 const (
-	// maxMessages is how many messages are kept: the newest.
-	maxMessages = 1000
+	// defaultKeep is how many messages an Inbox keeps that isn't told.
+	defaultKeep = 1000
 
 	// maxBytes is the most that a message may have.
 	maxBytes = 1 << 20
@@ -35,6 +36,9 @@ type Message struct {
 // An Inbox keeps the newest messages, in memory. It is safe for concurrent use;
 // its zero value is empty.
 type Inbox struct {
+	// Keep is how many messages are kept. 0 means 1,000.
+	Keep int
+
 	mu       sync.Mutex
 	messages []Message // the oldest first
 }
@@ -54,7 +58,7 @@ func (i *Inbox) add(m Message) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.messages = append(i.messages, m)
-	i.messages = i.messages[max(0, len(i.messages)-maxMessages):]
+	i.messages = i.messages[max(0, len(i.messages)-cmp.Or(i.Keep, defaultKeep)):]
 }
 
 // MailServer returns an SMTP server (RFC 5321) that puts into the inbox what it
