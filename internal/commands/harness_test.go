@@ -105,7 +105,8 @@ func (s *scene) run(t *testing.T, program string, args ...string) (code int, std
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, os.Args[0], args...)
-	command.Env = s.environment(program)
+	// The race detector sleeps for a second before a program exits.
+	command.Env = append(s.environment(program), "GORACE=atexit_sleep_ms=0")
 	var out, errs bytes.Buffer
 	command.Stdout, command.Stderr = &out, &errs
 	err := command.Run()
