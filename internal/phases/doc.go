@@ -119,14 +119,16 @@
 //	I19 A staged job is delivered at least once. It is delivered twice only after
 //	    a crash between sending and acknowledging.
 //	I20 A job, an e-mail or a callback exists only if its transaction committed.
-//	I21 An event of Stripe's has at most one effect. Events in any order, with
-//	    any duplicates, end in the same state.
+//	I21 An event of Stripe's has at most one effect, however often and in
+//	    whatever shape it comes. Events in any order, with any duplicates, late
+//	    or never, end in the same state. None disturbs a live worker.
 //	I22 Only finished keys older than the retention are reaped, and keys that
 //	    turn out to have been reaped before; a reaped key never runs again.
 //	I23 No transaction is open and no connection is held during a foreign call.
 //	I24 Only the database's clock decides about leases, windows and ages.
-//	I25 A callback never connects to a non-public address, never exceeds its
-//	    size and follows no redirect.
+//	I25 A callback never connects to a non-public address, unless the operator
+//	    allows that address. It and what is read of its answer never exceed
+//	    their sizes, and no redirect is followed.
 //	I26 A process works only on keys of flow versions and realms that it knows.
 //	I27 At rest these are equal to the cent: the charges in Stripe's ledger, the
 //	    charges on rides, and the fares of charged rides.
@@ -135,7 +137,7 @@
 //
 //	tests  I1 to I12, I15 to I26
 //	model  I1 to I9, I12, I16, I22                   (proof/model)
-//	crash  I1 to I13, I15 to I17, I20, I22, I23, I27 (proof/crash)
+//	crash  I1 to I13, I15 to I17, I20 to I23, I27    (proof/crash)
 //	chaos  I1 to I10, I12 to I14, I16, I17, I22, I26, I27 (proof/chaos)
 //	audit  I1 to I4, I6, I12, I16, I20, I22, I26, I27 (completer audit)
 //

@@ -14,6 +14,12 @@
 // The second of two faults is a cut at any message after the first one. If the
 // first fault holds a worker, the worker that takes over may be held as well.
 //
+// What is enumerated is a flow of the service. The flow refund_late begins with
+// an event of Stripe's, which tells that a declined ride was paid after all. So
+// its trials also break everything about an event: how it is received, stored,
+// worked, and given back for. There, the client is Stripe, which sends its event
+// again, and every recovery needs a completer.
+//
 // Each trial begins with processes that have no connection, no prepared
 // statement, and no memory of an earlier trial. So a trial in which one worker
 // runs at a time always takes the same course, and its name is enough to repeat

@@ -58,9 +58,10 @@ func (r *run) checkIntent(request *http.Request, body string, whole bool) {
 	var key string
 	err := r.lane.pool.QueryRow(ctx, `
 		SELECT first_sent_at <= clock_timestamp(), foreign_form = $2, foreign_key, EXISTS (
-		       SELECT FROM rides r WHERE r.account_id = k.account_id AND k.key IN (r.key, r.cancel_key)) OR k.response_status = 409
+		       SELECT FROM rides r WHERE r.account_id = k.account_id AND (k.key IN (r.key, r.cancel_key)
+		         OR k.flow = 'refund_late' AND r.status = 'declined')) OR k.response_status = 409
 		FROM idempotency_keys k
-		WHERE account_id = $1 AND key = $3`, r.account.AccountID, body, idempotencyKey).Scan(&sent, &form, &key, &ride)
+		WHERE account_id = $1 AND key = $3`, r.account.AccountID, body, r.key).Scan(&sent, &form, &key, &ride)
 	violation := ""
 	switch {
 	case err != nil:

@@ -14,6 +14,9 @@ func settings(f flow) []setting {
 	for _, s := range f.scripts {
 		for _, mode := range modes {
 			for _, recovery := range recoveries {
+				if f.event && recovery == byOther {
+					continue // to an event all apis are alike
+				}
 				all = append(all, setting{flow: f.name, mode: mode, script: s.name, recovery: recovery})
 			}
 		}

@@ -28,6 +28,9 @@ type flow struct {
 	// done is the status of a success, and refused that of the other answer that
 	// is stored.
 	done, refused int
+	// event is set if the request is an event of Stripe's. Then completers work
+	// it, and only they.
+	event bool
 	// stranger is the code with which another account is refused.
 	stranger string
 	// prepare does what must have happened before the request; nil: nothing.
@@ -40,7 +43,8 @@ type flow struct {
 	checks []check
 }
 
-// idempotencyKey is the key of every request. Each trial has its own account.
+// idempotencyKey is the key of every request of a client. Each trial has its own
+// account.
 const idempotencyKey = "crash"
 
 const (
@@ -82,6 +86,21 @@ var flows = []flow{
 		resolve:  resolveCancel,
 		scripts:  refundScripts,
 		checks:   cancelChecks,
+	},
+	{
+		name:    "refund_late",
+		points:  []string{"started", "refund_created", "finished"},
+		called:  "refund_created",
+		sent:    "/v1/refunds",
+		path:    func(*run) string { return "/v1/stripe/events" },
+		done:    http.StatusOK,
+		refused: http.StatusConflict,
+
+		event:   true,
+		prepare: payLate,
+		resolve: resolveCancel,
+		scripts: lateScripts,
+		checks:  lateChecks,
 	},
 }
 

@@ -103,7 +103,11 @@ func (b broken) Read([]byte) (int, error) { return 0, b.err }
 func (l *lane) newRun(ctx context.Context, t trial) (*run, error) {
 	f, _ := flowNamed(t.flow)
 	s, _ := f.script(t.script)
-	fake, err := fakestripe.Open(fakestripe.Options{})
+	options := fakestripe.Options{}
+	if f.event {
+		options.WebhookSecret = eventSecret
+	}
+	fake, err := fakestripe.Open(options)
 	if err != nil {
 		return nil, err
 	}

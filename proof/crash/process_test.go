@@ -113,6 +113,7 @@ func newProgram(t *testing.T, p *process, stepwise bool) *program {
 	})
 	return &program{stripe: stripe, engine: engine, handler: rides.NewService(rides.Config{
 		Pool: p.pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: slog.New(slog.DiscardHandler),
+		EventSecrets: []string{eventSecret},
 	}).Handler()}
 }
 
@@ -144,6 +145,14 @@ func (p *process) wait() {
 func (p *process) completer() *phases.Completer {
 	return &phases.Completer{
 		Engine: p.engine, Poll: time.Millisecond, Concurrency: 4, Retention: 72 * time.Hour, Tombstones: 30 * 24 * time.Hour,
+	}
+}
+
+// eventWorker returns a worker of events that runs in the process.
+func (p *process) eventWorker() *rides.EventWorker {
+	return &rides.EventWorker{
+		Pool: p.pool, Engine: p.engine, Stripe: p.stripe, Realm: p.stripe.Realm, Poll: time.Millisecond,
+		Logger: slog.New(slog.DiscardHandler),
 	}
 }
 

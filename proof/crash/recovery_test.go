@@ -85,13 +85,17 @@ func (r *run) recover(ctx context.Context, most int) error {
 }
 
 // nothingLeft reports whether recovery can do nothing more: the request is
-// over, or it left no key and its client is gone.
+// over, or it left nothing and its client is gone.
 func (r *run) nothingLeft() bool {
-	return r.last().over() || r.trial.recovery == byCompleter && len(r.last().keys) == 0
+	return r.last().over() || r.trial.recovery == byCompleter && !r.last().begun()
 }
 
 // recoverOnce runs one round of recovery.
 func (r *run) recoverOnce(ctx context.Context, recovery string) {
+	if r.flow.event {
+		r.recoverEvent(ctx, recovery)
+		return
+	}
 	api, worker := r.lane.api, r.lane.worker
 	if recovery == byRetry || recovery == byBoth {
 		r.begin(api[0], r.client(ctx, api[0]))
@@ -134,7 +138,7 @@ func (r *run) passTime(ctx context.Context) error {
 	if r.script.windowOver && sent && r.closedAt < 0 {
 		r.closedAt = len(r.sends())
 	}
-	return nil
+	return r.eventsAreDue(ctx)
 }
 
 // finish stops the faults, brings the request to rest, and makes all requests
@@ -188,19 +192,34 @@ func (r *run) bringToRest(ctx context.Context, most int) error {
 // recovers, no client may help it. A request that left no key needs its client.
 func (r *run) recoverCalmly(ctx context.Context) {
 	recovery := r.trial.recovery
-	if recovery == byCompleter || recovery == byBoth {
-		if _, err := r.lane.calm.completer().Once(ctx); err != nil {
+	if recovery == byCompleter || recovery == byBoth || r.flow.event {
+		if err := r.completeCalmly(ctx); err != nil {
 			r.note("I16", fmt.Sprintf("a round of the completer without a fault: %v", err))
 		}
 	}
-	if recovery != byCompleter || len(r.last().keys) == 0 {
+	if recovery != byCompleter || !r.last().begun() {
 		r.client(ctx, r.lane.calm)()
 	}
+}
+
+// completeCalmly runs one round of the completer that no fault strikes.
+func (r *run) completeCalmly(ctx context.Context) error {
+	if r.flow.event {
+		if _, err := r.lane.calm.eventWorker().Once(ctx); err != nil {
+			return err
+		}
+	}
+	_, err := r.lane.calm.completer().Once(ctx)
+	return err
 }
 
 // replay sends the request again, with other parameters, and from another
 // account.
 func (r *run) replay(ctx context.Context) {
+	if r.flow.event {
+		r.deliverAgain(ctx)
+		return
+	}
 	r.client(ctx, r.lane.calm)()
 	violation := ""
 	if got := r.replies[len(r.replies)-1]; !got.terminal() || !got.replayed {
@@ -213,9 +232,11 @@ func (r *run) replay(ctx context.Context) {
 
 // resolve does what a person does with a parked key.
 func (r *run) resolve(ctx context.Context) {
-	r.checkUnderReview(ctx)
+	if !r.flow.event {
+		r.checkUnderReview(ctx)
+	}
 	resolver := rides.Resolver{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe, Accounts: accounts.Store{Pool: r.lane.pool}}
-	found, err := phases.Keys{Pool: r.lane.pool}.Show(ctx, r.account.AccountID, idempotencyKey)
+	found, err := phases.Keys{Pool: r.lane.pool}.Show(ctx, r.account.AccountID, r.key)
 	if err != nil || len(found) != 1 {
 		r.note("I16", fmt.Sprintf("%d parked keys, %v", len(found), err))
 		return
@@ -235,12 +256,15 @@ func resolveHail(ctx context.Context, resolver rides.Resolver, parked phases.Rec
 	return err
 }
 
-// abandon parks a key that never came to rest, so that the next trial's
-// completer leaves it alone.
+// abandon parks a key that never came to rest, and takes the events away, so
+// that the next trial's completer leaves them alone.
 func (r *run) abandon(ctx context.Context) error {
 	_, err := r.lane.pool.Exec(ctx, `
 		UPDATE idempotency_keys SET parked_reason = 'abandoned by its trial', lease_token = NULL
 		WHERE account_id = $1 AND finished_at IS NULL AND parked_reason IS NULL`, r.account.AccountID)
+	if err == nil && r.flow.event {
+		_, err = r.lane.pool.Exec(ctx, `DELETE FROM stripe_events`)
+	}
 	return err
 }
 

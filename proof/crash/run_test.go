@@ -49,7 +49,9 @@ type run struct {
 	script  script
 	fake    *fakestripe.Server
 	account accounts.Credentials
+	key     string // the idempotency key
 	ride    string // the id of the ride that there was before the request
+	event   string // the id of Stripe's event, as a snapshot event
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -79,7 +81,7 @@ type note struct{ invariant, violation string }
 
 func newRunOf(l *lane, t trial, f flow, s script, fake *fakestripe.Server, account accounts.Credentials) *run {
 	r := &run{
-		lane: l, trial: t, flow: f, script: s, fake: fake, account: account, counts: map[string]int{},
+		lane: l, trial: t, flow: f, script: s, fake: fake, account: account, key: idempotencyKey, counts: map[string]int{},
 		active: map[*process]int{}, closedAt: -1,
 	}
 	r.changed.L = &r.mu
@@ -230,6 +232,9 @@ func (r *run) client(ctx context.Context, p *process) func() {
 
 // request returns a client's request with a body.
 func (r *run) request(ctx context.Context, account accounts.Credentials, body string) *http.Request {
+	if r.flow.event {
+		return r.delivery(ctx, "snapshot")
+	}
 	return post(ctx, r.flow.path(r), idempotencyKey, account, body)
 }
 
@@ -248,5 +253,10 @@ func (r *run) send(p *process, request *http.Request) reply {
 // complete returns one round of the completer. Its error is ignored, because
 // faults cause errors. The checks look at what it left behind.
 func (r *run) complete(ctx context.Context, p *process) func() {
-	return func() { _, _ = p.completer().Once(ctx) }
+	return func() {
+		if r.flow.event {
+			_, _ = p.eventWorker().Once(ctx)
+		}
+		_, _ = p.completer().Once(ctx)
+	}
 }

@@ -58,6 +58,7 @@ func (c check) mustNotice(t *testing.T, r *run, what string) {
 // copyOf returns the evidence of a run as a copy that may be changed.
 func copyOf(r *run) *evidence {
 	other := newRunOf(r.lane, r.trial, r.flow, r.script, r.fake, r.account)
+	other.key, other.ride, other.event = r.key, r.ride, r.event
 	other.replies, other.notes = slices.Clone(r.replies), slices.Clone(r.notes)
 	for _, s := range r.snapshots {
 		other.snapshots = append(other.snapshots, s.clone())
@@ -70,7 +71,7 @@ func copyOf(r *run) *evidence {
 func (s snapshot) clone() snapshot {
 	return snapshot{
 		keys: slices.Clone(s.keys), rides: slices.Clone(s.rides), audits: slices.Clone(s.audits),
-		jobs: slices.Clone(s.jobs), log: slices.Clone(s.log),
+		jobs: slices.Clone(s.jobs), log: slices.Clone(s.log), events: slices.Clone(s.events), moment: s.moment,
 	}
 }
 
@@ -99,6 +100,16 @@ var sabotages = map[string]func(*evidence){
 	"I20": func(e *evidence) { e.snapshots[0].jobs = append(e.snapshots[0].jobs, e.final.jobs...) },
 	"I22": func(e *evidence) { e.snapshots[1].keys[0].reaped = true },
 	"I27": func(e *evidence) { e.final.jobs[0].amount++ },
+
+	"refund_late I1":  func(e *evidence) { e.refunds = append(e.refunds, e.refunds[0]) },
+	"refund_late I4":  func(e *evidence) { e.final.keys[0].status = 409 },
+	"refund_late I12": func(e *evidence) { e.snapshots[0].rides[0].status = "charged" },
+	"refund_late I13": func(e *evidence) { e.snapshots[1].events = nil },
+	"refund_late I15": func(e *evidence) { e.replies = append(e.replies, reply{status: 400, code: "invalid_json"}) },
+	"refund_late I17": func(e *evidence) { e.snapshots[len(e.snapshots)-1].keys[0].parked = "max_attempts" },
+	"refund_late I21": func(e *evidence) { e.final.audits = append(e.final.audits, auditRow{"ride.charged_late", "", 1}) },
+	"refund_late I22": func(e *evidence) { e.snapshots[len(e.snapshots)-1].keys[0].reaped = true },
+	"refund_late I27": func(e *evidence) { e.final.rides[0].refundAmount++ },
 
 	"cancel I1": func(e *evidence) { e.refunds = append(e.refunds, e.refunds[0]) },
 	"cancel I2": func(e *evidence) { e.final.rides[0].refundAmount++ },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -16,6 +17,8 @@ type snapshot struct {
 	audits []auditRow
 	jobs   []jobRow
 	log    []logRow
+	events []eventRow
+	moment int // see run.now
 }
 
 type keyRow struct {
@@ -36,6 +39,11 @@ type rideRow struct {
 type auditRow struct {
 	action, ride string
 	count        int
+}
+
+// An eventRow is an event in the inbox.
+type eventRow struct {
+	id, outcome string // outcome is "" while the event waits
 }
 
 type jobRow struct {
@@ -76,8 +84,13 @@ func (s snapshot) audited(action string) int {
 	return n
 }
 
-// over reports whether the request is finished or parked.
-func (s snapshot) over() bool { return s.key().finished || s.key().parked != "" }
+// over reports whether the request is finished or parked, and no event waits.
+func (s snapshot) over() bool {
+	return (s.key().finished || s.key().parked != "") && !slices.ContainsFunc(s.events, func(e eventRow) bool { return e.outcome == "" })
+}
+
+// begun reports whether the request has left anything that goes on by itself.
+func (s snapshot) begun() bool { return len(s.keys)+len(s.events) > 0 }
 
 // end returns how the request stands.
 func (s snapshot) end() end {
@@ -107,7 +120,7 @@ func (r *run) last() snapshot { return r.snapshots[len(r.snapshots)-1] }
 
 // look takes a snapshot.
 func (r *run) look(ctx context.Context) error {
-	var s snapshot
+	s := snapshot{moment: r.now()}
 	var batch pgx.Batch
 	account := r.account.AccountID
 	batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
@@ -116,7 +129,7 @@ func (r *run) look(ctx context.Context) error {
 		       coalesce(lease_token::text, ''), lease_epoch, first_sent_at IS NOT NULL, finished_at IS NOT NULL,
 		       reaped_at IS NOT NULL, coalesce(response_status, 0), coalesce(convert_from(response_body, 'UTF8'), ''), k::text
 		FROM idempotency_keys k
-		WHERE account_id = $1 AND key = $2`, account, idempotencyKey).Query(func(rows pgx.Rows) (err error) {
+		WHERE account_id = $1 AND key = $2`, account, r.key).Query(func(rows pgx.Rows) (err error) {
 		s.keys, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (k keyRow, err error) {
 			return k, row.Scan(&k.point, &k.parked, &k.foreignKey, &k.form, &k.token, &k.epoch, &k.sent, &k.finished,
 				&k.reaped, &k.status, &k.body, &k.whole)
@@ -134,7 +147,7 @@ func (r *run) look(ctx context.Context) error {
 		})
 		return err
 	})
-	s.queueRest(&batch, account)
+	s.queueRest(&batch, account, r.key)
 	batch.Queue(`COMMIT`)
 	if err := r.lane.pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("looking at the database: %w", err)
@@ -144,7 +157,7 @@ func (r *run) look(ctx context.Context) error {
 }
 
 // queueRest queues the queries about what belongs to a ride and its key.
-func (s *snapshot) queueRest(batch *pgx.Batch, account string) {
+func (s *snapshot) queueRest(batch *pgx.Batch, account, key string) {
 	batch.Queue(`
 		SELECT action, coalesce(ride_id, ''), count(*)
 		FROM audit_records
@@ -158,7 +171,7 @@ func (s *snapshot) queueRest(batch *pgx.Batch, account string) {
 	batch.Queue(`
 		SELECT kind, key, coalesce(args->>'charge_id', ''), coalesce((args->>'amount')::bigint, 0)
 		FROM staged_jobs
-		WHERE account_id = $1 AND key = $2`, account, idempotencyKey).Query(func(rows pgx.Rows) (err error) {
+		WHERE account_id = $1 AND key = $2`, account, key).Query(func(rows pgx.Rows) (err error) {
 		s.jobs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (j jobRow, err error) {
 			return j, row.Scan(&j.kind, &j.key, &j.charge, &j.amount)
 		})
@@ -168,9 +181,17 @@ func (s *snapshot) queueRest(batch *pgx.Batch, account string) {
 		SELECT epoch, coalesce(token::text, ''), coalesce(old_token::text, ''), coalesce(from_point, ''), to_point, writer
 		FROM phase_log
 		WHERE account_id = $1 AND key = $2
-		ORDER BY n`, account, idempotencyKey).Query(func(rows pgx.Rows) (err error) {
+		ORDER BY n`, account, key).Query(func(rows pgx.Rows) (err error) {
 		s.log, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l logRow, err error) {
 			return l, row.Scan(&l.epoch, &l.token, &l.oldToken, &l.from, &l.to, &l.writer)
+		})
+		return err
+	})
+	batch.Queue(`
+		SELECT id, coalesce(outcome, '')
+		FROM stripe_events`).Query(func(rows pgx.Rows) (err error) {
+		s.events, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (e eventRow, err error) {
+			return e, row.Scan(&e.id, &e.outcome)
 		})
 		return err
 	})

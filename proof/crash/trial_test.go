@@ -30,7 +30,10 @@ var (
 
 // races reports whether several workers run at once, so that their order
 // decides how many messages there are. A completer polls while it works.
-func (s setting) races() bool { return s.recovery == byCompleter || s.recovery == byBoth }
+func (s setting) races() bool {
+	f, _ := flowNamed(s.flow)
+	return s.recovery == byCompleter || s.recovery == byBoth || f.event
+}
 
 // A setting is everything about a trial except its faults.
 type setting struct{ flow, mode, script, recovery string }
