@@ -108,6 +108,11 @@ func (w *eventRun) failRefund(ctx context.Context, ride rideFacts, trace string,
 	return out, err
 }
 
+// failedKey returns the key under which the callback about a failed refund is
+// staged. No client can send it, because an Idempotency-Key has only ASCII
+// characters: a client's key could have a callback of its own.
+func failedKey(refund string) string { return "refund_failed→" + refund }
+
 // announceFailure records that a refund has failed, and stages the callback.
 func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string, seen refundFacts) error {
 	data, err := json.Marshal(map[string]any{"refund": seen.id, "amount": seen.amount, "currency": r.fare.Currency})
@@ -136,8 +141,7 @@ func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string,
 	if err != nil {
 		return err
 	}
-	// No client can send a key with a blank in it.
-	key := phases.Key{Account: r.account, Key: "refund_failed " + seen.id, Trace: trace}
+	key := phases.Key{Account: r.account, Key: failedKey(seen.id), Trace: trace}
 	sql, args, err := jobs.Statement(key, jobs.Callback{Type: "ride.refund_failed", RideID: r.id, URL: *ride.CallbackURL, Ride: string(body)})
 	if err != nil {
 		return err

@@ -232,7 +232,12 @@ func TestARefundThatFailsAfterTheAnswer(t *testing.T) {
 	if got := h.given(t, "k"); got != "canceled succeeded 2350" {
 		t.Fatalf("the ride is %s", got)
 	}
-	if err := h.fake.ChangeRefund(h.fake.Refunds()[0].ID, "failed"); err != nil {
+	refund := h.fake.Refunds()[0].ID
+	for _, key := range []string{"refund_failed " + refund, "refund_failed" + refund, "refund_failed->" + refund} {
+		// Its callback must not be taken for the one about the refund.
+		h.send(t, call{method: "POST", path: "/v1/rides", body: body, key: `"` + key + `"`, as: h.visa}).must(t, 201, "")
+	}
+	if err := h.fake.ChangeRefund(refund, "failed"); err != nil {
 		t.Fatal(err)
 	}
 	h.deliverAll(t, &seen, "thin")

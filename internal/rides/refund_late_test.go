@@ -112,8 +112,8 @@ func TestOnlyADeclinedRideIsRefundedLate(t *testing.T) {
 // TestNoClientCanSendTheKeyOfALateRefund: a client's key must never meet one of ours.
 func TestNoClientCanSendTheKeyOfALateRefund(t *testing.T) {
 	t.Parallel()
-	key := lateKey("pi_1")
-	for _, sent := range []string{key, `"` + key + `"`} {
+	late, failed := lateKey("pi_1"), failedKey("re_1")
+	for _, sent := range []string{late, `"` + late + `"`, failed, `"` + failed + `"`} {
 		if got, err := web.ParseIdempotencyKey(http.Header{"Idempotency-Key": {sent}}); err == nil {
 			t.Errorf("%q was read as %q", sent, got)
 		}
