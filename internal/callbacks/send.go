@@ -49,17 +49,18 @@ const maxBody = 20_000
 const maxRetryAfter = 24 * time.Hour
 
 // limits are those of one attempt. A receiver is a stranger: it may be slow on
-// purpose, and send without end.
+// purpose, and send without end. Until the status has come only total counts,
+// because a receiver may take all of that time for its work.
 type limits struct {
-	dial, handshake, header, body, total time.Duration
-	headerBytes, bodyBytes               int64 // of the answer
+	dial, handshake, body, total time.Duration
+	headerBytes, bodyBytes       int64 // of the answer
 }
 
 // theLimits are those of every attempt.
 //
 //nolint:gochecknoglobals // a constant, in effect
 var theLimits = limits{
-	dial: 5 * time.Second, handshake: 5 * time.Second, header: 10 * time.Second, body: time.Second, total: 15 * time.Second,
+	dial: 5 * time.Second, handshake: 5 * time.Second, body: time.Second, total: 15 * time.Second,
 	headerBytes: 16 << 10, bodyBytes: 4 << 10,
 }
 
@@ -82,7 +83,6 @@ func newSender(guard *Guard, l limits, resolver *net.Resolver, config *tls.Confi
 				DialContext:            dialer{guard: guard, secure: secure, timeout: l.dial, resolver: resolver}.dial,
 				TLSClientConfig:        config,
 				TLSHandshakeTimeout:    l.handshake,
-				ResponseHeaderTimeout:  l.header,
 				MaxResponseHeaderBytes: l.headerBytes,
 				DisableCompression:     true, // a small answer could become a large one
 				DisableKeepAlives:      true, // each attempt looks at an address of its own

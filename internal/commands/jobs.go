@@ -19,7 +19,7 @@ const jobConnections = 4
 // jobFlags are the flags of every command that does deferred work.
 type jobFlags struct {
 	callbackFlags
-	JobTimeout     time.Duration `help:"How long one attempt to deliver a receipt or a callback may take. The job of a completer that died is taken over after three times as long." default:"20s" env:"JOB_TIMEOUT"`
+	JobTimeout     time.Duration `help:"How long one attempt to deliver a receipt or a callback may take; a receiver of callbacks has 15s of it. The job of a completer that died is taken over after three times as long." default:"20s" env:"JOB_TIMEOUT"`
 	SMTPURL        string        `help:"Where e-mails are handed in: smtp:// with STARTTLS, or smtps://, as smtp://USER:PASSWORD@HOST:PORT. Without it receipts are logged and not sent." name:"smtp-url" env:"SMTP_URL" secret:"" placeholder:"URL"`
 	MailFrom       string        `help:"Sender of e-mails, such as Rocket Rides <receipts@example.com>." env:"MAIL_FROM" placeholder:"ADDRESS"`
 	JobConcurrency int           `help:"How many receipts are delivered at once." default:"16" env:"JOB_CONCURRENCY"`
