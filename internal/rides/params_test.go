@@ -1,8 +1,10 @@
 package rides
 
 import (
+	"encoding/json"
 	"errors"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -164,6 +166,39 @@ func TestParseParamsChecksTheCallbackURL(t *testing.T) {
 				t.Errorf("faults (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A ride whose callback would go where none may go is refused at once, and
+// leaves nothing behind (I25).
+func TestNoRideIsHailedWithACallbackThatMayNotGoThere(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	corpus, err := os.ReadFile("../callbacks/testdata/ssrf.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(corpus)) {
+		if line = strings.TrimSuffix(line, "\n"); line == "" || line[0] == '#' {
+			continue
+		}
+		n++
+		url, err := json.Marshal(strings.ReplaceAll(line, "PORT", "8443"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := strings.TrimSuffix(aRide, "}") + `,"callback_url":` + string(url) + `}`
+		got := h.send(t, call{method: "POST", path: "/v1/rides", body: body, key: "k", as: h.visa})
+		if got.status != 422 || len(got.problem.Errors) != 1 || got.problem.Errors[0].Pointer != "/callback_url" {
+			t.Errorf("%s: %d %s", url, got.status, got.body)
+		}
+	}
+	if n < 300 {
+		t.Errorf("the corpus has only %d URLs", n)
+	}
+	if n := number(t, h, `SELECT (SELECT count(*) FROM idempotency_keys) + (SELECT count(*) FROM staged_jobs)`); n != 0 || len(h.fake.Ledger()) != 0 {
+		t.Errorf("they leave %d rows, and %d requests to Stripe", n, len(h.fake.Ledger()))
 	}
 }
 
