@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/inbox"
 )
 
@@ -169,45 +168,6 @@ func TestSwitchedOffEndpointsGetNothing(t *testing.T) {
 				t.Errorf("the %s lacks %q: %s", form, want, text)
 			}
 		}
-	}
-}
-
-// A secret that was rotated signs beside the present one until its time is
-// over, so that a receiver may change from one to the other in between.
-func TestFormerSecretsSignForADay(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	r := newReceiver(t, nil)
-	b.addAccount(t, "acct_1")
-	secrets := []string{aSecret}
-	for range 2 {
-		secret, _, err := accounts.Store{Pool: b.pool}.RotateCallbackSecret(t.Context(), "acct_1", 24*time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		secrets = append(secrets, secret)
-	}
-	send := func(prefix string) received {
-		b.stageCallbacks(t, "acct_1", prefix, r.URL, 1)
-		once(t, b.callbackClient(t))
-		got := r.requests()
-		return got[len(got)-1]
-	}
-	got := send("during")
-	for i, secret := range secrets {
-		if err := got.verify(secret); err != nil {
-			t.Errorf("with secret %d during the overlap: %v", i, err)
-		}
-	}
-	b.exec(t, `UPDATE accounts SET former_callback_secrets_until[2] = now()`)
-	got = send("after")
-	for i, secret := range secrets {
-		if err := got.verify(secret); (err == nil) != (i > 0) {
-			t.Errorf("with secret %d after the overlap of the first: %v", i, err)
-		}
-	}
-	if n := strings.Count(got.header.Get("webhook-signature"), "v1,"); n != 2 {
-		t.Errorf("%d signatures are sent", n)
 	}
 }
 
