@@ -125,3 +125,15 @@ func TestLanesAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+// A round delivers all callbacks of an account, however few places it has.
+func TestARoundDeliversACrowd(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, nil)
+	b.stageCallbacks(t, "acct_1", "k", r.URL, 60)
+	if counts := once(t, b.callbackClient(t)); counts.Delivered != 60 {
+		t.Errorf("the round did %+v", counts)
+	}
+	b.checkCallbacks(t, "delivered after 1: 200, completed")
+}

@@ -51,7 +51,10 @@ func (c *Client) Once(ctx context.Context) (Counts, error) {
 }
 
 // awaitWorked waits until no job is due that was due at start. A job that fails
-// is due later, and a queue that somebody has paused has none.
+// is due later, and a queue that somebody has paused has none. A callback that
+// found no place has its turn soon, unless its receivers are slow; without
+// waiting for that, a round would deliver few callbacks of an account that has
+// many.
 func (c *Client) awaitWorked(ctx context.Context, start time.Time) error {
 	names := make([]string, 0, len(c.kinds))
 	for _, k := range c.kinds {
@@ -64,8 +67,10 @@ func (c *Client) awaitWorked(ctx context.Context, start time.Time) error {
 			  SELECT FROM river.river_job
 			  WHERE kind = ANY ($1) AND queue NOT IN (SELECT name FROM river.river_queue WHERE paused_at IS NOT NULL) AND (
 			        state IN ('available', 'retryable', 'scheduled') AND scheduled_at <= $2
+			        OR state IN ('available', 'scheduled') AND scheduled_at <= now() + $5::interval AND metadata ? 'snoozes'
+			           AND (errors IS NULL OR (errors[cardinality(errors)] ->> 'at')::timestamptz < $2)
 			        OR state = 'running' AND (attempted_by[array_upper(attempted_by, 1)] = $3 OR attempted_at < $2 - $4::interval)))`,
-			names, start, c.river.ID(), c.rescueAfter()).Scan(&due)
+			names, start, c.river.ID(), c.rescueAfter(), 2*minTurn).Scan(&due)
 		if err != nil {
 			return fmt.Errorf("looking for due jobs: %w", err)
 		}
