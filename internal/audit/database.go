@@ -23,7 +23,7 @@ type query struct {
 // queries returns all checks of the database. In most of them, k is a key of
 // the hail flow and r is its ride.
 func queries() []query {
-	return slices.Concat(rideQueries(), recordQueries(), keyQueries(), refundQueries())
+	return slices.Concat(rideQueries(), recordQueries(), keyQueries(), refundQueries(), jobQueries())
 }
 
 // rideQueries returns the checks that compare keys with rides.
@@ -101,10 +101,10 @@ func recordQueries() []query {
 		{
 			// River forgets a job a day after its delivery, so a key that
 			// finished earlier needs none.
-			check{"end-has-its-receipt", "I12", "A ride that was charged, or canceled, has its receipt: staged, on its way or delivered."}, `
+			check{"end-has-its-receipt", "I12", "A ride that was charged, canceled, or declined after respond-async, has its receipt: staged, on its way or delivered."}, `
 			SELECT k.account_id, k.key, NULL, 'answered with ' || k.response_status || ' without a receipt'
 			FROM idempotency_keys k LEFT JOIN ` + receipts + ` j USING (account_id, key)
-			WHERE (k.flow = 'hail' AND k.response_status = 201 OR k.flow = 'cancel' AND k.response_status = 200)
+			WHERE (k.flow = 'hail' AND (k.response_status = 201 OR k.response_status = 402 AND k.async) OR k.flow = 'cancel' AND k.response_status = 200)
 			  AND k.finished_at > now() - interval '1 day' AND j.key IS NULL`,
 		},
 		{
