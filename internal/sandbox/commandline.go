@@ -1,5 +1,6 @@
 // Package sandbox runs everything on one machine: a Postgres of its own, a fake
-// Stripe, the API, the completer, and a mail server with an inbox.
+// Stripe, the API, the completer, a mail server with an inbox, and a receiver
+// of callbacks.
 package sandbox
 
 import (
@@ -21,10 +22,11 @@ type commandLine struct {
 	Env  env    `cmd:"" help:"Print the addresses and keys of the running sandbox as export lines, for eval."`
 }
 
-const description = `Rocket Rides on one machine: Postgres, a fake Stripe, the API, the completer, and an inbox for its e-mails.
+const description = `Rocket Rides on one machine: Postgres, a fake Stripe, the API, the completer, an inbox for its e-mails, and a receiver of its callbacks.
 
 Every other setting of the API and the completer, such as LEASE or STRIPE_TIMEOUT, is taken from the environment. ` +
-	`STRIPE_API_KEY, STRIPE_URL and SMTP_URL are ignored: the sandbox never charges a real card and never sends an e-mail to anybody.`
+	`STRIPE_API_KEY, STRIPE_URL and SMTP_URL are ignored: the sandbox never charges a real card and never sends an e-mail to anybody. ` +
+	`Callbacks may go to this machine, unless CALLBACK_ALLOW says otherwise.`
 
 // Validate refuses a folder that is none.
 func (c *commandLine) Validate() error {

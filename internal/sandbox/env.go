@@ -55,6 +55,7 @@ func exports(s state) string {
 		{"STRIPE_API_KEY", stripeKey},
 		{"DATABASE_URL", s.DatabaseURL},
 		{"INBOX_URL", s.InboxURL},
+		{"CALLBACKS_URL", s.CallbacksURL},
 	} {
 		fmt.Fprintf(&lines, "export %s=%s\n", variable[0], quoted(variable[1]))
 	}

@@ -23,9 +23,9 @@ func checkEnv(t *testing.T, p *sandboxProcess) {
 		t.Fatalf("env: exit code %d, %s", code, stderr)
 	}
 	shell := exec.CommandContext(t.Context(), "sh", "-c", lines+`
-		printf '%s\n' "$API_URL" "$API_KEY" "$ADMIN_URL" "$STRIPE_URL" "$STRIPE_API_KEY" "$DATABASE_URL" "$INBOX_URL"`)
+		printf '%s\n' "$API_URL" "$API_KEY" "$ADMIN_URL" "$STRIPE_URL" "$STRIPE_API_KEY" "$DATABASE_URL" "$INBOX_URL" "$CALLBACKS_URL"`)
 	printed, err := shell.CombinedOutput()
-	want := strings.Join([]string{p.state.APIURL, p.state.Accounts[0].APIKey, p.state.AdminURL, p.state.StripeURL, stripeKey, p.state.DatabaseURL, p.state.InboxURL, ""}, "\n")
+	want := strings.Join([]string{p.state.APIURL, p.state.Accounts[0].APIKey, p.state.AdminURL, p.state.StripeURL, stripeKey, p.state.DatabaseURL, p.state.InboxURL, p.state.CallbacksURL, ""}, "\n")
 	if err != nil || string(printed) != want {
 		t.Errorf("a shell reads %q (%v), want %q", printed, err, want)
 	}

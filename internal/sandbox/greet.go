@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/google/uuid"
 )
@@ -17,6 +18,8 @@ Rocket Rides is ready. Hail a ride, then send the same command again: the ride i
   what Stripe saw     %[4]s/_fake/ledger
   charges per ride    %[4]s/_fake/charges
   e-mails             %[9]s
+  callbacks           %[10]s
+  log                 %[11]s
   health, metrics     %[5]s/readyz  %[5]s/metrics
   database            psql %[6]s
   other accounts      %[7]s
@@ -26,11 +29,12 @@ Ctrl-C stops everything. The next start finds the same accounts and rides.
 
 `
 
-func (s *sandbox) greet(a addresses, databaseURL, inboxURL, apiKey string) {
-	database := quoted(databaseURL)
+func (s *sandbox) greet(ready state) {
+	database := quoted(ready.DatabaseURL)
 	if s.command.DatabaseURL != "" {
 		database = `"$DATABASE_URL"` // it holds a password
 	}
 	env := quoted(os.Args[0]) + " env --data " + quoted(s.data)
-	fmt.Fprintf(s.stdout, greeting, a.api.url(), apiKey, uuid.NewString(), a.stripe.url(), a.admin.url(), database, s.stateFile.path, env, inboxURL)
+	fmt.Fprintf(s.stdout, greeting, ready.APIURL, ready.Accounts[0].APIKey, uuid.NewString(), ready.StripeURL, ready.AdminURL, database,
+		s.stateFile.path, env, ready.InboxURL, ready.CallbacksURL, filepath.Join(s.data, logFileName))
 }

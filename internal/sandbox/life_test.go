@@ -94,7 +94,7 @@ func checkStateFile(t *testing.T, p *sandboxProcess) {
 	if err := json.Unmarshal([]byte(p.stateText), &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"api_url", "admin_url", "completer_admin_url", "stripe_url", "inbox_url"} {
+	for _, name := range []string{"api_url", "admin_url", "completer_admin_url", "stripe_url", "inbox_url", "callbacks_url"} {
 		if url, ok := got[name].(string); !ok || !strings.HasPrefix(url, "http://127.0.0.1:") {
 			t.Errorf("%s is %v", name, got[name])
 		}

@@ -6,16 +6,36 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 )
 
-// A sharedLog is the log on stderr: the lines of the sandbox and its children,
-// each with the name of its process. It is safe for concurrent use.
+// logFileName is the name of the log's file in the folder of the sandbox. Each
+// start begins it anew.
+const logFileName = "log"
+
+// A sharedLog is the log on stderr and in a file: the lines of the sandbox and
+// its children, each with the name of its process. It is safe for concurrent
+// use.
 type sharedLog struct {
 	json bool
 
-	mu sync.Mutex
-	w  io.Writer
+	mu   sync.Mutex
+	w    io.Writer
+	file io.Writer // nil before keepIn
+}
+
+// keepIn writes the log to a file as well, from now on. The caller closes the
+// file at the end. Only this account may read it.
+func (l *sharedLog) keepIn(path string) (io.Closer, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the log's file: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.file = file
+	return file, nil
 }
 
 // printf writes a line of the sandbox itself.
@@ -33,13 +53,16 @@ func (l *sharedLog) logger(process string) *slog.Logger {
 
 // writeLine ignores errors: the terminal may be gone.
 func (l *sharedLog) writeLine(process string, line []byte) {
+	text := fmt.Appendf(nil, "%-10s | %s\n", process, line)
+	if l.json {
+		text = append(jsonLine(process, line), '\n')
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.json {
-		_, _ = fmt.Fprintf(l.w, "%s\n", jsonLine(process, line))
-		return
+	_, _ = l.w.Write(text)
+	if l.file != nil {
+		_, _ = l.file.Write(text)
 	}
-	_, _ = fmt.Fprintf(l.w, "%-10s | %s\n", process, line)
 }
 
 // jsonLine adds the process to a line of JSON. It makes JSON of any other line,

@@ -3,6 +3,8 @@ package sandbox
 import (
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -40,8 +42,20 @@ func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe
 
 func TestWriteSucceedsWhenTheTerminalIsGone(t *testing.T) {
 	t.Parallel()
-	output := (&sharedLog{w: brokenPipe{}}).writer("api")
+	shared, path := &sharedLog{w: brokenPipe{}}, filepath.Join(t.TempDir(), "log")
+	file, err := shared.keepIn(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	output := shared.writer("api")
 	if n, err := io.WriteString(output, "one\ntwo"); n != len("one\ntwo") || err != nil {
 		t.Errorf("a write of a child returned %d, %v", n, err)
+	}
+	output.flush()
+	if err := file.Close(); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "api        | one\napi        | two\n" {
+		t.Errorf("the file has %q (%v)", text, err)
 	}
 }

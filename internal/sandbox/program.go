@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -68,7 +69,7 @@ func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL, smtpUR
 	env := append(os.Environ(),
 		"DATABASE_URL="+databaseURL, "STRIPE_API_KEY="+stripeKey, "STRIPE_URL="+a.stripe.url(),
 		"STRIPE_WEBHOOK_SECRET="+webhookSecret, "FAKESTRIPE_WEBHOOK_SECRET="+webhookSecret,
-		"SMTP_URL="+smtpURL, "MAIL_FROM="+mailFrom,
+		"SMTP_URL="+smtpURL, "MAIL_FROM="+mailFrom, "CALLBACK_ALLOW="+cmp.Or(os.Getenv("CALLBACK_ALLOW"), loopback),
 		"DATABASE_URL_FILE=", "STRIPE_API_KEY_FILE=", "STRIPE_WEBHOOK_SECRET_FILE=", "FAKESTRIPE_WEBHOOK_SECRET_FILE=", "SMTP_URL_FILE=",
 		"SHUTDOWN_TIMEOUT="+s.command.ShutdownTimeout.String())
 	self := func(name, address, ready string, args ...string) program {

@@ -49,6 +49,11 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 		return err
 	}
 	defer addresses.release()
+	file, err := s.log.keepIn(filepath.Join(s.data, logFileName))
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // the log is on stderr, too
 	s.log.printf("starting Rocket Rides %s; %s keeps everything", cli.Version(), s.data)
 	// The children read from the pipe, and only the sandbox can write to it. It
 	// never does: the pipe ends when the sandbox ends, even by kill -9, and
@@ -75,6 +80,11 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 		return err
 	}
 	defer mail.stop()
+	callbacksURL, stopReceiver, err := startReceiver(ctx, accounts)
+	if err != nil {
+		return err
+	}
+	defer stopReceiver()
 	addresses.release() // now the children listen on them
 	stopChildren, err := s.startChildren(ctx, force, s.programs(addresses, childEnd, url, mail.smtpURL))
 	defer stopChildren()
@@ -82,7 +92,7 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 		return err
 	}
 	defer s.stateFile.remove()
-	if err := s.announce(addresses, url, mail.url, accounts); err != nil {
+	if err := s.announce(addresses, state{DatabaseURL: url, InboxURL: mail.url, CallbacksURL: callbacksURL, Accounts: accounts}); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -90,10 +100,8 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 }
 
 // announce tells people, and then programs, that everything is ready.
-func (s *sandbox) announce(a addresses, databaseURL, inboxURL string, accounts []account) error {
-	s.greet(a, databaseURL, inboxURL, accounts[0].APIKey)
-	return s.stateFile.write(state{
-		APIURL: a.api.url(), AdminURL: a.admin.url(), CompleterAdminURL: a.completer.url(), StripeURL: a.stripe.url(),
-		DatabaseURL: databaseURL, InboxURL: inboxURL, Accounts: accounts,
-	})
+func (s *sandbox) announce(a addresses, ready state) error {
+	ready.APIURL, ready.AdminURL, ready.CompleterAdminURL, ready.StripeURL = a.api.url(), a.admin.url(), a.completer.url(), a.stripe.url()
+	s.greet(ready)
+	return s.stateFile.write(ready)
 }
