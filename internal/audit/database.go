@@ -23,7 +23,7 @@ type query struct {
 // queries returns all checks of the database. In most of them, k is a key of
 // the hail flow and r is its ride.
 func queries() []query {
-	return slices.Concat(rideQueries(), recordQueries(), keyQueries(), refundQueries(), jobQueries())
+	return slices.Concat(rideQueries(), recordQueries(), keyQueries(), refundQueries(), eventQueries(), jobQueries())
 }
 
 // rideQueries returns the checks that compare keys with rides.

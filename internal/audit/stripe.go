@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -119,7 +120,7 @@ func (c *comparison) compareOperation(f Finding, intent payments.Intent) {
 func (c *comparison) compareRide(f Finding, intent payments.Intent, r ride, known bool) {
 	paid := r.status == "charged" || r.status == "canceled"
 	switch {
-	case intent.RefundedInFull && !paid, r.unfinished && !paid:
+	case intent.RefundedInFull && !paid, r.unfinished && !paid, r.returning == intent.ID:
 	case !known:
 		c.add(moneyHasARide, f, "%s charged the card, and there is no ride", intent.ID)
 	case !paid:
@@ -138,33 +139,37 @@ type ride struct {
 	key, status, intent, charge, currency string
 	refund                                string // the status of what was given back; "" if nothing was
 	amount                                int64
-	unfinished                            bool // the key is
-	refunding                             bool // a cancel of it is unfinished
+	unfinished                            bool   // the key is
+	refunding                             bool   // a cancel of it is unfinished
+	returning                             string // the intent whose late refund is unfinished; "" if there is none
 }
 
 // readRides reads the rides that a page names.
 func (a Auditor) readRides(ctx context.Context, page []payments.Intent) (map[rideID]ride, error) {
-	accounts, ids := make([]string, 0, len(page)), make([]string, 0, len(page))
+	var accounts, ids, intents []string
 	for _, intent := range page {
-		accounts, ids = append(accounts, intent.Account), append(ids, intent.Ride)
+		accounts, ids, intents = append(accounts, intent.Account), append(ids, intent.Ride), append(intents, intent.ID)
 	}
 	rows, err := a.Pool.Query(ctx, `
 		SELECT r.account_id, r.id, r.key, r.status, coalesce(r.payment_intent_id, ''), coalesce(r.charge_id, ''),
 		       r.fare_currency, r.fare_amount, coalesce(r.refund_status, ''),
-		       k.key IS NOT NULL AND k.finished_at IS NULL, c.key IS NOT NULL AND c.finished_at IS NULL
-		FROM unnest($1::text[], $2::text[]) AS wanted (account_id, id)
+		       k.key IS NOT NULL AND k.finished_at IS NULL, c.key IS NOT NULL AND c.finished_at IS NULL,
+		       CASE WHEN l.key IS NOT NULL AND l.finished_at IS NULL THEN wanted.intent ELSE '' END
+		FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (account_id, id, intent)
 		JOIN rides r USING (account_id, id)
 		LEFT JOIN idempotency_keys k ON k.account_id = r.account_id AND k.key = r.key AND k.reaped_at IS NULL
-		LEFT JOIN idempotency_keys c ON c.account_id = r.account_id AND c.key = r.cancel_key`,
-		accounts, ids)
+		LEFT JOIN idempotency_keys c ON c.account_id = r.account_id AND c.key = r.cancel_key
+		LEFT JOIN idempotency_keys l ON l.account_id = r.account_id AND l.key = 'refund_late→' || wanted.intent`,
+		accounts, ids, intents)
 	if err != nil {
 		return nil, fmt.Errorf("reading rides: %w", err)
 	}
 	found := map[rideID]ride{}
 	var id rideID
 	var r ride
-	_, err = pgx.ForEachRow(rows, []any{&id.account, &id.ride, &r.key, &r.status, &r.intent, &r.charge, &r.currency, &r.amount, &r.refund, &r.unfinished, &r.refunding},
+	_, err = pgx.ForEachRow(rows, []any{&id.account, &id.ride, &r.key, &r.status, &r.intent, &r.charge, &r.currency, &r.amount, &r.refund, &r.unfinished, &r.refunding, &r.returning},
 		func() error {
+			r.returning = cmp.Or(r.returning, found[id].returning)
 			found[id] = r
 			return nil
 		})

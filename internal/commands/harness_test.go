@@ -77,10 +77,13 @@ func (s *scene) addAccount(t *testing.T, name, card string) {
 	s.account, s.apiKey, s.secret = made.AccountID, made.APIKey, made.Secret
 }
 
+// webhookSecret is what the fake Stripe signs its events with.
+const webhookSecret = "whsec_scene0123456789abcdef01"
+
 // startFake starts a fake Stripe and returns its URL.
 func startFake(t *testing.T) (*fakestripe.Server, string) {
 	t.Helper()
-	fake, err := fakestripe.Open(fakestripe.Options{})
+	fake, err := fakestripe.Open(fakestripe.Options{WebhookSecret: webhookSecret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +98,7 @@ func (s *scene) environment(program string) []string {
 	return []string{
 		programVariable + "=" + program, "DATABASE_URL=" + s.databaseURL, "STRIPE_URL=" + s.stripeURL, "STRIPE_API_KEY=sk_test_scene",
 		"LEASE=" + lease.String(), "STRIPE_TIMEOUT=1s", "POLL=50ms", "LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0",
-		"LOG_FORMAT=json", "PATH=" + os.Getenv("PATH"), "USER=ann",
+		"STRIPE_WEBHOOK_SECRET=whsec_former0123456789abcdef, " + webhookSecret, "LOG_FORMAT=json", "PATH=" + os.Getenv("PATH"), "USER=ann",
 	}
 }
 
