@@ -18,6 +18,7 @@ type answer struct {
 	saved      bool          // under the key
 	replayed   bool          // from the key
 	original   string        // the id of the request whose answer is replayed
+	limited    string        // Stripe-Rate-Limited-Reason
 	drop       bool          // the connection is closed instead
 }
 
@@ -52,6 +53,9 @@ func (a answer) writeHeader(h http.Header, c *call) {
 	}
 	if a.retryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(whole(a.retryAfter), 10))
+	}
+	if a.limited != "" {
+		h.Set("Stripe-Rate-Limited-Reason", a.limited)
 	}
 	if a.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="Stripe"`)

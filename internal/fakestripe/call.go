@@ -25,6 +25,7 @@ type call struct {
 	route   *route    // nil if there is none
 	id      string    // in the path
 	plan    plan
+	limited string // which limit refuses it, or ""
 }
 
 // serveStripe handles a request in the steps that Stripe takes: it arrives; it
@@ -116,6 +117,7 @@ func (s *Server) process(c *call) (answer, error) {
 // caller holds the lock.
 func (s *Server) arrive(c *call) error {
 	s.lastSeq++
+	c.limited = s.traffic.arrive(c.endpoint())
 	c.send.Seq, c.send.At = s.lastSeq, s.now()
 	if !c.send.Incomplete {
 		withParams := c.send.withParams()
@@ -138,6 +140,9 @@ func (s *Server) arrive(c *call) error {
 func (s *Server) admit(c *call) (answer, bool) {
 	if err := authenticate(c.header); err != nil && c.plan.Kind != DropBefore {
 		return err.answer(), true
+	}
+	if c.limited != "" {
+		return overLimit(c.limited), true
 	}
 	if a, refused := c.plan.refusal(&c.send); refused {
 		return a, true

@@ -31,6 +31,8 @@ func (s *Server) controlRoutes() http.Handler {
 	mux.HandleFunc("GET /_fake/faults", s.control(s.showFaults))
 	mux.HandleFunc("POST /_fake/faults", s.control(s.addFaults))
 	mux.HandleFunc("DELETE /_fake/faults", s.control(s.removeFaults))
+	mux.HandleFunc("GET /_fake/limits", s.control(s.showLimits))
+	mux.HandleFunc("POST /_fake/limits", s.control(s.setLimits))
 	mux.HandleFunc("GET /_fake/clock", s.control(s.showClock))
 	mux.HandleFunc("POST /_fake/clock", s.control(s.moveClock))
 	mux.HandleFunc("GET /_fake/events", s.control(s.showEvents))

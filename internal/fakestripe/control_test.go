@@ -21,7 +21,7 @@ func TestTheManualNamesEveryRouteAndKind(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	manual := f.control(t, http.MethodGet, "/_fake", "")
-	for _, route := range []string{"ledger", "charges", "faults", "clock", "events", "settle", "refund", "dispute", "delete", "reset", "healthz"} {
+	for _, route := range []string{"ledger", "charges", "faults", "clock", "events", "limits", "settle", "refund", "dispute", "delete", "reset", "healthz"} {
 		if !strings.Contains(manual.body, "$F/_fake/"+route) {
 			t.Errorf("the manual lacks the route %s", route)
 		}

@@ -42,7 +42,8 @@
 //
 // Faults are scripted with [Server.Script] or POST /_fake/faults. They are kept
 // in memory only, as are the reads in the ledger. There is one Stripe account,
-// and an empty one that only keys sk_test_other… open. There is no rate limit
-// except a scripted one. Objects show the fields that a payment by card fills.
-// Balance transactions, receipts and the like are left out.
+// and an empty one that only keys sk_test_other… open. Limits of requests a
+// second are off unless [Server.Limit] or a flag sets them; of concurrent
+// requests there is no limit. Objects show the fields that a payment by card
+// fills. Balance transactions, receipts and the like are left out.
 package fakestripe

@@ -28,6 +28,8 @@ type Options struct {
 	// SettleAfter is how long a payment with pm_fake_processing takes to
 	// succeed, by the fake's clock. 0 leaves that to [Server.Settle].
 	SettleAfter time.Duration
+	// Limits are how many requests a second are taken; see [Server.Limit].
+	Limits Limits
 }
 
 // Server is a fake Stripe: an [http.Handler] that serves Stripe's routes under
@@ -56,6 +58,7 @@ type Server struct {
 	reads   []Send
 	lastSeq int
 	changed chan struct{} // see nextChange
+	traffic *traffic
 	// eventRules say how events are sent, and inDelivery which deliveries are
 	// on their way.
 	eventRules []EventRule
@@ -79,6 +82,10 @@ func Open(o Options) (*Server, error) {
 		courier: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: mostSending}, CheckRedirect: followNone},
 		random:  rand.New(rand.NewPCG(0, 0)), //nolint:gosec // latencies must be repeatable, not secret
 	}
+	if err := o.Limits.check(); err != nil {
+		return nil, err
+	}
+	s.traffic = newTraffic(o.Limits)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -253,6 +260,7 @@ func (s *Server) reset() error {
 			}
 		}
 		s.state, s.reads, s.faults, s.eventRules = newState(), nil, nil, nil
+		s.traffic = newTraffic(s.traffic.Limits)
 		return s.commit(seeds(s.now().Unix()))
 	})
 }

@@ -22,6 +22,8 @@ type commands struct {
 	EventsTo      []string      `help:"URL of a webhook endpoint that events are sent to; may be repeated. GET /_fake says how to delay and repeat them." env:"FAKESTRIPE_EVENTS_TO" placeholder:"URL"`
 	WebhookSecret string        `help:"Secret that events are signed with." env:"FAKESTRIPE_WEBHOOK_SECRET" secret:"" placeholder:"whsec_…"`
 	SettleAfter   time.Duration `help:"When a payment with pm_fake_processing succeeds, by the fake's clock; 0s leaves it to POST /_fake/settle." default:"10s" env:"FAKESTRIPE_SETTLE_AFTER"`
+	RateLimit     int           `help:"How many requests are taken within a second; more get a 429 as Stripe's. 0 is no limit." default:"0" env:"FAKESTRIPE_RATE_LIMIT"`
+	EndpointLimit int           `help:"How many requests to one endpoint are taken within a second." default:"0" name:"endpoint-rate-limit" env:"FAKESTRIPE_ENDPOINT_RATE_LIMIT"`
 
 	Serve  serve  `cmd:"" default:"1" help:"Serve the fake Stripe; this is the default."`
 	Health health `cmd:"" help:"Exit 0 when the fake Stripe on --listen is alive, for container checks."`
@@ -31,6 +33,9 @@ type commands struct {
 func (c *commands) Validate() error {
 	if c.SettleAfter < 0 {
 		return errors.New("--settle-after must not be negative")
+	}
+	if c.RateLimit < 0 || c.EndpointLimit < 0 {
+		return errors.New("--rate-limit and --endpoint-rate-limit must not be negative")
 	}
 	if len(c.EventsTo) > 0 && c.WebhookSecret == "" {
 		return errors.New("--events-to needs --webhook-secret: events are signed")
@@ -79,6 +84,7 @@ func (serve) Run(ctx context.Context, c *commands, o cli.Output, log *slog.Logge
 	defer listener.Close()                           //nolint:errcheck // the HTTP server has closed it, unless it never ran
 	fake, err := fakestripe.Open(fakestripe.Options{ //nolint:contextcheck // what sends events ends with Close
 		Dir: c.Data, Logger: log, SettleAfter: c.SettleAfter, EventsTo: c.EventsTo, WebhookSecret: c.WebhookSecret,
+		Limits: fakestripe.Limits{PerSecond: c.RateLimit, PerEndpoint: c.EndpointLimit},
 	})
 	if err != nil {
 		return fmt.Errorf("opening the fake Stripe: %w", err)

@@ -168,7 +168,7 @@ func TestPortOrDirectoryInUseIsExplainedInOneSentence(t *testing.T) {
 
 func TestWrongUsageIsExitCode2(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"--bogus"}, {"bogus"}, {"--listen", "nowhere"}, {"--log-format", "xml"}, {"--settle-after", "soon"}} {
+	for _, args := range [][]string{{"--bogus"}, {"bogus"}, {"--listen", "nowhere"}, {"--log-format", "xml"}, {"--settle-after", "soon"}, {"--rate-limit", "-1"}} {
 		code, stdout, stderr := run(t, args...)
 		if code != 2 || stdout != "" || !strings.Contains(stderr, "--help") {
 			t.Errorf("%v: exit code %d, %q and %q; want 2 and a pointer to --help on stderr", args, code, stdout, stderr)
