@@ -12,6 +12,8 @@ type metrics struct {
 	results    *prometheus.CounterVec
 	seconds    *prometheus.HistogramVec
 	waited     *prometheus.HistogramVec
+	late       *prometheus.CounterVec
+	limited    *prometheus.CounterVec
 	keyRefused *keyGauge
 }
 
@@ -32,12 +34,20 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Help:    "How long a request to Stripe waited for its turn within this process's share of Stripe's limits.",
 			Buckets: []float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
 		}, []string{"call"}),
+		late: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rides_stripe_unsent_total",
+			Help: "Requests that were not sent to Stripe, because their turn within this process's share of Stripe's limits came too late.",
+		}, []string{"call"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rides_stripe_limited_total",
+			Help: "Requests that Stripe answered with 429 because there were too many.",
+		}, []string{"call"}),
 		keyRefused: newKeyGauge(),
 	}
 	if registry == nil {
 		return m, nil
 	}
-	for _, collector := range []prometheus.Collector{m.results, m.seconds, m.waited, m.keyRefused} {
+	for _, collector := range []prometheus.Collector{m.results, m.seconds, m.waited, m.late, m.limited, m.keyRefused} {
 		if err := registry.Register(collector); err != nil {
 			return nil, err
 		}

@@ -11,6 +11,7 @@ import (
 	stripe "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/form"
 
+	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
@@ -81,11 +82,13 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 		params.SetIdempotencyKey(r.key)
 	}
 	arrived := time.Now()
-	if err := s.throttle.wait(ctx, r.call); err != nil {
-		return observation{fault: faultUnsent, err: err}
-	}
+	late := s.throttle.wait(ctx, r.call, phases.CallerOf(ctx))
 	start := time.Now()
 	s.metrics.waited.WithLabelValues(r.call).Observe(start.Sub(arrived).Seconds())
+	if late != nil {
+		s.metrics.late.WithLabelValues(r.call).Inc()
+		return observation{fault: faultUnsent, err: late}
+	}
 	err := s.backend.CallRaw(r.method, r.path, s.key, r.values, params, object)
 	took := time.Since(start)
 	s.metrics.observeRequest(r.call, took)
@@ -104,6 +107,7 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 		}
 	}
 	if o.refused(http.StatusTooManyRequests) && !o.inUse() {
+		s.metrics.limited.WithLabelValues(r.call).Inc()
 		s.throttle.slow(r.call)
 	}
 	s.logRequest(ctx, r, o, took)

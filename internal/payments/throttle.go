@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // Stripe's limits in requests a second: of a live account, of a sandbox, and of
@@ -23,21 +25,29 @@ const (
 // recovery is how long it takes from nothing to the full rate.
 const recovery = 20 * time.Second
 
-// errNoTurn means that a request was not sent, because too many others were
-// waiting to be sent.
-var errNoTurn = errors.New("too many requests to Stripe are waiting")
+// A request that was not sent, because its turn came too late: too many others
+// were waiting, or the window of its send was over by then.
+var (
+	errNoTurn     = errors.New("too many requests to Stripe are waiting")
+	errWindowOver = errors.New("its window is over")
+)
 
-// A throttle keeps this process within its share of Stripe's limits. Requests to
-// one endpoint are sent in the order in which they came, and the endpoints take
-// turns, so that no kind of request holds up the others. It halves the rate
-// after a 429, and raises it little by little: so the processes that share an
-// account make room for each other.
+// A throttle keeps this process within its share of Stripe's limits. Where more
+// is to be sent than may be, everybody gets a turn: the endpoints of Stripe's
+// one after the other; at one endpoint the clients' requests, the completer and
+// the rest; and of each of these the accounts. What an account sends to an
+// endpoint goes in the order in which it came. So neither a flood of new rides
+// nor a back-log of old ones nor one account holds up the others.
+//
+// It halves the rate after a 429, and raises it little by little: so the
+// processes that share an account of Stripe's make room for each other.
 type throttle struct {
 	all   *lane
 	share float64 // of Stripe's limits
 
 	mu        sync.Mutex
 	endpoints map[string]*lane
+	parties   map[party]*queue // those of whom somebody waits
 }
 
 // newThrottle returns the throttle of a config, or nil for no limit.
@@ -53,7 +63,7 @@ func newThrottle(config Config) *throttle {
 		}
 		mine = full
 	}
-	return &throttle{all: newLane(mine), share: mine / full, endpoints: map[string]*lane{}}
+	return &throttle{all: newLane(mine), share: mine / full, endpoints: map[string]*lane{}, parties: map[party]*queue{}}
 }
 
 func (t *throttle) endpoint(call string) *lane {
@@ -66,9 +76,10 @@ func (t *throttle) endpoint(call string) *lane {
 }
 
 // wait waits for a request's turn, but at most for half of the time that ctx
-// leaves: the other half is Stripe's. As ctx ends with the window of a send, a
-// send whose turn comes later is not made.
-func (t *throttle) wait(ctx context.Context, call string) error {
+// leaves: the other half is Stripe's. The engine's ctx ends before the lease
+// and, for a send, with its window. After the wait the window is looked at
+// again: the timer of a ctx stands still while the machine is suspended.
+func (t *throttle) wait(ctx context.Context, call string, caller phases.Caller) error {
 	if t == nil {
 		return nil
 	}
@@ -77,11 +88,75 @@ func (t *throttle) wait(ctx context.Context, call string) error {
 		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
 		defer cancel()
 	}
-	err := t.endpoint(call).wait(ctx, t.all)
+	err := t.waitAmong(ctx, partiesOf(call, caller), func() error { return t.endpoint(call).wait(ctx, t.all) })
+	if err == nil && caller.MaySend != nil && !caller.MaySend() {
+		err = errWindowOver
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoTurn, err)
 	}
 	return nil
+}
+
+// A party is one of those who take turns at an endpoint. The account is empty
+// for a whole kind of callers.
+type party struct{ call, kind, account string }
+
+// partiesOf returns the parties that a caller belongs to, the smaller one
+// first.
+func partiesOf(call string, caller phases.Caller) []party {
+	switch {
+	case caller.Account == "":
+		return []party{{call, "others", ""}}
+	case caller.Background:
+		return []party{{call, "completer", caller.Account}, {call, "completer", ""}}
+	default:
+		return []party{{call, "clients", caller.Account}, {call, "clients", ""}}
+	}
+}
+
+// A queue is that of a party. One of those who wait in it waits in the next
+// larger queue on behalf of the party, and then goes to the end of that one.
+type queue struct {
+	turn  chan struct{} // has room for the one whose turn it is
+	users int
+}
+
+// waitAmong waits for a turn in each of the queues, and then calls next.
+func (t *throttle) waitAmong(ctx context.Context, parties []party, next func() error) error {
+	if len(parties) == 0 {
+		return next()
+	}
+	q := t.join(parties[0])
+	defer t.leave(parties[0], q)
+	select {
+	case q.turn <- struct{}{}: // those who wait to send are served in the order in which they came
+		defer func() { <-q.turn }()
+		return t.waitAmong(ctx, parties[1:], next)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t *throttle) join(p party) *queue {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	q := t.parties[p]
+	if q == nil {
+		q = &queue{turn: make(chan struct{}, 1)}
+		t.parties[p] = q
+	}
+	q.users++
+	return q
+}
+
+func (t *throttle) leave(p party, q *queue) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	q.users--
+	if q.users == 0 {
+		delete(t.parties, p)
+	}
 }
 
 // slow notes that Stripe has refused a request because there were too many.
@@ -103,8 +178,9 @@ type lane struct {
 	slowed time.Time
 }
 
-// newLane returns a lane for most requests a second. They are sent at intervals,
-// and one less a second: so no second, wherever it begins, sees more than most.
+// newLane returns a lane for most requests a second. They are sent at
+// intervals, and one less a second: so no second, wherever it begins, sees more
+// than most.
 func newLane(most float64) *lane {
 	full := max(most-1, most/2)
 	return &lane{turn: make(chan struct{}, 1), limit: rate.NewLimiter(rate.Limit(full), 1), full: full, base: full}

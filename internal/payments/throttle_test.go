@@ -25,7 +25,7 @@ func sendAll(ctx context.Context, th *throttle, call string, senders int, d time
 	for range senders {
 		group.Go(func() {
 			for time.Now().Before(end) {
-				if th.wait(ctx, call) == nil {
+				if th.wait(ctx, call, phases.Caller{}) == nil {
 					mu.Lock()
 					sent = append(sent, time.Now())
 					mu.Unlock()
@@ -110,7 +110,7 @@ func TestARequestDoesNotWaitForLong(t *testing.T) {
 			group.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				err := th.wait(ctx, "a")
+				err := th.wait(ctx, "a", phases.Caller{})
 				if took := time.Since(start); took > 5*time.Second {
 					t.Errorf("it waited for %s", took)
 				}
@@ -128,9 +128,9 @@ func TestARequestDoesNotWaitForLong(t *testing.T) {
 	})
 }
 
-// A send waits for its turn within the time that the engine gives it, which ends
-// with the window of the send. If the turn doesn't come in time, nothing is
-// sent, and the engine is told so. A 429 halves the rate.
+// A send waits for its turn within the time that the engine gives it, which
+// ends with the window of the send. If the turn doesn't come in time, nothing
+// is sent, and the engine is told so. A 429 halves the rate.
 func TestASendWhoseTurnComesTooLateIsNotMade(t *testing.T) {
 	t.Parallel()
 	server := newStripeServer(t, map[string][]http.HandlerFunc{routeCreate: {func(w http.ResponseWriter, _ *http.Request) {
@@ -162,5 +162,109 @@ func TestASendWhoseTurnComesTooLateIsNotMade(t *testing.T) {
 	}
 	if client.throttle.all.rate() > before {
 		t.Error("a 429 raises the rate")
+	}
+}
+
+// A flood of new rides, a back-log of the completer's, and one account that
+// sends far more than all others hold up nobody else.
+func TestTurnsAreShared(t *testing.T) {
+	t.Parallel()
+	flood := phases.Caller{Account: "acct_flood"}
+	backlog := phases.Caller{Account: "acct_flood", Background: true}
+	for name, test := range map[string]struct {
+		queued []phases.Caller // a thousand of each are waiting
+		caller phases.Caller
+		most   int // turns until the caller's
+	}{
+		"an account behind another one":        {[]phases.Caller{flood}, phases.Caller{Account: "acct_1"}, 2},
+		"new rides behind the completer":       {[]phases.Caller{backlog}, phases.Caller{Account: "acct_1"}, 2},
+		"the completer behind new rides":       {[]phases.Caller{flood}, phases.Caller{Account: "acct_1", Background: true}, 2},
+		"the same account's ride":              {[]phases.Caller{backlog}, flood, 2},
+		"a look for events behind all":         {[]phases.Caller{flood, backlog}, phases.Caller{}, 3},
+		"an account behind another's and more": {[]phases.Caller{flood, backlog}, phases.Caller{Account: "acct_1"}, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				th := newThrottle(Config{Key: "sk_test_1"})
+				ctx, cancel := context.WithCancel(t.Context())
+				var sent atomic.Int32
+				var group sync.WaitGroup
+				for range 1000 {
+					for _, caller := range test.queued {
+						group.Go(func() {
+							if th.wait(ctx, "a", caller) == nil {
+								sent.Add(1)
+							}
+						})
+					}
+				}
+				synctest.Wait()
+				before := sent.Load()
+				if err := th.wait(ctx, "a", test.caller); err != nil {
+					t.Error(err)
+				}
+				if turns := int(sent.Load()-before) + 1; turns > test.most {
+					t.Errorf("it had turn %d, want at most %d", turns, test.most)
+				}
+				cancel()
+				group.Wait()
+				if len(th.parties) > 0 {
+					t.Errorf("%d parties are remembered when nobody waits", len(th.parties))
+				}
+			})
+		})
+	}
+}
+
+// New rides get half of the turns and the completer the other half, and each
+// account the same share of these, however many wait.
+func TestEverybodyGetsTheSameShare(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		th := newThrottle(Config{Key: "sk_test_1"})
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // of which it waits for half
+		defer cancel()
+		callers := []struct {
+			phases.Caller
+
+			waiting, parts int
+			sent           atomic.Int32
+		}{
+			{Caller: phases.Caller{Account: "acct_1"}, waiting: 2000, parts: 1},
+			{Caller: phases.Caller{Account: "acct_2"}, waiting: 1000, parts: 1},
+			{Caller: phases.Caller{Account: "acct_1", Background: true}, waiting: 2000, parts: 2},
+		}
+		var group sync.WaitGroup
+		for i := range callers {
+			c := &callers[i]
+			for range c.waiting {
+				group.Go(func() {
+					if th.wait(ctx, "a", c.Caller) == nil {
+						c.sent.Add(1)
+					}
+				})
+			}
+		}
+		group.Wait()
+		for i := range callers {
+			c := &callers[i]
+			want := 60 * (testRate - 1) * c.parts / 4
+			if got := int(c.sent.Load()); got < want*95/100 || got > want*105/100 {
+				t.Errorf("%+v got %d turns, want %d", c.Caller, got, want)
+			}
+		}
+	})
+}
+
+// The window is looked at again after the wait.
+func TestTheWindowMayEndDuringTheWait(t *testing.T) {
+	t.Parallel()
+	th := newThrottle(Config{Key: "sk_test_1"})
+	for _, open := range []bool{true, false} {
+		err := th.wait(t.Context(), "a", phases.Caller{Account: "acct_1", MaySend: func() bool { return open }})
+		if (err == nil) != open || !open && !errors.Is(err, errWindowOver) {
+			t.Errorf("in the window: %v; it was told %v", open, err)
+		}
 	}
 }

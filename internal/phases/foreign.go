@@ -88,7 +88,7 @@ func (a *attempt) callOnce(
 	if how == "do" {
 		limit = min(limit, left)
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(a.withCaller(ctx, how), limit)
 	defer cancel()
 	start := time.Now()
 	result, err := catchPanic(func() (any, error) {

@@ -144,3 +144,38 @@ func TestTheWindowGoesOnWhileAWorkerSleeps(t *testing.T) {
 		t.Errorf("%v after %d sends, want it parked unsent", err, len(b.carrier.sent()))
 	}
 }
+
+// TestACallKnowsWhoItIsFor: limits are shared out by it, and a call that waits
+// before it sends learns whether it is still inside the window.
+func TestACallKnowsWhoItIsFor(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *phases.Config) { c.CallTimeout, c.Window = 100*time.Millisecond, 500*time.Millisecond })
+	var callers []phases.Caller
+	note := hooks{before: func(ctx context.Context, _ int) error {
+		callers = append(callers, phases.CallerOf(ctx))
+		return errLost
+	}}
+	_ = b.sendOnce(t, "k", hooks{before: func(ctx context.Context, n int) error {
+		caller := phases.CallerOf(ctx)
+		if !caller.MaySend() {
+			t.Error("a call is made after the window")
+		}
+		waitFor(t, func() bool { return !caller.MaySend() })
+		return note.before(ctx, n)
+	}})
+	b.exec(t, `UPDATE idempotency_keys SET first_sent_at = NULL`)
+	b.expire(t)
+	b.carrier.set(note)
+	b.complete(t)
+	if len(callers) != 2 {
+		t.Fatalf("%d calls were made, want 2", len(callers))
+	}
+	for i, caller := range callers {
+		if caller.Account != "acct_1" || caller.Background != (i == 1) {
+			t.Errorf("call %d is for %q, in the background: %v", i+1, caller.Account, caller.Background)
+		}
+	}
+	if caller := phases.CallerOf(t.Context()); caller.Account != "" || caller.MaySend != nil {
+		t.Errorf("without a call there is the caller %+v", caller)
+	}
+}

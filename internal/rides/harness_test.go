@@ -47,6 +47,9 @@ type harness struct {
 	fake   *fakestripe.Server
 	stripe string // URL of the fake
 	log    *slog.Logger
+	// stripeRate is how many requests a second a process that is started sends
+	// to the fake; 0 is no limit.
+	stripeRate float64
 
 	*process
 	visa, declined, second accounts.Credentials
@@ -106,7 +109,7 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 	if line != nil {
 		options.DialFunc = line.Dial
 	}
-	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: h.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond, Logger: h.log})
+	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: h.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond, Rate: h.stripeRate, Logger: h.log})
 	if err != nil {
 		t.Fatal(err)
 	}

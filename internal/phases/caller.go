@@ -1,0 +1,36 @@
+package phases
+
+import "context"
+
+// A Caller is what a foreign call is made for. Whatever limits calls to the
+// other side shares the limit out by it.
+type Caller struct {
+	// Account is the key's.
+	Account string
+	// Background means that the completer makes the call, and not a client's
+	// request.
+	Background bool
+	// MaySend reports whether the call may still be sent: a send may not be
+	// made after the window. Do is called inside the window, but if it waits
+	// before it sends, it asks again. nil means that it may.
+	MaySend func() bool
+}
+
+type callerKey struct{}
+
+// CallerOf returns the caller of the foreign call that ctx belongs to. It is
+// the zero Caller if there is none.
+func CallerOf(ctx context.Context) Caller {
+	caller, _ := ctx.Value(callerKey{}).(Caller)
+	return caller
+}
+
+// withCaller returns the context of a foreign call that the attempt makes. how
+// is "do" or "find"; a look-up may be made at any time.
+func (a *attempt) withCaller(ctx context.Context, how string) context.Context {
+	caller := Caller{Account: a.key.Account, Background: a.request == nil}
+	if how == "do" {
+		caller.MaySend = func() bool { return a.windowLeft() > 0 }
+	}
+	return context.WithValue(ctx, callerKey{}, caller)
+}
