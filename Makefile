@@ -55,6 +55,7 @@ esac
 endef
 
 crash: ## Cut, tear and hold every message between the service, Postgres and Stripe.
+	$(GO) test ./internal/jobs -run TestRelaySurvivesEveryCut -count=1 -v
 	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 150m -args -full $(ARGS)
 
 kill: ## Kill completers while the receipts and callbacks of 1,000 rides and 300 cancels leave.

@@ -4,48 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
-
-	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
-	"github.com/rocketrides/rocketrides/proof/wire"
 )
-
-// TestRelaySurvivesEveryCut cuts the connection to Postgres at each message of
-// a relay in turn. Afterwards every job was moved, and none twice (I19, I20).
-func TestRelaySurvivesEveryCut(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter, wire.CutSent} {
-		t.Run(kind.String(), func(t *testing.T) {
-			t.Parallel()
-			b := setup(t)
-			w := wire.NewPostgres()
-			c := b.client(t, w, b.deliver)
-			for k := 1; ; k++ {
-				prefix := fmt.Sprintf("job_%d_", k)
-				b.stage(t, prefix, 3)
-				w.Plan(wire.On(k, wire.Fault{Kind: kind}))
-				_, err := c.relay(t.Context())
-				uncut := w.Messages() < k
-				w.Plan(wire.Nothing)
-				w.Wait()
-				if uncut && err != nil {
-					t.Fatal(err)
-				}
-				// The server may take a moment to end the cut transaction.
-				pgtest.Eventually(t, "a relay moves the rest", func() bool {
-					_, err := c.relay(t.Context())
-					return err == nil && value[int](t, b, `SELECT count(*) FROM staged_jobs`) == 0
-				})
-				b.checkRelayed(t, prefix, 3)
-				if uncut {
-					if k < 7 {
-						t.Errorf("only %d messages were cut", k-1)
-					}
-					return
-				}
-			}
-		})
-	}
-}
 
 // Relays of several processes move each job once.
 func TestRelaysShareTheWork(t *testing.T) {
