@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/pause"
 	"github.com/rocketrides/rocketrides/migrations"
@@ -66,11 +67,14 @@ func (m migrator) up(ctx context.Context, url string) error {
 	return repairRole(ctx, config, m.logger)
 }
 
+// parse returns how to connect to the database at url, which may also have the
+// parameters of a pool. The server would refuse those.
 func parse(url string) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(url)
+	pool, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("reading database URL: %w", err)
 	}
+	config := pool.ConnConfig
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}

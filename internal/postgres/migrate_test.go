@@ -231,6 +231,23 @@ func TestMigrateTakesTurns(t *testing.T) {
 	}
 }
 
+// TestMigrateTakesTheURLOfAPool: operators give all programs one URL, which may
+// say how large a pool is.
+func TestMigrateTakesTheURLOfAPool(t *testing.T) {
+	t.Parallel()
+	url := with(t, pgtest.EmptyURL(t), "pool_max_conns=7", "pool_min_conns=3", "pool_min_idle_conns=2",
+		"pool_max_conn_lifetime=1h", "pool_health_check_period=1m", "connect_timeout=7")
+	for range 2 { // the second time there is nothing to do
+		if err := postgres.Migrate(t.Context(), url, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := pgtest.Open(t, postgres.Options{URL: url})
+	if got := pool.Config().MaxConns; got != 7 {
+		t.Errorf("the pool has %d connections, want 7", got)
+	}
+}
+
 func TestMigrateFailures(t *testing.T) {
 	t.Parallel()
 

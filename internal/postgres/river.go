@@ -25,6 +25,7 @@ func (m migrator) migrateRiver(ctx context.Context, config *pgx.ConnConfig) erro
 		return fmt.Errorf("migrating River: %w", err)
 	}
 	settings.ConnConfig, settings.MaxConns = m.session(config), 1
+	settings.MinConns, settings.MinIdleConns = 0, 0 // the URL may ask for more than one
 	pool, err := pgxpool.NewWithConfig(ctx, settings)
 	if err != nil {
 		return fmt.Errorf("migrating River: %w", err)
