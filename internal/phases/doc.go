@@ -138,7 +138,7 @@
 //	tests  I1 to I12, I15 to I26
 //	model  I1 to I9, I12, I16, I22                   (proof/model)
 //	crash  I1 to I13, I15 to I17, I20 to I23, I27    (proof/crash)
-//	chaos  I1 to I10, I12 to I14, I16, I17, I22, I26, I27 (proof/chaos)
+//	chaos  I1 to I10, I12 to I14, I16, I17, I21, I22, I26, I27 (proof/chaos)
 //	audit  I1 to I4, I6, I12, I16, I19 to I22, I26, I27 (completer audit)
 //
 // # What each crash leaves behind

@@ -25,6 +25,11 @@ type facts struct {
 	sends     []fakestripe.Send
 	intents   []intent
 	refunds   []refund
+	// unparked are the keys that an event has let go on.
+	unparked map[rideKey]bool
+	told     []told           // what Stripe has told
+	pending  int              // deliveries that nobody has acknowledged
+	inbox    map[string]inbox // events that were taken, by id
 }
 
 // A keyRow is a row of idempotency_keys.
@@ -77,13 +82,14 @@ func (s *system) gather(ctx context.Context) (*facts, error) {
 	defer cancel()
 	f := &facts{
 		refused: map[string]bool{}, customers: map[string]string{}, keys: map[rideKey]keyRow{}, cancels: map[rideKey]keyRow{}, rides: map[rideKey]rideRow{},
-		audits: map[string]int{}, jobs: map[rideKey]int{},
+		audits: map[string]int{}, jobs: map[rideKey]int{}, unparked: map[rideKey]bool{}, inbox: map[string]inbox{},
 	}
 	for _, a := range s.accounts {
 		f.refused[a.id], f.customers[a.id] = a.declined, a.customer
 	}
 	for what, read := range map[string]func(context.Context, *pgxpool.Pool) error{
 		"keys": f.readKeys, "rides": f.readRides, "audit records": f.readAudits, "jobs": f.readJobs, "changes": f.readChanges,
+		"unparked keys": f.readUnparked, "events": f.readInbox,
 	} {
 		if err := read(ctx, s.database.pool); err != nil {
 			return nil, fmt.Errorf("reading the %s: %w", what, err)
@@ -96,7 +102,10 @@ func (s *system) gather(ctx context.Context) (*facts, error) {
 	if f.intents, err = listed[intent](ctx, s.stripe, "/v1/payment_intents"); err != nil {
 		return nil, err
 	}
-	f.refunds, err = listed[refund](ctx, s.stripe, "/v1/refunds")
+	if f.refunds, err = listed[refund](ctx, s.stripe, "/v1/refunds"); err != nil {
+		return nil, err
+	}
+	f.told, f.pending, err = s.stripe.events(ctx)
 	return f, err
 }
 

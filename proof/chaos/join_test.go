@@ -152,7 +152,8 @@ func TestEveryCitedInvariantIsListed(t *testing.T) {
 	}
 	ops, f := whole()
 	all := append(join(ops, f), logChecks(f, nil)...)
-	all = append(all, orders(ops), askedAgain(ops, f), inBound("at rest", 0, 0))
+	all = append(all, eventChecks(f)...)
+	all = append(all, orders(ops, f), askedAgain(ops, f), inBound("at rest", 0, 0))
 	for _, c := range all {
 		for _, number := range c.invariants {
 			if list[number] == "" {

@@ -34,6 +34,9 @@ type keyState struct {
 	outcome int
 	ride    string // as a look shows it when it is charged
 	body    string // of the answer, when it has been given
+	// unparks is set if an event of Stripe's has let the key go on, at a moment
+	// that no client sees.
+	unparks bool
 }
 
 // A reading is one step of an op: its arrival, or its answer.
@@ -51,9 +54,19 @@ func (o *op) unknown() bool { return o.Status == 0 || o.Status >= http.StatusInt
 // steps returns all states that a step may lead to. If there is none, the step
 // is impossible.
 func (s keyState) steps(r reading) []keyState {
+	next := s.next(r)
+	if s.phase == parked && s.unparks {
+		s.phase = running
+		next = append(next, s.next(r)...)
+	}
+	return next
+}
+
+// next is steps for a key that no event lets go on meanwhile.
+func (s keyState) next(r reading) []keyState {
 	switch {
 	case r.arrival && s.phase == absent:
-		return []keyState{s, {phase: running, variant: r.Variant}}
+		return []keyState{s, {phase: running, variant: r.Variant, unparks: s.unparks}}
 	case r.arrival:
 		return []keyState{s}
 	case r.Look:
@@ -100,7 +113,8 @@ func (s keyState) ends(r reading) []keyState {
 	case done:
 		return only(end, s.outcome == r.Status && (s.body == "" || s.body == r.Body))
 	case absent, parked:
-		// A parked key stays parked: nobody resolves keys during a run.
+		// A parked key stays parked, unless an event lets it go on: nobody
+		// resolves keys during a run.
 	}
 	return nil
 }
@@ -146,11 +160,12 @@ func only(s keyState, legal bool) []keyState {
 }
 
 // linearizable checks whether an order of a key's ops explains all their
-// answers, each op at a moment between its call and its return. The result is
-// Unknown if there are too many orders to try in a minute.
-func linearizable(ops []*op) porcupine.CheckResult {
+// answers, each op at a moment between its call and its return. unparked is set
+// if an event has let the key go on after it was parked. The result is Unknown
+// if there are too many orders to try in a minute.
+func linearizable(ops []*op, unparked bool) porcupine.CheckResult {
 	model := porcupine.NondeterministicModel{
-		Init: func() []any { return []any{keyState{}} },
+		Init: func() []any { return []any{keyState{unparks: unparked}} },
 		Step: func(state, input, _ any) []any {
 			s, ok := state.(keyState)
 			r, known := input.(reading)

@@ -66,7 +66,7 @@ func TestPossibleHistories(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := linearizable(ops); got != porcupine.Ok {
+			if got := linearizable(ops, false); got != porcupine.Ok {
 				t.Errorf("it is %s", got)
 			}
 		})
@@ -102,10 +102,29 @@ func TestImpossibleHistories(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := linearizable(ops); got != porcupine.Illegal {
+			if got := linearizable(ops, false); got != porcupine.Illegal {
 				t.Errorf("it is %s", got)
 			}
 		})
+	}
+}
+
+// TestAnEventLetsAParkedKeyGoOn: what is under review may be charged later, but
+// only of a key that an event has let go on.
+func TestAnEventLetsAParkedKeyGoOn(t *testing.T) {
+	t.Parallel()
+	review := hailed(409, "payment_under_review")
+	ops := []*op{
+		at(1, 2, hailed(0, "")), at(3, 4, review), at(5, 6, looked(pendingRide)), at(7, 8, looked(`{"status":"under_review"}`)),
+		at(9, 10, hailed(409, "idempotency_key_in_use")), at(11, 12, hailed(201, "")),
+	}
+	for unparked, want := range map[bool]porcupine.CheckResult{true: porcupine.Ok, false: porcupine.Illegal} {
+		if got := linearizable(ops, unparked); got != want {
+			t.Errorf("it is %s if an event unparked it: %t", got, unparked)
+		}
+	}
+	if got := linearizable(append(ops, at(13, 14, review)), true); got != porcupine.Illegal {
+		t.Errorf("a review after the answer is %s", got)
 	}
 }
 

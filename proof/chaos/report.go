@@ -21,6 +21,7 @@ func (r *run) report(f *facts, ops []*op) {
 	fmt.Fprintf(r.out, "faults:  %s\n", tallied(r.nemesis.faults))
 	fmt.Fprintf(r.out, "hails:   %s\n", tallied(ends(f.keys)))
 	fmt.Fprintf(r.out, "cancels: %s\n", tallied(ends(f.cancels)))
+	fmt.Fprintf(r.out, "events:  %s\n", tallied(outcomes(f)))
 }
 
 // answersBy counts answers by their status and code.

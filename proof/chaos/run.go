@@ -94,6 +94,9 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 		return nil, err
 	}
 	took := time.Since(r.faultless)
+	if err := r.system.restEvents(ctx); err != nil {
+		return nil, err
+	}
 	f, err := r.system.gather(ctx)
 	if err != nil {
 		return nil, err
@@ -119,9 +122,10 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 	}
 	// The last journals are those of the last round.
 	hails := hailsOf(all)
-	checks := []check{orders(hails), askedAgain(all[len(asked):], f)}
+	checks := []check{orders(hails, f), askedAgain(all[len(asked):], f)}
 	checks = append(checks, join(hails, f)...)
 	checks = append(checks, cancelChecks(all, all[len(asked):], f)...)
+	checks = append(checks, eventChecks(f)...)
 	checks = append(checks, logChecks(f, lives)...)
 	checks = append(checks, alarm, panics, inBound("at rest within the bound after the last fault", took, restBound))
 	r.report(f, asked)
@@ -165,7 +169,7 @@ func (r *run) closeJournals() ([]*op, error) {
 }
 
 // orders checks that the history of every key is linearizable (I14).
-func orders(ops []*op) check {
+func orders(ops []*op, f *facts) check {
 	c := newCheck("the history of every key is linearizable", "I14")
 	keys := byKey(ops)
 	ids := make(chan rideKey)
@@ -174,7 +178,7 @@ func orders(ops []*op) check {
 	for range runtime.NumCPU() {
 		group.Go(func() {
 			for id := range ids {
-				result := linearizable(keys[id])
+				result := linearizable(keys[id], f.unparked[id])
 				mu.Lock()
 				c.looked++
 				switch result {

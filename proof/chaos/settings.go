@@ -120,6 +120,7 @@ func stripeFaults() []stripeFault {
 		{"500-any", 3, fakestripe.Fault{Kind: fakestripe.Unsaved500, Match: every}},
 		{"500-saved-charged", 5, fakestripe.Fault{Kind: fakestripe.Saved500WithEffect}},
 		{"500-saved-later", 3, fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: 2000 * ms}},
+		{"500-saved-late", 2, fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: 8000 * ms}},
 		{"500-saved-nothing", 1, fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect}},
 		{"409", 4, fakestripe.Fault{Kind: fakestripe.InUse409}},
 		{"lock-timeout", 2, fakestripe.Fault{Kind: fakestripe.LockTimeout}},
@@ -145,6 +146,19 @@ func stripeFaults() []stripeFault {
 		{"refund-failing", 2, fakestripe.Fault{Kind: fakestripe.RefundOutcome, Refund: "pending", Then: "failed", After: 1500 * ms, Match: refunds}},
 		{"401-any", 1, fakestripe.Fault{Kind: fakestripe.Unauthorized401, Match: every}},
 		{"403", 1, fakestripe.Fault{Kind: fakestripe.Forbidden403}},
+	}
+}
+
+// eventRules returns how the fake Stripe tells what has happened: late,
+// shuffled, twice, in either shape or both, and some of it never.
+func eventRules() []fakestripe.EventRule {
+	const ms = fakestripe.Duration(time.Millisecond)
+	late := fakestripe.Latency{Min: 0, Max: 4000 * ms}
+	return []fakestripe.EventRule{
+		{Types: []string{"payment_intent.succeeded"}, Shape: "both", Delay: late},
+		{Types: []string{"charge.refunded"}, Never: true},
+		{Types: []string{"charge.refund.updated", "refund.failed"}, Shape: "thin", Times: 2, Delay: late},
+		{Delay: late},
 	}
 }
 

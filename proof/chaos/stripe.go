@@ -78,7 +78,8 @@ func (s *stripe) script(ctx context.Context, name string, times int) error {
 	for _, f := range stripeFaults() {
 		if f.name == name {
 			f.fault.Times = times
-			return s.fault(ctx, f.fault)
+			// The fake forgets its rules when it is killed.
+			return errors.Join(s.tellAs(ctx, eventRules()), s.fault(ctx, f.fault))
 		}
 	}
 	return fmt.Errorf("there is no Stripe fault %q", name)

@@ -58,10 +58,17 @@ func (s *system) startAll(ctx context.Context, folders map[string]string) error 
 		return err
 	}
 	s.stripe = newStripe(fake)
+	at, err := s.openLinks(ctx, fake, used)
+	if err != nil {
+		return err
+	}
 	if err := s.start(ctx, program{
 		name: stripeName, binary: "fakestripe", folders: folders, logs: s.history(), ready: "http://" + fake + "/_fake/healthz",
 		args: []string{"--listen=" + fake, "--data=" + filepath.Join(s.dir, "stripe"), "--log-format=json"},
-		env:  []string{"PATH=" + os.Getenv("PATH")},
+		env: []string{
+			"PATH=" + os.Getenv("PATH"), "FAKESTRIPE_WEBHOOK_SECRET=" + webhookSecret,
+			"FAKESTRIPE_EVENTS_TO=http://" + s.links.address(clientLink("api-1")) + "/v1/stripe/events",
+		},
 	}, current); err != nil {
 		return err
 	}
@@ -71,7 +78,10 @@ func (s *system) startAll(ctx context.Context, folders map[string]string) error 
 	if err := s.makeAccounts(ctx); err != nil {
 		return err
 	}
-	return s.startPrograms(ctx, folders, fake, used)
+	if err := s.startPrograms(ctx, folders, at); err != nil {
+		return err
+	}
+	return s.stripe.tellAs(ctx, eventRules())
 }
 
 // start starts a program and keeps it running.
@@ -83,30 +93,37 @@ func (s *system) start(ctx context.Context, p program, release string) error {
 	return err
 }
 
-// startPrograms opens the links and starts the apis and the completers.
-func (s *system) startPrograms(ctx context.Context, folders map[string]string, fake string, used map[int]bool) error {
-	to, serves, admins := map[string]string{}, map[string]string{}, map[string]string{}
+// addresses are where each process listens.
+type addresses struct{ serves, admins map[string]string }
+
+// openLinks chooses the addresses of the apis and the completers, and opens the
+// links between everything.
+func (s *system) openLinks(ctx context.Context, fake string, used map[int]bool) (addresses, error) {
+	to, at := map[string]string{}, addresses{map[string]string{}, map[string]string{}}
 	for _, name := range workerNames() {
-		for _, addresses := range []map[string]string{serves, admins} {
+		for _, chosen := range []map[string]string{at.serves, at.admins} {
 			address, err := freeAddress(ctx, used)
 			if err != nil {
-				return err
+				return at, err
 			}
-			addresses[name] = address
+			chosen[name] = address
 		}
 		to[postgresLink(name)], to[stripeLink(name)] = s.database.address(), fake
 	}
 	for _, name := range apiNames() {
-		to[clientLink(name)] = serves[name]
+		to[clientLink(name)] = at.serves[name]
 	}
 	var err error
-	if s.links, err = openLinks(ctx, to, used); err != nil {
-		return err
-	}
+	s.links, err = openLinks(ctx, to, used)
+	return at, err
+}
+
+// startPrograms starts the apis and the completers.
+func (s *system) startPrograms(ctx context.Context, folders map[string]string, at addresses) error {
 	for _, name := range workerNames() {
 		p := program{
-			name: name, binary: name[:len(name)-2], folders: folders, logs: s.history(), ready: "http://" + admins[name] + "/readyz",
-			env: s.settings(name, serves[name], admins[name]),
+			name: name, binary: name[:len(name)-2], folders: folders, logs: s.history(), ready: "http://" + at.admins[name] + "/readyz",
+			env: s.settings(name, at.serves[name], at.admins[name]),
 		}
 		release := current
 		if name == newestCompleter {
@@ -133,7 +150,7 @@ func (s *system) settings(name, serves, admin string) []string {
 		"LISTEN=" + serves, "ADMIN_LISTEN=" + admin, "PHASES=" + phases,
 		"LEASE=" + lease.String(), "STRIPE_TIMEOUT=" + stripeTimeout.String(), "POLL=" + poll.String(),
 		"BACKOFF_INITIAL=" + firstBackoff.String(), "BACKOFF_MAX=" + longBackoff.String(),
-		"SAVED_500_AFTER=" + saved500After.String(), "SHUTDOWN_TIMEOUT=3s",
+		"SAVED_500_AFTER=" + saved500After.String(), "SHUTDOWN_TIMEOUT=3s", "STRIPE_WEBHOOK_SECRET=" + webhookSecret,
 		"RATE_LIMIT=0", // all clients of an account are one to it
 	}
 }

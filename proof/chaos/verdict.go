@@ -96,6 +96,7 @@ func keep(dir string, checks []check, f *facts) error {
 	for name, rows := range map[string]any{
 		"keys": slices.Collect(maps.Values(f.keys)), "rides": slices.Collect(maps.Values(f.rides)),
 		"cancels": slices.Collect(maps.Values(f.cancels)), "changes": f.changes, "sends": f.sends, "intents": f.intents, "refunds": f.refunds,
+		"told": f.told, "inbox": f.inbox,
 	} {
 		encoded, err := json.MarshalIndent(rows, "", " ")
 		errs = append(errs, err, os.WriteFile(filepath.Join(dir, name+".json"), encoded, 0o600))
