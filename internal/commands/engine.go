@@ -111,7 +111,20 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 		pool.Close()
 		return engineParts{}, err
 	}
+	f.showCharges(metrics)
 	return engineParts{pool: pool, health: health, stripe: stripe, pin: pin, engine: engine}, nil
+}
+
+// showCharges registers the metric by which somebody notices that charges were
+// stopped and forgotten.
+func (f engineFlags) showCharges(metrics prometheus.Registerer) {
+	off := prometheus.NewGauge(prometheus.GaugeOpts{Name: "rides_charges_off", Help: "1 if CHARGES=off stops every charge."})
+	if f.Charges == "off" {
+		off.Set(1)
+	}
+	if metrics != nil {
+		metrics.MustRegister(off)
+	}
 }
 
 // eventWorker returns what works Stripe's events. poll is how often it looks

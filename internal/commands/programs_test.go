@@ -155,12 +155,16 @@ func TestEveryProgramKnowsItsVersion(t *testing.T) {
 }
 
 // The first line also names every setting that charges nobody, or not at
-// Stripe.
+// Stripe. A metric says that charges are stopped.
 func TestFirstLogLineSaysWhatIsUnusual(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	for _, program := range []string{"api", "completer"} {
-		line, _, _ := strings.Cut(s.start(t, program, "CHARGES=off").said(), "\n")
+		p := s.start(t, program, "CHARGES=off")
+		line, _, _ := strings.Cut(p.said(), "\n")
+		if _, metrics := fetch(t, p.admin+"/metrics"); !strings.Contains(metrics, "\nrides_charges_off 1\n") {
+			t.Errorf("%s has no metric for it", program)
+		}
 		var got map[string]string
 		if err := json.Unmarshal([]byte(line), &got); err != nil {
 			t.Fatalf("%v in %s", err, line)

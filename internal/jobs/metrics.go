@@ -11,14 +11,15 @@ import (
 // countEvery is how often jobs are counted.
 const countEvery = 10 * time.Second
 
-// metrics are those of jobs, named rides_jobs_….
+// metrics are those of jobs and callbacks, named rides_jobs_… and
+// rides_callback_….
 type metrics struct {
 	relayed  prometheus.Counter
 	attempts *prometheus.HistogramVec
 
 	// What was counted last. A process that has counted nothing shows none of
 	// these: zeros would say that all is well.
-	staged, stagedAge, undelivered, undeliveredAge, attemptAge, dead *prometheus.GaugeVec
+	staged, stagedAge, undelivered, undeliveredAge, attemptAge, dead, switchedOff *prometheus.GaugeVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -39,9 +40,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		undeliveredAge: gauge("rides_jobs_oldest_undelivered_seconds", "Age of the oldest job that is neither done nor dead."),
 		attemptAge:     gauge("rides_jobs_oldest_attempt_seconds", "Age of the oldest attempt that has not ended."),
 		dead:           gauge("rides_jobs_dead", "Jobs that were given up and wait for a person."),
+		switchedOff:    gauge("rides_callback_endpoints_switched_off", "Hosts of accounts that get no callbacks any more, because they failed for days."),
 	}
 	if registry != nil {
-		registry.MustRegister(m.relayed, m.attempts, m.staged, m.stagedAge, m.undelivered, m.undeliveredAge, m.attemptAge, m.dead)
+		registry.MustRegister(m.relayed, m.attempts, m.staged, m.stagedAge, m.undelivered, m.undeliveredAge, m.attemptAge, m.dead, m.switchedOff)
 	}
 	return m
 }
@@ -53,7 +55,7 @@ func (m *metrics) observe(kind, result string, took time.Duration) {
 // backlog is what there is of jobs: how many, and how old the oldest is, in
 // seconds.
 type backlog struct {
-	staged, stagedAge, undelivered, undeliveredAge, attemptAge, dead float64
+	staged, stagedAge, undelivered, undeliveredAge, attemptAge, dead, switchedOff float64
 }
 
 // count sets the gauges that alerts look at, or removes them if it can't count.
@@ -62,7 +64,7 @@ func (c *Client) count(ctx context.Context) error {
 	for gauge, value := range map[*prometheus.GaugeVec]float64{
 		c.metrics.staged: now.staged, c.metrics.stagedAge: now.stagedAge,
 		c.metrics.undelivered: now.undelivered, c.metrics.undeliveredAge: now.undeliveredAge,
-		c.metrics.attemptAge: now.attemptAge, c.metrics.dead: now.dead,
+		c.metrics.attemptAge: now.attemptAge, c.metrics.dead: now.dead, c.metrics.switchedOff: now.switchedOff,
 	} {
 		if gauge.Reset(); err == nil {
 			gauge.WithLabelValues().Set(value)
@@ -83,6 +85,12 @@ func (c *Client) readBacklog(ctx context.Context) (now backlog, err error) {
 		     (SELECT count(*)::float8 AS n, min(created_at) AS since, min(attempted_at) FILTER (WHERE state = 'running') AS running_since
 		      FROM river.river_job WHERE state IN ('available', 'pending', 'retryable', 'running', 'scheduled')) live`,
 	).Scan(&now.staged, &now.stagedAge, &now.undelivered, &now.undeliveredAge, &now.attemptAge, &now.dead)
+	if err == nil { // a query of its own, because Citus asks all nodes for it
+		err = c.config.Pool.QueryRow(ctx, `
+			SELECT count(*)::float8
+			FROM callback_endpoints
+			WHERE switched_off_at IS NOT NULL`).Scan(&now.switchedOff)
+	}
 	if err != nil {
 		return now, fmt.Errorf("counting jobs: %w", err)
 	}

@@ -1,0 +1,167 @@
+package commands
+
+import (
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/rocketrides/rocketrides/internal/jobs"
+	"github.com/rocketrides/rocketrides/internal/rides"
+)
+
+// An alert is a rule of deploy/alerts.yaml.
+type alert struct {
+	Alert, Expr, For    string
+	Labels, Annotations map[string]string
+}
+
+// ourMetrics returns the names of our metrics in a text. A histogram has the
+// name that it was registered with.
+func ourMetrics(text string) (names []string) {
+	for _, name := range regexp.MustCompile(`\b(?:rides|phases)_[a-z_]+`).FindAllString(text, -1) {
+		names = append(names, strings.TrimSuffix(name, "_bucket"))
+	}
+	return names
+}
+
+// TestAlertsNameMetrics compares the rules for Prometheus with the metrics that
+// the programs register, and with the README's table. An alert on a metric that
+// doesn't exist would never fire.
+func TestAlertsNameMetrics(t *testing.T) {
+	t.Parallel()
+	exported := newScene(t).exported(t)
+	var alerted []string
+	names := map[string]bool{}
+	for _, a := range alerts(t) {
+		if a.Alert == "" || names[a.Alert] || a.Annotations["summary"] == "" || a.Annotations["description"] == "" || !slices.Contains([]string{"page", "ticket"}, a.Labels["severity"]) {
+			t.Errorf("the alert %+v lacks something, or is there twice", a)
+		}
+		if _, err := time.ParseDuration(a.For); a.For != "" && err != nil {
+			t.Errorf("%s: %v", a.Alert, err)
+		}
+		names[a.Alert] = true
+		found := ourMetrics(a.Expr)
+		if len(found) == 0 {
+			t.Errorf("%s is about none of our metrics: %s", a.Alert, a.Expr)
+		}
+		for _, name := range found {
+			if _, ok := exported[name]; !ok {
+				t.Errorf("%s is about %s, which no program exports", a.Alert, name)
+			}
+		}
+		for _, label := range regexp.MustCompile(`(?:by \(|\{)(\w+)`).FindAllStringSubmatch(a.Expr, -1) {
+			if label[1] != "le" && !slices.Contains(exported[found[0]], label[1]) {
+				t.Errorf("%s is about the label %s, and %s has %v", a.Alert, label[1], found[0], exported[found[0]])
+			}
+		}
+		alerted = append(alerted, found...)
+	}
+	slices.Sort(alerted)
+	if got, want := slices.Compact(alerted), tabled(t); !slices.Equal(got, want) {
+		t.Errorf("there are alerts on\n%s\nand the README's table has\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// alerts returns the rules of deploy/alerts.yaml.
+func alerts(t *testing.T) (all []alert) {
+	t.Helper()
+	text, err := os.ReadFile("../../deploy/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Groups []struct {
+			Name  string
+			Rules []alert
+		}
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, group := range file.Groups {
+		all = append(all, group.Rules...)
+	}
+	return all
+}
+
+// tabled returns the metrics of the README's table of alerts.
+func tabled(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "**Alerts worth having**")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var found []string
+	for line := range strings.Lines(table) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			found = append(found, ourMetrics(cells[1])...)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// exported returns the names of all metrics that api and completer register,
+// with their labels, also of those that have no value yet.
+func (s *scene) exported(t *testing.T) map[string][]string {
+	t.Helper()
+	log, all := slog.New(slog.DiscardHandler), recorder{}
+	engine := engineFlags{Lease: lease, BackoffInitial: time.Second, BackoffMax: time.Second, MaxAttempts: 1, MaxRides: 1, MaxPerAccount: 1, Connections: 2}
+	engine.DatabaseURL, engine.StripeAPIKey, engine.StripeURL, engine.StripeTimeout = s.databaseURL, "sk_test_scene", s.stripeURL, time.Second
+	parts, err := engine.open(t.Context(), "api", log, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer parts.pool.Close()
+	rides.NewService(rides.Config{Pool: parts.pool, Engine: parts.engine, Stripe: parts.stripe, Logger: log, Metrics: all}).Handler()
+	if err := parts.pin.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parts.eventWorker(time.Second, log, all).Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, pool, err := jobFlags{JobTimeout: time.Second, JobConcurrency: 1}.openJobs(t.Context(), engine.databaseFlags, jobs.Config{Poll: time.Second, Logger: log, Metrics: all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.Close()
+	return all
+}
+
+// A recorder is a registry that remembers the labels of what was registered, by
+// the names of metrics.
+type recorder map[string][]string
+
+var description = regexp.MustCompile(`fqName: "(\w+)".*variableLabels: \{([\w,]*)\}`)
+
+// Register implements prometheus.Registerer.
+func (r recorder) Register(c prometheus.Collector) error {
+	descriptions := make(chan *prometheus.Desc, 100)
+	c.Describe(descriptions)
+	close(descriptions)
+	for d := range descriptions {
+		if found := description.FindStringSubmatch(d.String()); found != nil {
+			r[found[1]] = strings.Split(found[2], ",")
+		}
+	}
+	return nil
+}
+
+// MustRegister implements prometheus.Registerer.
+func (r recorder) MustRegister(cs ...prometheus.Collector) {
+	for _, c := range cs {
+		_ = r.Register(c)
+	}
+}
+
+// Unregister implements prometheus.Registerer.
+func (recorder) Unregister(prometheus.Collector) bool { return false }
