@@ -32,6 +32,7 @@ type outcome struct {
 const (
 	outNothingNew = "nothing_new"
 	outResting    = "waits_for_its_key"
+	outHastened   = "hastened"
 	outMismatch   = "mismatch"
 )
 
@@ -87,6 +88,8 @@ func (w *eventRun) compare(ctx context.Context, object payments.ObjectKind, ride
 
 // hasten lets a key go on that is unfinished and held by nobody, if a look-up
 // would end it now. The look-up decides; nothing is concluded from the event.
+// That stays until the key is at rest: the key could be parked by a look-up
+// that reads an older list.
 func (w *eventRun) hasten(ctx context.Context, key phases.Record, intent payments.Intent) (outcome, error) {
 	over, err := w.Engine.WindowOver(ctx, key)
 	if err != nil {
@@ -99,7 +102,7 @@ func (w *eventRun) hasten(ctx context.Context, key phases.Record, intent payment
 	case !w.Stripe.Settles(intent, sent):
 		return outcome{word: outNothingNew}, nil
 	case key.ParkedReason == "":
-		return outcome{word: "hastened"}, w.keys().Nudge(ctx, key)
+		return outcome{word: outHastened, waits: true}, w.keys().Nudge(ctx, key)
 	case !slices.Contains(passing(), key.ParkedReason):
 		return outcome{word: "for_a_person"}, nil
 	}

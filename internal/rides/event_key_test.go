@@ -164,6 +164,35 @@ func TestAnEventThatComesBeforeItsKeyIsParked(t *testing.T) {
 	h.checkCharged(t, h.visa, "k")
 }
 
+// TestAnEventStaysUntilItsKeyIsAtRest: it has hastened the look-up, which reads
+// an older list and parks the key.
+func TestAnEventStaysUntilItsKeyIsAtRest(t *testing.T) {
+	t.Parallel()
+	h, seen := newHarness(t), 0
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, RollForwardAfter: fakestripe.Duration(time.Minute)})
+	for range 2 {
+		h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	}
+	h.rollForward(t)
+	h.exec(t, `UPDATE idempotency_keys SET run_after = now() + interval '10 minutes'`)
+	h.deliverAll(t, &seen, "thin")
+	for range 2 {
+		if counts := h.work(t); counts.Released != 1 || counts.Worked != 0 {
+			t.Fatalf("while the key is unfinished the worker did %+v", counts)
+		}
+	}
+	if n := number(t, h, `SELECT count(*) FROM idempotency_keys WHERE run_after <= now()`); n != 1 {
+		t.Error("the key is not due")
+	}
+	h.exec(t, `UPDATE idempotency_keys SET parked_reason = 'stripe_500'`)
+	h.work(t)
+	h.finish(t)
+	if got := h.outcomes(t); got != "unparked" {
+		t.Errorf("the event came to %q", got)
+	}
+	h.hailAs(t, h.visa, "k").must(t, 201, "")
+}
+
 // TestAnEventHastensWhatWaits: a payment that settles after minutes is finished
 // at once.
 func TestAnEventHastensWhatWaits(t *testing.T) {

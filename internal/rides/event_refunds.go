@@ -80,7 +80,8 @@ func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.
 	case !w.Engine.Knows(key):
 		return outcome{word: "other_version", waits: true}, nil
 	case key.ParkedReason == "":
-		return outcome{word: "hastened"}, w.keys().Nudge(ctx, key)
+		// One that is pending may stay so for days, and there will be an event.
+		return outcome{word: outHastened, waits: settled}, w.keys().Nudge(ctx, key)
 	case settled && slices.Contains(passing(), key.ParkedReason):
 		return w.unpark(ctx, key, seen.id)
 	default:

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -301,6 +302,14 @@ func TestAPaymentWithoutARide(t *testing.T) {
 	if n := value(t, registry, "rides_stripe_orphans_total", ""); n != 1 {
 		t.Errorf("the metric counts %v", n)
 	}
+	// A sweep finds it too, and tells nobody twice.
+	w.Metrics = nil
+	if counts, err := w.Sweep(t.Context()); err != nil || counts.Found != 1 || counts.Worked != 1 {
+		t.Errorf("the sweep did %+v, %v", counts, err)
+	}
+	if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'stripe.orphan'`); n != 1 {
+		t.Errorf("%d audit records after the sweep", n)
+	}
 	// A retry within 24 hours makes the ride again, with the charge that is
 	// there.
 	h.hailAs(t, h.visa, "k").must(t, 201, "")
@@ -497,6 +506,13 @@ func TestSilenceIsNoticed(t *testing.T) {
 	if got := silence(); got < 25*3600 || got > 26*3600 {
 		t.Errorf("a day after a charge there is a silence of %v s", got)
 	}
+	if err := run.inbox.make(t.Context(), subject{payments.ObjectIntent, "pi_swept"}, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := silence(); got < 25*3600 {
+		t.Errorf("a sweep is taken for an event: there is a silence of %v s", got)
+	}
+	h.untripped(t, `DELETE FROM stripe_events`)
 	h.deliverAll(t, &seen, "thin")
 	if got := silence(); got != 0 {
 		t.Errorf("events have come, and there is a silence of %v s", got)

@@ -26,8 +26,8 @@ import (
 // read. So events may come twice, late, in any order or never, and may be
 // worked by two workers at once; all ends in the same state (I21).
 //
-// An event about a key that a worker holds waits until the key is at rest:
-// finished, or parked, or left to the completer. So it fences no worker, and
+// An event about a key that a worker holds, or that a look-up would end, waits
+// until the key is at rest: finished, or parked. So it fences no worker, and
 // nothing that came while a worker was about to park its key is forgotten.
 type EventWorker struct {
 	// Pool is the database.
