@@ -84,10 +84,13 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 	arrived := time.Now()
 	late := s.throttle.wait(ctx, r.call, phases.CallerOf(ctx))
 	start := time.Now()
-	s.metrics.waited.WithLabelValues(r.call).Observe(start.Sub(arrived).Seconds())
+	waited := start.Sub(arrived)
+	s.metrics.waited.WithLabelValues(r.call).Observe(waited.Seconds())
 	if late != nil {
 		s.metrics.late.WithLabelValues(r.call).Inc()
-		return observation{fault: faultUnsent, err: late}
+		o := observation{fault: faultUnsent, err: late}
+		s.logRequest(ctx, r, o, waited, 0)
+		return o
 	}
 	err := s.backend.CallRaw(r.method, r.path, s.key, r.values, params, object)
 	took := time.Since(start)
@@ -110,18 +113,20 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 		s.metrics.limited.WithLabelValues(r.call).Inc()
 		s.throttle.slow(r.call)
 	}
-	s.logRequest(ctx, r, o, took)
+	s.logRequest(ctx, r, o, waited, took)
 	return o
 }
 
 // logRequest logs what came of a request that is part of a client's request, of
-// an attempt or of a job. Who runs a command sees what it says.
-func (s *Stripe) logRequest(ctx context.Context, r request, o observation, took time.Duration) {
+// an attempt, of a job or of an event, how long it waited for its turn and how
+// long it took. Who runs a command sees what it says.
+func (s *Stripe) logRequest(ctx context.Context, r request, o observation, waited, took time.Duration) {
 	if trace.LineOf(ctx) == nil {
 		return
 	}
 	attrs := []slog.Attr{
 		slog.String("call", r.call), slog.Int("status", o.status), slog.Bool("replayed", o.replayed), slog.Float64("seconds", took.Seconds()),
+		slog.Float64("waited_seconds", waited.Seconds()),
 	}
 	for _, attr := range []slog.Attr{
 		slog.String("stripe_request", safeWord(o.requestID)), slog.String("intent", safeWord(o.intent.id)), slog.String("code", safeWord(o.apiError.code)),

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // An openIntent is the payment intent of a declined ride that may still be
@@ -90,9 +91,10 @@ func (w *eventRun) closeIntent(ctx context.Context, i openIntent) (done bool, er
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
+	ctx, _ = trace.Begin(trace.With(ctx, slog.String("account", i.account), slog.String("ride", i.ride)))
 	if err := w.closeAtStripe(ctx, i); err != nil {
 		after := eventBackoff(i.attempts + 1)
-		w.log.WarnContext(ctx, "payment intent not closed", slog.String("payment_intent", i.id), slog.String("ride", i.ride),
+		w.log.WarnContext(ctx, "payment intent not closed", slog.String("payment_intent", i.id),
 			slog.Any("error", err), slog.Float64("again_in_seconds", after.Seconds()))
 		_, err := w.change(ctx, `
 			UPDATE open_intents

@@ -15,6 +15,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/pause"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // An EventWorker works Stripe's events, and closes the payment intents of
@@ -196,21 +197,24 @@ func (w *eventRun) workSubject(ctx context.Context, s subject) (done int, err er
 	// It goes on to its end also during a shutdown: a few seconds, mostly.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
+	ctx, line := trace.Begin(trace.With(ctx, slog.String("object", t.id)))
+	start := time.Now()
 	out, err := w.work(ctx, s)
-	attrs := []any{
-		slog.String("object", t.id), slog.Any("events", t.events), slog.Int("attempt", t.attempts),
-		slog.String("account", out.account), slog.String("ride", out.ride),
+	attrs := []slog.Attr{
+		slog.Any("events", t.events), slog.Int("attempt", t.attempts), slog.String("account", out.account),
+		slog.String("ride", out.ride), slog.Float64("seconds", time.Since(start).Seconds()),
 	}
+	attrs = append(attrs, line.Attrs()...)
 	if err != nil {
 		after := eventBackoff(t.attempts)
 		w.metrics.worked.WithLabelValues("failed").Inc()
-		w.log.WarnContext(ctx, "event not worked", append(attrs, slog.Any("error", err), slog.Float64("again_in_seconds", after.Seconds()))...)
+		w.log.LogAttrs(ctx, slog.LevelWarn, "event not worked", append(attrs, slog.Any("error", err), slog.Float64("again_in_seconds", after.Seconds()))...)
 		return 0, w.inbox.release(ctx, t, after, fitError(err))
 	}
 	w.metrics.worked.WithLabelValues(out.word).Inc()
 	if out.waits {
 		return 0, w.inbox.release(ctx, t, cmp.Or(out.again, restingBackoff(t.attempts)), out.word)
 	}
-	w.log.InfoContext(ctx, "event worked", append(attrs, slog.String("outcome", out.word))...)
+	w.log.LogAttrs(ctx, slog.LevelInfo, "event worked", append(attrs, slog.String("outcome", out.word))...)
 	return 1, w.inbox.finish(ctx, t, out)
 }

@@ -145,3 +145,34 @@ func TestOneTraceFindsEveryLine(t *testing.T) {
 		}
 	}
 }
+
+// What is done for an event is found by its object, and for an intent that is
+// closed by its ride.
+func TestTheLinesOfAnEvent(t *testing.T) {
+	t.Parallel()
+	h, seen := newHarness(t), 0
+	var file logFile
+	h.log = slog.New(trace.Handler(slog.NewJSONHandler(&file, nil)))
+	h.process = h.startProcess(t, nil)
+	h.hailAs(t, h.visa, "k").must(t, 201, "")
+	h.hailAs(t, h.declined, "k").must(t, 402, web.CodeCardDeclined)
+	intent := h.intentOf(t, "k")
+	h.deliverAll(t, &seen, "snapshot")
+	worker := h.eventWorker()
+	worker.Logger = h.log
+	h.workWith(t, worker)
+	for message, want := range map[string]map[string]any{
+		"event worked":   {"account": h.visa.AccountID, "ride": rideID(h.visa.AccountID, "k"), "outcome": "nothing_new", "attempt": 1.0, "database_seconds": nil, "foreign_seconds": nil},
+		"stripe request": {"status": 200.0, "seconds": nil},
+	} {
+		found := file.grep(t, `"object":"`+intent+`"`)[message]
+		if len(found) == 0 {
+			t.Fatalf("no line says %q of %s: %v", message, intent, file.text.String())
+		}
+		wantAttrs(t, found[0], want)
+	}
+	closed := file.grep(t, `"ride":"`+rideID(h.declined.AccountID, "k")+`"`)["stripe request"]
+	if len(closed) == 0 {
+		t.Error("no line is about closing the intent of a declined ride")
+	}
+}
