@@ -41,6 +41,13 @@ func (p *Places) Give(client string) {
 	}
 }
 
+// Free returns how many places are free.
+func (p *Places) Free() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.free
+}
+
 // Full returns the clients to whom Take would give no place.
 func (p *Places) Full() []string {
 	p.mu.Lock()

@@ -2,12 +2,9 @@ package phases
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,9 +18,11 @@ import (
 type Completer struct {
 	// Engine runs the keys, through the same loop as a client's request.
 	Engine *Engine
-	// Poll is how long to wait after a round in which nothing was due.
+	// Poll is how long to wait before looking again for keys that are due,
+	// unless more were due than can be listed at a time.
 	Poll time.Duration
-	// Concurrency is the most keys that are worked on at once.
+	// Concurrency is the most keys that are worked on at once. No account gets
+	// more of these places than are left for others; see limit.Places.
 	Concurrency int
 	// Retention is how long the answer of a finished key is kept.
 	Retention time.Duration
@@ -67,13 +66,11 @@ func (c *Completer) Run(ctx context.Context) {
 		c.repeat(ctx, "reaping", func(ctx context.Context) error { return c.reap(ctx, &Counts{}) })
 	})
 	for ctx.Err() == nil {
-		found, err := work.dispatch(ctx, nil)
+		more, err := work.dispatch(ctx, nil)
 		if err != nil && ctx.Err() == nil {
 			c.Engine.log.ErrorContext(ctx, "round failed: trying again", slog.Any("error", err))
 		}
-		if found == 0 {
-			_ = pause.For(ctx, c.Poll) // the loop looks at ctx itself
-		}
+		work.await(ctx, time.After(c.Poll), more)
 	}
 }
 
@@ -94,11 +91,14 @@ func (c *Completer) Once(ctx context.Context) (Counts, error) {
 	work := newRound(c.Engine, c.Concurrency)
 	work.once = true
 	start, err := c.Engine.databaseTime(ctx)
-	for found := 1; err == nil && found > 0 && ctx.Err() == nil; {
+	for more := true; err == nil && more && ctx.Err() == nil; {
 		// A key that fails is due again later than the start, so the round
 		// ends.
-		found, err = work.dispatch(ctx, &start)
+		if more, err = work.dispatch(ctx, &start); more {
+			work.await(ctx, time.After(c.Poll), true)
+		}
 	}
+	work.await(ctx, nil, true)
 	counts := work.wait()
 	if err == nil {
 		err = c.reap(ctx, &counts)
@@ -109,115 +109,11 @@ func (c *Completer) Once(ctx context.Context) (Counts, error) {
 	return counts, err
 }
 
-// A round is what one completer works on.
-type round struct {
-	engine *Engine
-	slots  chan struct{}
-	group  sync.WaitGroup
-	// once leaves keys in working when they are done: a list of due keys that
-	// was read meanwhile still shows them, and they would count as lost.
-	once bool
-
-	mu      sync.Mutex
-	working map[keyID]bool
-	counts  Counts
-}
-
-type keyID struct{ account, key string }
-
-func newRound(e *Engine, concurrency int) *round {
-	// More at once would find the engine busy, again and again.
-	concurrency = min(concurrency, e.config.MaxInFlight)
-	return &round{engine: e, slots: make(chan struct{}, concurrency), working: map[keyID]bool{}}
-}
-
-// dispatch starts to work on the keys that are due, and returns how many it has
-// started. It waits for a slot for each. A key that takes long holds one slot
-// and delays no other key by more.
-func (r *round) dispatch(ctx context.Context, before *time.Time) (int, error) {
-	if r.engine.config.Realm() == "" {
-		return 0, nil
-	}
-	due, err := r.engine.due(ctx, before, 4*cap(r.slots))
-	if err != nil {
-		return 0, err
-	}
-	// Several completers read the same list, and the shuffle keeps them from
-	// claiming the same keys at the same time. The list holds the oldest keys
-	// only, so none of them waits for long.
-	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
-	started := 0
-	for i := range due {
-		if !r.add(&due[i]) {
-			continue
-		}
-		select {
-		case r.slots <- struct{}{}:
-		case <-ctx.Done():
-			return started, nil
-		}
-		started++
-		r.group.Go(func() { r.work(ctx, &due[i]) })
-	}
-	return started, nil
-}
-
-// add notes that the key is being worked on. It returns false if it was
-// already.
-func (r *round) add(seen *row) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	id := keyID{seen.account, seen.key}
-	if r.working[id] {
-		return false
-	}
-	r.working[id] = true
-	return true
-}
-
-// work runs a key that is due as far as it gets.
-func (r *round) work(ctx context.Context, seen *row) {
-	defer func() { <-r.slots }()
-	flow := r.engine.flows[flowID{seen.flow, seen.version}]
-	_, err := r.engine.runAttempt(ctx, r.engine.nextAttempt(flow, seen, nil))
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.once {
-		delete(r.working, keyID{seen.account, seen.key})
-	}
-	r.count(err)
-}
-
-// count counts how an attempt of the completer ended.
-func (r *round) count(err error) {
-	label := "released"
-	switch {
-	case errors.Is(err, errFenced), errors.Is(err, ErrInUse):
-		label = "lost"
-		r.counts.Lost++
-	case errors.Is(err, ErrParked):
-		label = "parked"
-		r.counts.Parked++
-	case err == nil, errors.Is(err, ErrKeyExpired):
-		label = "finished"
-		r.counts.Finished++
-	default:
-		r.counts.Released++
-	}
-	r.engine.metrics.completed.WithLabelValues(label).Inc()
-}
-
-// wait waits until no key is being worked on.
-func (r *round) wait() Counts {
-	r.group.Wait()
-	return r.counts
-}
-
 // due reads keys that are unfinished, not leased and due, the longest due
-// first. It locks nothing: the claim decides. Keys of flows that are paused
-// wait; those of flows, versions and realms that this process doesn't know are
-// left to others.
-func (e *Engine) due(ctx context.Context, before *time.Time, limit int) ([]row, error) {
+// first, except those of some accounts. It locks nothing: the claim decides.
+// Keys of flows that are paused wait; those of flows, versions and realms that
+// this process doesn't know are left to others.
+func (e *Engine) due(ctx context.Context, before *time.Time, limit int, except []string) ([]row, error) {
 	names, versions := make([]string, 0, len(e.flows)), make([]int, 0, len(e.flows))
 	for id := range e.flows {
 		if !slices.Contains(e.config.Paused, id.name) {
@@ -232,9 +128,10 @@ func (e *Engine) due(ctx context.Context, before *time.Time, limit int) ([]row, 
 		WHERE finished_at IS NULL AND parked_reason IS NULL
 		  AND run_after <= coalesce($1::timestamptz, now()) AND (leased_until IS NULL OR leased_until <= now())
 		  AND realm = $2 AND (flow, flow_version) IN (SELECT name, version FROM unnest($3::text[], $4::int[]) AS known (name, version))
+		  AND account_id <> ALL ($6::text[])
 		ORDER BY run_after
 		LIMIT $5`,
-		before, e.config.Realm(), names, versions, limit)
+		before, e.config.Realm(), names, versions, limit, except)
 	if err != nil {
 		return nil, fmt.Errorf("listing due keys: %w", unavailable(err))
 	}

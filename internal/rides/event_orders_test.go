@@ -161,6 +161,15 @@ func stories() []story {
 				return nil
 			}, "declined; 402 ride.created",
 		},
+		{
+			"paid after its 402", func(t *testing.T, h *harness, key string) []func() error {
+				t.Helper()
+				h.fake.Script(fakestripe.Fault{Kind: fakestripe.Declined402, DeclineCode: "lost_card"})
+				h.hailAs(t, h.visa, key).must(t, 402, "card_declined")
+				h.pay(t, h.intentOf(t, key))
+				return nil
+			}, "declined succeeded 2350; 402 ride.charged_late,ride.created,ride.refunded_late",
+		},
 	}
 }
 

@@ -28,10 +28,12 @@ type refundFacts struct {
 // key is that of the ride. A cancel that isn't done goes on by itself: it reads
 // the refunds too, and decides.
 func (w *eventRun) showRefund(ctx context.Context, ride rideFacts, key phases.Record, intent payments.Intent) (outcome, error) {
-	if ride.intent != intent.ID {
+	// A declined ride shows what its late refund gave back, also of a payment
+	// that nobody knew when the ride was declined.
+	if ride.intent != intent.ID && ride.status != StatusDeclined {
 		return outcome{word: outNothingNew}, nil // no charge of the ride's was refunded
 	}
-	unfinished, err := w.unfinishedRefund(ctx, ride)
+	unfinished, err := w.unfinishedRefund(ctx, ride, intent.ID)
 	if err != nil || isHeld(unfinished) {
 		return outcome{word: outResting, waits: true}, err
 	}
@@ -58,9 +60,9 @@ func (w *eventRun) showRefund(ctx context.Context, ride rideFacts, key phases.Re
 func isHeld(key phases.Record) bool { return key.Leased && key.ParkedReason == "" }
 
 // unfinishedRefund returns the key under which the service itself is refunding
-// the ride, if it isn't done.
-func (w *eventRun) unfinishedRefund(ctx context.Context, ride rideFacts) (phases.Record, error) {
-	for _, name := range []string{lateKey(ride.intent), ride.cancelKey} {
+// a payment of the ride, if it isn't done.
+func (w *eventRun) unfinishedRefund(ctx context.Context, ride rideFacts, intent string) (phases.Record, error) {
+	for _, name := range []string{lateKey(intent), ride.cancelKey} {
 		if name == "" {
 			continue
 		}
