@@ -51,7 +51,7 @@ func TestREADMESession(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	start(t, filepath.Join(dir, ".sandbox"), freePorts, "LEASE=5s", "STRIPE_TIMEOUT=4s")
-	addPrograms(t, dir, "api", "completer", "sandbox")
+	addPrograms(t, dir, "api", "completer", "sandbox", "simulator")
 	steps := session(t)
 	if len(steps) < 7 {
 		t.Fatalf("the README has %d steps, want those of a whole session", len(steps))

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/commands"
+	"github.com/rocketrides/rocketrides/internal/simulator"
 )
 
 // asMain names the environment variable that makes this test binary the sandbox
@@ -36,6 +37,8 @@ func TestMain(m *testing.M) {
 		os.Exit(commands.API(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	case "completer":
 		os.Exit(commands.Completer(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	case "simulator":
+		os.Exit(simulator.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	default:
 		os.Exit(Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}

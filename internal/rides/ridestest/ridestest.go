@@ -37,11 +37,17 @@ type Service struct {
 // Start starts a service. It ends with the test.
 func Start(tb testing.TB) *Service {
 	tb.Helper()
+	return StartWith(tb, func(fake *fakestripe.Server) http.Handler { return fake })
+}
+
+// StartWith starts a service whose Stripe is what wrap makes of the fake.
+func StartWith(tb testing.TB, wrap func(*fakestripe.Server) http.Handler) *Service {
+	tb.Helper()
 	fake, err := fakestripe.Open(fakestripe.Options{})
 	if err != nil {
 		tb.Fatalf("opening the fake Stripe: %v", err)
 	}
-	server := httptest.NewServer(fake)
+	server := httptest.NewServer(wrap(fake))
 	tb.Cleanup(func() { _ = fake.Close(); server.Close() })
 	s := &Service{Stripe: fake, StripeURL: server.URL}
 	if err := s.start(tb); err != nil {

@@ -1,0 +1,154 @@
+package simulator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rocketrides/rocketrides/client"
+)
+
+// An outcome is what a rider was told about a ride.
+type outcome string
+
+const (
+	outcomeCharged  outcome = "charged"
+	outcomeDeclined outcome = "declined"
+)
+
+// A wish is a ride that a rider wants. The key is all that the rider keeps of
+// it.
+type wish struct {
+	request client.NewRide
+	begun   time.Time
+
+	// The book's lock guards the rest.
+	took    time.Duration // from the first click to the first outcome
+	outcome outcome       // "" while there is none
+	ride    string        // the ride's id; "" while it isn't known
+	differ  string        // how two answers differed; "" if they didn't
+	parked  bool          // a person decides
+}
+
+// book has every wish. It is safe for concurrent use.
+type book struct {
+	begun time.Time
+
+	mu       sync.Mutex
+	wishes   []*wish
+	took     []time.Duration
+	outcomes map[outcome]int
+	troubles map[trouble]int
+}
+
+func newBook() *book {
+	return &book{begun: time.Now(), outcomes: map[outcome]int{}, troubles: map[trouble]int{}}
+}
+
+// begin notes a new wish.
+func (b *book) begin(request client.NewRide) *wish {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := &wish{request: request, begun: time.Now()}
+	b.wishes = append(b.wishes, w)
+	return w
+}
+
+// suffer notes that a rider has trouble.
+func (b *book) suffer(t trouble) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.troubles[t]++
+}
+
+// told notes what a rider was told about a wish. ride may be "". All answers to
+// one key must agree.
+func (b *book) told(w *wish, what outcome, ride string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w.outcome == "" {
+		w.outcome, w.took = what, time.Since(w.begun)
+		b.took = append(b.took, w.took)
+		b.outcomes[what]++
+	}
+	if what != w.outcome {
+		w.differ = fmt.Sprintf("it was answered as %s and as %s", w.outcome, what)
+	}
+	if w.ride != "" && ride != "" && ride != w.ride {
+		w.differ = fmt.Sprintf("it was answered with %s and with %s", w.ride, ride)
+	}
+	if w.ride == "" {
+		w.ride = ride
+	}
+}
+
+// ended reports whether the outcome of a wish is known.
+func (b *book) ended(w *wish) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return w.outcome != ""
+}
+
+// lookUp finds the rides of wishes whose ride isn't known: a decline doesn't
+// name it, and a wish may have had no answer.
+func (b *book) lookUp(ctx context.Context, c *client.Client) error {
+	b.mu.Lock()
+	wishes := slices.Clone(b.wishes)
+	b.mu.Unlock()
+	for _, w := range wishes {
+		if w.ride != "" {
+			continue
+		}
+		for ride, err := range c.List(ctx, client.ListOptions{Key: w.request.Key}) {
+			if err != nil {
+				return fmt.Errorf("looking for the ride of key %s: %w", w.request.Key, err)
+			}
+			w.parked = ride.Status == client.StatusUnderReview
+			switch {
+			case ride.Status == client.StatusCharged && w.outcome == outcomeDeclined:
+				b.told(w, outcomeCharged, ride.ID)
+			case w.ride != "" && w.ride != ride.ID:
+				w.differ = fmt.Sprintf("its key has the rides %s and %s", w.ride, ride.ID)
+			default:
+				w.ride = ride.ID
+			}
+		}
+	}
+	return nil
+}
+
+// A glance is how things stand.
+type glance struct {
+	since                    time.Duration
+	rides, charged, declined int
+	waiting                  int
+	troubles                 map[trouble]int
+	p50, p99                 time.Duration
+}
+
+func (b *book) glance() glance {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g := glance{
+		since: time.Since(b.begun), rides: len(b.wishes), charged: b.outcomes[outcomeCharged], declined: b.outcomes[outcomeDeclined],
+		troubles: map[trouble]int{},
+	}
+	g.waiting = g.rides - g.charged - g.declined
+	for t, n := range b.troubles {
+		g.troubles[t] = n
+	}
+	sorted := slices.Sorted(slices.Values(b.took))
+	g.p50, g.p99 = quantile(sorted, 50), quantile(sorted, 99)
+	return g
+}
+
+// quantile returns the least value that so many percent of the values don't
+// exceed, or 0 if there are none.
+func quantile(sorted []time.Duration, percent int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[(len(sorted)*percent+99)/100-1]
+}

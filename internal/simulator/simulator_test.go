@@ -1,0 +1,284 @@
+package simulator
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+	"github.com/rocketrides/rocketrides/internal/rides/ridestest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// simulate runs the program for a while and returns its exit code and verdict.
+func simulate(t *testing.T, api, key, stripe string, args ...string) (int, verdict, string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	args = append([]string{"--api-url", api, "--api-key", key, "--stripe-url", stripe, "--pace=20ms", "--json"}, args...)
+	code := Run(t.Context(), args, &out, &errs)
+	var v verdict
+	if err := json.Unmarshal(out.Bytes(), &v); err != nil {
+		t.Fatalf("exit %d, %v: %s%s", code, err, &out, &errs)
+	}
+	return code, v, errs.String()
+}
+
+// Riders in trouble, and Stripe in trouble: every ride is charged once.
+func TestRidersInTroublePayOnce(t *testing.T) {
+	t.Parallel()
+	service := ridestest.Start(t)
+	service.Stripe.Script(
+		fakestripe.Fault{Kind: fakestripe.Declined402, Times: 5, Skip: 3},
+		fakestripe.Fault{Kind: fakestripe.DropAfter, Times: 5, Skip: 10},
+		fakestripe.Fault{Kind: fakestripe.DropBefore, Times: 5, Skip: 20},
+		fakestripe.Fault{Kind: fakestripe.Unsaved500, Times: 5, Skip: 30},
+		fakestripe.Fault{Kind: fakestripe.BadGateway502, Times: 5, Skip: 40},
+	)
+	code, v, said := simulate(t, service.URL, service.APIKey, service.StripeURL, "--riders=8", "--duration=4s", "--settle=60s")
+	if code != 0 || !v.OK || v.Doubles != 0 || v.Lost != 0 || v.Contradictions != 0 || len(v.Findings) != 0 {
+		t.Errorf("exit %d, %+v: %s", code, v, said)
+	}
+	if v.Rides < 30 || v.Retries == 0 || v.Replays == 0 || v.Declines == 0 || v.P50 == 0 || v.P99 < v.P50 {
+		t.Errorf("there was too little trouble: %+v", v)
+	}
+	charges := 0
+	for _, n := range service.Stripe.Charges() {
+		charges += n
+	}
+	if v.Charges != v.Charged || v.Charges != charges || v.Rides != v.Charged+v.Declines {
+		t.Errorf("the figures don't agree: %+v, and Stripe has %d charges", v, charges)
+	}
+	if !strings.Contains(said, "requests") {
+		t.Errorf("nothing was shown: %q", said)
+	}
+}
+
+// The canary: Stripe forgets every key at once, so a second send charges a
+// second time. The simulator must find that.
+func TestAForgetfulStripeIsFound(t *testing.T) {
+	t.Parallel()
+	service := ridestest.StartWith(t, func(fake *fakestripe.Server) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				if err := fake.Advance(25 * time.Hour); err != nil {
+					t.Error(err)
+				}
+			}
+			fake.ServeHTTP(w, r)
+		})
+	})
+	service.Stripe.Script(fakestripe.Fault{Kind: fakestripe.DropAfter, Times: 3})
+	code, v, said := simulate(t, service.URL, service.APIKey, service.StripeURL, "--riders=4", "--duration=2s", "--settle=60s")
+	if code != 1 || v.OK || v.Doubles == 0 || !strings.Contains(strings.Join(v.Findings, "\n"), "charged") {
+		t.Errorf("exit %d, %+v: %s", code, v, said)
+	}
+}
+
+// A broken is a service, and its Stripe, that is wrong in one way.
+type broken struct {
+	answer func(n int, key string) (status int, ride string, charge string)
+
+	mu      sync.Mutex
+	sent    map[string]int
+	charges map[string]int
+}
+
+// ServeHTTP implements http.Handler: the API and Stripe's ledger.
+func (b *broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, _ = io.Copy(io.Discard, r.Body)
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.URL.Path == "/_fake/charges":
+		_ = json.NewEncoder(w).Encode(b.charges)
+	case r.Method == http.MethodGet && r.URL.Path == "/v1/rides":
+		key := r.URL.Query().Get("idempotency_key")
+		if b.sent[key] == 0 {
+			fmt.Fprint(w, `{"object":"list","data":[],"has_more":false}`)
+			return
+		}
+		fmt.Fprintf(w, `{"object":"list","data":[{"id":"ride_%s","object":"ride","status":"declined"}],"has_more":false}`, key)
+	case r.Method == http.MethodPost:
+		key := r.Header.Get("Idempotency-Key")
+		b.sent[key]++
+		status, ride, charge := b.answer(b.sent[key], key)
+		if charge != "" {
+			b.charges[charge]++
+		}
+		if status == http.StatusPaymentRequired {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(status)
+			fmt.Fprint(w, `{"status":402,"title":"Card declined","code":"card_declined","retryable":false}`)
+			return
+		}
+		w.WriteHeader(status)
+		fmt.Fprintf(w, `{"id":%q,"object":"ride","status":"charged"}`, ride)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func TestABrokenServiceIsFound(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		answer func(n int, key string) (status int, ride, charge string)
+		found  func(v verdict) bool
+	}{
+		"it charges for each request": {
+			func(_ int, key string) (int, string, string) { return 201, "ride_" + key, "ride_" + key },
+			func(v verdict) bool { return v.Doubles > 0 && v.Lost == 0 && v.Contradictions == 0 },
+		},
+		"it charges a ride that nobody sees": {
+			func(_ int, key string) (int, string, string) { return 201, "ride_" + key, "other_" + key },
+			func(v verdict) bool { return v.Doubles > 0 && v.Lost > 0 },
+		},
+		"it says charged and is not": {
+			func(_ int, key string) (int, string, string) { return 201, "ride_" + key, "" },
+			func(v verdict) bool { return v.Lost == v.Rides && v.Doubles == 0 },
+		},
+		"it says declined and charges": {
+			func(n int, key string) (int, string, string) {
+				if n > 1 {
+					return 402, "", ""
+				}
+				return 402, "", "ride_" + key
+			},
+			func(v verdict) bool { return v.Contradictions > 0 && v.Doubles == 0 },
+		},
+		"it answers a retry differently": {
+			func(n int, key string) (int, string, string) {
+				if n > 1 {
+					return 201, fmt.Sprintf("ride_%s_%d", key, n), ""
+				}
+				return 201, "ride_" + key, "ride_" + key
+			},
+			func(v verdict) bool { return v.Contradictions > 0 },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := &broken{answer: test.answer, sent: map[string]int{}, charges: map[string]int{}}
+			server := httptest.NewServer(b)
+			t.Cleanup(server.Close)
+			code, v, said := simulate(t, server.URL, "rr_test_x", server.URL, "--riders=10", "--duration=1s", "--settle=10s")
+			if code != 1 || v.OK || !test.found(v) || len(v.Findings) == 0 || !strings.Contains(said, "not every ride was charged exactly once") {
+				t.Errorf("exit %d, %+v: %s", code, v, said)
+			}
+		})
+	}
+}
+
+// right is a service that charges once.
+func right(t *testing.T) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(&broken{sent: map[string]int{}, charges: map[string]int{}, answer: func(n int, key string) (int, string, string) {
+		if n > 1 {
+			return 201, "ride_" + key, ""
+		}
+		return 201, "ride_" + key, "ride_" + key
+	}})
+	t.Cleanup(server.Close)
+	return server
+}
+
+// The same stub, but right: it is the faults above that are found, not the stub.
+func TestARightServiceIsNotBlamed(t *testing.T) {
+	t.Parallel()
+	server := right(t)
+	code, v, said := simulate(t, server.URL, "rr_test_x", server.URL, "--riders=10", "--duration=1s", "--settle=10s")
+	if code != 0 || !v.OK || v.Rides == 0 || v.Charges != v.Rides {
+		t.Errorf("exit %d, %+v: %s", code, v, said)
+	}
+}
+
+// The settings come from the environment as `sandbox env` prints it, and the
+// verdict is for people.
+func TestTheEnvironmentIsEnough(t *testing.T) {
+	server := right(t)
+	for name, value := range map[string]string{"API_URL": server.URL, "API_KEY": "rr_test_x", "STRIPE_URL": server.URL} {
+		t.Setenv(name, value)
+	}
+	var out, errs bytes.Buffer
+	code := Run(t.Context(), []string{"--riders=3", "--duration=300ms", "--pace=10ms"}, &out, &errs)
+	for _, want := range []string{" charges in the ledger\n", "0 doubles, 0 lost, ", "every ride was charged exactly once"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("exit %d, and %q is missing: %s%s", code, want, &out, &errs)
+		}
+	}
+	if code != 0 || strings.Contains(errs.String(), "rr_test_x") {
+		t.Errorf("exit %d: %s", code, &errs)
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"nobody rides": {"--riders=0"}, "for no time": {"--duration=0s"}, "no URL": {"--api-url=rides"},
+	} {
+		var errs bytes.Buffer
+		all := append([]string{"--api-url=http://127.0.0.1:1", "--api-key=k", "--stripe-url=http://127.0.0.1:1"}, args...)
+		if name == "no URL" {
+			server := httptest.NewServer(&broken{})
+			t.Cleanup(server.Close)
+			all = append(all, "--stripe-url="+server.URL)
+		}
+		if code := Run(t.Context(), all, io.Discard, &errs); code != 2 {
+			t.Errorf("%s: exit %d: %s", name, code, &errs)
+		}
+	}
+}
+
+func TestAnAPIThatRefusesTheKeyEndsTheSimulation(t *testing.T) {
+	t.Parallel()
+	service := ridestest.Start(t)
+	var errs bytes.Buffer
+	args := []string{"--api-url", service.URL, "--api-key", "rr_test_wrong", "--stripe-url", service.StripeURL}
+	if code := Run(t.Context(), args, io.Discard, &errs); code != 1 || !strings.Contains(errs.String(), "unauthenticated") {
+		t.Errorf("exit %d: %s", code, &errs)
+	}
+}
+
+// A terminal is drawn on; a file gets lines.
+func TestTheDisplayFitsItsPlace(t *testing.T) {
+	t.Parallel()
+	file, err := os.CreateTemp(t.TempDir(), "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	if isTerminal(file) || isTerminal(new(bytes.Buffer)) {
+		t.Error("a file is a terminal")
+	}
+	s := &simulation{command: &command{Riders: 7, Duration: time.Second}, book: newBook(), line: newLine()}
+	s.book.suffer(crashed)
+	if got := strings.Join(s.live(), "\n"); !strings.Contains(got, "7 riders") || !strings.Contains(got, "1 crashes") {
+		t.Errorf("it shows %s", got)
+	}
+	s.show(file)()
+	text, err := os.ReadFile(file.Name())
+	if err != nil || strings.Contains(string(text), "\x1b") || strings.Count(string(text), "\n") != 1 {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	t.Parallel()
+	var hundred []time.Duration
+	for i := range 100 {
+		hundred = append(hundred, time.Duration(i+1))
+	}
+	if quantile(nil, 99) != 0 || quantile(hundred, 50) != 50 || quantile(hundred, 99) != 99 || quantile(hundred[:1], 50) != 1 {
+		t.Errorf("got %d, %d, %d", quantile(hundred, 50), quantile(hundred, 99), quantile(hundred[:1], 50))
+	}
+}
