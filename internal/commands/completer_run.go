@@ -20,7 +20,7 @@ import (
 // roundFlags are the flags of a completer's rounds.
 type roundFlags struct {
 	Poll        time.Duration `help:"How long to wait when nothing was due." default:"1s" env:"POLL"`
-	Concurrency int           `help:"How many keys are worked on at once." default:"64" env:"CONCURRENCY"`
+	Concurrency int           `help:"How many keys are worked on at once. No account gets more of these places than are left for others." default:"64" env:"CONCURRENCY"`
 	Retention   time.Duration `help:"How long a finished key is replayed." default:"72h" env:"RETENTION"`
 	Tombstones  time.Duration `help:"How long after that a key is still known as expired." default:"720h" env:"TOMBSTONES"`
 }

@@ -68,20 +68,20 @@ type setting func(*phases.Config)
 
 func stepwise(c *phases.Config) { c.Stepwise = true }
 
-func newHarness(t *testing.T, settings ...setting) *harness {
-	t.Helper()
+func newHarness(tb testing.TB, settings ...setting) *harness {
+	tb.Helper()
 	fake, err := fakestripe.Open(fakestripe.Options{WebhookSecret: eventSecret})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	server := httptest.NewServer(fake)
-	t.Cleanup(func() { _ = fake.Close(); server.Close() })
-	h := &harness{url: pgtest.URL(t), wire: wire.NewPostgres(), fake: fake, stripe: server.URL, log: slog.New(slog.DiscardHandler)}
-	h.pool = pgtest.Open(t, postgres.Options{URL: h.url})
+	tb.Cleanup(func() { _ = fake.Close(); server.Close() })
+	h := &harness{url: pgtest.URL(tb), wire: wire.NewPostgres(), fake: fake, stripe: server.URL, log: slog.New(slog.DiscardHandler)}
+	h.pool = pgtest.Open(tb, postgres.Options{URL: h.url})
 	if !pgtest.OnCitus() { // a distributed table has no triggers
 		points := slices.Insert(hail(nil, accounts.Store{}).RecoveryPoints(), 3, pointRefund)
-		if err := tripwire.Install(t.Context(), h.pool, points...); err != nil {
-			t.Fatal(err)
+		if err := tripwire.Install(tb.Context(), h.pool, points...); err != nil {
+			tb.Fatal(err)
 		}
 	}
 	store := accounts.Store{Pool: h.pool}
@@ -90,30 +90,30 @@ func newHarness(t *testing.T, settings ...setting) *harness {
 		if customer == "cus_declined" {
 			method = "pm_card_chargeCustomerFail"
 		}
-		*credentials, err = store.Create(t.Context(), accounts.NewAccount{
+		*credentials, err = store.Create(tb.Context(), accounts.NewAccount{
 			Email: customer + "@example.com", StripeCustomer: customer, PaymentMethod: method,
 		})
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
-	h.process = h.startProcess(t, h.wire, settings...)
+	h.process = h.startProcess(tb, h.wire, settings...)
 	return h
 }
 
 // startProcess starts another process on the harness's database. It connects
 // through line, if that isn't nil.
-func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...setting) *process {
-	t.Helper()
+func (h *harness) startProcess(tb testing.TB, line *wire.Postgres, settings ...setting) *process {
+	tb.Helper()
 	options := postgres.Options{URL: h.url, MaxConns: 12}
 	if line != nil {
 		options.DialFunc = line.Dial
 	}
 	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: h.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond, Rate: h.stripeRate, Logger: h.log})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	pool := pgtest.Open(t, options)
+	pool := pgtest.Open(tb, options)
 	config := phases.Config{
 		Pool: pool, Flows: Flows(stripe, accounts.Store{Pool: pool}), Realm: stripe.Realm,
 		Lease: 20 * time.Second, CallTimeout: 10 * time.Second,
@@ -123,11 +123,11 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 	for _, set := range settings {
 		set(&config)
 	}
-	engine, err := phases.NewEngine(t.Context(), config)
+	engine, err := phases.NewEngine(tb.Context(), config)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 		defer cancel()
 		engine.Shutdown(ctx)
@@ -138,23 +138,23 @@ func (h *harness) startProcess(t *testing.T, line *wire.Postgres, settings ...se
 		Unconfirmed: postgres.TookDoubtfulCommit,
 	}}
 	p.service = NewService(p.config)
-	return p.serving(t, p.service.Handler())
+	return p.serving(tb, p.service.Handler())
 }
 
 // serving returns the process with another handler.
-func (p *process) serving(t *testing.T, handler http.Handler) *process {
-	t.Helper()
+func (p *process) serving(tb testing.TB, handler http.Handler) *process {
+	tb.Helper()
 	server := httptest.NewServer(handler)
-	t.Cleanup(server.Close)
+	tb.Cleanup(server.Close)
 	other := *p
 	other.api = server.URL
 	return &other
 }
 
-func (h *harness) exec(t *testing.T, sql string, args ...any) {
-	t.Helper()
-	if _, err := h.pool.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
+func (h *harness) exec(tb testing.TB, sql string, args ...any) {
+	tb.Helper()
+	if _, err := h.pool.Exec(tb.Context(), sql, args...); err != nil {
+		tb.Fatalf("%s: %v", sql, err)
 	}
 }
 

@@ -194,7 +194,7 @@ func (w *watcher) list() []*watch {
 // whole table, again and again. The statement is planned anew each time: a plan
 // that was made while the tables were small would read all of them for each
 // watch when they have grown. The second SELECT needs columns of a ride and
-// no ride: no ride has the id ”.
+// no ride: no ride has an empty id.
 func (w *watcher) poll(ctx context.Context, watches []*watch) error {
 	asked, err := json.Marshal(watches)
 	if err != nil {
