@@ -1,37 +1,14 @@
 package commands
 
 import (
-	"context"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rocketrides/rocketrides/internal/audit"
 )
-
-// hailTo hails a ride with a callback_url under a key.
-func (s *scene) hailTo(t *testing.T, p *process, key, callbackURL string) answer {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	request, err := s.rideRequest(ctx, p, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := strings.TrimSuffix(sanFranciscoToOakland, "}") + `,"callback_url":"` + callbackURL + `"}`
-	request.Body, request.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(response.Body)
-	return answer{status: response.StatusCode, header: response.Header, body: string(text), err: err}
-}
 
 // callbackCorruptions are statements that break an invariant of a ride whose
 // hail has the key $1, and whose callbacks were delivered. It is canceled,
@@ -75,12 +52,12 @@ func TestAuditFindsEveryCorruptionOfAJob(t *testing.T) {
 	for name := range corruptions {
 		if strings.HasSuffix(name, "declined") {
 			s.script(t, `[{"kind":"402","decline_code":"lost_card"}]`)
-			if got := s.hailTo(t, api, name, receiver.URL); got.status != http.StatusPaymentRequired {
+			if got := s.hailTo(api, name, receiver.URL); got.status != http.StatusPaymentRequired {
 				t.Fatalf("%d %s", got.status, got.body)
 			}
 			continue
 		}
-		if got := s.hailTo(t, api, name, receiver.URL); got.status != http.StatusCreated {
+		if got := s.hailTo(api, name, receiver.URL); got.status != http.StatusCreated {
 			t.Fatalf("%d %s", got.status, got.body)
 		}
 		if got := s.cancel(t, api, name, name+"/cancel"); got.status != http.StatusOK {
