@@ -22,12 +22,12 @@ const (
 )
 
 const (
-	// deleteEvery is how often callbacks are deleted, and keepCallbacks how old
-	// they are then.
+	// deleteEvery is how often callbacks and endpoints are deleted, and
+	// keepCallbacks how old they are then.
 	deleteEvery   = 10 * time.Minute
 	keepCallbacks = 30 * 24 * time.Hour
 
-	// deleteBatch is the most callbacks that one statement deletes.
+	// deleteBatch is the most rows that one statement deletes.
 	deleteBatch = 1000
 )
 
@@ -101,13 +101,14 @@ func (c *Client) endCallback(ctx context.Context, job delivery[Callback], host s
 		return err
 	case err != nil:
 		return fmt.Errorf("recording an attempt at a callback: %w", err)
-	case recorded == statusDelivered:
-		return nil
 	case recorded == statusPending:
 		return errors.New(r.text())
-	default:
-		return fmt.Errorf("%w: the callback is %s: %s", errEnded, recorded, r.text())
 	}
+	c.metrics.ended.WithLabelValues(string(recorded)).Inc()
+	if recorded == statusDelivered {
+		return nil
+	}
+	return fmt.Errorf("%w: the callback is %s: %s", errEnded, recorded, r.text())
 }
 
 // recordAttempt records an attempt in the callback, and returns the status that
@@ -171,28 +172,35 @@ func (c *Client) endpointFailed(ctx context.Context, tx pgx.Tx, job delivery[Cal
 	return err
 }
 
-// deleteOldCallbacks deletes the records of callbacks that ended long ago.
+// deleteOldCallbacks deletes the records of callbacks that ended long ago, and
+// of endpoints that nothing was sent to since their last failure: clients name
+// hosts as they like, so there would be more and more of them. What is switched
+// off stays so.
 func (c *Client) deleteOldCallbacks(ctx context.Context) error {
-	for {
-		deleted, err := c.deleteSomeCallbacks(ctx)
-		if err != nil || deleted < deleteBatch {
-			return err
-		}
-	}
-}
-
-func (c *Client) deleteSomeCallbacks(ctx context.Context) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	tag, err := c.config.Pool.Exec(ctx, `
+	for _, sql := range []string{`
 		DELETE FROM callbacks
 		WHERE (account_id, id) IN (
 		  SELECT account_id, id FROM callbacks
 		  WHERE created_at < now() - $1::interval AND ended_at IS NOT NULL
-		  LIMIT $2)`,
-		keepCallbacks, deleteBatch)
-	if err != nil {
-		return 0, fmt.Errorf("deleting old callbacks: %w", err)
+		  LIMIT $2)`, `
+		DELETE FROM callback_endpoints
+		WHERE (account_id, host) IN (
+		  SELECT account_id, host FROM callback_endpoints
+		  WHERE failed_at < now() - $1::interval AND switched_off_at IS NULL
+		  LIMIT $2)`} {
+		for deleted := int64(deleteBatch); deleted == deleteBatch; {
+			var err error
+			if deleted, err = c.deleteSome(ctx, sql); err != nil {
+				return fmt.Errorf("deleting old callbacks: %w", err)
+			}
+		}
 	}
-	return tag.RowsAffected(), nil
+	return nil
+}
+
+func (c *Client) deleteSome(ctx context.Context, sql string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	tag, err := c.config.Pool.Exec(ctx, sql, keepCallbacks, deleteBatch)
+	return tag.RowsAffected(), err
 }

@@ -270,24 +270,6 @@ func TestCallbacksAreGivenUpAfterThreeDays(t *testing.T) {
 	r.check(t, 4)
 }
 
-// Records of callbacks that ended long ago are deleted, and no others.
-func TestOldCallbacksAreDeleted(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	r := newReceiver(t, answering(http.StatusInternalServerError))
-	b.stageCallbacks(t, "acct_1", "k", r.URL, 4)
-	c := b.callbackClient(t)
-	once(t, c)
-	b.exec(t, `UPDATE callbacks SET status = 'given_up', ended_at = now() WHERE key <> 'k1'`)
-	b.exec(t, `UPDATE callbacks SET created_at = now() - interval '31 days' WHERE key IN ('k1', 'k2', 'k3')`)
-	if err := c.deleteOldCallbacks(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := value[string](t, b, `SELECT string_agg(key, ' ' ORDER BY key) FROM callbacks`); got != "k1 k4" {
-		t.Errorf("%s are left, want k1, which has not ended, and k4, which is young", got)
-	}
-}
-
 func TestHostsNameEndpoints(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{

@@ -16,6 +16,7 @@ const countEvery = 10 * time.Second
 type metrics struct {
 	relayed  prometheus.Counter
 	attempts *prometheus.HistogramVec
+	ended    *prometheus.CounterVec // callbacks
 
 	// What was counted last. A process that has counted nothing shows none of
 	// these: zeros would say that all is well.
@@ -34,6 +35,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "rides_jobs_attempt_seconds", Help: "Time of attempts at jobs, by how they ended.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
 		}, []string{"kind", "result"}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rides_callbacks_ended_total", Help: "Callbacks that this process has brought to their end, by what it was: delivered, gone (410), refused (an address that isn't allowed), or given_up.",
+		}, []string{"status"}),
 		staged:         gauge("rides_jobs_staged", "Jobs that wait for the relay."),
 		stagedAge:      gauge("rides_jobs_oldest_staged_seconds", "Age of the oldest job that waits for the relay."),
 		undelivered:    gauge("rides_jobs_undelivered", "Jobs that are neither done nor dead."),
@@ -42,8 +46,11 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		dead:           gauge("rides_jobs_dead", "Jobs that were given up and wait for a person."),
 		switchedOff:    gauge("rides_callback_endpoints_switched_off", "Hosts of accounts that get no callbacks any more, because they failed for days."),
 	}
+	for _, ended := range []status{statusDelivered, statusGone, statusRefused, statusGivenUp} {
+		m.ended.WithLabelValues(string(ended)) // 0 until it happens, so that a first one is seen to rise
+	}
 	if registry != nil {
-		registry.MustRegister(m.relayed, m.attempts, m.staged, m.stagedAge, m.undelivered, m.undeliveredAge, m.attemptAge, m.dead, m.switchedOff)
+		registry.MustRegister(m.relayed, m.attempts, m.ended, m.staged, m.stagedAge, m.undelivered, m.undeliveredAge, m.attemptAge, m.dead, m.switchedOff)
 	}
 	return m
 }

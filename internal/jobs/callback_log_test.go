@@ -1,0 +1,84 @@
+package jobs
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Records of callbacks that ended long ago are deleted, and no others.
+func TestOldCallbacksAreDeleted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, answering(http.StatusInternalServerError))
+	b.stageCallbacks(t, "acct_1", "k", r.URL, 4)
+	c := b.callbackClient(t)
+	once(t, c)
+	b.exec(t, `UPDATE callbacks SET status = 'given_up', ended_at = now() WHERE key <> 'k1'`)
+	b.exec(t, `UPDATE callbacks SET created_at = now() - interval '31 days' WHERE key IN ('k1', 'k2', 'k3')`)
+	if err := c.deleteOldCallbacks(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := value[string](t, b, `SELECT string_agg(key, ' ' ORDER BY key) FROM callbacks`); got != "k1 k4" {
+		t.Errorf("%s are left, want k1, which has not ended, and k4, which is young", got)
+	}
+}
+
+// Endpoints that nothing was sent to for a month are forgotten, unless they are
+// switched off.
+func TestOldEndpointsAreForgotten(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `INSERT INTO callback_endpoints (account_id, host, failing_since, failed_at, failures, switched_off_at) VALUES
+		('acct_1', 'idle.example', now() - interval '60 days', now() - interval '31 days', 9, NULL),
+		('acct_1', 'failing.example', now() - interval '60 days', now() - interval '29 days', 9, NULL),
+		('acct_1', 'off.example', now() - interval '60 days', now() - interval '31 days', 9, now() - interval '31 days')`)
+	if err := b.callbackClient(t).deleteOldCallbacks(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := value[string](t, b, `SELECT string_agg(host, ' ' ORDER BY host) FROM callback_endpoints`); got != "failing.example off.example" {
+		t.Errorf("%s are left", got)
+	}
+}
+
+// What became of callbacks is counted.
+func TestCallbacksAreCounted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, func(w http.ResponseWriter, got received) {
+		w.WriteHeader(map[string]int{"/ok": 200, "/gone": 410, "/fails": 500}[got.path])
+	})
+	for path, n := range map[string]int{"/ok": 3, "/gone": 2, "/fails": 4} {
+		b.stageCallbacks(t, "acct_1", path, r.URL+path, n)
+	}
+	b.stageCallbacks(t, "acct_1", "refused", "https://10.0.0.1/", 1)
+	b.stageCallbacks(t, "acct_2", "off", r.URL+"/ok", 5)
+	b.exec(t, `INSERT INTO callback_endpoints (account_id, host, failures, switched_off_at) VALUES ('acct_2', $1, 9, now())`, strings.TrimPrefix(r.URL, "http://"))
+	registry := prometheus.NewRegistry()
+	c := b.callbackClient(t, func(c *Config) { c.Metrics = registry })
+	once(t, c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := family.GetName()
+			for _, label := range m.GetLabel() {
+				name += " " + label.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"rides_callbacks_ended_total delivered": 3, "rides_callbacks_ended_total gone": 2,
+		"rides_callbacks_ended_total given_up": 5, "rides_callbacks_ended_total refused": 1,
+	} {
+		if value, found := got[name]; !found || value != want {
+			t.Errorf("%s is %v, want %v", name, value, want)
+		}
+	}
+}
