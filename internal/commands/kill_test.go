@@ -59,6 +59,7 @@ func TestKilledCompletersDeliverEverything(t *testing.T) {
 	})
 	d.checkRides(t, s)
 	s.checkJobs(t, sinks)
+	s.audit(t, 0)
 	t.Logf("%d kills in %s; all was delivered %s after the last", kills, lastKill.Sub(begun).Round(time.Second), time.Since(lastKill).Round(time.Second))
 }
 
