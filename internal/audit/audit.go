@@ -2,9 +2,10 @@
 // what Stripe has. It only reads, and can run beside the servers.
 //
 // Each check names the invariant that it shows, by its number in the list of
-// package phases. database.go has the checks of one snapshot of the database: a
-// table of queries, each of which returns what violates its rule. stripe.go has
-// the checks that need Stripe's list of payment intents.
+// package phases. database.go, refunds.go and jobs.go have the checks of one
+// snapshot of the database: tables of queries, each of which returns what
+// violates its rule. stripe.go has the checks that need Stripe's list of payment
+// intents.
 package audit
 
 import (

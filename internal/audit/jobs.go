@@ -63,15 +63,16 @@ func jobQueries() []query {
 }
 
 // ends are the ends of rides that owe a callback. An older one may have been
-// deleted from the log, where callbacks stay for 30 days.
+// deleted from the log, where callbacks stay for 30 days; a key that was reaped
+// may have had an earlier life, and that one's callback.
 const ends = `(
 			  SELECT r.account_id, r.key, r.id AS ride_id, CASE r.status WHEN 'declined' THEN 'ride.declined' ELSE 'ride.charged' END AS type
 			  FROM rides r JOIN idempotency_keys k USING (account_id, key)
-			  WHERE r.callback_url IS NOT NULL AND r.status <> 'pending' AND k.flow = 'hail' AND k.finished_at > now() - interval '29 days'
+			  WHERE r.callback_url IS NOT NULL AND r.status <> 'pending' AND k.flow = 'hail' AND k.reaped_at IS NULL AND k.finished_at > now() - interval '29 days'
 			  UNION ALL
 			  SELECT r.account_id, r.cancel_key, r.id, 'ride.canceled'
 			  FROM rides r JOIN idempotency_keys k ON k.account_id = r.account_id AND k.key = r.cancel_key
-			  WHERE r.callback_url IS NOT NULL AND r.status = 'canceled' AND k.finished_at > now() - interval '29 days'
+			  WHERE r.callback_url IS NOT NULL AND r.status = 'canceled' AND k.reaped_at IS NULL AND k.finished_at > now() - interval '29 days'
 			  UNION ALL
 			  SELECT r.account_id, r.key, r.id, 'ride.refund_failed'
 			  FROM rides r JOIN audit_records a ON a.account_id = r.account_id AND a.ride_id = r.id
