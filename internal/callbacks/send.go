@@ -40,8 +40,8 @@ type Answer struct {
 	RetryAfter time.Duration
 }
 
-// maxBody is more than the body of any callback may have. Standard Webhooks asks
-// for less than 20 kB.
+// maxBody is more than the body of any callback may have. Standard Webhooks
+// asks for less than 20 kB.
 const maxBody = 20_000
 
 // maxRetryAfter bounds Answer.RetryAfter, so that no receiver puts off a

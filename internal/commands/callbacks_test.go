@@ -175,7 +175,8 @@ func (a serving) slowest(b serving) serving {
 	return serving{hail: max(a.hail, b.hail), callback: max(a.callback, b.callback), finish: max(a.finish, b.finish)}
 }
 
-// serve hails two rides under a key, the second of which the completer finishes.
+// serve hails two rides under a key, the second of which the completer
+// finishes.
 func (s *scene) serve(t *testing.T, api *process, good *told, key string) (took serving) {
 	t.Helper()
 	start := time.Now()
