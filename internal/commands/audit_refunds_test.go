@@ -25,7 +25,7 @@ func (s *scene) cancel(t *testing.T, p *process, hail, key string) answer {
 	}
 	request.Header.Set("Authorization", "Bearer "+s.apiKey)
 	request.Header.Set("Idempotency-Key", key)
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	response, err := s.roundTrip(request)
 	if err != nil {
 		return answer{err: err}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rocketrides/rocketrides/api/apitest"
 )
 
 const sanFranciscoToOakland = `{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}`
@@ -19,6 +21,12 @@ type answer struct {
 	header http.Header
 	body   string
 	err    error
+}
+
+// roundTrip makes a request to the API, and compares it and its answer with the
+// OpenAPI document.
+func (s *scene) roundTrip(request *http.Request) (*http.Response, error) {
+	return apitest.Transport{T: s.t, Base: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}.RoundTrip(request)
 }
 
 // rideRequest returns a request for a ride to a process.
@@ -41,7 +49,7 @@ func (s *scene) hail(p *process, key string) answer {
 	if err != nil {
 		return answer{err: err}
 	}
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	response, err := s.roundTrip(request)
 	if err != nil {
 		return answer{err: err}
 	}

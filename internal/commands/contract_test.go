@@ -32,7 +32,7 @@ func (s *scene) ask(t *testing.T, p *process, a asking) answer {
 	}
 	request.Header = http.Header{"Authorization": {"Bearer " + s.apiKey}, "Content-Type": {"application/json"}, "Idempotency-Key": {"refused"}}
 	maps.Copy(request.Header, a.header)
-	response, err := (&http.Transport{DisableKeepAlives: true, DisableCompression: true}).RoundTrip(request)
+	response, err := s.roundTrip(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,7 @@ const lease = 1500 * time.Millisecond
 
 // scene is a database and a fake Stripe, on which a test runs programs.
 type scene struct {
+	t           *testing.T
 	databaseURL string
 	pool        *pgxpool.Pool
 	fake        *fakestripe.Server
@@ -55,7 +56,7 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	fake, stripeURL := startFake(t)
-	s := &scene{databaseURL: pgtest.URL(t), fake: fake, stripeURL: stripeURL}
+	s := &scene{t: t, databaseURL: pgtest.URL(t), fake: fake, stripeURL: stripeURL}
 	s.pool = pgtest.Open(t, postgres.Options{URL: s.databaseURL})
 	s.addAccount(t, "visa", "pm_card_visa")
 	return s

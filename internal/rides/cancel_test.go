@@ -188,7 +188,7 @@ func TestACancelMayHaveABodyOfUnknownLength(t *testing.T) {
 		if body == "" {
 			request.Header.Del("Content-Type")
 		}
-		response, err := http.DefaultTransport.RoundTrip(request)
+		response, err := h.roundTrip(t, request)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rocketrides/rocketrides/api/apitest"
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -36,7 +37,7 @@ type call struct {
 func (p *process) send(t *testing.T, c call) reply {
 	t.Helper()
 	request := p.newRequest(t.Context(), t, c)
-	response, err := http.DefaultTransport.RoundTrip(request)
+	response, err := p.roundTrip(t, request)
 	if err != nil {
 		t.Fatalf("%s %s: %v", c.method, c.path, err)
 	}
@@ -48,6 +49,17 @@ func (p *process) send(t *testing.T, c call) reply {
 	r := reply{status: response.StatusCode, header: response.Header, body: string(body)}
 	r.check(t)
 	return r
+}
+
+// roundTrip makes a request, and compares it and its answer with the OpenAPI
+// document. Every request of the tests to the API comes through here, except
+// those that are cut off.
+func (p *process) roundTrip(t *testing.T, request *http.Request) (*http.Response, error) {
+	t.Helper()
+	if p.undocumented {
+		return http.DefaultTransport.RoundTrip(request)
+	}
+	return apitest.Transport{T: t, Record: p.record}.RoundTrip(request)
 }
 
 // newRequest returns the HTTP request of a call.

@@ -19,6 +19,7 @@
 //   - wait.go, stream.go: waiting for an answer or a ride, and following a ride
 //   - watcher.go: the one poll that serves all who wait
 //   - read.go: the handlers of GET
+//   - reference.go: the contract for machines and for people
 //   - resolve.go: how a person ends a parked key of a hail, and
 //     resolve_refund.go: of a refund
 //   - events.go: how Stripe's events are received

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/rocketrides/api/apitest"
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/payments"
@@ -62,6 +63,10 @@ type process struct {
 	engine  *phases.Engine
 	stripe  *payments.Stripe
 	api     string // URL
+	// record gets every exchange with the API, if it isn't nil.
+	record func(apitest.Exchange)
+	// undocumented says that the process serves a route of a test's own.
+	undocumented bool
 }
 
 type setting func(*phases.Config)

@@ -90,6 +90,7 @@ func newWaver(t *testing.T, settings ...setting) *waver {
 	router := w.service.router()
 	router.Post("/v1/rides/{id}/wave", w.service.keyed(keyedRoute{flow: flow, check: checkWave, bodyOptional: true}))
 	w.process = w.serving(t, router)
+	w.undocumented = true
 	return w
 }
 

@@ -58,7 +58,7 @@ func TestHead(t *testing.T) {
 			t.Fatal(err)
 		}
 		request.Header.Set("Authorization", "Bearer "+h.visa.APIKey.Reveal())
-		response, err := http.DefaultTransport.RoundTrip(request)
+		response, err := h.roundTrip(t, request)
 		if err != nil {
 			t.Fatal(err)
 		}

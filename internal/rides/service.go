@@ -150,6 +150,7 @@ func (s *Service) router() *web.Router {
 		flow: s.cancel, check: s.checkCancel, waiting: s.openRefund, refunds: true, bodyOptional: true,
 	}))
 	router.PostUnkeyed("/v1/stripe/events", s.events.receive)
+	addReference(router)
 	return router
 }
 

@@ -33,7 +33,7 @@ func (h *harness) follow(t *testing.T, key string) *stream {
 	c.header.Set("Accept", "text/event-stream")
 	ctx, cut := context.WithTimeout(t.Context(), 25*time.Second)
 	t.Cleanup(cut)
-	response, err := http.DefaultTransport.RoundTrip(h.newRequest(ctx, t, c))
+	response, err := h.roundTrip(t, h.newRequest(ctx, t, c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestWhatIsAnsweredInsteadOfAStream(t *testing.T) {
 	}
 	head := h.getCall("k", "")
 	head.method, head.header = "HEAD", events
-	response, err := http.DefaultTransport.RoundTrip(h.newRequest(t.Context(), t, head))
+	response, err := h.roundTrip(t, h.newRequest(t.Context(), t, head))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -396,7 +396,7 @@ func TestWhoHangsUpWaitsNoMore(t *testing.T) {
 	var clients sync.WaitGroup
 	for _, c := range []call{h.hailCall("k", "wait=30"), h.hailCall("k", "respond-async, wait=30"), h.getCall("k", "wait=30")} {
 		clients.Go(func() {
-			if response, err := http.DefaultTransport.RoundTrip(h.newRequest(ctx, t, c)); err == nil {
+			if response, err := h.roundTrip(t, h.newRequest(ctx, t, c)); err == nil {
 				t.Errorf("a client that hung up got %s", response.Status)
 				_ = response.Body.Close()
 			}

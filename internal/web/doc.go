@@ -9,6 +9,8 @@
 //   - record.go, metrics.go: what the log and the metrics say about a request
 //   - answer.go: answers, those that are stored with a key included
 //   - problem.go: the table of problems (RFC 9457)
+//   - guide.go, problem_page.go, problem.html: the page of each problem
+//   - file.go: answers that are the same for everybody
 //   - refusal.go: which error is which problem
 //   - limit.go: who the client is, and how many requests it may send
 //   - query.go: the query parameters of a route

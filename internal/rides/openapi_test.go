@@ -1,0 +1,277 @@
+package rides
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rocketrides/rocketrides/api"
+	"github.com/rocketrides/rocketrides/api/apitest"
+)
+
+var update = flag.Bool("update", false, "write the examples of the OpenAPI document again")
+
+// TestTheOpenAPIDocumentSaysWhatTheServiceDoes brings about every answer of the
+// document. Its examples are such answers, and nothing can be taken out of it
+// without contradicting one.
+func TestTheOpenAPIDocumentSaysWhatTheServiceDoes(t *testing.T) {
+	t.Parallel()
+	tr := takeTour(t)
+	if t.Failed() {
+		return
+	}
+	if *update {
+		tr.writeExamples(t)
+		return
+	}
+	t.Run("its examples were answered", func(t *testing.T) { tr.compareExamples(t) })
+	t.Run("nothing in it is superfluous", func(t *testing.T) { tr.takeAway(t) })
+}
+
+// placeholders take the place of what differs from tour to tour.
+var placeholders = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "https://client.example"},
+	{regexp.MustCompile(`"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"`), `"2026-11-26T12:00:00.000000Z"`},
+	{regexp.MustCompile(`"created":\d+`), `"created":1795694400`},
+	{regexp.MustCompile(`acct_[0-9A-Za-z]{8,}`), "acct_1f2e3d4c5b6a7980"},
+	{regexp.MustCompile(`req_[0-9a-f]{32}`), "req_0195f3a2c4d57e8f9a0b1c2d3e4f5a6b"},
+	{regexp.MustCompile(`ride_[0-9a-z]{26}`), "ride_9t2k6d1q8r5m3n7p4v0c1f2g3h"},
+	{regexp.MustCompile(`\b(ch|pi|re|evt|cus|pm|in|txn)_[0-9A-Z][0-9A-Za-z]{9,}`), "${1}_3QLZ7YtN5vK0"},
+	{regexp.MustCompile(`evt_thin_[0-9A-Z]{9,}`), "evt_thin_3QLZ7YtN5vK0"},
+	{regexp.MustCompile(`_secret_[0-9A-Za-z]+`), "_secret_example"},
+	{regexp.MustCompile(`"metadata":\{[^{}]*\}`), `"metadata":{}`},
+}
+
+// plain returns an example without what differs from tour to tour.
+func plain(text string) string {
+	for _, p := range placeholders {
+		text = p.pattern.ReplaceAllString(text, p.with)
+	}
+	return strings.TrimSuffix(text, "\n")
+}
+
+// asJSON returns an example as a value in JSON: a stream is a string.
+func asJSON(t *testing.T, text string) []byte {
+	t.Helper()
+	if json.Valid([]byte(text)) {
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		return compact.Bytes()
+	}
+	encoded, err := json.Marshal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encoded
+}
+
+const (
+	documentPath = "../../api/openapi.yaml"
+	examplesPath = "../../api/examples.json"
+)
+
+// writeExamples writes the examples into both files.
+func (tr *tour) writeExamples(t *testing.T) {
+	t.Helper()
+	document, err := os.ReadFile(documentPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const heading = "\n  examples:\n"
+	kept := document[:bytes.LastIndex(document, []byte(heading))+len(heading)]
+	all := []byte("{\n")
+	for i, name := range slices.Sorted(maps.Keys(tr.examples)) {
+		value := asJSON(t, plain(tr.examples[name]))
+		kept = fmt.Appendf(kept, "    %s:\n      value: %s\n", name, value)
+		if i > 0 {
+			all = append(all, ",\n"...)
+		}
+		all = fmt.Appendf(all, "  %q: %s", name, value)
+	}
+	for path, content := range map[string][]byte{documentPath: kept, examplesPath: append(all, "\n}\n"...)} {
+		if err := os.WriteFile(path, content, 0o644); err != nil { //nolint:gosec // it is source code
+			t.Fatal(err)
+		}
+	}
+}
+
+// compareExamples compares the examples of the document, and those of the pages
+// of problems, with what was answered.
+func (tr *tour) compareExamples(t *testing.T) {
+	t.Helper()
+	documented := checker(t).Doc().Components.Examples
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(tr.examples)), slices.Sorted(maps.Keys(documented))); diff != "" {
+		t.Errorf("examples (-answered +documented):\n%s", diff)
+	}
+	for name, body := range tr.examples {
+		want := asJSON(t, plain(body))
+		got, err := json.Marshal(documented[name].Value.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for where, example := range map[string][]byte{"openapi.yaml": got, "examples.json": api.Example(name)} {
+			if diff := cmp.Diff(valueOf(t, want), valueOf(t, example)); diff != "" {
+				t.Errorf("%s in %s (-answered +documented; go test ./internal/rides -run OpenAPI -update):\n%s", name, where, diff)
+			}
+		}
+	}
+}
+
+func checker(t *testing.T) *apitest.Checker {
+	t.Helper()
+	c, err := apitest.NewChecker(api.Document())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// takeAway takes each response, header, parameter and property out of the
+// document in turn: some exchange must contradict what is left.
+func (tr *tour) takeAway(t *testing.T) {
+	t.Helper()
+	c := checker(t)
+	if err := tr.contradiction(c); err != nil {
+		t.Fatalf("the whole document is contradicted: %v", err)
+	}
+	taken := 0
+	for _, part := range parts(c.Doc()) {
+		restore := part.remove()
+		if tr.contradiction(c) == nil {
+			t.Errorf("nothing needs %s", part.name)
+		}
+		restore()
+		taken++
+	}
+	if taken < 300 {
+		t.Errorf("only %d parts were taken away", taken)
+	}
+}
+
+// contradiction returns the fault of the first exchange or callback that is not
+// as the document says.
+func (tr *tour) contradiction(c *apitest.Checker) error {
+	for _, e := range tr.exchanges {
+		if err := c.Check(e); err != nil {
+			return err
+		}
+	}
+	for _, got := range tr.callbacks {
+		if err := c.CheckCallback("hailRide", "rideEnded", got.header, got.body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A part of the document.
+type part struct {
+	name   string
+	remove func() (restore func())
+}
+
+// entry returns the part that is an entry of a map.
+func entry[V any](name string, all map[string]V, key string) part {
+	return part{name: name + " " + key, remove: func() func() {
+		value := all[key]
+		delete(all, key)
+		return func() { all[key] = value }
+	}}
+}
+
+// parts returns every part of the document that an exchange may need.
+func parts(doc *openapi3.T) []part {
+	var all []part
+	for path, item := range doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			name := method + " " + path
+			all = append(all, part{name: name, remove: func() func() {
+				item.SetOperation(method, nil)
+				return func() { item.SetOperation(method, operation) }
+			}})
+			all = append(all, operationParts(name, operation)...)
+		}
+	}
+	for name, response := range doc.Components.Responses {
+		all = append(all, headerParts(name, response.Value)...)
+	}
+	for name, schema := range doc.Components.Schemas {
+		if name == "StripeEvent" { // it may have anything besides
+			continue
+		}
+		for property := range schema.Value.Properties {
+			all = append(all, entry(name+"'s property", schema.Value.Properties, property))
+		}
+	}
+	return all
+}
+
+func operationParts(name string, operation *openapi3.Operation) []part {
+	var all []part
+	for status, response := range operation.Responses.Map() {
+		all = append(all, part{name: name + " " + status, remove: func() func() {
+			operation.Responses.Delete(status)
+			return func() { operation.Responses.Set(status, response) }
+		}})
+		if response.Ref == "" {
+			all = append(all, headerParts(name+" "+status, response.Value)...)
+		}
+		for mediaType := range response.Value.Content {
+			all = append(all, entry(name+" "+status+"'s type", response.Value.Content, mediaType))
+		}
+	}
+	for i, parameter := range operation.Parameters {
+		if parameter.Value.In == openapi3.ParameterInPath {
+			continue
+		}
+		all = append(all, part{name: name + "'s parameter " + parameter.Value.Name, remove: func() func() {
+			whole := operation.Parameters
+			operation.Parameters = slices.Delete(slices.Clone(whole), i, i+1)
+			return func() { operation.Parameters = whole }
+		}})
+	}
+	for callback, ref := range operation.Callbacks {
+		for _, item := range ref.Value.Map() {
+			told := item.Operations()[http.MethodPost]
+			for _, p := range operationParts(callback, told) {
+				if strings.Contains(p.name, "'s parameter") { // what a client's own server answers is its own affair
+					all = append(all, p)
+				}
+			}
+		}
+	}
+	return all
+}
+
+func headerParts(name string, response *openapi3.Response) []part {
+	var all []part
+	for header := range response.Headers {
+		all = append(all, entry(name+"'s header", response.Headers, header))
+	}
+	return all
+}
+
+// valueOf decodes JSON.
+func valueOf(t *testing.T, encoded []byte) (decoded any) {
+	t.Helper()
+	if err := json.Unmarshal(encoded, &decoded); err != nil {
+		t.Fatalf("%v in %s", err, encoded)
+	}
+	return decoded
+}
