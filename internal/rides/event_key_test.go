@@ -131,6 +131,31 @@ func TestALiveWorkerIsNotDisturbed(t *testing.T) {
 	h.checkCharged(t, h.visa, "k")
 }
 
+// TestARefundBeforeTheRideKnowsItsCharge: somebody refunds a part at Stripe
+// while the answer to the charge is on its way. The ride shows it in the end.
+func TestARefundBeforeTheRideKnowsItsCharge(t *testing.T) {
+	t.Parallel()
+	h, seen := newHarness(t), 0
+	gate := make(chan struct{})
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldAfter: gate})
+	done := make(chan reply)
+	go func() { done <- h.hailAs(t, h.visa, "k") }()
+	waitFor(t, func() bool { return len(h.fake.Events()) == 1 })
+	if _, err := h.fake.DashboardRefund(h.intentOf(t, "k"), 500); err != nil {
+		t.Fatal(err)
+	}
+	h.deliverAll(t, &seen, "snapshot")
+	if counts := h.work(t); counts.Worked != 0 {
+		t.Errorf("while the key is held the worker did %+v", counts)
+	}
+	close(gate)
+	(<-done).must(t, 201, "")
+	h.work(t)
+	if got := h.given(t, "k"); got != "charged succeeded 500" {
+		t.Errorf("the ride is %s", got)
+	}
+}
+
 // TestAnEventThatComesBeforeItsKeyIsParked: the look-up finds nothing; then the
 // charge comes true and its event arrives, while the worker is about to park.
 func TestAnEventThatComesBeforeItsKeyIsParked(t *testing.T) {

@@ -1,6 +1,7 @@
 package rides
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func TestALateRefundThatFailsIsShown(t *testing.T) {
 func TestALateRefundIsSentOnce(t *testing.T) {
 	t.Parallel()
 	h, seen := paidAfterAll(t)
-	h.onRefund(fakestripe.DropAfter, nil)
+	h.onRefund(fakestripe.DropBefore, nil)
 	for _, e := range h.told(t, &seen) {
 		for _, shape := range []string{"snapshot", "thin", "snapshot"} {
 			h.deliver(t, e.ID, shape)
@@ -86,6 +87,29 @@ func TestALateRefundIsSentOnce(t *testing.T) {
 	}
 	if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'ride.charged_late'`); n != 1 {
 		t.Errorf("%d audit records", n)
+	}
+}
+
+// TestAPaymentOfAnotherAmountIsNotGivenBack: it names a ride that was declined,
+// but isn't what that ride asked for, so a person looks at it.
+func TestAPaymentOfAnotherAmountIsNotGivenBack(t *testing.T) {
+	t.Parallel()
+	h, seen := newHarness(t), 0
+	h.hailAs(t, h.declined, "k").must(t, 402, web.CodeCardDeclined)
+	h.told(t, &seen)
+	for _, c := range []struct{ amount, currency string }{{"1000", "usd"}, {"2350", "eur"}} {
+		h.atStripe(t, "/v1/payment_intents", url.Values{
+			"amount": {c.amount}, "currency": {c.currency}, "customer": {"cus_visa"}, "payment_method": {"pm_card_visa"},
+			"confirm": {"true"}, "off_session": {"true"}, "payment_method_types[]": {"card"},
+			"metadata[ride_id]": {rideID(h.declined.AccountID, "k")}, "metadata[account_id]": {h.declined.AccountID},
+			"metadata[operation]": {operationOf(h.declined.AccountID, "k")},
+		})
+	}
+	h.deliverAll(t, &seen, "thin")
+	h.work(t)
+	h.finish(t)
+	if got := h.outcomes(t); got != "mismatch mismatch" || len(h.fake.Refunds()) != 0 {
+		t.Errorf("the events came to %s, and Stripe has the refunds %+v", got, h.fake.Refunds())
 	}
 }
 
