@@ -15,7 +15,7 @@ actions := $(GO) tool -modfile=.ci/actions.mod actionlint
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test check crash kill chaos citus model mutants fuzz stripe-mock up down compose-test clean
+.PHONY: help run build test check crash kill chaos simulate citus model mutants fuzz stripe-mock up down compose-test clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ kill: ## Kill completers while the receipts and callbacks of 1,000 rides and 300
 chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2m'.
 	$(build) ./proof/chaos
 	@exec bin/chaos $(ARGS)
+
+simulate: ## Send riders in trouble to a sandbox whose api is killed every 10 seconds: make simulate ARGS='--riders 100'.
+	$(build) ./cmd/sandbox ./cmd/simulator
+	@ARGS='$(ARGS)' sh proof/simulate/run.sh
 
 citus: ## Run the tests on a Citus cluster: make citus DATABASE_URL=postgres://….
 	@GO='$(GO)' DATABASE_URL='$(DATABASE_URL)' ARGS='$(ARGS)' sh proof/citus/run.sh
