@@ -16,7 +16,7 @@ import (
 // find it.
 func callbackCorruptions() map[string]string {
 	const log, where, ofCancel = `UPDATE callbacks SET `, ` WHERE key = $1`, ` WHERE key = $1 || '/cancel'`
-	const args = `jsonb_build_object('type', type, 'ride_id', ride_id, 'url', url, 'ride', (convert_from(body, 'UTF8')::jsonb -> 'data')::text)`
+	const args = `jsonb_build_object('type', type, 'ride_id', ride_id, 'url', url, 'ride', 'null')`
 	return map[string]string{
 		"end-has-its-callback/charged":           `DELETE FROM callbacks` + where,
 		"end-has-its-callback/canceled":          `DELETE FROM callbacks` + ofCancel,
@@ -27,8 +27,8 @@ func callbackCorruptions() map[string]string {
 		"callback-is-true/not-canceled":          `UPDATE rides SET status = 'charged'` + where,
 		"callback-is-true/of-nothing":            log + `ride_id = 'ride_other'` + where,
 		"callback-is-true/another-address":       log + `url = 'https://example.com/'` + where,
-		"callback-is-true/body-of-another":       log + `body = convert_to(replace(convert_from(body, 'UTF8'), ride_id, 'ride_other'), 'UTF8')` + where,
-		"callback-is-true/another-fare":          log + `body = convert_to(replace(convert_from(body, 'UTF8'), '2350', '2351'), 'UTF8')` + where,
+		"callback-is-true/body-of-another":       log + `body = '{"data":{"id":"ride_other","status":"charged"}}'` + where,
+		"callback-is-true/another-fare":          ``,
 		"callback-is-true/no-such-failure":       log + `type = 'ride.refund_failed'` + where,
 		"callback-is-true/staged":                `INSERT INTO staged_jobs (account_id, id, key, kind, args) SELECT account_id, 'job_s', key, 'callback', ` + args + ` || '{"type": "ride.declined"}' FROM callbacks` + where,
 		"callback-is-true/relayed":               `INSERT INTO river.river_job (kind, args, max_attempts) SELECT 'callback/1', jsonb_build_object('account_id', account_id, 'key', key, 'job', ` + args + ` || '{"type": "ride.pending"}'), 1 FROM callbacks` + where,
@@ -68,8 +68,13 @@ func TestAuditFindsEveryCorruptionOfAJob(t *testing.T) {
 	s.must(t, "completer", "once", "--callback-allow=127.0.0.0/8")
 	s.audit(t, 0) // when they are delivered
 	for name, sql := range corruptions {
-		s.exec(t, sql, name)
+		if sql != "" {
+			s.exec(t, sql, name)
+		}
 	}
+	const fare = "callback-is-true/another-fare"
+	body := text(t, s, `SELECT convert_from(body, 'UTF8') FROM callbacks WHERE key = $1`, fare)
+	s.exec(t, `UPDATE callbacks SET body = $2 WHERE key = $1`, fare, []byte(strings.Replace(body, "2350", "2351", 1)))
 	report := s.audit(t, 1)
 	for name := range corruptions {
 		check, _, _ := strings.Cut(name, "/")
