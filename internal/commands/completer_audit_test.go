@@ -180,7 +180,7 @@ func (s *scene) audit(t *testing.T, code int) audit.Report {
 	return report
 }
 
-func (s *scene) exec(t *testing.T, sql string, args ...any) {
+func (s *scene) exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	if _, err := s.pool.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)

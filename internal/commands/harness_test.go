@@ -43,7 +43,7 @@ const lease = 1500 * time.Millisecond
 
 // scene is a database and a fake Stripe, on which a test runs programs.
 type scene struct {
-	t           *testing.T
+	t           testing.TB
 	databaseURL string
 	pool        *pgxpool.Pool
 	fake        *fakestripe.Server
@@ -53,7 +53,7 @@ type scene struct {
 	account, apiKey, secret string
 }
 
-func newScene(t *testing.T) *scene {
+func newScene(t testing.TB) *scene {
 	t.Helper()
 	fake, stripeURL := startFake(t)
 	s := &scene{t: t, databaseURL: pgtest.URL(t), fake: fake, stripeURL: stripeURL}
@@ -64,7 +64,7 @@ func newScene(t *testing.T) *scene {
 
 // addAccount makes an account with a customer and a card of the fake Stripe's.
 // From now on requests are its.
-func (s *scene) addAccount(t *testing.T, name, card string) {
+func (s *scene) addAccount(t testing.TB, name, card string) {
 	t.Helper()
 	var made struct {
 		AccountID string `json:"account_id"`
@@ -82,7 +82,7 @@ func (s *scene) addAccount(t *testing.T, name, card string) {
 const webhookSecret = "whsec_scene0123456789abcdef01"
 
 // startFake starts a fake Stripe and returns its URL.
-func startFake(t *testing.T) (*fakestripe.Server, string) {
+func startFake(t testing.TB) (*fakestripe.Server, string) {
 	t.Helper()
 	fake, err := fakestripe.Open(fakestripe.Options{WebhookSecret: webhookSecret})
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *scene) environment(program string) []string {
 }
 
 // run runs a program until it ends.
-func (s *scene) run(t *testing.T, program string, args ...string) (code int, stdout, stderr string) {
+func (s *scene) run(t testing.TB, program string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -121,7 +121,7 @@ func (s *scene) run(t *testing.T, program string, args ...string) (code int, std
 }
 
 // must runs a program that must succeed, and returns its stdout.
-func (s *scene) must(t *testing.T, program string, args ...string) string {
+func (s *scene) must(t testing.TB, program string, args ...string) string {
 	t.Helper()
 	code, stdout, stderr := s.run(t, program, args...)
 	if code != 0 {
@@ -145,7 +145,7 @@ type process struct {
 
 // start starts a program with settings, such as LEASE=1s, and waits until it
 // serves.
-func (s *scene) start(t *testing.T, program string, settings ...string) *process {
+func (s *scene) start(t testing.TB, program string, settings ...string) *process {
 	t.Helper()
 	p := &process{command: exec.Command(os.Args[0]), done: make(chan struct{})} //nolint:noctx // it ends by its own means, or in Cleanup
 	p.command.Env = append(s.environment(program), settings...)
@@ -201,7 +201,7 @@ func (p *process) said() string {
 }
 
 // signal sends a signal to a process, which may have ended.
-func (p *process) signal(t *testing.T, signal syscall.Signal) {
+func (p *process) signal(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	if err := p.command.Process.Signal(signal); err != nil && !strings.Contains(err.Error(), "already finished") {
 		t.Errorf("signalling: %v", err)
@@ -209,14 +209,14 @@ func (p *process) signal(t *testing.T, signal syscall.Signal) {
 }
 
 // kill kills a process and waits for its end.
-func (p *process) kill(t *testing.T) {
+func (p *process) kill(t testing.TB) {
 	t.Helper()
 	p.signal(t, syscall.SIGKILL)
 	<-p.done
 }
 
 // waitForStripe waits until Stripe has received n POST requests.
-func (s *scene) waitForStripe(t *testing.T, n int) {
+func (s *scene) waitForStripe(t testing.TB, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -226,7 +226,7 @@ func (s *scene) waitForStripe(t *testing.T, n int) {
 	}
 }
 
-func number(t *testing.T, s *scene, sql string, args ...any) int {
+func number(t testing.TB, s *scene, sql string, args ...any) int {
 	t.Helper()
 	var n int
 	if err := s.pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
@@ -236,7 +236,7 @@ func number(t *testing.T, s *scene, sql string, args ...any) int {
 }
 
 // waitFor polls a condition that depends on another process.
-func waitFor(t *testing.T, what string, limit time.Duration, done func() bool) {
+func waitFor(t testing.TB, what string, limit time.Duration, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for !done() {
@@ -249,7 +249,7 @@ func waitFor(t *testing.T, what string, limit time.Duration, done func() bool) {
 
 // waitForCharge waits until a key has finished with a charged ride, and checks
 // all charges.
-func (s *scene) waitForCharge(t *testing.T, key string, limit time.Duration) {
+func (s *scene) waitForCharge(t testing.TB, key string, limit time.Duration) {
 	t.Helper()
 	waitFor(t, "the ride of "+key+" is charged", limit, func() bool {
 		return number(t, s, `SELECT count(*) FROM rides r JOIN idempotency_keys k USING (account_id, key)
@@ -260,7 +260,7 @@ func (s *scene) waitForCharge(t *testing.T, key string, limit time.Duration) {
 
 // checkCharges checks that no ride was charged twice, and that every charged
 // ride has a charge and a receipt.
-func (s *scene) checkCharges(t *testing.T) {
+func (s *scene) checkCharges(t testing.TB) {
 	t.Helper()
 	for ride, n := range s.fake.Charges() {
 		if n != 1 {

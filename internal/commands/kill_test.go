@@ -33,7 +33,7 @@ func TestKilledCompletersDeliverEverything(t *testing.T) {
 	s := newScene(t)
 	sinks := newSinks(t)
 	settings := []string{
-		"RATE_LIMIT=0", "CALLBACK_ALLOW=127.0.0.0/8", "STRIPE_TIMEOUT=3s", "LEASE=4s", "BACKOFF_INITIAL=100ms", "JOB_TIMEOUT=3s",
+		"RATE_LIMIT=0", "CALLBACK_ALLOW=127.0.0.0/8", "STRIPE_TIMEOUT=3s", "LEASE=4s", "BACKOFF_INITIAL=100ms", "JOB_TIMEOUT=4s",
 		"SMTP_URL=" + sinks.smtpURL, "MAIL_FROM=receipts@example.com",
 	}
 	api := s.start(t, "api", settings...)
@@ -95,7 +95,8 @@ func (s *scene) killCompleters(t *testing.T, n int, sinks *sinks, served <-chan 
 }
 
 // A demand is what clients ask for. The last client's card is declined. It
-// hails a tenth of the rides; of the others a third is canceled.
+// hails a tenth of the rides, and asks not to wait for every second one of
+// them. Of the others a third is canceled.
 type demand struct {
 	rides, kills int
 	clients      []client
@@ -115,6 +116,9 @@ func (d demand) run(t *testing.T, s *scene, api *process) {
 			who, want := d.clients[0], http.StatusCreated
 			if i%10 == 0 {
 				who, want = d.clients[1], http.StatusPaymentRequired
+			}
+			if i%20 == 0 {
+				who.prefer, want = "respond-async", http.StatusAccepted
 			}
 			a := who.insist(api, "/v1/rides", fmt.Sprint("ride-", i), who.hail)
 			if a.status != want {
@@ -155,7 +159,9 @@ func (d demand) checkRides(t *testing.T, s *scene) {
 func (s *scene) checkJobs(t *testing.T, sinks *sinks) {
 	t.Helper()
 	receipts := `SELECT format('receipt.charged.%s@example.com', id) AS id FROM rides WHERE status IN ('charged', 'canceled')
-		UNION ALL SELECT format('receipt.canceled.%s@example.com', id) FROM rides WHERE status = 'canceled'`
+		UNION ALL SELECT format('receipt.canceled.%s@example.com', id) FROM rides WHERE status = 'canceled'
+		UNION ALL SELECT format('receipt.declined.%s@example.com', r.id) FROM rides r JOIN idempotency_keys k USING (account_id, key)
+		WHERE r.status = 'declined' AND k.async`
 	callbacks := `SELECT format('ride.charged of %s, charged', id) AS id FROM rides WHERE status IN ('charged', 'canceled')
 		UNION ALL SELECT format('ride.%s of %s, %1$s', status, id) FROM rides WHERE status IN ('canceled', 'declined')`
 	due := 0

@@ -34,7 +34,7 @@ type sinks struct {
 type callback struct{ id, what string }
 
 // newSinks starts a mail server and a receiver of callbacks.
-func newSinks(t *testing.T) *sinks {
+func newSinks(t testing.TB) *sinks {
 	t.Helper()
 	s := &sinks{mail: inbox.Inbox{Keep: 1 << 20}, secrets: map[string]string{}}
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -102,7 +102,7 @@ func (s *sinks) count() int {
 
 // receipts returns how often each Message-ID has come, and checks that one
 // always has the same message.
-func (s *sinks) receipts(t *testing.T) map[string]int {
+func (s *sinks) receipts(t testing.TB) map[string]int {
 	t.Helper()
 	times, first := map[string]int{}, map[string]inbox.Message{}
 	for _, m := range s.mail.Messages() {
@@ -129,7 +129,7 @@ func (s *sinks) callbacksByID() map[string]int {
 
 // callbacksByRide returns how often it was told of each end of each ride, and
 // checks that each has one webhook-id.
-func (s *sinks) callbacksByRide(t *testing.T) map[string]int {
+func (s *sinks) callbacksByRide(t testing.TB) map[string]int {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,8 +148,9 @@ func (s *sinks) callbacksByRide(t *testing.T) map[string]int {
 	return times
 }
 
-// A client has an account, and hails rides with a body of its own.
-type client struct{ apiKey, hail string }
+// A client has an account, and hails rides with a body and a preference of its
+// own.
+type client struct{ apiKey, hail, prefer string }
 
 // insist sends a request again and again until it is answered for good, for at
 // most half a minute.
@@ -174,6 +175,9 @@ func (c client) post(p *process, path, key, body string) answer {
 	request.Header.Set("Authorization", "Bearer "+c.apiKey)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Idempotency-Key", key)
+	if c.prefer != "" {
+		request.Header.Set("Prefer", c.prefer)
+	}
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		return answer{err: err}
