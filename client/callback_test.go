@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -33,8 +34,8 @@ func signed(t *testing.T, at time.Time, body string, secrets ...string) http.Hea
 }
 
 // genuineCallback returns the request that a callback is, signed just now.
-func genuineCallback() *http.Request {
-	request := httptest.NewRequest(http.MethodPost, "/hook", strings.NewReader(callbackBody))
+func genuineCallback(ctx context.Context) *http.Request {
+	request := httptest.NewRequestWithContext(ctx, http.MethodPost, "/hook", strings.NewReader(callbackBody))
 	header, err := sign(time.Now(), callbackBody, secret)
 	if err != nil {
 		panic(err)

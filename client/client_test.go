@@ -211,7 +211,10 @@ func TestListEndsWithItsReaderAndWithAnError(t *testing.T) {
 	t.Parallel()
 	s := newStub(t, list(true, "ride_2", "ride_1"), problem(401, client.CodeUnauthenticated, false, ""))
 	c := s.client(t)
-	for range c.List(t.Context(), client.ListOptions{}) {
+	for _, err := range c.List(t.Context(), client.ListOptions{}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	if s.requests() != 1 {
@@ -220,7 +223,9 @@ func TestListEndsWithItsReaderAndWithAnError(t *testing.T) {
 	var failures int
 	for _, err := range c.List(t.Context(), client.ListOptions{}) {
 		failures++
-		failed(t, err)
+		if failure, _ := failed(t, err); failure.Op != "listing rides" {
+			t.Errorf("got %v", err)
+		}
 	}
 	if failures != 1 {
 		t.Errorf("%d errors, want one", failures)
@@ -272,8 +277,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c.OnPause(func(ctx context.Context, _ time.Duration) error { cancel(); return ctx.Err() })
 	ride, err := c.Wait(ctx, "ride_1")
-	failed(t, err)
-	if !errors.Is(err, context.Canceled) || ride.Status != client.StatusPending {
+	if failure, _ := failed(t, err); failure.Op != "waiting for a ride" || !errors.Is(err, context.Canceled) || ride.Status != client.StatusPending {
 		t.Errorf("got %+v, %v", ride, err)
 	}
 }

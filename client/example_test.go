@@ -184,7 +184,7 @@ func ExampleReadCallback() {
 		w.WriteHeader(http.StatusNoContent)
 	}
 	recorder := httptest.NewRecorder()
-	handler(recorder, genuineCallback())
+	handler(recorder, genuineCallback(context.Background()))
 	fmt.Println(recorder.Code)
 	// Output:
 	// ride.charged ride_1

@@ -44,6 +44,8 @@ const (
 // A Problem is an answer that is an error (RFC 9457). If the answer is not the
 // API's own but, say, a proxy's page, Code is "", and Retryable depends on the
 // status alone.
+//
+//nolint:errname // RFC 9457 names it so
 type Problem struct {
 	Type      string `json:"type"` // the path of a page about the code
 	Title     string `json:"title"`

@@ -69,8 +69,8 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 func TestPausesFollowTheFormula(t *testing.T) {
 	t.Parallel()
 	retry := client.Retry{Initial: time.Second, MaxPause: 10 * time.Second}
-	for n, most := range map[int]time.Duration{1: 1, 2: 2, 3: 4, 4: 8, 5: 10, 6: 10, 70: 10} {
-		most *= time.Second
+	for n, seconds := range map[int]int{1: 1, 2: 2, 3: 4, 4: 8, 5: 10, 6: 10, 70: 10} {
+		most := time.Duration(seconds) * time.Second
 		var low, high int
 		for range 1000 {
 			pause := retry.PauseAfter(n)

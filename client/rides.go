@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
@@ -235,4 +234,4 @@ func (c *Client) page(ctx context.Context, options ListOptions, after string) (r
 var errNoID = errors.New("there is no id of a ride")
 
 // ridePath returns the path of a ride.
-func ridePath(id string) string { return fmt.Sprintf("/v1/rides/%s", url.PathEscape(id)) }
+func ridePath(id string) string { return "/v1/rides/" + url.PathEscape(id) }

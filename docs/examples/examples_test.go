@@ -240,6 +240,7 @@ func TestARideIsChargedOnceThroughAnyTrouble(t *testing.T) {
 	t.Parallel()
 	service := ridestest.Start(t)
 	forEach(t, func(t *testing.T, run runner) {
+		t.Helper()
 		g := &gateway{service: service.Handler, faults: []func(http.ResponseWriter, *http.Request, http.Handler){before, page, after, busy, half}}
 		key := t.Name()
 		start := time.Now()
@@ -261,6 +262,7 @@ func TestADeclinedCardIsAskedOnce(t *testing.T) {
 	service := ridestest.Start(t)
 	service.Stripe.Script(fakestripe.Fault{Kind: fakestripe.Declined402, Times: -1})
 	forEach(t, func(t *testing.T, run runner) {
+		t.Helper()
 		g := &gateway{service: service.Handler}
 		got := run(t, map[string]any{"url": serve(t, g), "api_key": service.APIKey, "key": t.Name(), "retries": 8})
 		if got.Code != "card_declined" || !got.SafeNewKey || g.n != 1 {
@@ -272,6 +274,7 @@ func TestADeclinedCardIsAskedOnce(t *testing.T) {
 func TestRetriesEnd(t *testing.T) {
 	t.Parallel()
 	forEach(t, func(t *testing.T, run runner) {
+		t.Helper()
 		g := &gateway{service: http.NotFoundHandler()}
 		for range 10 {
 			g.faults = append(g.faults, page)
@@ -287,6 +290,7 @@ func TestRetriesEnd(t *testing.T) {
 func TestARedirectIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	forEach(t, func(t *testing.T, run runner) {
+		t.Helper()
 		other := &gateway{service: http.NotFoundHandler()}
 		elsewhere := serve(t, other)
 		g := &gateway{service: http.RedirectHandler(elsewhere, http.StatusTemporaryRedirect)}
@@ -314,6 +318,7 @@ func TestOnlyGenuineCallbacksAreRead(t *testing.T) {
 		return map[string]string{"webhook-id": "msg_1", "webhook-timestamp": strconv.FormatInt(at.Unix(), 10), "webhook-signature": "v1,abc " + signature}
 	}
 	forEach(t, func(t *testing.T, run runner) {
+		t.Helper()
 		for name, test := range map[string]struct {
 			headers map[string]string
 			body    string

@@ -3,6 +3,7 @@ package simulator
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -133,12 +134,9 @@ func (b *book) glance() glance {
 	defer b.mu.Unlock()
 	g := glance{
 		since: time.Since(b.begun), rides: len(b.wishes), charged: b.outcomes[outcomeCharged], declined: b.outcomes[outcomeDeclined],
-		troubles: map[trouble]int{},
+		troubles: maps.Clone(b.troubles),
 	}
 	g.waiting = g.rides - g.charged - g.declined
-	for t, n := range b.troubles {
-		g.troubles[t] = n
-	}
 	sorted := slices.Sorted(slices.Values(b.took))
 	g.p50, g.p99 = quantile(sorted, 50), quantile(sorted, 99)
 	return g
