@@ -1,0 +1,87 @@
+package rides
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/proof/wire"
+)
+
+// failLate hails a ride of a key with a callback, and cancels it. Then, at
+// Stripe, its refund fails and its charge is contested, and events tell of
+// both.
+func (h *harness) failLate(t *testing.T, key string, seen *int) {
+	t.Helper()
+	body := strings.TrimSuffix(aRide, "}") + `,"callback_url":"https://example.com/hook"}`
+	ride := h.send(t, call{method: "POST", path: "/v1/rides", body: body, key: key, as: h.visa}).must(t, 201, "").ride
+	h.send(t, call{method: "POST", path: "/v1/rides/" + ride.ID + "/cancel", key: key + "/c", as: h.visa}).must(t, 200, "")
+	refunds := h.fake.Refunds()
+	err := h.fake.ChangeRefund(refunds[len(refunds)-1].ID, "failed")
+	if err == nil {
+		err = h.fake.Dispute(h.intentOf(t, key), "needs_response")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.deliverAll(t, seen, "snapshot")
+}
+
+// TestEveryCutOfAnEvent cuts or holds the worker's connection to Postgres at
+// each message in turn, while it works events that change a ride. Another
+// worker takes over, also while the first one is held. Each effect is there
+// once.
+func TestEveryCutOfAnEvent(t *testing.T) {
+	t.Parallel()
+	const want = "canceled failed 2350 disputed blocked; 201 callback,callback,callback,receipt,receipt ride.created,ride.refund_failed"
+	for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter, wire.CutSent, wire.HoldBefore, wire.HoldAfter} {
+		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
+			h, seen := newHarness(t), 0
+			other := h.startProcess(t, nil)
+			for k := 1; ; k++ {
+				key := fmt.Sprint("k", k)
+				h.failLate(t, key, &seen)
+				uncut := h.cutEvents(t, other, k, kind)
+				for range 3 { // an event waits if another one changes its ride meanwhile
+					h.workWith(t, other.eventWorker())
+				}
+				if got := h.state(t, key); got != want {
+					t.Fatalf("message %d: the ride is %q, want %q", k, got, want)
+				}
+				if n := number(t, h, `SELECT count(*) FROM stripe_events WHERE worked_at IS NULL`); n != 0 {
+					t.Fatalf("message %d: %d events wait", k, n)
+				}
+				if uncut {
+					t.Logf("%d messages", k-1)
+					return
+				}
+			}
+		})
+	}
+}
+
+// cutEvents works all events that wait with a fault at the k-th message, and
+// reports whether there were fewer.
+func (h *harness) cutEvents(t *testing.T, other *process, k int, kind wire.Kind) (uncut bool) {
+	t.Helper()
+	h.exec(t, `UPDATE stripe_events SET run_after = now() - interval '1 second' WHERE worked_at IS NULL`)
+	held, release, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	h.wire.Plan(wire.On(k, wire.Fault{Kind: kind, Hold: func() { once.Do(func() { close(held) }); <-release }}))
+	w := h.eventWorker()
+	go func() { defer close(ended); _, _ = w.Once(context.WithoutCancel(t.Context())) }() // what it says may be wrong
+	select {
+	case <-held:
+		h.workWith(t, other.eventWorker())
+	case <-ended:
+	}
+	close(release)
+	<-ended
+	uncut = h.wire.Messages() < k
+	h.wire.Plan(wire.Nothing)
+	h.wire.Wait()
+	return uncut
+}
