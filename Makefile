@@ -65,7 +65,7 @@ chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2
 	$(build) ./proof/chaos
 	@exec bin/chaos $(ARGS)
 
-simulate: ## Send riders in trouble to a sandbox whose api is killed every 10 seconds: make simulate ARGS='--riders 100'.
+simulate: ## Send riders in trouble to a sandbox in trouble, whose api is killed every 10 seconds: make simulate ARGS='--riders 100'.
 	$(build) ./cmd/sandbox ./cmd/simulator
 	@ARGS='$(ARGS)' sh proof/simulate/run.sh
 

@@ -6,7 +6,7 @@
 //   - rider.go: what a rider does
 //   - line.go: the rider's connection, which breaks, and counts
 //   - book.go: what every rider wanted and was told
-//   - ledger.go: what Stripe has charged
+//   - ledger.go: what Stripe has charged, and the faults that it gets
 //   - verdict.go: whether the two agree
 //   - display.go: what a person sees meanwhile
 package simulator
@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type command struct {
 	Duration  time.Duration `help:"How long they hail rides." default:"30s"`
 	Settle    time.Duration `help:"How long the last rides may take to end, after that." default:"2m"`
 	Pace      time.Duration `help:"How long a rider pauses between two rides, on average." default:"500ms"`
+	Faults    time.Duration `help:"How often Stripe gets a fault, on average; 0s is never." default:"0s"`
 	Seed      uint64        `help:"What the riders' behaviour follows from; 0 chooses one." default:"0"`
 	APIURL    string        `help:"Address of the API." name:"api-url" env:"API_URL" required:""`
 	APIKey    string        `help:"API key of the account that pays." name:"api-key" env:"API_KEY" required:"" secret:"" placeholder:"rr_test_…"`
@@ -49,6 +51,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // Validate refuses settings that make no sense.
 func (c *command) Validate() error {
+	if c.Faults < 0 {
+		return errors.New("--faults must not be negative")
+	}
 	if c.Riders < 1 || c.Duration <= 0 || c.Settle <= 0 || c.Pace <= 0 {
 		return errors.New("--riders, --duration, --settle and --pace must be positive")
 	}
@@ -63,8 +68,8 @@ func (c *command) Run(ctx context.Context, o cli.Output) error {
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64() //nolint:gosec // no secret follows from it
 	}
-	s := &simulation{command: c, book: newBook(), line: newLine()}
-	stripe := ledger{url: c.StripeURL}
+	stripe := ledger{url: strings.TrimSuffix(c.StripeURL, "/")}
+	s := &simulation{command: c, book: newBook(), line: newLine(), stripe: stripe}
 	before, err := stripe.charges(ctx)
 	if err != nil {
 		return err
@@ -105,8 +110,9 @@ func (c *command) Run(ctx context.Context, o cli.Output) error {
 // A simulation is one run.
 type simulation struct {
 	*command
-	book *book
-	line *line
+	book   *book
+	line   *line
+	stripe ledger
 }
 
 // newClient returns the client of a program that has just started.
@@ -131,6 +137,9 @@ func (s *simulation) ride(ctx context.Context, display io.Writer) {
 
 	showing := s.show(display)
 	var riders sync.WaitGroup
+	if s.Faults > 0 {
+		riders.Go(func() { s.spoil(riding) })
+	}
 	for i := range s.Riders {
 		riders.Go(func() { newRider(s, i).ride(riding, settling) })
 	}

@@ -226,10 +226,35 @@ func TestTheEnvironmentIsEnough(t *testing.T) {
 	}
 }
 
+// The simulator itself gives Stripe faults, of every kind that the fake knows by
+// its name.
+func TestStripeGetsFaults(t *testing.T) {
+	t.Parallel()
+	service := ridestest.Start(t)
+	stripe := ledger{url: service.StripeURL}
+	for _, fault := range faults() {
+		var answer any
+		if err := stripe.ask(t.Context(), http.MethodPost, "/_fake/faults", fault, &answer); err != nil {
+			t.Errorf("%s: %v", fault, err)
+		}
+	}
+	code, v, said := simulate(t, service.URL, service.APIKey, service.StripeURL, "--riders=4", "--duration=3s", "--settle=60s", "--faults=50ms")
+	if code != 0 || !v.OK || v.Declines == 0 {
+		t.Errorf("exit %d, %+v: %s", code, v, said)
+	}
+	struck := map[fakestripe.Kind]bool{}
+	for _, send := range service.Stripe.Ledger() {
+		struck[send.Fault] = true
+	}
+	if len(struck) < 8 {
+		t.Errorf("only these struck: %v", struck)
+	}
+}
+
 func TestWrongUsage(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
-		"nobody rides": {"--riders=0"}, "for no time": {"--duration=0s"}, "no URL": {"--api-url=rides"},
+		"nobody rides": {"--riders=0"}, "for no time": {"--duration=0s"}, "fewer faults than none": {"--faults=-1s"}, "no URL": {"--api-url=rides"},
 	} {
 		var errs bytes.Buffer
 		all := append([]string{"--api-url=http://127.0.0.1:1", "--api-key=k", "--stripe-url=http://127.0.0.1:1"}, args...)

@@ -29,4 +29,4 @@ done
 killer=$!
 eval "$(bin/sandbox env --data "$data")"
 # shellcheck disable=SC2086 # ARGS are several words
-bin/simulator --riders 50 --duration 60s ${ARGS:-}
+bin/simulator --riders 50 --duration 60s --faults 500ms ${ARGS:-}
