@@ -77,18 +77,17 @@ func (t *traffic) arrive(endpoint string) string {
 	}
 	t.Busiest = max(t.Busiest, t.all.add(now))
 	t.BusiestEndpoint = max(t.BusiestEndpoint, one.add(now))
-	reason := ""
 	switch {
 	case t.all.full(t.PerSecond):
-		reason = "global-rate"
+		t.Refused++
+		return "global-rate"
 	case one.full(t.PerEndpoint):
-		reason = "endpoint-rate"
+		t.Refused++
+		return "endpoint-rate"
 	default:
 		t.all.granted, one.granted = append(t.all.granted, now), append(one.granted, now)
 		return ""
 	}
-	t.Refused++
-	return reason
 }
 
 func newTraffic(l Limits) *traffic {

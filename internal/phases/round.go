@@ -95,7 +95,7 @@ func (r *round) start(ctx context.Context) {
 // the time is over and there is a place, or when no key waits any more, if more
 // may be due then. A nil time is never over.
 func (r *round) await(ctx context.Context, over <-chan time.Time, more bool) {
-	for isOver := false; !(isOver && r.places.Free() > 0); {
+	for isOver := false; !isOver || r.places.Free() == 0; {
 		if over == nil && len(r.waiting) == 0 {
 			return
 		}
