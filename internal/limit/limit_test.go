@@ -97,6 +97,35 @@ func TestClientsAreForgotten(t *testing.T) {
 	})
 }
 
+// thing returns one of many things to try.
+func thing(i int) [32]byte { return [32]byte{byte(i), byte(i >> 8)} }
+
+// A thing that is tried very often at once may turn out to be right.
+func TestTriesOfOneThingAreOne(t *testing.T) {
+	t.Parallel()
+	failures := limit.NewFailures(limit.Rate{PerSecond: 10, Burst: 2})
+	var calls []func(bool)
+	for i := range 1000 {
+		done, ok := failures.Try("a", thing(7))
+		if !ok {
+			t.Fatalf("try %d of the same thing is refused", i)
+		}
+		calls = append(calls, done)
+	}
+	if _, ok := failures.Try("a", thing(8)); !ok {
+		t.Error("a second thing is refused")
+	}
+	if _, ok := failures.Try("a", thing(9)); ok {
+		t.Error("a third thing may be tried beside two others, and only two may fail")
+	}
+	for _, done := range calls {
+		done(true)
+	}
+	if _, ok := failures.Try("a", thing(7)); ok {
+		t.Error("what has failed so often may be tried again at once")
+	}
+}
+
 // However many tries are made at once, no more fail than may; and who doesn't
 // fail may try for ever.
 func TestFailuresAreBounded(t *testing.T) {
@@ -105,9 +134,9 @@ func TestFailuresAreBounded(t *testing.T) {
 		failures := limit.NewFailures(limit.Rate{PerSecond: 10, Burst: 100})
 		var mu sync.Mutex
 		failed, clients := 0, sync.WaitGroup{}
-		for range 10_000 {
+		for i := range 10_000 {
 			clients.Go(func() {
-				done, ok := failures.Try("a")
+				done, ok := failures.Try("a", thing(i))
 				if !ok {
 					return
 				}
@@ -123,7 +152,7 @@ func TestFailuresAreBounded(t *testing.T) {
 			t.Errorf("%d of 10000 tries failed at once, want 100", failed)
 		}
 		for range 60 * 250 {
-			if done, ok := failures.Try("a"); ok {
+			if done, ok := failures.Try("a", thing(0)); ok {
 				done(true)
 				failed++
 			}
@@ -133,7 +162,7 @@ func TestFailuresAreBounded(t *testing.T) {
 			t.Errorf("%d tries failed in a minute, want %d", got, want)
 		}
 		for range 10_000 {
-			done, ok := failures.Try("b")
+			done, ok := failures.Try("b", thing(0))
 			if !ok {
 				t.Fatal("a client that never fails is refused")
 			}

@@ -47,6 +47,10 @@ type reading struct {
 	beside bool
 }
 
+// rateLimited is the code of a request that was refused before its key was
+// looked at.
+const rateLimited = "rate_limited"
+
 // unknown reports whether the answer leaves open if the op has had an effect,
 // or will have one.
 func (o *op) unknown() bool { return o.Status == 0 || o.Status >= http.StatusInternalServerError }
@@ -67,7 +71,7 @@ func (s keyState) next(r reading) []keyState {
 	switch {
 	case r.arrival && s.phase == absent:
 		return []keyState{s, {phase: running, variant: r.Variant, unparks: s.unparks}}
-	case r.arrival:
+	case r.arrival, r.Code == rateLimited:
 		return []keyState{s}
 	case r.Look:
 		return s.look(r)
@@ -199,7 +203,7 @@ func operations(ops []*op) []porcupine.Operation {
 		if o.unknown() {
 			last = math.MaxInt64
 		}
-		if !o.Look && o.Variant != invalid && o.Call <= there {
+		if !o.Look && o.Variant != invalid && o.Code != rateLimited && o.Call <= there {
 			history = append(history, porcupine.Operation{ClientId: o.Client, Input: reading{op: o, arrival: true}, Call: o.Call, Return: last})
 		}
 		if !o.unknown() {

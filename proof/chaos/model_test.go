@@ -62,6 +62,7 @@ func TestPossibleHistories(t *testing.T) {
 		"other parameters that came first":                  {at(1, 2, with(lost, other)), at(3, 4, hailed(422, "idempotency_key_reused"))},
 		"an invalid request, and the key is still good":     {at(1, 2, with(hailed(422, "invalid_parameters"), wrong)), at(3, 4, created)},
 		"an invalid request under a used key":               {at(1, 2, created), at(3, 4, with(hailed(422, "idempotency_key_reused"), wrong))},
+		"refused for the rate, and the key is still free":   {at(1, 2, hailed(429, "rate_limited")), at(3, 4, with(created, other))},
 		"a look that finds nothing of a key without a ride": {at(1, 2, lost), at(3, 4, inUse), at(5, 6, looked("")), at(7, 8, looked(pendingRide))},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,6 +98,7 @@ func TestImpossibleHistories(t *testing.T) {
 		"refused as reused before it was used":           {at(1, 2, hailed(422, "idempotency_key_reused"))},
 		"an invalid request that is carried out":         {at(1, 2, with(created, wrong))},
 		"an invalid request that consumes the key":       {at(1, 2, with(hailed(422, "invalid_parameters"), wrong)), at(3, 4, hailed(422, "idempotency_key_reused"))},
+		"refused for the rate, and the key is used":      {at(1, 2, hailed(429, "rate_limited")), at(3, 4, with(hailed(422, "idempotency_key_reused"), other))},
 		"a refusal that isn't in the contract":           {at(1, 2, hailed(418, ""))},
 		"a replay that comes after a crash as new bytes": {at(1, 2, created), at(3, 4, lost), at(5, 6, otherBytes)},
 	} {
