@@ -393,6 +393,7 @@ func TestWhoHangsUpWaitsNoMore(t *testing.T) {
 	h.send(t, h.hailCall("k", "respond-async")).must(t, 202, "")
 	reached()
 	ctx, hangUp := context.WithCancel(t.Context())
+	started := time.Now()
 	var clients sync.WaitGroup
 	for _, c := range []call{h.hailCall("k", "wait=30"), h.hailCall("k", "respond-async, wait=30"), h.getCall("k", "wait=30")} {
 		clients.Go(func() {
@@ -406,6 +407,9 @@ func TestWhoHangsUpWaitsNoMore(t *testing.T) {
 	hangUp()
 	clients.Wait()
 	h.waiting(t, 0)
+	if took := time.Since(started); took > 29*time.Second {
+		t.Errorf("it took %s, so they may have waited for as long as they preferred", took)
+	}
 }
 
 // TestTheLogTellsWaitingFromWorking: a slow answer that a client preferred is
