@@ -1,0 +1,82 @@
+package examples_test
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/rides/ridestest"
+)
+
+// programs returns the commands that run the program hail of each language.
+func programs(t *testing.T) map[string][]string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "hail")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./hail").CombinedOutput(); err != nil {
+		t.Fatalf("building hail: %v: %s", err, out)
+	}
+	all := map[string][]string{"Go": {binary}}
+	if python, err := exec.LookPath("python3"); err == nil {
+		script, err := filepath.Abs("hail.py")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all["Python"] = []string{python, "-B", script} // -B: it writes no file beside the script
+	} else if os.Getenv("CI") == "true" {
+		t.Fatal("CI has no python3")
+	}
+	return all
+}
+
+// The program is killed while Stripe is asked, and started twice after that. It
+// has hailed one ride, and the card was charged once.
+func TestAProgramThatIsKilledHailsOneRide(t *testing.T) {
+	t.Parallel()
+	for name, program := range programs(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			service := ridestest.Start(t)
+			dir := t.TempDir()
+			start := func() *exec.Cmd {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				t.Cleanup(cancel)
+				command := exec.CommandContext(ctx, program[0], program[1:]...) //nolint:gosec // it is this test's
+				command.Dir = dir
+				command.Env = append(os.Environ(), "API_URL="+service.URL, "API_KEY="+service.APIKey)
+				return command
+			}
+			gate := make(chan struct{})
+			service.Stripe.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
+			killed := start()
+			if err := killed.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if err := service.Stripe.WaitSends(t.Context(), 1, func(s fakestripe.Send) bool { return s.Method == http.MethodPost }); err != nil {
+				t.Fatal(err)
+			}
+			if err := killed.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = killed.Wait()
+			close(gate)
+			var said [2]string
+			for i := range said {
+				out, err := start().Output()
+				if err != nil {
+					t.Fatalf("start %d: %v: %s", i+2, err, out)
+				}
+				said[i] = string(out)
+			}
+			ride, rest, _ := strings.Cut(said[0], " ")
+			if said[0] != said[1] || rest != "charged 2350 usd\n" || service.Stripe.Charges()[ride] != 1 || len(service.Stripe.Charges()) != 1 {
+				t.Errorf("it says %q, and Stripe has %v", said, service.Stripe.Charges())
+			}
+		})
+	}
+}
