@@ -39,6 +39,21 @@ func TestTheOpenAPIDocumentSaysWhatTheServiceDoes(t *testing.T) {
 	t.Run("nothing in it is superfluous", func(t *testing.T) { tr.takeAway(t) })
 }
 
+// TestTheDocumentHasEveryRoute, and no other.
+func TestTheDocumentHasEveryRoute(t *testing.T) {
+	t.Parallel()
+	var documented []string
+	for path, item := range checker(t).Doc().Paths.Map() {
+		for method := range item.Operations() {
+			documented = append(documented, method+" "+path)
+		}
+	}
+	slices.Sort(documented)
+	if diff := cmp.Diff(newHarness(t).service.router().Routes(), documented); diff != "" {
+		t.Errorf("routes (-served +documented):\n%s", diff)
+	}
+}
+
 // placeholders take the place of what differs from tour to tour.
 var placeholders = []struct {
 	pattern *regexp.Regexp

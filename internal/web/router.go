@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -199,6 +200,21 @@ func (rt *Router) methodNotAllowed(w http.ResponseWriter, r *Request) error {
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	return NewProblemError(CodeMethodNotAllowed, nil)
+}
+
+// Routes returns every route as its method and pattern, sorted, such as
+// "GET /v1/rides/{id}". HEAD, which GET brings with it, is left out.
+func (rt *Router) Routes() []string {
+	var routes []string
+	for _, route := range rt.mux.Routes() {
+		for method := range route.Handlers {
+			if method != http.MethodHead {
+				routes = append(routes, method+" "+route.Pattern)
+			}
+		}
+	}
+	slices.Sort(routes)
+	return routes
 }
 
 // methods returns the methods that a path has, sorted.
