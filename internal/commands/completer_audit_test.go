@@ -180,10 +180,10 @@ func (s *scene) audit(t *testing.T, code int) audit.Report {
 	return report
 }
 
-func (s *scene) exec(t testing.TB, sql string, args ...any) {
-	t.Helper()
-	if _, err := s.pool.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
+func (s *scene) exec(tb testing.TB, sql string, args ...any) {
+	tb.Helper()
+	if _, err := s.pool.Exec(tb.Context(), sql, args...); err != nil {
+		tb.Fatalf("%s: %v", sql, err)
 	}
 }
 

@@ -53,27 +53,27 @@ type scene struct {
 	account, apiKey, secret string
 }
 
-func newScene(t testing.TB) *scene {
-	t.Helper()
-	fake, stripeURL := startFake(t)
-	s := &scene{t: t, databaseURL: pgtest.URL(t), fake: fake, stripeURL: stripeURL}
-	s.pool = pgtest.Open(t, postgres.Options{URL: s.databaseURL})
-	s.addAccount(t, "visa", "pm_card_visa")
+func newScene(tb testing.TB) *scene {
+	tb.Helper()
+	fake, stripeURL := startFake(tb)
+	s := &scene{t: tb, databaseURL: pgtest.URL(tb), fake: fake, stripeURL: stripeURL}
+	s.pool = pgtest.Open(tb, postgres.Options{URL: s.databaseURL})
+	s.addAccount(tb, "visa", "pm_card_visa")
 	return s
 }
 
 // addAccount makes an account with a customer and a card of the fake Stripe's.
 // From now on requests are its.
-func (s *scene) addAccount(t testing.TB, name, card string) {
-	t.Helper()
+func (s *scene) addAccount(tb testing.TB, name, card string) {
+	tb.Helper()
 	var made struct {
 		AccountID string `json:"account_id"`
 		APIKey    string `json:"api_key"`
 		Secret    string `json:"callback_secret"`
 	}
-	out := s.must(t, "api", "accounts", "create", "--email="+name+"@example.com", "--stripe-customer=cus_"+name, "--payment-method="+card, "--json")
+	out := s.must(tb, "api", "accounts", "create", "--email="+name+"@example.com", "--stripe-customer=cus_"+name, "--payment-method="+card, "--json")
 	if err := json.Unmarshal([]byte(out), &made); err != nil {
-		t.Fatalf("%v in %s", err, out)
+		tb.Fatalf("%v in %s", err, out)
 	}
 	s.account, s.apiKey, s.secret = made.AccountID, made.APIKey, made.Secret
 }
@@ -82,14 +82,14 @@ func (s *scene) addAccount(t testing.TB, name, card string) {
 const webhookSecret = "whsec_scene0123456789abcdef01"
 
 // startFake starts a fake Stripe and returns its URL.
-func startFake(t testing.TB) (*fakestripe.Server, string) {
-	t.Helper()
+func startFake(tb testing.TB) (*fakestripe.Server, string) {
+	tb.Helper()
 	fake, err := fakestripe.Open(fakestripe.Options{WebhookSecret: webhookSecret})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	server := httptest.NewServer(fake)
-	t.Cleanup(func() { _ = fake.Close(); server.Close() })
+	tb.Cleanup(func() { _ = fake.Close(); server.Close() })
 	return fake, server.URL
 }
 
@@ -104,9 +104,9 @@ func (s *scene) environment(program string) []string {
 }
 
 // run runs a program until it ends.
-func (s *scene) run(t testing.TB, program string, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+func (s *scene) run(tb testing.TB, program string, args ...string) (code int, stdout, stderr string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, os.Args[0], args...)
 	// The race detector sleeps for a second before a program exits.
@@ -115,17 +115,17 @@ func (s *scene) run(t testing.TB, program string, args ...string) (code int, std
 	command.Stdout, command.Stderr = &out, &errs
 	err := command.Run()
 	if err != nil && command.ProcessState == nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return command.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
 // must runs a program that must succeed, and returns its stdout.
-func (s *scene) must(t testing.TB, program string, args ...string) string {
-	t.Helper()
-	code, stdout, stderr := s.run(t, program, args...)
+func (s *scene) must(tb testing.TB, program string, args ...string) string {
+	tb.Helper()
+	code, stdout, stderr := s.run(tb, program, args...)
 	if code != 0 {
-		t.Fatalf("%s %s: exit %d: %s", program, strings.Join(args, " "), code, stderr)
+		tb.Fatalf("%s %s: exit %d: %s", program, strings.Join(args, " "), code, stderr)
 	}
 	return stdout
 }
@@ -145,32 +145,32 @@ type process struct {
 
 // start starts a program with settings, such as LEASE=1s, and waits until it
 // serves.
-func (s *scene) start(t testing.TB, program string, settings ...string) *process {
-	t.Helper()
+func (s *scene) start(tb testing.TB, program string, settings ...string) *process {
+	tb.Helper()
 	p := &process{command: exec.Command(os.Args[0]), done: make(chan struct{})} //nolint:noctx // it ends by its own means, or in Cleanup
 	p.command.Env = append(s.environment(program), settings...)
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := p.command.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	serving := make(chan struct{})
 	go p.read(stderr, serving)
-	t.Cleanup(func() {
-		p.signal(t, syscall.SIGKILL)
+	tb.Cleanup(func() {
+		p.signal(tb, syscall.SIGKILL)
 		<-p.done
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", program, p.said())
+		if tb.Failed() {
+			tb.Logf("log of %s:\n%s", program, p.said())
 		}
 	})
 	select {
 	case <-serving:
 	case <-p.done:
-		t.Fatalf("%s ended before it served: %s", program, p.said())
+		tb.Fatalf("%s ended before it served: %s", program, p.said())
 	case <-time.After(20 * time.Second):
-		t.Fatalf("%s does not serve: %s", program, p.said())
+		tb.Fatalf("%s does not serve: %s", program, p.said())
 	}
 	return p
 }
@@ -201,47 +201,47 @@ func (p *process) said() string {
 }
 
 // signal sends a signal to a process, which may have ended.
-func (p *process) signal(t testing.TB, signal syscall.Signal) {
-	t.Helper()
+func (p *process) signal(tb testing.TB, signal syscall.Signal) {
+	tb.Helper()
 	if err := p.command.Process.Signal(signal); err != nil && !strings.Contains(err.Error(), "already finished") {
-		t.Errorf("signalling: %v", err)
+		tb.Errorf("signalling: %v", err)
 	}
 }
 
 // kill kills a process and waits for its end.
-func (p *process) kill(t testing.TB) {
-	t.Helper()
-	p.signal(t, syscall.SIGKILL)
+func (p *process) kill(tb testing.TB) {
+	tb.Helper()
+	p.signal(tb, syscall.SIGKILL)
 	<-p.done
 }
 
 // waitForStripe waits until Stripe has received n POST requests.
-func (s *scene) waitForStripe(t testing.TB, n int) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+func (s *scene) waitForStripe(tb testing.TB, n int) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
 	defer cancel()
 	post := func(send fakestripe.Send) bool { return send.Method == http.MethodPost }
 	if err := s.fake.WaitSends(ctx, n, post); err != nil {
-		t.Fatalf("waiting for %d requests to Stripe: %v", n, err)
+		tb.Fatalf("waiting for %d requests to Stripe: %v", n, err)
 	}
 }
 
-func number(t testing.TB, s *scene, sql string, args ...any) int {
-	t.Helper()
+func number(tb testing.TB, s *scene, sql string, args ...any) int {
+	tb.Helper()
 	var n int
-	if err := s.pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
-		t.Fatalf("%s: %v", sql, err)
+	if err := s.pool.QueryRow(tb.Context(), sql, args...).Scan(&n); err != nil {
+		tb.Fatalf("%s: %v", sql, err)
 	}
 	return n
 }
 
 // waitFor polls a condition that depends on another process.
-func waitFor(t testing.TB, what string, limit time.Duration, done func() bool) {
-	t.Helper()
+func waitFor(tb testing.TB, what string, limit time.Duration, done func() bool) {
+	tb.Helper()
 	deadline := time.Now().Add(limit)
 	for !done() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, limit)
+			tb.Fatalf("%s: not within %s", what, limit)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -249,27 +249,27 @@ func waitFor(t testing.TB, what string, limit time.Duration, done func() bool) {
 
 // waitForCharge waits until a key has finished with a charged ride, and checks
 // all charges.
-func (s *scene) waitForCharge(t testing.TB, key string, limit time.Duration) {
-	t.Helper()
-	waitFor(t, "the ride of "+key+" is charged", limit, func() bool {
-		return number(t, s, `SELECT count(*) FROM rides r JOIN idempotency_keys k USING (account_id, key)
+func (s *scene) waitForCharge(tb testing.TB, key string, limit time.Duration) {
+	tb.Helper()
+	waitFor(tb, "the ride of "+key+" is charged", limit, func() bool {
+		return number(tb, s, `SELECT count(*) FROM rides r JOIN idempotency_keys k USING (account_id, key)
 			WHERE key = $1 AND r.status = 'charged' AND k.finished_at IS NOT NULL`, key) == 1
 	})
-	s.checkCharges(t)
+	s.checkCharges(tb)
 }
 
 // checkCharges checks that no ride was charged twice, and that every charged
 // ride has a charge and a receipt.
-func (s *scene) checkCharges(t testing.TB) {
-	t.Helper()
+func (s *scene) checkCharges(tb testing.TB) {
+	tb.Helper()
 	for ride, n := range s.fake.Charges() {
 		if n != 1 {
-			t.Errorf("ride %s was charged %d times", ride, n)
+			tb.Errorf("ride %s was charged %d times", ride, n)
 		}
 	}
 	// On a cluster a job that is moved may be seen in both places.
-	if rides, receipts := number(t, s, `SELECT count(*) FROM rides WHERE status = 'charged'`),
-		number(t, s, `SELECT count(*) FROM (SELECT id FROM staged_jobs UNION SELECT args ->> 'id' FROM river.river_job) AS jobs`); rides > len(s.fake.Charges()) || rides != receipts {
-		t.Errorf("%d charged rides, %d receipts, %d charges", rides, receipts, len(s.fake.Charges()))
+	if rides, receipts := number(tb, s, `SELECT count(*) FROM rides WHERE status = 'charged'`),
+		number(tb, s, `SELECT count(*) FROM (SELECT id FROM staged_jobs UNION SELECT args ->> 'id' FROM river.river_job) AS jobs`); rides > len(s.fake.Charges()) || rides != receipts {
+		tb.Errorf("%d charged rides, %d receipts, %d charges", rides, receipts, len(s.fake.Charges()))
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-//nolint:gochecknoglobals // a flag
 var full = flag.Bool("full", false, "kill completers over 1,000 rides instead of a tenth of them")
 
 // TestKilledCompletersDeliverEverything kills completers at random moments
@@ -47,7 +46,7 @@ func TestKilledCompletersDeliverEverything(t *testing.T) {
 	}
 	begun := time.Now()
 	served := make(chan struct{})
-	go func() { defer close(served); d.run(t, s, api) }()
+	go func() { defer close(served); d.run(t, api) }()
 	t.Cleanup(func() { <-served })
 	kills := s.killCompleters(t, d.kills, sinks, served, settings)
 	<-served
@@ -106,7 +105,7 @@ type demand struct {
 func (d demand) cancels(i int) bool { return i%10 >= 1 && i%10 <= 3 }
 
 // run hails and cancels rides, four at a time, until each is answered for good.
-func (d demand) run(t *testing.T, s *scene, api *process) {
+func (d demand) run(t *testing.T, api *process) {
 	t.Helper()
 	places := make(chan struct{}, 4)
 	for i := range d.rides {

@@ -34,24 +34,24 @@ type sinks struct {
 type callback struct{ id, what string }
 
 // newSinks starts a mail server and a receiver of callbacks.
-func newSinks(t testing.TB) *sinks {
-	t.Helper()
+func newSinks(tb testing.TB) *sinks {
+	tb.Helper()
 	s := &sinks{mail: inbox.Inbox{Keep: 1 << 20}, secrets: map[string]string{}}
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	server, ended := s.mail.MailServer(), make(chan struct{})
 	go func() { defer close(ended); _ = server.Serve(listener) }()
 	s.smtpURL = "smtp://" + listener.Addr().String() + "?starttls=never"
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.take(r); err != nil {
-			t.Errorf("a callback came: %v", err)
+			tb.Errorf("a callback came: %v", err)
 			w.WriteHeader(http.StatusGone)
 		}
 	}))
 	s.receiverURL = receiver.URL
-	t.Cleanup(func() { _ = server.Close(); <-ended; receiver.Close() })
+	tb.Cleanup(func() { _ = server.Close(); <-ended; receiver.Close() })
 	return s
 }
 
@@ -69,7 +69,7 @@ func (s *sinks) client(of *scene) client {
 func (s *sinks) take(r *http.Request) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return nil //nolint:nilerr // its sender was killed
+		return nil // its sender was killed
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,15 +102,15 @@ func (s *sinks) count() int {
 
 // receipts returns how often each Message-ID has come, and checks that one
 // always has the same message.
-func (s *sinks) receipts(t testing.TB) map[string]int {
-	t.Helper()
+func (s *sinks) receipts(tb testing.TB) map[string]int {
+	tb.Helper()
 	times, first := map[string]int{}, map[string]inbox.Message{}
 	for _, m := range s.mail.Messages() {
 		if times[m.MessageID]++; times[m.MessageID] == 1 {
 			first[m.MessageID] = m
 		}
 		if m != first[m.MessageID] {
-			t.Errorf("%s is two messages", m.MessageID)
+			tb.Errorf("%s is two messages", m.MessageID)
 		}
 	}
 	return times
@@ -129,8 +129,8 @@ func (s *sinks) callbacksByID() map[string]int {
 
 // callbacksByRide returns how often it was told of each end of each ride, and
 // checks that each has one webhook-id.
-func (s *sinks) callbacksByRide(t testing.TB) map[string]int {
-	t.Helper()
+func (s *sinks) callbacksByRide(tb testing.TB) map[string]int {
+	tb.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	times, ids, told := map[string]int{}, map[string]string{}, map[string]string{}
@@ -142,7 +142,7 @@ func (s *sinks) callbacksByRide(t testing.TB) map[string]int {
 			told[c.id] = c.what
 		}
 		if ids[c.what] != c.id || told[c.id] != c.what {
-			t.Errorf("%s came as %s, which is %s; it was %s", c.what, c.id, told[c.id], ids[c.what])
+			tb.Errorf("%s came as %s, which is %s; it was %s", c.what, c.id, told[c.id], ids[c.what])
 		}
 	}
 	return times

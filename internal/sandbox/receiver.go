@@ -60,7 +60,7 @@ func startReceiver(ctx context.Context, accounts []account) (url string, stop fu
 	server.WriteTimeout = 10 * time.Second
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
-	return "http://" + listener.Addr().String(), func() { _ = server.Close(); <-ended }, nil
+	return "http://" + listener.Addr().String(), func() { _, _ = server.Close(), <-ended }, nil
 }
 
 // ServeHTTP takes a callback, or shows all, the newest first.
@@ -73,7 +73,7 @@ func (s *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		encoder := json.NewEncoder(w)
 		encoder.SetEscapeHTML(false)
-		_ = encoder.Encode(s.newestFirst()) // it fails if the reader has gone away
+		_ = encoder.Encode(s.newestFirst()) //nolint:errchkjson // the bodies are valid; it fails if the reader has gone away
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		http.Error(w, "callbacks are sent here with POST, and read with GET", http.StatusMethodNotAllowed)

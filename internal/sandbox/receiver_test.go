@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func (p *sandboxProcess) callbacks(t *testing.T) (got []callback) {
 func (p *sandboxProcess) checkForgedCallback(t *testing.T) {
 	t.Helper()
 	forged := ask(t, http.MethodPost, p.state.CallbacksURL, `{"type":"ride.charged"}`,
-		http.Header{"Webhook-Id": {"msg_1"}, "Webhook-Timestamp": {fmt.Sprint(time.Now().Unix())}, "Webhook-Signature": {"v1,Zm9yZ2Vk"}})
+		http.Header{"Webhook-Id": {"msg_1"}, "Webhook-Timestamp": {strconv.FormatInt(time.Now().Unix(), 10)}, "Webhook-Signature": {"v1,Zm9yZ2Vk"}})
 	if forged.status != http.StatusUnauthorized {
 		t.Errorf("a forged callback was answered with %d", forged.status)
 	}
