@@ -10,9 +10,14 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rocketrides/rocketrides/client"
+	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
 var update = flag.Bool("update", false, "write testdata/api.txt anew")
@@ -101,4 +106,50 @@ func TestTheClientNeedsTheStandardLibraryOnly(t *testing.T) {
 	if got := strings.Fields(string(list)); len(got) != 1 {
 		t.Errorf("it needs %q", got)
 	}
+}
+
+// The client has types of its own, because it imports no code of the server.
+// They have the same members.
+func TestTheTypesAreTheServers(t *testing.T) {
+	t.Parallel()
+	for name, pair := range map[string][2]any{
+		"Ride": {client.Ride{}, rides.Ride{}}, "Point": {client.Point{}, rides.Point{}}, "Money": {client.Money{}, rides.Money{}},
+		"Charge": {client.Charge{}, rides.Charge{}}, "Refund": {client.Refund{}, rides.Refund{}}, "Failure": {client.Failure{}, rides.Failure{}},
+	} {
+		if got, want := members(reflect.TypeOf(pair[0])), members(reflect.TypeOf(pair[1])); !slices.Equal(got, want) {
+			t.Errorf("%s has %q, the server's has %q", name, got, want)
+		}
+	}
+	got, want := codes(t, "problem.go"), codes(t, "../internal/web/problem.go")
+	if len(want) < 20 || !slices.Equal(got, want) {
+		t.Errorf("the codes are %q, the server's are %q", got, want)
+	}
+}
+
+// members returns the names of a type in JSON, those of embedded types too.
+func members(of reflect.Type) []string {
+	var names []string
+	for field := range of.Fields() {
+		if field.Anonymous {
+			names = append(names, members(field.Type)...)
+			continue
+		}
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}
+
+// codes returns the codes that a file declares, in order.
+func codes(t *testing.T, file string) []string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, match := range regexp.MustCompile(`(?m)^\tCode\w+\s+Code = "(\w+)"$`).FindAllStringSubmatch(string(text), -1) {
+		found = append(found, match[1])
+	}
+	return found
 }

@@ -7,20 +7,16 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"reflect"
-	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/rocketrides/rocketrides/api/apitest"
 	"github.com/rocketrides/rocketrides/client"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
-	"github.com/rocketrides/rocketrides/internal/rides"
 	"github.com/rocketrides/rocketrides/internal/rides/ridestest"
 )
 
@@ -201,7 +197,7 @@ func TestADeclinedCardIsAskedOnce(t *testing.T) {
 	g := &gateway{service: service}
 	server := httptest.NewServer(g)
 	t.Cleanup(server.Close)
-	c := newClient(t, server.URL, service.APIKey)
+	c := newClient(t, server.URL, service.APIKey, documented(t))
 	_, err := c.Create(t.Context(), aRide)
 	failure, found := failed(t, err)
 	if found.Code != client.CodeCardDeclined || found.DeclineCode != "lost_card" || !found.SafeNewKey || g.got.Load() != 1 {
@@ -228,11 +224,17 @@ func TestADeclinedCardIsAskedOnce(t *testing.T) {
 	}
 }
 
+// documented has every request and answer compared with the OpenAPI document.
+func documented(t *testing.T) func(*client.Config) {
+	t.Helper()
+	return func(c *client.Config) { c.Transport = apitest.Transport{T: t} }
+}
+
 // A ride from its hail to its cancel, asynchronously.
 func TestTheLifeOfARide(t *testing.T) {
 	t.Parallel()
 	service := ridestest.Start(t)
-	c := newClient(t, service.URL, service.APIKey)
+	c := newClient(t, service.URL, service.APIKey, documented(t))
 	ride := aRide
 	ride.Async = true
 	answer, err := c.Create(t.Context(), ride)
@@ -255,50 +257,4 @@ func TestTheLifeOfARide(t *testing.T) {
 	if err != nil || !again.Replayed || !reflect.DeepEqual(again.Ride, canceled.Ride) {
 		t.Errorf("again: %+v, %v", again, err)
 	}
-}
-
-// The client has types of its own, because it imports no code of the server.
-// They have the same members.
-func TestTheTypesAreTheServers(t *testing.T) {
-	t.Parallel()
-	for name, pair := range map[string][2]any{
-		"Ride": {client.Ride{}, rides.Ride{}}, "Point": {client.Point{}, rides.Point{}}, "Money": {client.Money{}, rides.Money{}},
-		"Charge": {client.Charge{}, rides.Charge{}}, "Refund": {client.Refund{}, rides.Refund{}}, "Failure": {client.Failure{}, rides.Failure{}},
-	} {
-		if got, want := members(reflect.TypeOf(pair[0])), members(reflect.TypeOf(pair[1])); !slices.Equal(got, want) {
-			t.Errorf("%s has %q, the server's has %q", name, got, want)
-		}
-	}
-	got, want := codes(t, "problem.go"), codes(t, "../internal/web/problem.go")
-	if len(want) < 20 || !slices.Equal(got, want) {
-		t.Errorf("the codes are %q, the server's are %q", got, want)
-	}
-}
-
-// members returns the names of a type in JSON, those of embedded types too.
-func members(of reflect.Type) []string {
-	var names []string
-	for field := range of.Fields() {
-		if field.Anonymous {
-			names = append(names, members(field.Type)...)
-			continue
-		}
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		names = append(names, name)
-	}
-	return names
-}
-
-// codes returns the codes that a file declares, in order.
-func codes(t *testing.T, file string) []string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var found []string
-	for _, match := range regexp.MustCompile(`(?m)^\tCode\w+\s+Code = "(\w+)"$`).FindAllStringSubmatch(string(text), -1) {
-		found = append(found, match[1])
-	}
-	return found
 }
