@@ -50,7 +50,7 @@ func TestTheImageHasWhatItIsBuiltFrom(t *testing.T) {
 		t.Fatalf("listing dependencies: %v", err)
 	}
 	ours := 0
-	for _, name := range strings.Fields(string(list)) {
+	for name := range strings.FieldsSeq(string(list)) {
 		path, found := strings.CutPrefix(name, "github.com/rocketrides/rocketrides/")
 		if !found {
 			continue
