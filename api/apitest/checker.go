@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -84,7 +83,7 @@ func (r route) checkRequest(request *http.Request) error {
 }
 
 func (r route) checkAnswer(request *http.Request, e Exchange) error {
-	documented := r.responses.Value(strconv.Itoa(e.Status))
+	documented := r.responses.Value(fmt.Sprint(e.Status))
 	if documented == nil || documented.Value == nil {
 		return errors.New("the status is not documented for " + r.name())
 	}

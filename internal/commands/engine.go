@@ -90,6 +90,11 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 	if err != nil {
 		return engineParts{}, err
 	}
+	distributed, err := postgres.IsDistributed(ctx, pool)
+	if err != nil {
+		pool.Close()
+		return engineParts{}, err
+	}
 	pin := payments.NewPin(stripe, pool)
 	engine, err := phases.NewEngine(ctx, phases.Config{
 		Pool:          pool,
@@ -100,6 +105,7 @@ func (f engineFlags) open(ctx context.Context, name string, log *slog.Logger, me
 		Backoff:       phases.Backoff{Initial: f.BackoffInitial, Max: f.BackoffMax},
 		MaxAttempts:   f.MaxAttempts,
 		Stepwise:      f.Phases == "stepwise",
+		OneAccount:    distributed,
 		Paused:        f.paused(),
 		MaxInFlight:   f.MaxRides,
 		MaxPerAccount: f.MaxPerAccount,

@@ -167,7 +167,7 @@ func (a *attempt) try(ctx context.Context, compose composer) (ending, fate, erro
 	if !tx.now.IsZero() {
 		a.clock = clock{at: tx.now, watch: watch}
 	}
-	if a.engine.config.Unconfirmed(tx.conn.Conn()) {
+	if tx.unconfirmed {
 		return end, fateUnconfirmed, nil
 	}
 	return end, fateCommitted, nil

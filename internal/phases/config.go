@@ -45,6 +45,10 @@ type Config struct {
 	// Stepwise makes every attempt commit at every recovery point. Otherwise a
 	// key's first attempt fuses phases that no foreign call separates.
 	Stepwise bool
+	// OneAccount keeps transactions of different accounts from sharing a COMMIT.
+	// A database that is distributed by account (Citus) would pay for that with
+	// a two-phase commit.
+	OneAccount bool
 	// Paused names the flows that are stopped: their new keys are refused
 	// before a claim, and their unfinished ones wait.
 	Paused []string

@@ -20,8 +20,9 @@ type Engine struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	keys    keyTable
-	running sync.WaitGroup
+	keys      keyTable
+	gathering gathering
+	running   sync.WaitGroup
 
 	mu       sync.Mutex
 	draining bool
@@ -74,6 +75,7 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 	for _, flow := range config.Flows {
 		e.flows[flowID{flow.name, flow.version}] = flow
 	}
+	e.gathering.engine, e.gathering.patience = e, defaultPatience
 	e.aborted, e.abort = context.WithCancel(context.WithoutCancel(ctx))
 	return e, nil
 }

@@ -17,6 +17,7 @@ type metrics struct {
 	fenced   prometheus.Counter
 	doubts   prometheus.Counter
 	claims   prometheus.Counter
+	gathered prometheus.Histogram
 
 	// Set by the completer.
 	completed *prometheus.CounterVec
@@ -53,6 +54,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		claims: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "phases_claims_total", Help: "Claims of keys that an earlier attempt left behind.",
 		}),
+		gathered: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "phases_gathered_transactions", Help: "Transactions that shared a COMMIT, for each COMMIT that was shared.",
+			Buckets: []float64{2, 4, 8, 16, 32},
+		}),
 		completed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "phases_completer_keys_total", Help: "Keys that the completer worked on, by how its attempt ended.",
 		}, []string{"result"}),
@@ -70,7 +75,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		}, nil),
 	}
 	if registry != nil {
-		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.busy, m.fenced, m.doubts, m.claims,
+		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.busy, m.fenced, m.doubts, m.claims, m.gathered,
 			m.completed, m.reaped, m.unfinished, m.parkedNow, m.oldest)
 	}
 	return m

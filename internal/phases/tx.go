@@ -27,6 +27,9 @@ type Tx struct {
 	conn *pgxpool.Conn
 	// failure is the first one; nothing more is sent after it.
 	failure *failure
+	// unconfirmed means that the transaction committed, and that the server
+	// warned that its standby has not confirmed it.
+	unconfirmed bool
 }
 
 // A failure is where and how a pipeline failed.
@@ -127,7 +130,7 @@ func (tx *Tx) begin(end ending) {
 
 // commit leaves the key as end says and sends what is queued, and COMMIT behind
 // it. Mostly the guard itself can leave the key so, and the key's row is
-// written once.
+// written once; such a transaction may share its COMMIT.
 func (tx *Tx) commit(end ending) error {
 	if end.kind == endParked {
 		tx.audit("key.parked", map[string]string{"reason": end.reason})
@@ -135,10 +138,10 @@ func (tx *Tx) commit(end ending) error {
 	a := tx.attempt
 	if !tx.begun && (a.entry == entryHeld || a.entry == entryInsert && end.kind == endAdvanced) {
 		tx.begin(end)
-	} else {
-		tx.begin(a.stay())
-		tx.queue = append(tx.queue, a.write(end, &tx.now))
+		return a.engine.gathering.commit(tx)
 	}
+	tx.begin(a.stay())
+	tx.queue = append(tx.queue, a.write(end, &tx.now))
 	return tx.send(statement{sql: sqlCommit})
 }
 
@@ -156,31 +159,32 @@ func (tx *Tx) send(last statement) error {
 		}
 		tx.conn = conn
 	}
-	return tx.pipeline()
-}
-
-// pipeline sends what is queued in one round trip, and notes what failed in
-// tx.failure.
-func (tx *Tx) pipeline() error {
 	batch := tx.queue
 	tx.queue = nil
+	if tx.failure = sendBatch(tx.ctx, tx.conn, batch); tx.failure != nil {
+		return tx.failure.err
+	}
+	tx.unconfirmed = last.sql == sqlCommit && tx.attempt.engine.config.Unconfirmed(tx.conn.Conn())
+	return nil
+}
+
+// sendBatch sends statements in one round trip, and returns what failed first.
+func sendBatch(ctx context.Context, conn *pgxpool.Conn, batch []statement) *failure {
 	var queued pgx.Batch
 	for _, s := range batch {
 		queued.Queue(s.sql, s.args...)
 	}
 	committing := batch[len(batch)-1].sql == sqlCommit
-	results := tx.conn.SendBatch(tx.ctx, &queued)
+	results := conn.SendBatch(ctx, &queued)
 	for i, s := range batch {
 		if err := readResult(results, s); err != nil {
 			_ = results.Close() // it repeats err
-			tx.failure = &failure{statement: s, err: err, committing: committing, last: committing && i == len(batch)-1}
-			return err
+			return &failure{statement: s, err: err, committing: committing, last: committing && i == len(batch)-1}
 		}
 	}
 	if err := results.Close(); err != nil && !committing {
 		// After COMMIT was acknowledged nothing can take it back.
-		tx.failure = &failure{err: err}
-		return err
+		return &failure{err: err}
 	}
 	return nil
 }
@@ -199,17 +203,21 @@ func readResult(results pgx.BatchResults, s statement) error {
 	return nil
 }
 
-// close releases the connection. A failed transaction is still open on it:
-// without ROLLBACK the pool would throw the connection away.
+// close releases the connection, if there is one.
 func (tx *Tx) close() {
-	if tx.conn == nil {
-		return
+	if tx.conn != nil {
+		giveBack(tx.ctx, tx.conn)
 	}
-	if raw := tx.conn.Conn().PgConn(); !raw.IsClosed() && raw.TxStatus() != 'I' {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(tx.ctx), rollbackTimeout)
+}
+
+// giveBack gives a connection back to the pool. A failed transaction is still
+// open on it: without ROLLBACK the pool would throw the connection away.
+func giveBack(ctx context.Context, conn *pgxpool.Conn) {
+	if raw := conn.Conn().PgConn(); !raw.IsClosed() && raw.TxStatus() != 'I' {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 		defer cancel()
 		// A connection on which even this fails is thrown away by the pool.
-		_, _ = tx.conn.Exec(ctx, "ROLLBACK")
+		_, _ = conn.Exec(ctx, "ROLLBACK")
 	}
-	tx.conn.Release()
+	conn.Release()
 }

@@ -66,3 +66,14 @@ func latestVersion(files fs.FS) (uint, error) {
 		version = next
 	}
 }
+
+// IsDistributed reports whether the database is a Citus cluster, whose tables
+// are spread over several nodes by account.
+func IsDistributed(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
+	var distributed bool
+	err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')`).Scan(&distributed)
+	if err != nil {
+		return false, fmt.Errorf("looking for Citus: %w", err)
+	}
+	return distributed, nil
+}

@@ -1,0 +1,241 @@
+package phases_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
+	"github.com/rocketrides/rocketrides/proof/wire"
+)
+
+// A crowd is some requests whose last transactions are ready while as many
+// others are on their way as may be, so that they share a COMMIT.
+type crowd struct {
+	keys    []string // those that share
+	results map[string]error
+}
+
+const crowdSize = 6
+
+// gather runs a crowd. When its transactions wait for company, prepare is
+// called with its keys. fault then strikes what they send first.
+func (b *bundle) gather(t *testing.T, fault wire.Fault, prepare func(keys []string)) crowd {
+	t.Helper()
+	b.wire.Plan(func(_ int, message []byte) wire.Fault {
+		b.wire.Summary(message) // it must see what is prepared
+		return wire.Fault{}
+	})
+	b.mustRun(t, "warm")
+	waiting := b.engine.Gathering(time.Minute)
+	first, rest, free := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var booking, held sync.WaitGroup
+	booking.Add(phases.MaxTrips + crowdSize)
+	held.Add(phases.MaxTrips)
+	already := len(b.carrier.sent())
+	b.carrier.set(hooks{before: func(_ context.Context, n int) error {
+		booking.Done()
+		if n <= already+phases.MaxTrips {
+			<-first
+		} else {
+			<-rest
+		}
+		return nil
+	}})
+
+	c := crowd{results: map[string]error{}}
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	for i := range phases.MaxTrips + crowdSize {
+		group.Go(func() {
+			key := fmt.Sprint("c", i)
+			_, err := b.run(t, key)
+			mu.Lock()
+			defer mu.Unlock()
+			c.results[key] = err
+		})
+	}
+	booking.Wait()
+	b.carrier.set(hooks{})
+	for _, s := range b.carrier.sent()[already+phases.MaxTrips:] {
+		c.keys = append(c.keys, strings.TrimPrefix(s.form, "parcel="))
+	}
+	holding, struck := 0, false
+	b.wire.Plan(func(_ int, message []byte) wire.Fault {
+		switch n := strings.Count(b.wire.Summary(message), "run UPDATE idempotency_keys"); {
+		case n == 1 && holding < phases.MaxTrips:
+			holding++
+			return wire.Fault{Kind: wire.HoldBefore, Hold: func() { held.Done(); <-free }}
+		case n > 1 && !struck:
+			struck = true
+			return fault
+		default:
+			return wire.Fault{}
+		}
+	})
+	close(first)
+	held.Wait()
+	close(rest)
+	waitFor(t, func() bool { return waiting() == crowdSize })
+	if prepare != nil {
+		prepare(c.keys)
+	}
+	close(free)
+	group.Wait()
+	b.wire.Plan(wire.Nothing)
+	if !struck {
+		t.Error("no two transactions were sent together")
+	}
+	return c
+}
+
+// Six transactions that are ready while others are on their way share a COMMIT.
+func TestReadyTransactionsShareACommit(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.gather(t, wire.Fault{}, nil)
+	for key, err := range c.results {
+		if err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+		b.checkDone(t, key)
+	}
+	pgtest.NotOnCitus(t, "it counts transactions with a trigger")
+	if n := value[int](t, b, `SELECT count(DISTINCT xid) FROM phase_log WHERE key = ANY($1) AND to_point = 'finished'`, c.keys); n != 1 {
+		t.Errorf("six transactions took %d commits", n)
+	}
+}
+
+// A transaction that several share is cut in every way. What became of it is
+// in doubt for each of them, and each must come to its one end.
+func TestACutWhereTransactionsAreGathered(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []wire.Kind{wire.CutBefore, wire.CutAfter, wire.CutSent, wire.CutPart, wire.CutAnswer} {
+		for _, part := range []int{1, 9, 30} {
+			t.Run(fmt.Sprint(kind, part), func(t *testing.T) {
+				t.Parallel()
+				b := setup(t)
+				c := b.gather(t, wire.Fault{Kind: kind, Part: part}, nil)
+				for key, err := range c.results {
+					if err != nil && !errors.Is(err, phases.ErrUnavailable) {
+						t.Errorf("%s: %v", key, err)
+					}
+				}
+				b.wire.Wait()
+				for key := range c.results {
+					b.recover(t, "both", key)
+					b.checkDone(t, key)
+				}
+			})
+		}
+	}
+}
+
+// One of six has lost its key to another worker, which has not finished it.
+// The five others must not notice, and the one must not have written anything.
+func TestAFenceWhereTransactionsAreGathered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	stolen := ""
+	c := b.gather(t, wire.Fault{}, func(keys []string) {
+		stolen = keys[3]
+		b.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), lease_epoch = lease_epoch + 1 WHERE key = $1`, stolen)
+	})
+	for key, err := range c.results {
+		switch {
+		case key != stolen && err != nil:
+			t.Errorf("%s: %v", key, err)
+		case key != stolen:
+			b.checkDone(t, key)
+		case !errors.Is(err, phases.ErrInUse):
+			t.Errorf("the one whose key was stolen got %v", err)
+		}
+	}
+	if got := value[int](t, b, `SELECT writes FROM parcels WHERE key = $1`, stolen); got != 1 {
+		t.Errorf("the one whose key was stolen has written %d times, want 1", got)
+	}
+}
+
+// The row of one of six is locked for as long as the others take. They don't
+// wait for it.
+func TestALockWhereTransactionsAreGathered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var others sync.WaitGroup
+	c := b.gather(t, wire.Fault{}, func(keys []string) {
+		if _, err := tx.Exec(t.Context(), `SELECT FROM idempotency_keys WHERE account_id = 'acct_1' AND key = $1 FOR UPDATE`, keys[0]); err != nil {
+			t.Error(err)
+		}
+		others.Go(func() {
+			waitFor(t, func() bool {
+				return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key LIKE 'c%' AND finished_at IS NOT NULL`) == phases.MaxTrips+crowdSize-1
+			})
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	others.Wait()
+	for key, err := range c.results {
+		if err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+		b.checkDone(t, key)
+	}
+}
+
+// Transactions of two accounts share no COMMIT if the engine is told so.
+func TestAccountsMayShareNothing(t *testing.T) {
+	t.Parallel()
+	for _, one := range []bool{false, true} {
+		t.Run(fmt.Sprint(one), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.engine = b.newEngine(t, b.wire, func(c *phases.Config) { c.OneAccount = one })
+			waiting := b.engine.Gathering(time.Minute)
+			free := make(chan struct{})
+			var held, group sync.WaitGroup
+			held.Add(phases.MaxTrips)
+			holding := 0
+			b.wire.Plan(func(_ int, message []byte) wire.Fault {
+				if strings.Contains(b.wire.Summary(message), "run INSERT INTO idempotency_keys") && holding < phases.MaxTrips {
+					holding++
+					return wire.Fault{Kind: wire.HoldBefore, Hold: func() { held.Done(); <-free }}
+				}
+				return wire.Fault{}
+			})
+			run := func(account string) {
+				r := request("k")
+				r.Account = account
+				group.Go(func() {
+					if _, err := b.engine.Run(t.Context(), b.flow, r); err != nil {
+						t.Errorf("%s: %v", account, err)
+					}
+				})
+			}
+			for i := range phases.MaxTrips {
+				run(fmt.Sprint("acct_1", i))
+			}
+			held.Wait()
+			run("acct_2")
+			run("acct_3")
+			waitFor(t, func() bool { return waiting() == 2 })
+			close(free)
+			group.Wait()
+			pgtest.NotOnCitus(t, "it counts transactions with a trigger")
+			n := value[int](t, b, `SELECT count(DISTINCT xid) FROM phase_log WHERE account_id IN ('acct_2', 'acct_3') AND to_point = $1`, packed)
+			if want := map[bool]int{false: 1, true: 2}[one]; n != want {
+				t.Errorf("two accounts took %d commits, want %d", n, want)
+			}
+		})
+	}
+}
