@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -83,7 +84,7 @@ func (r route) checkRequest(request *http.Request) error {
 }
 
 func (r route) checkAnswer(request *http.Request, e Exchange) error {
-	documented := r.responses.Value(fmt.Sprint(e.Status))
+	documented := r.responses.Value(strconv.Itoa(e.Status))
 	if documented == nil || documented.Value == nil {
 		return errors.New("the status is not documented for " + r.name())
 	}

@@ -56,7 +56,7 @@ func TestAuditFindsEveryCorruptionOfAnEvent(t *testing.T) {
 		s.payAfterAll(t, name)
 	}
 	s.must(t, "completer", "events", "sweep")
-	s.exec(t, `UPDATE audit_records SET created_at = created_at - interval '1 hour' WHERE action = 'ride.charged_late'`)
+	s.exec(t, `UPDATE audit_records SET created_at = now() - interval '1 hour' WHERE action = 'ride.charged_late'`)
 	s.audit(t, 0)
 	for name, sql := range corruptions {
 		if sql != "" {

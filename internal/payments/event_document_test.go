@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,7 +31,7 @@ func TestTheDocumentHasTheEventsThatAreWorked(t *testing.T) {
 		t.Errorf("events (-worked +documented):\n%s", diff)
 	}
 	limits, _ := checker.Doc().Extensions["x-limits"].(map[string]any)
-	if got := fmt.Sprint(limits["eventBytes"]); got != fmt.Sprint(MaxEvent) {
+	if got := fmt.Sprint(limits["eventBytes"]); got != strconv.Itoa(MaxEvent) {
 		t.Errorf("x-limits has %s for eventBytes, want %d", got, MaxEvent)
 	}
 }

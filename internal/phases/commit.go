@@ -151,11 +151,11 @@ func (a *attempt) try(ctx context.Context, compose composer) (ending, fate, erro
 	defer cancel()
 	watch := startStopwatch()
 	tx := &Tx{ctx: ctx, attempt: a, known: slices.Clip(a.known)}
-	defer tx.close() //nolint:contextcheck // it rolls back on the transaction's own context, without its end
+	defer tx.close()
 
 	end, err := compose(tx)
 	if err == nil {
-		err = tx.commit(end)
+		err = tx.commit(end) //nolint:contextcheck // no member's context ends what several share
 	}
 	switch {
 	case tx.failure != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -197,7 +198,7 @@ func TestALockWhereTransactionsAreGathered(t *testing.T) {
 func TestAccountsMayShareNothing(t *testing.T) {
 	t.Parallel()
 	for _, one := range []bool{false, true} {
-		t.Run(fmt.Sprint(one), func(t *testing.T) {
+		t.Run(strconv.FormatBool(one), func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			b.engine = b.newEngine(t, b.wire, func(c *phases.Config) { c.OneAccount = one })
