@@ -2,6 +2,11 @@
 -- image of Postgres runs this file once, as its superuser, in the database
 -- POSTGRES_DB, before it listens on the network.
 --
+-- WARNING: run it nowhere else. It takes away the password of the role that
+-- runs it, and everybody's right to connect to the databases rocketrides,
+-- postgres and template1. The README has the SQL for another server, under
+-- "Start".
+--
 -- The role owns two schemas and nothing else. Postgres looks for tables in the
 -- schema that is named like the role before any other, so `api migrate`, which
 -- runs as this role, makes the tables there. Those of the job queue River are
