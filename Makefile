@@ -12,6 +12,7 @@ build := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X github
 lint := $(GO) tool -modfile=.ci/lint.mod golangci-lint
 vuln := $(GO) tool -modfile=.ci/vuln.mod govulncheck
 actions := $(GO) tool -modfile=.ci/actions.mod actionlint
+openapi := $(GO) tool -modfile=.ci/openapi.mod validate
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
@@ -32,7 +33,7 @@ build: ## Build the programs, statically, into bin/.
 test: ## Run all tests with the race detector: make test ARGS='-run Name'.
 	CGO_ENABLED=1 $(GO) test -race $(ARGS) ./...
 
-check: ## Check format, lint, modules, workflows and known vulnerabilities.
+check: ## Check format, lint, modules, workflows, the OpenAPI document and known vulnerabilities.
 	$(lint) fmt --diff
 	$(GO) vet ./...
 	$(GO) vet -tags stripemock ./internal/payments
@@ -41,6 +42,7 @@ check: ## Check format, lint, modules, workflows and known vulnerabilities.
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(actions) .github/workflows/*.yml
+	$(openapi) api/openapi.yaml
 	@$(check_vulnerabilities)
 
 # govulncheck exits with 3 if it finds vulnerabilities. Without a network it has no list to compare with, and that does

@@ -72,6 +72,12 @@ func (a *attempt) claimOnce(ctx context.Context) (*row, error) {
 	return &claimed, err
 }
 
+// isContended reports whether another attempt of this process inserts the same
+// key: one of them will wait for the other, or fail.
+func (a *attempt) isContended() bool {
+	return a.entry == entryInsert && a.engine.keys.contended(a.id())
+}
+
 // claimed makes room for others that want to claim the key: the attempt has
 // claimed it, or won't any more.
 func (a *attempt) claimed() {

@@ -99,7 +99,7 @@ type composer func(tx *Tx) (ending, error)
 func (a *attempt) transact(ctx context.Context, compose composer) (ending, error) {
 	doubt, repeats, start := false, 0, time.Now()
 	for try := 1; ; try++ {
-		end, happened, err := a.try(ctx, compose)
+		end, happened, err := a.try(ctx, compose, try == 1)
 		switch happened {
 		case fateCommitted:
 			return a.settle(ctx, end, doubt)
@@ -145,12 +145,13 @@ func (a *attempt) transact(ctx context.Context, compose composer) (ending, error
 	}
 }
 
-// try runs one transaction once.
-func (a *attempt) try(ctx context.Context, compose composer) (ending, fate, error) {
+// try runs one transaction once. If shares is set, it may share its COMMIT with
+// others.
+func (a *attempt) try(ctx context.Context, compose composer, shares bool) (ending, fate, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	watch := startStopwatch()
-	tx := &Tx{ctx: ctx, attempt: a, known: slices.Clip(a.known)}
+	tx := &Tx{ctx: ctx, attempt: a, known: slices.Clip(a.known), shares: shares}
 	defer tx.close()
 
 	end, err := compose(tx)

@@ -58,16 +58,17 @@
 // What costs most about so small a transaction is its end: the sync of the log,
 // and the round trip. So while four transactions of a process are on their way,
 // those that become ready wait for one to arrive, and then go together, up to
-// 32 in one BEGIN … COMMIT (gather.go). It is never a timer that holds a
-// transaction back: alone, it goes at once. Only transactions that are wholly
-// queued are gathered, so none that reads.
+// 32 in one BEGIN … COMMIT (gather.go). While fewer are on their way, a
+// transaction goes at once. Only transactions that are wholly queued are
+// gathered, so none that reads.
 //
-// Each keeps its guard, and the guards come first, in the order of account and
-// key: two such transactions can't deadlock. What is true of one transaction
-// stays true of each. If the server rolls them back, for whichever reason, each
-// runs again by itself. If nobody knows whether they committed, each is in
-// doubt, and settles its doubt alone. A transaction that has waited for 100 ms
-// waits no longer, because those before it may hang at a lock.
+// Each keeps its guard. The guards come first, in the order of account and key,
+// so that they can't deadlock, and no lock is waited for longer than 100 ms. If
+// a statement fails, the server rolls all of them back, and each runs again by
+// itself. If nobody knows whether they committed, each is in doubt, and settles
+// its doubt alone. A transaction is gathered once at most, so it suffers once
+// at most from a stranger's fault. One that has waited for 100 ms waits no
+// longer, because those on their way may hang at a lock.
 //
 // # The fence
 //
@@ -246,7 +247,8 @@
 // node gets one. Each message of a migration is one statement, and each CHECK
 // an ALTER TABLE of its own.
 //
-// Three things are weaker there. The coordinator's clock is that of every write
+// Four things are weaker there. SET LOCAL doesn't reach the nodes, so that a
+// shared COMMIT waits for a lock as long as any other. The coordinator's clock is that of every write
 // and claim, and a node's that of a read: a lease may look as if it had ended,
 // but can't be claimed, and the window has four hours in reserve. The servers
 // check the settings of the coordinator, so an operator must make the nodes as

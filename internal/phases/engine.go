@@ -75,7 +75,7 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 	for _, flow := range config.Flows {
 		e.flows[flowID{flow.name, flow.version}] = flow
 	}
-	e.gathering.engine, e.gathering.patience = e, defaultPatience
+	e.gathering.engine, e.gathering.patience, e.gathering.queues = e, defaultPatience, map[string]*queue{}
 	e.aborted, e.abort = context.WithCancel(context.WithoutCancel(ctx))
 	return e, nil
 }

@@ -15,6 +15,10 @@ func (e *Engine) Gathering(patience time.Duration) (waiting func() int) {
 	return func() int {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return len(g.waiting)
+		n := 0
+		for _, q := range g.queues {
+			n += len(q.waiting)
+		}
+		return n
 	}
 }

@@ -3,44 +3,64 @@ package phases
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // Limits of gathering. No safety rests on them.
 const (
-	// maxTrips is how many transactions are on their way before others wait for
-	// company.
+	// maxTrips is how many groups are on their way before a transaction waits
+	// for company.
 	maxTrips = 4
-	// maxGathered is how many transactions share one COMMIT.
+	// maxGathered is the most transactions that share one COMMIT.
 	maxGathered = 32
-	// defaultPatience is how long a transaction waits for those on their way,
-	// which may be waiting for a lock.
+	// defaultPatience is how long a transaction waits for the groups on their
+	// way, which may be waiting for a lock.
 	defaultPatience = 100 * time.Millisecond
-	// sqlShortLocks bounds how long a transaction that several share waits for
-	// a lock, because all of them wait then.
+	// gatherTimeout bounds one shared COMMIT, so that a member has time left to
+	// settle its doubt, and to release its key.
+	gatherTimeout = 4 * time.Second
+	// sqlShortLocks bounds how long a transaction that several share waits for a
+	// lock, because all of them wait then.
 	sqlShortLocks = "SET LOCAL lock_timeout = '100ms'"
 )
+
+// errShared is what the members of a group are told of a failure that isn't the
+// server's. The text of such a failure may hold what another member sent.
+var errShared = errors.New("a COMMIT that several transactions shared has failed")
 
 // A gathering lets transactions share a COMMIT. What costs most about a small
 // transaction is its end: while some are on their way, those that become ready
 // wait, and go together in the next one. Alone, a transaction goes at once.
 //
 // Each keeps its guard. The guards come first, in the order of account and key,
-// so that two such transactions can't deadlock. If one of them fails, the
-// server rolls all of them back, and each runs again by itself: nobody pays for
-// a stranger's fault twice. If the fate of their COMMIT is unknown, each
-// settles its own doubt.
+// so that they can't deadlock; any other deadlock ends with the lock time-out.
+// If a statement fails, the server rolls all of them back, and each runs again
+// by itself. If the fate of their COMMIT is unknown, each settles its own
+// doubt. A transaction is gathered only once: nobody pays twice for a
+// stranger's fault.
 type gathering struct {
 	engine   *Engine
 	patience time.Duration
 
 	mu sync.Mutex
-	// trips counts the transactions on their way.
+	// queues has one queue, named "", or one for each account if
+	// Config.OneAccount is set. A queue without trips is dropped.
+	queues map[string]*queue
+}
+
+// A queue counts the groups on their way, also those of one, and holds the
+// transactions that wait for them. Nothing waits if fewer than maxTrips are on
+// their way.
+type queue struct {
 	trips   int
 	waiting []*member
 }
@@ -52,10 +72,10 @@ type member struct {
 	turn chan turn
 }
 
-// A turn is what a member does next: it sends the group's transactions, or its
-// own alone, or nothing, because somebody else has sent it.
+// A turn is what a member does next: it leads a group, or sends its own
+// transaction alone, or it is done, because its leader has sent it.
 type turn struct {
-	group []*member
+	lead  []*member
 	alone bool
 }
 
@@ -63,34 +83,53 @@ type turn struct {
 func (g *gathering) commit(tx *Tx) error {
 	began := time.Now()
 	m := &member{tx: tx, turn: make(chan turn, 1)}
-	next, err := g.enter(m)
+	next, err := g.join(m)
 	if err != nil {
 		tx.failure = &failure{err: err, unsent: true}
 		return err
 	}
-	if next.group != nil {
-		defer g.arrive()
-		next = g.travel(next.group)
+	if next.lead != nil {
+		defer g.arrive(m)
+		next = g.travel(next.lead)
 	}
+	trace.LineOf(tx.ctx).AddDatabase(time.Since(began))
 	if next.alone {
 		return tx.send(statement{sql: sqlCommit})
 	}
-	trace.LineOf(tx.ctx).AddDatabase(time.Since(began))
 	if tx.failure != nil {
 		return tx.failure.err
 	}
 	return nil
 }
 
-// enter returns the member's turn, as soon as it has one.
-func (g *gathering) enter(m *member) (turn, error) {
-	g.mu.Lock()
-	if g.trips < maxTrips {
-		g.trips++
-		g.mu.Unlock()
-		return turn{group: []*member{m}}, nil
+// queue returns the queue of a member. The caller has locked g.
+func (g *gathering) queue(m *member) *queue {
+	name := g.queueName(m)
+	q := g.queues[name]
+	if q == nil {
+		q = &queue{}
+		g.queues[name] = q
 	}
-	g.waiting = append(g.waiting, m)
+	return q
+}
+
+func (g *gathering) queueName(m *member) string {
+	if g.engine.config.OneAccount {
+		return m.tx.attempt.key.Account
+	}
+	return ""
+}
+
+// join returns the member's turn, as soon as it has one.
+func (g *gathering) join(m *member) (turn, error) {
+	g.mu.Lock()
+	q := g.queue(m)
+	if q.trips < maxTrips {
+		q.trips++
+		g.mu.Unlock()
+		return turn{lead: []*member{m}}, nil
+	}
+	q.waiting = append(q.waiting, m)
 	g.mu.Unlock()
 
 	patience := time.NewTimer(g.patience)
@@ -101,56 +140,65 @@ func (g *gathering) enter(m *member) (turn, error) {
 	case <-patience.C:
 	case <-m.tx.ctx.Done():
 	}
-	return g.hurry(m)
+	if next, err := g.hurry(m); next.lead != nil || err != nil {
+		return next, err
+	}
+	return <-m.turn, nil // a group has taken it
 }
 
-// hurry returns the turn of a member that waits no longer.
+// hurry returns the turn of a member that waits no longer, or none if a group
+// has taken it.
 func (g *gathering) hurry(m *member) (turn, error) {
 	g.mu.Lock()
-	i := slices.Index(g.waiting, m)
-	if i < 0 {
-		g.mu.Unlock()
-		return <-m.turn, nil // it has just begun
-	}
 	defer g.mu.Unlock()
+	q := g.queues[g.queueName(m)]
+	if q == nil {
+		return turn{}, nil
+	}
+	i := slices.Index(q.waiting, m)
+	if i < 0 {
+		return turn{}, nil
+	}
 	if err := context.Cause(m.tx.ctx); err != nil {
-		g.waiting = slices.Delete(g.waiting, i, i+1)
+		q.waiting = slices.Delete(q.waiting, i, i+1)
 		return turn{}, fmt.Errorf("%w: waiting for other transactions: %w: %w", ErrUnavailable, errUnsent, err)
 	}
-	g.trips++
-	return turn{group: g.take(i)}, nil
+	q.trips++
+	return turn{lead: q.take(i)}, nil
 }
 
-// arrive ends a trip, and lets those go that wait.
-func (g *gathering) arrive() {
+// arrive ends the trip that m has led, and lets those go that wait.
+func (g *gathering) arrive(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.waiting) == 0 || g.trips > maxTrips {
-		g.trips--
+	q := g.queue(m)
+	if len(q.waiting) == 0 || q.trips > maxTrips {
+		if q.trips--; q.trips == 0 {
+			delete(g.queues, g.queueName(m))
+		}
 		return
 	}
-	group := g.take(0)
-	group[0].turn <- turn{group: group}
+	group := q.take(0)
+	group[0].turn <- turn{lead: group}
 }
 
 // take takes a group from those that wait: the one at index from, and those
-// behind it that may share a transaction with it. The caller has locked g.
-func (g *gathering) take(from int) []*member {
-	account := g.waiting[from].tx.attempt.key.Account
+// behind it. No two of them have one key.
+func (q *queue) take(from int) []*member {
 	var group []*member
 	ids := map[keyID]bool{}
-	left := g.waiting[:from]
-	for _, m := range g.waiting[from:] {
+	left := q.waiting[:from]
+	for _, m := range q.waiting[from:] {
 		id := m.tx.attempt.id()
-		if len(group) == maxGathered || ids[id] || g.engine.config.OneAccount && id.account != account {
+		if len(group) == maxGathered || ids[id] {
 			left = append(left, m)
 			continue
 		}
 		ids[id] = true
 		group = append(group, m)
 	}
-	clear(g.waiting[len(left):])
-	g.waiting = left
+	clear(q.waiting[len(left):])
+	q.waiting = left
 	return group
 }
 
@@ -160,39 +208,62 @@ func (g *gathering) travel(group []*member) turn {
 	if len(group) == 1 {
 		return turn{alone: true}
 	}
-	next := g.send(group)
+	next := g.sendTogether(group)
 	for _, m := range group[1:] {
 		m.turn <- next
 	}
 	return next
 }
 
-// send sends the transactions of a group as one. If the server has rolled them
-// back, each goes alone next. If not, they share their failure, which is none
-// or a doubt.
-func (g *gathering) send(group []*member) turn {
+// sendTogether sends the transactions of a group as one. If the server has
+// rolled them back, each goes alone next. If not, they share what came of it:
+// nothing was sent, or they have committed, or nobody knows.
+func (g *gathering) sendTogether(group []*member) turn {
 	// None of the group owns what they send: no context of theirs ends it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(g.engine.aborted), statementTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(g.engine.aborted), gatherTimeout)
 	defer cancel()
 	conn, err := g.engine.acquire(ctx)
 	if err != nil {
-		return turn{alone: true} // each finds out for itself, and says it in its own words
+		share(group, failure{err: err, unsent: true})
+		return turn{}
 	}
 	defer giveBack(ctx, conn)
 
 	failed := sendBatch(ctx, conn, together(group))
-	if failed != nil && failed.fate() != fateDoubtful {
+	switch {
+	case failed != nil && failed.fate() != fateDoubtful:
+		g.engine.metrics.parted.Inc()
 		return turn{alone: true}
+	case failed != nil:
+		// last: no statement of a stranger's is to blame, so it stays a doubt.
+		g.engine.log.LogAttrs(ctx, slog.LevelWarn, "a shared COMMIT failed",
+			slog.Int("transactions", len(group)), slog.Any("error", failed.err))
+		share(group, failure{err: sharedError(failed.err), committing: true, last: true})
+		return turn{}
 	}
-	unconfirmed := failed == nil && g.engine.config.Unconfirmed(conn.Conn())
+	unconfirmed := g.engine.config.Unconfirmed(conn.Conn())
 	for _, m := range group {
 		m.tx.unconfirmed = unconfirmed
-		if failed != nil {
-			m.tx.failure = &failure{err: failed.err, committing: true, last: true}
-		}
 	}
 	g.engine.metrics.gathered.Observe(float64(len(group)))
 	return turn{}
+}
+
+// share makes a failure that of each member of a group.
+func share(group []*member, f failure) {
+	for _, m := range group {
+		own := f
+		m.tx.failure = &own
+	}
+}
+
+// sharedError returns the error of a shared COMMIT as each member may know it.
+// The server's own errors show nothing of what was sent.
+func sharedError(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg
+	}
+	return errShared
 }
 
 // together returns the statements of a group's transactions as those of one.

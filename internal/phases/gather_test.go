@@ -2,6 +2,7 @@ package phases_test
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strconv"
@@ -196,7 +197,40 @@ func TestALockWhereTransactionsAreGathered(t *testing.T) {
 	}
 }
 
-// Transactions of two accounts share no COMMIT if the engine is told so.
+// One of six has an argument that can't be sent, or that panics when it is
+// encoded. The five others are answered all the same, after one doubt at most.
+func TestAPoisonedArgumentWhereTransactionsAreGathered(t *testing.T) {
+	t.Parallel()
+	for name, poison := range map[string]any{"unsendable": make(chan int), "panics": panics{}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.carrier.poison, b.carrier.poisonAt = poison, 1+phases.MaxTrips+3 // behind that of "warm", and of those that go first
+			c := b.gather(t, wire.Fault{}, nil)
+			for key, err := range c.results {
+				switch {
+				case key == c.keys[2] && err == nil:
+					t.Error("the poisoned one succeeded")
+				case key != c.keys[2] && err != nil:
+					t.Errorf("%s: %v", key, err)
+				case key != c.keys[2]:
+					b.checkDone(t, key)
+				}
+			}
+			if n := value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'key.barrier'`); n > 5 {
+				t.Errorf("five strangers had %d doubts", n)
+			}
+		})
+	}
+}
+
+// panics panics when it is encoded.
+type panics struct{}
+
+func (panics) Value() (driver.Value, error) { panic("poisoned") }
+
+// Transactions of two accounts share no COMMIT if the engine is told so. Then
+// they don't wait for those of others either.
 func TestAccountsMayShareNothing(t *testing.T) {
 	t.Parallel()
 	for _, one := range []bool{false, true} {
@@ -231,7 +265,8 @@ func TestAccountsMayShareNothing(t *testing.T) {
 			held.Wait()
 			run("acct_2")
 			run("acct_3")
-			waitFor(t, func() bool { return waiting() == 2 })
+			const finished = `SELECT count(*) FROM idempotency_keys WHERE account_id IN ('acct_2', 'acct_3') AND finished_at IS NOT NULL`
+			waitFor(t, func() bool { return one && value[int](t, b, finished) == 2 || !one && waiting() == 2 })
 			close(free)
 			group.Wait()
 			pgtest.NotOnCitus(t, "it counts transactions with a trigger")

@@ -18,6 +18,7 @@ type metrics struct {
 	doubts   prometheus.Counter
 	claims   prometheus.Counter
 	gathered prometheus.Histogram
+	parted   prometheus.Counter
 
 	// Set by the completer.
 	completed *prometheus.CounterVec
@@ -58,6 +59,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "phases_gathered_transactions", Help: "Transactions that shared a COMMIT, for each COMMIT that was shared.",
 			Buckets: []float64{2, 4, 8, 16, 32},
 		}),
+		parted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "phases_parted_groups_total", Help: "COMMITs that were to be shared, until a statement failed and each transaction ran alone.",
+		}),
 		completed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "phases_completer_keys_total", Help: "Keys that the completer worked on, by how its attempt ended.",
 		}, []string{"result"}),
@@ -75,7 +79,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		}, nil),
 	}
 	if registry != nil {
-		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.busy, m.fenced, m.doubts, m.claims, m.gathered,
+		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.busy, m.fenced, m.doubts, m.claims, m.gathered, m.parted,
 			m.completed, m.reaped, m.unfinished, m.parkedNow, m.oldest)
 	}
 	return m

@@ -17,7 +17,7 @@ func TestAnUnparkedKeyIsLookedUp(t *testing.T) {
 		status int
 		parked string
 	}{
-		"something is found": {func(phases.Sent[bookingForm]) (booking, error) { return booking{"B9", "booked"}, nil }, 201, ""},
+		"something is found": {func(phases.Sent[bookingForm]) (booking, error) { return booking{Number: "B9", Status: "booked"}, nil }, 201, ""},
 		"nothing is found":   {func(phases.Sent[bookingForm]) (booking, error) { return booking{}, phases.ErrNothingFound }, 0, "odd_booking"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestANudgeDisturbsNobody(t *testing.T) {
 	b.carrier.set(hooks{answer: "working"})
 	_, _ = b.run(t, "waiting")
 	b.exec(t, `UPDATE idempotency_keys SET run_after = now() + interval '1 hour'`)
-	b.carrier.set(hooks{find: func(phases.Sent[bookingForm]) (booking, error) { return booking{"B1", "booked"}, nil }})
+	b.carrier.set(hooks{find: func(phases.Sent[bookingForm]) (booking, error) { return booking{Number: "B1", Status: "booked"}, nil }})
 	if counts := b.complete(t); counts.Finished != 0 {
 		t.Fatalf("a key that isn't due was completed: %+v", counts)
 	}

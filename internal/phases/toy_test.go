@@ -1,6 +1,7 @@
 package phases_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type (
 	booking     struct {
 		Number string
 		Status string // booked, refused, working, odd
+		poison any    // what is sent to the database instead of Number
 	}
 )
 
@@ -70,7 +72,7 @@ func record(tx *phases.Tx, key phases.Key, _ bookingForm, b booking) (phases.Out
 	case "booked":
 		// Not idempotent, on purpose: run twice it would show.
 		tx.Queue(`UPDATE parcels SET booking = $3, writes = writes + 1 WHERE account_id = $1 AND key = $2`,
-			key.Account, key.Key, b.Number)
+			key.Account, key.Key, cmp.Or(b.poison, any(b.Number)))
 		phases.Know(tx, b)
 		return phases.Advance(), nil
 	case "refused":
@@ -101,6 +103,9 @@ type carrier struct {
 	bookings map[string]booking // by foreign key
 	sends    []send
 	finds    int
+	// poison is what the booking of the send with this number is poisoned with.
+	poison   any
+	poisonAt int
 	hook     hooks
 }
 
@@ -150,6 +155,9 @@ func (c *carrier) do(ctx context.Context, sent phases.Sent[bookingForm]) (bookin
 		}
 	}
 	b := c.book(sent.Key, hook.answer)
+	if n == c.poisonAt {
+		b.poison = c.poison
+	}
 	if hook.after != nil {
 		if err := hook.after(ctx, n); err != nil {
 			return booking{}, err

@@ -20,6 +20,8 @@ type Tx struct {
 	queue   []statement
 	known   []any
 
+	// shares means that the transaction may share its COMMIT.
+	shares bool
 	// begun means that BEGIN and the guard are queued or sent.
 	begun bool
 	// now is the database's clock at the guard.
@@ -138,7 +140,10 @@ func (tx *Tx) commit(end ending) error {
 	a := tx.attempt
 	if !tx.begun && (a.entry == entryHeld || a.entry == entryInsert && end.kind == endAdvanced) {
 		tx.begin(end)
-		return a.engine.gathering.commit(tx)
+		if tx.shares && !a.isContended() {
+			return a.engine.gathering.commit(tx)
+		}
+		return tx.send(statement{sql: sqlCommit})
 	}
 	tx.begin(a.stay())
 	tx.queue = append(tx.queue, a.write(end, &tx.now))
@@ -169,12 +174,23 @@ func (tx *Tx) send(last statement) error {
 }
 
 // sendBatch sends statements in one round trip, and returns what failed first.
+// An argument or a target of somebody else's type may panic in pgx, before or
+// after everything was sent.
 func sendBatch(ctx context.Context, conn *pgxpool.Conn, batch []statement) *failure {
+	committing := batch[len(batch)-1].sql == sqlCommit
+	failed, err := catchPanic(func() (*failure, error) { return exchange(ctx, conn, batch, committing), nil })
+	if err != nil {
+		return &failure{err: err, committing: committing}
+	}
+	return failed
+}
+
+// exchange is sendBatch without a care for panics.
+func exchange(ctx context.Context, conn *pgxpool.Conn, batch []statement, committing bool) *failure {
 	var queued pgx.Batch
 	for _, s := range batch {
 		queued.Queue(s.sql, s.args...)
 	}
-	committing := batch[len(batch)-1].sql == sqlCommit
 	results := conn.SendBatch(ctx, &queued)
 	for i, s := range batch {
 		if err := readResult(results, s); err != nil {

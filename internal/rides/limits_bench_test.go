@@ -1,10 +1,12 @@
 package rides
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -44,10 +46,36 @@ func (l *latencies) p99() time.Duration {
 	return l.all[len(l.all)*99/100]
 }
 
-// report reports two 99th percentiles, and by how much the second one differs.
-func report(b *testing.B, what string, quiet, loaded *latencies) {
+// A series is what was measured in rounds with a load and in rounds without,
+// which take turns.
+type series struct{ alone, beside []*latencies }
+
+// next returns where the latencies of a round go.
+func (s *series) next(loaded bool) *latencies {
+	took := new(latencies)
+	if loaded {
+		s.beside = append(s.beside, took)
+	} else {
+		s.alone = append(s.alone, took)
+	}
+	return took
+}
+
+// median returns the median of the rounds' 99th percentiles. Whatever else the
+// machine does hits some rounds, and not most.
+func median(rounds []*latencies) time.Duration {
+	var all []time.Duration
+	for _, round := range rounds {
+		all = append(all, round.p99())
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// report reports both, and by how much the second one differs.
+func (s *series) report(b *testing.B, what string) {
 	b.Helper()
-	before, after := quiet.p99(), loaded.p99()
+	before, after := median(s.alone), median(s.beside)
 	b.ReportMetric(before.Seconds()*1000, what+"-p99-alone-ms")
 	b.ReportMetric(after.Seconds()*1000, what+"-p99-beside-ms")
 	b.ReportMetric(100*(after.Seconds()/before.Seconds()-1), what+"-moved-%")
@@ -106,29 +134,60 @@ func (p *process) hailing(tb testing.TB, who accounts.Credentials) func(*latenci
 func BenchmarkLimitsBadAPIKeys(b *testing.B) {
 	h := newHarness(b)
 	hailOne := h.hailing(b, h.visa)
-	var quiet, loaded latencies
-	var limited atomic.Int64
+	var hails series
+	guesses := make([]string, 10_000)
+	for i := range guesses {
+		guesses[i] = "GET /v1/rides HTTP/1.1\r\nHost: rides\r\nAuthorization: Bearer " +
+			accounts.NewAPIKey(accounts.NewAccountID(), false).Reveal() + "\r\n\r\n"
+	}
+	limited := 0
 	for b.Loop() {
 		for round := range 20 {
-			took := &quiet
+			loaded := round%2 == 1
+			took := hails.next(loaded)
 			var flood sync.WaitGroup
-			if round%2 == 1 {
-				took = &loaded
-				flood.Go(func() {
-					paced(1000, 2*time.Millisecond, func(int) {
-						bad := accounts.Credentials{AccountID: "a", APIKey: accounts.NewAPIKey(accounts.NewAccountID(), false)}
-						if h.status(b, call{method: "GET", path: "/v1/rides", as: bad}) == http.StatusTooManyRequests {
-							limited.Add(1)
-						}
-					})
-				})
+			if loaded {
+				flood.Go(func() { limited += guess(b, h, guesses[round/2*1000:][:1000], 2*time.Millisecond) })
 			}
 			paced(100, 20*time.Millisecond, func(int) { hailOne(took) })
 			flood.Wait()
 		}
 	}
-	report(b, "hail", &quiet, &loaded)
-	b.ReportMetric(float64(limited.Load()), "refused-without-a-look")
+	hails.report(b, "hail")
+	b.ReportMetric(float64(limited), "refused-without-a-look")
+}
+
+// guess sends requests at regular intervals over one connection, and returns
+// how many were refused with 429. It does little more than that: it runs on the
+// processors of the process that it attacks.
+func guess(b *testing.B, h *harness, requests []string, every time.Duration) (limited int) {
+	b.Helper()
+	conn, err := (&net.Dialer{}).DialContext(b.Context(), "tcp", strings.TrimPrefix(h.api, "http://"))
+	if err != nil {
+		b.Error(err)
+		return 0
+	}
+	defer func() { _ = conn.Close() }()
+	answers := bufio.NewReader(conn)
+	start := time.Now()
+	for i, request := range requests {
+		time.Sleep(time.Until(start.Add(time.Duration(i) * every)))
+		if _, err := io.WriteString(conn, request); err != nil {
+			b.Error(err)
+			return limited
+		}
+		response, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			b.Error(err)
+			return limited
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		if response.StatusCode == http.StatusTooManyRequests {
+			limited++
+		}
+	}
+	return limited
 }
 
 // stalling puts a proxy before the fake that never answers what is about an
@@ -175,7 +234,7 @@ func (h *harness) stalling(tb testing.TB, account string) (on func(bool)) {
 // charges Stripe never answers. Others hail rides, and have keys that the
 // completer finishes. Periods with and without take turns.
 func BenchmarkLimitsPoisonedKeys(b *testing.B) {
-	const rounds, perRound, poisoned = 8, 300, 1000
+	const rounds, perRound, poisoned = 10, 300, 1000
 	h := newHarness(b)
 	hailOne := h.hailing(b, h.visa)
 	abandon := func(who accounts.Credentials, name string, n int) {
@@ -197,13 +256,13 @@ func BenchmarkLimitsPoisonedKeys(b *testing.B) {
 	completer := phases.Completer{Engine: other.engine, Poll: time.Second, Concurrency: 64, Retention: time.Hour, Tombstones: time.Hour}
 	group.Go(func() { completer.Run(ctx) })
 	defer func() { cancel(); group.Wait() }()
-	var quiet, loaded, quietDue, loadedDue latencies
+	var hails, completions series
 	for b.Loop() {
 		for round := range rounds {
 			name := fmt.Sprint("due-", round)
-			took, due := &quiet, &quietDue
-			if round%2 == 1 {
-				took, due = &loaded, &loadedDue
+			loaded := round%2 == 1
+			took, due := hails.next(loaded), completions.next(loaded)
+			if loaded {
 				stall(true)
 				h.exec(b, `UPDATE idempotency_keys SET run_after = now() - interval '1 hour' WHERE account_id = $1`, h.declined.AccountID)
 				waitForHangs(b, h)
@@ -217,14 +276,14 @@ func BenchmarkLimitsPoisonedKeys(b *testing.B) {
 				h.second.AccountID, name+"-%")
 			paced(500, 20*time.Millisecond, func(int) { hailOne(took) })
 			awaitFinished(b, h, name, perRound, due)
-			if round%2 == 1 {
+			if loaded {
 				stall(false)
 				settleHangs(b, h)
 			}
 		}
 	}
-	report(b, "hail", &quiet, &loaded)
-	report(b, "completed", &quietDue, &loadedDue)
+	hails.report(b, "hail")
+	completions.report(b, "completed")
 }
 
 // hanging returns how many keys of the poisoned account are being worked on.

@@ -19,7 +19,7 @@ type line struct {
 	plan  Plan
 	n     int
 	conns map[*conn]bool
-	ends  sync.WaitGroup // of connections that were cut while a message was on its way
+	ends  []<-chan struct{} // of connections that were cut while a message was on its way
 }
 
 // A protocol knows where messages, answers and their frames end.
@@ -60,7 +60,14 @@ func (l *line) Messages() int {
 
 // Wait returns when the other side has finished with everything that was cut
 // off on its way. Nothing that was sent before has an effect after that.
-func (l *line) Wait() { l.ends.Wait() }
+func (l *line) Wait() {
+	l.mu.Lock()
+	ends := l.ends
+	l.mu.Unlock()
+	for _, end := range ends {
+		<-end
+	}
+}
 
 // Open returns the number of connections on which the other side keeps
 // something open, such as a transaction, as its last answers show.
@@ -115,7 +122,10 @@ const lingering = 15 * time.Second
 // side has ended it. The channel is closed then.
 func (l *line) linger(raw net.Conn) <-chan struct{} {
 	done := make(chan struct{})
-	l.ends.Go(func() {
+	l.mu.Lock()
+	l.ends = append(l.ends, done)
+	l.mu.Unlock()
+	go func() {
 		defer close(done)
 		defer func() { _ = raw.Close() }()
 		half, ok := raw.(interface{ CloseWrite() error })
@@ -129,6 +139,6 @@ func (l *line) linger(raw net.Conn) <-chan struct{} {
 				return
 			}
 		}
-	})
+	}()
 	return done
 }
