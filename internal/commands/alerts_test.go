@@ -36,7 +36,7 @@ func ourMetrics(text string) (names []string) {
 // doesn't exist would never fire.
 func TestAlertsNameMetrics(t *testing.T) {
 	t.Parallel()
-	exported := newScene(t).exported(t)
+	exported, fresh := newScene(t).exported(t)
 	var alerted []string
 	names := map[string]bool{}
 	for _, a := range alerts(t) {
@@ -61,12 +61,46 @@ func TestAlertsNameMetrics(t *testing.T) {
 				t.Errorf("%s is about the label %s, and %s has %v", a.Alert, label[1], found[0], exported[found[0]])
 			}
 		}
+		for _, missing := range unseen(t, fresh, a.Expr) {
+			t.Errorf("%s would miss a first %s: a fresh process doesn't show it as 0", a.Alert, missing)
+		}
 		alerted = append(alerted, found...)
 	}
 	slices.Sort(alerted)
 	if got, want := slices.Compact(alerted), tabled(t); !slices.Equal(got, want) {
 		t.Errorf("there are alerts on\n%s\nand the README's table has\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+}
+
+// unseen returns what an expression expects to increase, metrics with the
+// values of their labels, and what fresh doesn't have. From nothing to 1
+// Prometheus sees no increase.
+func unseen(t *testing.T, fresh prometheus.Gatherer, expr string) (missing []string) {
+	t.Helper()
+	families, err := fresh.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]bool{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			shown[family.GetName()] = true
+			for _, label := range metric.GetLabel() {
+				shown[family.GetName()+" "+label.GetName()+" "+label.GetValue()] = true
+			}
+		}
+	}
+	for _, found := range regexp.MustCompile(`increase\((\w+)(?:\{(\w+)=~?"([^"]+)"\})?\[`).FindAllStringSubmatch(expr, -1) {
+		wanted := []string{found[1]}
+		if found[2] != "" {
+			wanted = nil
+			for value := range strings.SplitSeq(found[3], "|") {
+				wanted = append(wanted, found[1]+" "+found[2]+" "+value)
+			}
+		}
+		missing = append(missing, slices.DeleteFunc(wanted, func(name string) bool { return shown[name] })...)
+	}
+	return missing
 }
 
 // alerts returns the rules of deploy/alerts.yaml.
@@ -111,10 +145,12 @@ func tabled(t *testing.T) []string {
 }
 
 // exported returns the names of all metrics that api and completer register,
-// with their labels, also of those that have no value yet.
-func (s *scene) exported(t *testing.T) map[string][]string {
+// with their labels, also of those that have no value yet, and a registry that
+// has them all.
+func (s *scene) exported(t *testing.T) (labels map[string][]string, fresh prometheus.Gatherer) {
 	t.Helper()
-	log, all := slog.New(slog.DiscardHandler), recorder{}
+	registry := prometheus.NewRegistry()
+	log, all := slog.New(slog.DiscardHandler), recorder{Registerer: registry, labels: map[string][]string{}}
 	engine := engineFlags{Lease: lease, BackoffInitial: time.Second, BackoffMax: time.Second, MaxAttempts: 1, MaxRides: 1, MaxPerAccount: 1, Connections: 2}
 	engine.DatabaseURL, engine.StripeAPIKey, engine.StripeURL, engine.StripeTimeout = s.databaseURL, "sk_test_scene", s.stripeURL, time.Second
 	parts, err := engine.open(t.Context(), "api", log, all)
@@ -134,12 +170,16 @@ func (s *scene) exported(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	pool.Close()
-	return all
+	return all.labels, registry
 }
 
 // A recorder is a registry that remembers the labels of what was registered, by
 // the names of metrics.
-type recorder map[string][]string
+type recorder struct {
+	prometheus.Registerer
+
+	labels map[string][]string
+}
 
 var description = regexp.MustCompile(`fqName: "(\w+)".*variableLabels: \{([\w,]*)\}`)
 
@@ -150,18 +190,17 @@ func (r recorder) Register(c prometheus.Collector) error {
 	close(descriptions)
 	for d := range descriptions {
 		if found := description.FindStringSubmatch(d.String()); found != nil {
-			r[found[1]] = strings.Split(found[2], ",")
+			r.labels[found[1]] = strings.Split(found[2], ",")
 		}
 	}
-	return nil
+	return r.Registerer.Register(c)
 }
 
 // MustRegister implements prometheus.Registerer.
 func (r recorder) MustRegister(cs ...prometheus.Collector) {
 	for _, c := range cs {
-		_ = r.Register(c)
+		if err := r.Register(c); err != nil {
+			panic(err)
+		}
 	}
 }
-
-// Unregister implements prometheus.Registerer.
-func (recorder) Unregister(prometheus.Collector) bool { return false }

@@ -44,6 +44,10 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		}, []string{"call"}),
 		keyRefused: newKeyGauge(),
 	}
+	for call := range resultTables {
+		m.late.WithLabelValues(call) // 0 until it happens, so that a first one is seen to rise
+		m.limited.WithLabelValues(call)
+	}
 	if registry == nil {
 		return m, nil
 	}

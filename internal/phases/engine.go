@@ -130,11 +130,11 @@ func (e *Engine) admit(a *attempt) error {
 	account := a.key.Account
 	switch {
 	case e.inFlight == e.config.MaxInFlight:
-		e.metrics.busy.WithLabelValues("process").Inc()
+		e.metrics.busy.WithLabelValues(limitProcess).Inc()
 		return ErrBusy
 	case a.request == nil:
 	case e.perAccount[account] == e.config.MaxPerAccount:
-		e.metrics.busy.WithLabelValues("account").Inc()
+		e.metrics.busy.WithLabelValues(limitAccount).Inc()
 		return fmt.Errorf("%w for one account", ErrBusy)
 	default:
 		e.perAccount[account]++

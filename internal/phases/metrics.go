@@ -7,6 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// The limits on attempts, as the label of phases_busy_total.
+const (
+	limitProcess = "process"
+	limitAccount = "account"
+)
+
 // metrics are the engine's, named phases_….
 type metrics struct {
 	points   *prometheus.CounterVec
@@ -77,6 +83,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "phases_oldest_unfinished_seconds", Help: "Age of the oldest key that is neither finished nor parked.",
 		}, nil),
+	}
+	for _, limit := range []string{limitProcess, limitAccount} {
+		m.busy.WithLabelValues(limit) // 0 until it happens, so that a first one is seen to rise
 	}
 	if registry != nil {
 		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.busy, m.fenced, m.doubts, m.claims, m.gathered, m.parted,

@@ -1,6 +1,14 @@
 package web
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// unmatched is the label of requests that match no route.
+const unmatched = "unmatched"
 
 // metrics are the metrics of an API.
 type metrics struct {
@@ -21,5 +29,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	if registry != nil {
 		registry.MustRegister(m.requests, m.seconds)
 	}
+	m.expect(unmatched)
 	return m
+}
+
+// expect shows that no request of a route was answered with 500, so that a
+// first one is seen to rise.
+func (m *metrics) expect(route string) {
+	m.requests.WithLabelValues(route, strconv.Itoa(http.StatusInternalServerError), string(CodeInternal))
 }

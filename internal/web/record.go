@@ -30,7 +30,7 @@ type requestRecord struct {
 func (rt *Router) report(ctx context.Context, r *Request, took time.Duration) {
 	// The label is the route's pattern, never the path: clients invent paths
 	// and methods, and a metric must not grow with them.
-	route := "unmatched"
+	route := unmatched
 	if r.Pattern != "" {
 		route = r.Method + " " + r.Pattern
 	}

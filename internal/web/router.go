@@ -99,38 +99,43 @@ func NewRouter(logger *slog.Logger, registry prometheus.Registerer) *Router {
 // handler is called.
 func (rt *Router) Get(pattern string, handler Handler, params ...QueryParam) {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		rt.mux.Method(method, pattern, rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
+		rt.handle(method, pattern, func(w http.ResponseWriter, r *Request) error {
 			if err := checkQuery(r.URL.RawQuery, params); err != nil {
 				return err
 			}
 			return handler(w, r)
-		}))
+		})
 	}
 }
 
 // Post adds a route for POST that needs an Idempotency-Key. A request with
 // query parameters is refused before the handler is called.
 func (rt *Router) Post(pattern string, handler KeyedHandler) {
-	rt.mux.Method(http.MethodPost, pattern, rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
+	rt.handle(http.MethodPost, pattern, func(w http.ResponseWriter, r *Request) error {
 		// The key is read first because every answer echoes it.
 		key, keyErr := readIdempotencyKey(w, r)
 		if err := checkQuery(r.URL.RawQuery, nil); err != nil {
 			return err
 		}
 		return handler(w, r, key, keyErr)
-	}))
+	})
 }
 
 // PostUnkeyed adds a route for POST that takes no Idempotency-Key: its requests
 // may be repeated at will. A request with query parameters is refused before
 // the handler is called.
 func (rt *Router) PostUnkeyed(pattern string, handler Handler) {
-	rt.mux.Method(http.MethodPost, pattern, rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
+	rt.handle(http.MethodPost, pattern, func(w http.ResponseWriter, r *Request) error {
 		if err := checkQuery(r.URL.RawQuery, nil); err != nil {
 			return err
 		}
 		return handler(w, r)
-	}))
+	})
+}
+
+func (rt *Router) handle(method, pattern string, handler Handler) {
+	rt.metrics.expect(method + " " + pattern)
+	rt.mux.Method(method, pattern, rt.serve(pattern, handler))
 }
 
 // ServeHTTP answers one request.
