@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/trace"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -43,6 +44,7 @@ func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body
 	if ride.intent == "" || err != nil {
 		return err
 	}
+	ctx = trace.With(ctx, slog.String("account", request.Account), slog.String("key", request.Key), slog.String("request_id", request.RequestID))
 	ctx, cancel := context.WithTimeout(ctx, disputeTimeout)
 	defer cancel()
 	dispute, err := s.stripe.DisputeOf(ctx, ride.intent)

@@ -146,6 +146,30 @@ func TestOneTraceFindsEveryLine(t *testing.T) {
 	}
 }
 
+// The question for disputes comes before its key is claimed, and its lines name
+// the key nevertheless.
+func TestTheLinesOfACancel(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	var file logFile
+	h.log = slog.New(trace.Handler(slog.NewJSONHandler(&file, nil)))
+	h.process = h.startProcess(t, nil)
+	ride := h.charged(t)
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Unavailable503, Match: fakestripe.Match{Method: http.MethodGet, Path: "/v1/disputes"}})
+	answer := h.cancelAs(t, h.visa, ride.ID, "k").must(t, 200, "")
+	want := map[string]any{"account": h.visa.AccountID, "key": "k", "request_id": answer.header.Get("Request-Id")}
+	for message, text := range map[string]string{
+		"stripe request": `"call":"disputes"`,
+		"asking for disputes: Stripe's answer to the refund decides": `"ride":"` + ride.ID + `"`,
+	} {
+		found := file.grep(t, text)[message]
+		if len(found) != 1 {
+			t.Fatalf("%d lines say %q: %v", len(found), message, found)
+		}
+		wantAttrs(t, found[0], want)
+	}
+}
+
 // What is done for an event is found by its object, and for an intent that is
 // closed by its ride.
 func TestTheLinesOfAnEvent(t *testing.T) {
