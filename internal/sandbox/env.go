@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
@@ -62,5 +63,13 @@ func exports(s state) string {
 	return lines.String()
 }
 
+// plain are the words that a shell reads as they are.
+var plain = regexp.MustCompile(`^[\w./:@%+,-]+$`)
+
 // quoted returns a word that a shell reads as the value.
-func quoted(value string) string { return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'" }
+func quoted(value string) string {
+	if plain.MatchString(value) {
+		return value
+	}
+	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
+}

@@ -48,7 +48,7 @@ func TestEnvOfNoSandboxIsOneSentence(t *testing.T) {
 
 func TestShellReadsQuotedWords(t *testing.T) {
 	t.Parallel()
-	for _, word := range []string{"", "a b", `it's "$HOME" \ & ;`, "two\nlines", "''"} {
+	for _, word := range []string{"", "a b", `it's "$HOME" \ & ;`, "two\nlines", "''", "./bin/sandbox", "a=b", "~", "*", "a\n./b", "é"} {
 		printed, err := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+quoted(word)).Output()
 		if err != nil || string(printed) != word {
 			t.Errorf("a shell reads %s as %q (%v)", quoted(word), printed, err)

@@ -131,6 +131,14 @@ func checkStateFile(t *testing.T, p *sandboxProcess) {
 // checkGreeting runs the command of the greeting in a shell, twice.
 func checkGreeting(t *testing.T, p *sandboxProcess) {
 	t.Helper()
+	for _, want := range []string{p.state.APIURL + "/docs\n", `eval "$(` + os.Args[0] + " env --data "} {
+		if !strings.Contains(p.stdout.String(), want) {
+			t.Errorf("the greeting lacks %q: %s", want, p.stdout.String())
+		}
+	}
+	if status := get(t, p.state.APIURL+"/docs").status; status != http.StatusOK {
+		t.Errorf("the API reference answers %d", status)
+	}
 	for _, want := range []string{"HTTP/1.1 201 Created", "Idempotent-Replayed: true"} {
 		_, command, _ := strings.Cut(p.stdout.String(), "curl ")
 		command, _, _ = strings.Cut("curl "+command, "\n")
