@@ -113,7 +113,7 @@ var kinds = map[Code]kind{
 	},
 	CodeNotFound: {
 		status: http.StatusNotFound, title: "Not found",
-		detail: "There is nothing at this address that your account can see. Check the path and the id in it.",
+		detail: "There is nothing at this address that your account can see. Check the path and the id in it; GET /docs lists what there is.",
 	},
 	CodeMethodNotAllowed: {
 		status: http.StatusMethodNotAllowed, title: "Method not allowed",
@@ -147,7 +147,7 @@ var kinds = map[Code]kind{
 	},
 	CodeInvalidParameters: {
 		status: http.StatusUnprocessableEntity, title: "Invalid parameters",
-		detail: "The member errors lists every fault. Correct them all.",
+		detail: "`errors` lists every fault; correct them all.",
 	},
 	CodeIdempotencyKeyReused: {
 		status: http.StatusUnprocessableEntity, title: "Idempotency-Key is already used",

@@ -120,7 +120,7 @@ func TestProblemsAreEncodedInAFixedOrder(t *testing.T) {
 		want    string
 	}{
 		"invalid parameters": {faulty, `{"type":"/problems/invalid_parameters","title":"Invalid parameters","status":422,` +
-			`"detail":"The member errors lists every fault. Correct them all.",` +
+			"\"detail\":\"`errors` lists every fault; correct them all.\"," +
 			`"code":"invalid_parameters","request_id":"req_1","retryable":false,"safe_new_key":false,` +
 			`"errors":[{"pointer":"/origin/lat","detail":"Must be a number."},{"pointer":"/a<b>&","detail":"Unknown field."}]}` + "\n"},
 		"a declined card": {declined, `{"type":"/problems/card_declined","title":"Card declined","status":402,` +
@@ -264,13 +264,13 @@ func TestNoProblemIsLargerThanPromised(t *testing.T) {
 		shown       int
 		first, text string
 	}{
-		"a few":           {2, ParamFault{"/a", "Wrong."}, 2, "/a", "The member errors lists every fault. Correct them all."},
-		"as many as fit":  {20, ParamFault{"/a", "Wrong."}, 20, "/a", "The member errors lists every fault. Correct them all."},
-		"many":            {9000, ParamFault{"/a", "Wrong."}, 20, "/a", "The member errors lists 20 of 9000 faults. Correct them all."},
-		"one long":        {1, ParamFault{"/" + strings.Repeat("é", 60_000), "Wrong."}, 1, "/" + strings.Repeat("é", 198) + "…", "The member errors lists every fault. Correct them all."},
-		"one of 200":      {1, ParamFault{strings.Repeat("é", 200), "Wrong."}, 1, strings.Repeat("é", 200), "The member errors lists every fault. Correct them all."},
-		"many long":       {21, ParamFault{strings.Repeat("a", 300), strings.Repeat("b", 400)}, 14, strings.Repeat("a", 199) + "…", "The member errors lists 14 of 21 faults. Correct them all."},
-		"many unreadable": {20, ParamFault{strings.Repeat("\x01", 300), "Wrong."}, 6, strings.Repeat("\x01", 199) + "…", "The member errors lists 6 of 20 faults. Correct them all."},
+		"a few":           {2, ParamFault{"/a", "Wrong."}, 2, "/a", "`errors` lists every fault; correct them all."},
+		"as many as fit":  {20, ParamFault{"/a", "Wrong."}, 20, "/a", "`errors` lists every fault; correct them all."},
+		"many":            {9000, ParamFault{"/a", "Wrong."}, 20, "/a", "`errors` lists 20 of 9000 faults; correct them all."},
+		"one long":        {1, ParamFault{"/" + strings.Repeat("é", 60_000), "Wrong."}, 1, "/" + strings.Repeat("é", 198) + "…", "`errors` lists every fault; correct them all."},
+		"one of 200":      {1, ParamFault{strings.Repeat("é", 200), "Wrong."}, 1, strings.Repeat("é", 200), "`errors` lists every fault; correct them all."},
+		"many long":       {21, ParamFault{strings.Repeat("a", 300), strings.Repeat("b", 400)}, 14, strings.Repeat("a", 199) + "…", "`errors` lists 14 of 21 faults; correct them all."},
+		"many unreadable": {20, ParamFault{strings.Repeat("\x01", 300), "Wrong."}, 6, strings.Repeat("\x01", 199) + "…", "`errors` lists 6 of 20 faults; correct them all."},
 	} {
 		problem := InvalidParameters(slices.Repeat([]ParamFault{c.fault}, c.count)).Problem
 		problem.RequestID = "req_" + strings.Repeat("0", 32)

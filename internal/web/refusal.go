@@ -49,7 +49,7 @@ func InvalidParameters(faults []ParamFault) *ProblemError {
 		refusal := NewProblemError(CodeInvalidParameters, nil)
 		refusal.Problem.Errors = listed
 		if len(listed) < len(faults) {
-			refusal.Problem.Detail = fmt.Sprintf("The member errors lists %d of %d faults. Correct them all.", len(listed), len(faults))
+			refusal.Problem.Detail = fmt.Sprintf("`errors` lists %d of %d faults; correct them all.", len(listed), len(faults))
 		}
 		if len(refusal.Problem.Encode()) <= maxProblem {
 			return refusal
