@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -47,17 +48,21 @@ func Run(ctx context.Context, name, description string, commands any, args []str
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Help(help), kong.ValueFormatter(formatHelp),
 		kong.Resolvers(kong.ResolverFunc(resolveSecret)))
 	if err != nil {
-		return report(name, err, o)
+		return report(name, name, err, o)
 	}
 	parsed, err := parser.Parse(args)
 	if exited >= 0 {
 		return exited // --help or --version was asked for, and given
 	}
 	if err != nil {
-		return report(name, fmt.Errorf("%w: %w", ErrUsage, err), o)
+		command, fault := name, err
+		if failed, ok := errors.AsType[*kong.ParseError](err); ok {
+			command, fault = commandOf(failed.Context), withVariables(failed)
+		}
+		return report(name, command, fmt.Errorf("%w: %w", ErrUsage, fault), o)
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	return report(name, parsed.Run(o, common.LogFormat.logger(o.Stderr), common.LogFormat), o)
+	return report(name, commandOf(parsed), parsed.Run(o, common.LogFormat.logger(o.Stderr), common.LogFormat), o)
 }
 
 // help prints the help that was asked for. A program's own help is followed by
@@ -79,13 +84,43 @@ func help(options kong.HelpOptions, asked *kong.Context) error {
 	return kong.DefaultHelpPrinter(options, command)
 }
 
-// report prints an error in one line and returns the exit code.
-func report(name string, err error, o Output) int {
+// commandOf returns the words whose help explains the command that was called,
+// as far as there was one. The program's own help explains its default command,
+// which kong also selects for a word that is no command.
+func commandOf(parsed *kong.Context) string {
+	if command := parsed.Selected(); command != nil && command != parsed.Model.DefaultCmd {
+		return command.FullPath()
+	}
+	return parsed.Model.Name
+}
+
+// withVariables returns the error with the variables that can be set instead of
+// the flags that it misses.
+func withVariables(failed *kong.ParseError) error {
+	text := failed.Error()
+	if !strings.HasPrefix(text, "missing flags: ") {
+		return failed
+	}
+	for _, flag := range failed.Context.Flags() {
+		if !flag.Required || flag.Set || len(flag.Envs) == 0 {
+			continue
+		}
+		how := " (or set " + flag.Envs[0]
+		if file := secretFile(flag.Value); file != "" {
+			how += ", or " + file + " to the name of a file that holds it"
+		}
+		text = strings.Replace(text, flag.Summary(), flag.Summary()+how+")", 1)
+	}
+	return errors.New(text)
+}
+
+// report prints an error of a command in one line and returns the exit code.
+func report(name, command string, err error, o Output) int {
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, ErrUsage):
-		fmt.Fprintf(o.Stderr, "%s: %v\nRun %s --help for its usage.\n", name, err, name)
+		fmt.Fprintf(o.Stderr, "%s: %v\nRun %s --help for its usage.\n", name, err, command)
 		return 2
 	default:
 		fmt.Fprintf(o.Stderr, "%s: %v\n", name, err)

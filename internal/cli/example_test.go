@@ -57,7 +57,7 @@ func ExampleRun() {
 	// parcels: there is no such person
 	// exit code 1
 	// parcels: wrong usage: send: --weight must be positive
-	// Run parcels --help for its usage.
+	// Run parcels send --help for its usage.
 	// exit code 2
 	// parcels: wrong usage: unexpected argument return
 	// Run parcels --help for its usage.

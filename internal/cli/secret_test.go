@@ -75,7 +75,7 @@ func TestSecretWithoutAUsableFileIsWrongUsage(t *testing.T) {
 		"no such file":     {"", pin + "x", "reading the file of VAULT_PIN_FILE: open " + pin + "x: no such file or directory"},
 		"a directory":      {"", filepath.Dir(pin), "is a directory"},
 		"an empty file":    {"", fileOf(t, " \n"), "is empty"},
-		"neither is given": {"", "", "missing flags: --pin=NUMBER"},
+		"neither is given": {"", "", "missing flags: --pin=NUMBER (or set VAULT_PIN, or VAULT_PIN_FILE to the name of a file that holds it)\nRun vault open --help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("VAULT_PIN_FILE", test.file)
