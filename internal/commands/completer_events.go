@@ -77,6 +77,6 @@ func (c *completerEventsSweep) Run(ctx context.Context, o cli.Output, log *slog.
 		return err
 	}
 	return o.Print(c.JSON, counts, fmt.Sprintf(
-		"%d payment intents and %d refunds and disputes of 30 days: %d looked at, worked %d, released %d; payment intents closed %d\n",
-		counts.Intents, counts.Others, counts.Found, counts.Worked, counts.Released, counts.Closed))
+		"of 30 days: %s, %s; %d looked at, worked %d, released %d; payment intents closed %d\n",
+		several(counts.Intents, "payment intent", "payment intents"), several(counts.Others, "refund or dispute", "refunds or disputes"), counts.Found, counts.Worked, counts.Released, counts.Closed))
 }

@@ -106,7 +106,7 @@ func TestCompleterSweepsEvents(t *testing.T) {
 	s.exec(t, `DELETE FROM open_intents`) // as the release before left them
 	s.payAfterAll(t, "paid-after-all")
 	got := s.must(t, "completer", "events", "sweep")
-	if want := "2 payment intents and 0 refunds and disputes of 30 days: 2 looked at, worked 2, released 0; payment intents closed 1\n"; got != want {
+	if want := "of 30 days: 2 payment intents, 0 refunds or disputes; 2 looked at, worked 2, released 0; payment intents closed 1\n"; got != want {
 		t.Errorf("the sweep prints %s, want %s", got, want)
 	}
 	const given = `SELECT concat_ws(' ', status, refund_status, refund_amount) FROM rides WHERE key = $1`

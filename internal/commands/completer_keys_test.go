@@ -86,8 +86,13 @@ func TestOperatorResolvesWithoutStripe(t *testing.T) {
 			t.Errorf("%v: exit %d: %s", args, code, stderr)
 		}
 		args = append([]string{"keys", "resolve", key, "--unverified", "--reason=Stripe closed the account"}, decision...)
-		if out := s.must(t, "completer", args...); !strings.Contains(out, key+" of "+s.account+" is finished with ") {
-			t.Errorf("%v prints %s", args, out)
+		code, out, stderr := s.run(t, "completer", args...)
+		if code != 0 || !strings.Contains(out, key+" of "+s.account+" is finished with ") {
+			t.Errorf("%v: exit %d, prints %s%s", args, code, out, stderr)
+		}
+		// The first send to Stripe was a moment ago.
+		if warned := strings.Contains(stderr, "s ago: a request still on its way may charge"); warned != (key == "not-charged") {
+			t.Errorf("%v warns of a request that is on its way: %v: %s", args, warned, stderr)
 		}
 	}
 	if a := s.hail(api, "charged"); a.status != 201 || !strings.Contains(a.body, intent.ID) || !strings.Contains(a.body, intent.ChargeID) {

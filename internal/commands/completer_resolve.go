@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/cli"
@@ -63,6 +64,7 @@ func (c *completerKeysResolve) Run(ctx context.Context, o cli.Output, log *slog.
 	if err != nil {
 		return unresolved(record, err)
 	}
+	c.warn(o, record, time.Now())
 	_, err = fmt.Fprintf(o.Stdout, "%s of %s is finished with %d\n", record.Key, record.Account, result.Answer.Status)
 	return err
 }
@@ -100,6 +102,22 @@ func (c *completerKeysResolve) believe(ctx context.Context, r rides.Resolver, re
 		return r.ResolveRefundedUnverified(ctx, record, c.operator(), c.Reason, c.Refunded)
 	default:
 		return r.ResolveChargedUnverified(ctx, record, c.operator(), c.Reason, c.Charged, c.Charge)
+	}
+}
+
+// keyLifetime is how long Stripe remembers an idempotency key, at least. See
+// https://docs.stripe.com/api/idempotent_requests.
+const keyLifetime = 24 * time.Hour
+
+// warn says that a request may still be on its way: Stripe has been asked, and
+// could not know of it.
+func (c *completerKeysResolve) warn(o cli.Output, record phases.Record, now time.Time) {
+	if !c.NotCharged || record.FirstSentAt == nil {
+		return
+	}
+	if ago := now.Sub(*record.FirstSentAt); ago < keyLifetime {
+		fmt.Fprintf(o.Stderr, "warning: sent first %s ago: a request still on its way may charge; `completer audit` finds that\n",
+			max(ago, 0).Truncate(time.Second))
 	}
 }
 

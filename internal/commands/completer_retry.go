@@ -25,7 +25,7 @@ type completerKeysRetry struct {
 func (c *completerKeysRetry) Validate() error {
 	switch {
 	case c.Parked != (c.Reason != ""):
-		return errors.New("--parked and --reason belong together")
+		return errors.New("give both: --parked --reason REASON; `keys list --parked` shows the reasons")
 	case c.Parked == (c.Key != ""):
 		return errors.New("give a key, or --parked --reason REASON")
 	}

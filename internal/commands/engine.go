@@ -30,7 +30,7 @@ type engineFlags struct {
 	BackoffInitial time.Duration `help:"How long the completer leaves a key alone after its first failure." default:"1s" env:"BACKOFF_INITIAL"`
 	BackoffMax     time.Duration `help:"Longest time that the completer leaves a failing key alone." default:"60s" env:"BACKOFF_MAX"`
 	MaxAttempts    int           `help:"How many failures park a key for a person. Only failures count that the completer meets and that would happen again." default:"10" env:"MAX_ATTEMPTS"`
-	MaxRides       int           `help:"How many rides one process works on at once; more are refused, before a key is claimed." default:"10000" env:"MAX_RIDES"`
+	MaxRides       int           `help:"How many requests one process works on at once; more are refused, before a key is claimed." default:"10000" env:"MAX_RIDES"`
 	MaxPerAccount  int           `help:"How many requests of one account one process works on at once; more are refused, before a key is claimed." name:"max-rides-per-account" default:"1000" env:"MAX_RIDES_PER_ACCOUNT"`
 	Connections    int32         `help:"Maximum number of connections to the database. None is held during a call to Stripe." name:"database-connections" default:"${connections=6}" env:"DATABASE_CONNECTIONS"`
 }

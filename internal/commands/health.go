@@ -2,6 +2,9 @@ package commands
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"syscall"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
 )
@@ -15,4 +18,10 @@ type health struct {
 func (c *health) Validate() error { return c.checkAdmin() }
 
 // Run fails unless the program on this machine is ready.
-func (c *health) Run(ctx context.Context) error { return cli.Health(ctx, c.AdminListen, "/readyz") }
+func (c *health) Run(ctx context.Context) error {
+	err := cli.Health(ctx, c.AdminListen, "/readyz")
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%w (is it running? --admin-listen names another address)", err)
+	}
+	return err
+}

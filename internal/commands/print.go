@@ -25,5 +25,13 @@ func table[T any](heading string, rows []T, line func(T) string) string {
 	return text.String()
 }
 
+// several returns a number with the word for as many.
+func several(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // timestamp formats a time for people: RFC 3339 in UTC, without fractions.
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

@@ -69,7 +69,7 @@ func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
 		"malformed charge":                      {"completer", []string{"keys", "resolve", "k", "--charged=pi_1", "--unverified", "--reason=why", "--charge=pi_1"}, 2, "--charge must be"},
 		"retry of nothing":                      {"completer", []string{"keys", "retry"}, 2, "give a key, or --parked"},
 		"retry of a key and of all":             {"completer", []string{"keys", "retry", "k", "--parked", "--reason=stripe_400"}, 2, "give a key, or --parked"},
-		"retry of all that are parked":          {"completer", []string{"keys", "retry", "--parked"}, 2, "--parked and --reason belong together"},
+		"retry of all that are parked":          {"completer", []string{"keys", "retry", "--parked"}, 2, "give both: --parked --reason REASON; `keys list --parked` shows the reasons"},
 		"malformed payment intent":              {"completer", []string{"keys", "resolve", "k", "--charged=nonsense", "--database-url=postgres://127.0.0.1:1/none"}, 2, "--charged must be"},
 		"unknown key":                           {"completer", []string{"keys", "show", "nobody's"}, 1, `there is no key "nobody's"`},
 		"malformed e-mail address":              {"api", []string{"accounts", "create", "--email=x", "--stripe-customer=cus_x", "--payment-method=pm_x"}, 2, "--email"},
@@ -82,7 +82,7 @@ func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
 		"database without our tables":           {"api", []string{"--database-url=" + strings.Replace(unmigrated.URL(), "/postgres?", "/template1?", 1)}, 1, "api migrate"},
 		"api health without a port":             {"api", []string{"health", "--admin-listen=foo"}, 2, "--admin-listen needs HOST:PORT"},
 		"completer health without a port":       {"completer", []string{"health", "--admin-listen=foo"}, 2, "--admin-listen needs HOST:PORT"},
-		"health of a program that does not run": {"api", []string{"health", "--admin-listen=127.0.0.1:1"}, 1, "refused"},
+		"health of a program that does not run": {"api", []string{"health", "--admin-listen=127.0.0.1:1"}, 1, "refused (is it running? --admin-listen names another address)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
