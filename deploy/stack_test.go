@@ -26,7 +26,7 @@ type stack struct {
 func newStack(t *testing.T) stack {
 	t.Helper()
 	s := stack{dir: t.TempDir(), env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project), addresses: map[string]string{}}
-	for _, folder := range []string{"cmd", "deploy", "internal", "migrations"} {
+	for _, folder := range []string{"api", "client", "cmd", "deploy", "internal", "migrations"} {
 		if err := os.CopyFS(filepath.Join(s.dir, folder), os.DirFS(filepath.Join("..", folder))); err != nil {
 			t.Fatal(err)
 		}
