@@ -34,9 +34,9 @@ func newGuesses() guesses {
 // AuthenticateFrom is Authenticate for a request of a sender, who is named by
 // its address. Of each sender 100 requests may fail at once and 10 in a second;
 // requests with one API key that come at once count as one, because a valid key
-// may be new to this process.
-// Beyond that its requests are refused with ErrTooManyGuesses, and nothing is
-// looked up for them, unless they have an API key that was valid before.
+// may be new to this process. Beyond that its requests are refused with
+// ErrTooManyGuesses, and nothing is looked up for them, unless they have an API
+// key that was valid before.
 func (a *Authenticator) AuthenticateFrom(ctx context.Context, header http.Header, sender string) (Principal, error) {
 	var hash [32]byte
 	key, err := a.parse(header)

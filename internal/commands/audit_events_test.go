@@ -85,11 +85,7 @@ func TestAuditAcceptsALateRefundThatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	api := s.start(t, "api")
-	s.addAccount(t, "declined", "pm_card_chargeCustomerFail")
-	if got := s.hail(api, "k"); got.status != http.StatusPaymentRequired {
-		t.Fatalf("%d %s", got.status, got.body)
-	}
-	s.payAfterAll(t, "k")
+	s.payLate(t, api)
 	s.script(t, `{"kind":"drop_before","times":-1,"match":{"path":"/v1/refunds"}}`)
 	s.must(t, "completer", "events", "sweep")
 	if n := number(t, s, `SELECT count(*) FROM idempotency_keys WHERE flow = 'refund_late' AND finished_at IS NULL`); n != 1 {

@@ -36,6 +36,16 @@ func (s *scene) deliver(t *testing.T, api *process, id, shape, forgery string) i
 	return response.StatusCode
 }
 
+// payLate declines the ride of key k and pays it after all.
+func (s *scene) payLate(t *testing.T, api *process) {
+	t.Helper()
+	s.addAccount(t, "declined", "pm_card_chargeCustomerFail")
+	if got := s.hail(api, "k"); got.status != http.StatusPaymentRequired {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	s.payAfterAll(t, "k")
+}
+
 // payAfterAll pays the declined ride of a key at Stripe, with another card.
 func (s *scene) payAfterAll(t *testing.T, key string) {
 	t.Helper()
@@ -140,11 +150,7 @@ func TestCompleterWorksEvents(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	api := s.start(t, "api")
-	s.addAccount(t, "declined", "pm_card_chargeCustomerFail")
-	if got := s.hail(api, "k"); got.status != http.StatusPaymentRequired {
-		t.Fatalf("%d %s", got.status, got.body)
-	}
-	s.payAfterAll(t, "k")
+	s.payLate(t, api)
 	for _, e := range s.fake.Events() {
 		if got := s.deliver(t, api, e.ID, "thin", ""); got != http.StatusOK {
 			t.Errorf("%s is answered with %d", e.Type, got)

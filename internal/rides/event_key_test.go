@@ -99,16 +99,24 @@ func TestAnEventThatIsNotConclusive(t *testing.T) {
 	h.hailAs(t, h.visa, "k").must(t, 201, "")
 }
 
+// hailWithoutAnswer hails a ride under the key k, and returns when Stripe has
+// charged it. Stripe's answer comes when the gate is closed; the ride's is sent
+// to done.
+func (h *harness) hailWithoutAnswer(t *testing.T) (done chan reply, gate chan struct{}) {
+	t.Helper()
+	done, gate = make(chan reply), make(chan struct{})
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldAfter: gate})
+	go func() { done <- h.hailAs(t, h.visa, "k") }()
+	waitFor(t, func() bool { return len(h.fake.Events()) == 1 })
+	return done, gate
+}
+
 // TestALiveWorkerIsNotDisturbed: while Stripe's answer is on its way, its event
 // comes. It waits, and the worker goes on under the same claim.
 func TestALiveWorkerIsNotDisturbed(t *testing.T) {
 	t.Parallel()
 	h, seen := newHarness(t), 0
-	gate := make(chan struct{})
-	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldAfter: gate})
-	done := make(chan reply)
-	go func() { done <- h.hailAs(t, h.visa, "k") }()
-	waitFor(t, func() bool { return len(h.fake.Events()) == 1 })
+	done, gate := h.hailWithoutAnswer(t)
 	for _, shape := range []string{"snapshot", "thin"} {
 		h.deliver(t, h.fake.Events()[0].ID, shape)
 	}
@@ -136,11 +144,7 @@ func TestALiveWorkerIsNotDisturbed(t *testing.T) {
 func TestARefundBeforeTheRideKnowsItsCharge(t *testing.T) {
 	t.Parallel()
 	h, seen := newHarness(t), 0
-	gate := make(chan struct{})
-	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldAfter: gate})
-	done := make(chan reply)
-	go func() { done <- h.hailAs(t, h.visa, "k") }()
-	waitFor(t, func() bool { return len(h.fake.Events()) == 1 })
+	done, gate := h.hailWithoutAnswer(t)
 	if _, err := h.fake.DashboardRefund(h.intentOf(t, "k"), 500); err != nil {
 		t.Fatal(err)
 	}
