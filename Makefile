@@ -16,7 +16,7 @@ openapi := $(GO) tool -modfile=.ci/openapi.mod validate
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test race check crash kill chaos simulate citus model mutants fuzz stripe-mock up down compose-test clean
+.PHONY: help run build test race check spectral crash kill chaos simulate citus model mutants fuzz stripe-mock up down compose-test clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,11 @@ case "$$code $$said" in \
 *) exit 1 ;; \
 esac
 endef
+
+# npm's lock file has the digest of each package, and nothing of them runs while they are installed.
+spectral: ## Lint the OpenAPI document with Spectral, which npm installs into .ci/spectral.
+	npm ci --prefix .ci/spectral --ignore-scripts --no-audit --no-fund --silent
+	.ci/spectral/node_modules/.bin/spectral lint --ruleset .ci/spectral/rules.yaml --fail-severity warn api/openapi.yaml
 
 crash: ## Cut, tear and hold every message between the service, Postgres and Stripe.
 	$(GO) test ./internal/jobs -run TestRelaySurvivesEveryCut -count=1 -v
@@ -124,5 +129,5 @@ down: ## Stop the containers; their data stays.
 compose-test: ## Run everything in containers of its own, and check what the README says of them.
 	$(GO) test -count=1 -tags compose -timeout 20m $(ARGS) ./deploy
 
-clean: ## Remove the programs and the sandbox's data.
-	rm -rf bin .sandbox
+clean: ## Remove the programs, the sandbox's data and what npm has installed.
+	rm -rf bin .sandbox .ci/spectral/node_modules

@@ -80,7 +80,7 @@ func accepted(status int) bool {
 
 func (r route) checkRequest(request *http.Request) error {
 	input := r.input(request)
-	return errors.Join(r.undocumentedParameters(request), openapi3filter.ValidateRequest(request.Context(), input))
+	return errors.Join(r.undocumentedParameters(request), r.undocumentedBody(request), openapi3filter.ValidateRequest(request.Context(), input))
 }
 
 func (r route) checkAnswer(request *http.Request, e Exchange) error {

@@ -54,6 +54,7 @@ func TestWhatTheDocumentLacksIsAFault(t *testing.T) {
 		"a parameter":               {func(e *Exchange) { e.URL += "?dry=1" }, "the query parameter dry"},
 		"a request's header":        {func(e *Exchange) { e.RequestHeader.Set("X-More", "1") }, "the request's header X-More"},
 		"a request without a key":   {func(e *Exchange) { e.RequestHeader.Del("Idempotency-Key") }, "Idempotency-Key"},
+		"a request's type":          {func(e *Exchange) { e.RequestHeader.Set("Content-Type", "text/csv") }, "a request's body"},
 		"a request without account": {func(e *Exchange) { e.RequestHeader.Del("Authorization") }, "without an API key"},
 		"a request's field":         {func(e *Exchange) { sent(e, `{`, `{"more":1,`) }, "more"},
 		"a request's number":        {func(e *Exchange) { sent(e, `37.7749`, `91`) }, "lat"},

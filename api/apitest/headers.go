@@ -46,8 +46,8 @@ func checkHeaders(documented openapi3.Headers, header http.Header) error {
 	return errors.Join(faults...)
 }
 
-// undocumentedParameters returns the headers and query parameters of a request
-// that the document lacks.
+// undocumentedParameters returns the headers, the query parameters and the
+// variable parts of the path of a request that the document lacks.
 func (r route) undocumentedParameters(request *http.Request) error {
 	var faults []error
 	has := func(in, name string) bool {
@@ -64,12 +64,30 @@ func (r route) undocumentedParameters(request *http.Request) error {
 			faults = append(faults, fmt.Errorf("the request's header %s is not documented", name))
 		}
 	}
+	for name := range r.params {
+		if !has(openapi3.ParameterInPath, name) {
+			faults = append(faults, fmt.Errorf("the path's %s is not documented", name))
+		}
+	}
 	for name := range request.URL.Query() {
 		if !has(openapi3.ParameterInQuery, name) {
 			faults = append(faults, fmt.Errorf("the query parameter %s is not documented", name))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// undocumentedBody returns an error for a body of a media type that the document
+// lacks.
+func (r route) undocumentedBody(request *http.Request) error {
+	if request.ContentLength == 0 {
+		return nil
+	}
+	contentType := request.Header.Get("Content-Type")
+	if body := r.operation.RequestBody; body == nil || body.Value.Content.Get(contentType) == nil {
+		return fmt.Errorf("a request's body of the type %q is not documented", contentType)
+	}
+	return nil
 }
 
 // schema returns the schema that a value such as {"$ref": "…"} in an extension

@@ -3,10 +3,12 @@ package payments
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"testing"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rocketrides/rocketrides/api"
@@ -34,4 +36,43 @@ func TestTheDocumentHasTheEventsThatAreWorked(t *testing.T) {
 	if got := fmt.Sprint(limits["eventBytes"]); got != strconv.Itoa(MaxEvent) {
 		t.Errorf("x-limits has %s for eventBytes, want %d", got, MaxEvent)
 	}
+}
+
+// TestTheDocumentHasWhatIsReadOfAnEvent, and nothing else.
+func TestTheDocumentHasWhatIsReadOfAnEvent(t *testing.T) {
+	t.Parallel()
+	checker, err := apitest.NewChecker(api.Document())
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := checker.Schema("StripeEvent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := documentedFields("", schema), readFields("", reflect.TypeFor[eventShape]())
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("fields of an event (-read +documented):\n%s", diff)
+	}
+}
+
+func documentedFields(prefix string, schema *openapi3.Schema) (fields []string) {
+	for name, property := range schema.Properties {
+		fields = append(fields, prefix+name)
+		fields = append(fields, documentedFields(prefix+name+".", property.Value)...)
+	}
+	return fields
+}
+
+func readFields(prefix string, shape reflect.Type) (fields []string) {
+	if shape.Kind() != reflect.Struct {
+		return nil
+	}
+	for field := range shape.Fields() {
+		name := prefix + field.Tag.Get("json")
+		fields = append(fields, name)
+		fields = append(fields, readFields(name+".", field.Type)...)
+	}
+	return fields
 }

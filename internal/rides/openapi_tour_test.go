@@ -228,7 +228,9 @@ func (tr *tour) waits(t *testing.T) {
 func (tr *tour) cancels(t *testing.T) {
 	t.Helper()
 	tr.see(t, tr.process, "ride_canceled", tr.cancelCall("order-1001", "cancel-1001"), 200, "")
-	tr.see(t, tr.process, "", tr.cancelCall("order-1001", "cancel-1001"), 200, "") // a replay
+	replay := tr.cancelCall("order-1001", "cancel-1001")
+	replay.body = "{}" // is as good as none
+	tr.see(t, tr.process, "", replay, 200, "")
 	tr.see(t, tr.process, "ride_not_cancelable", tr.cancelCall("order-1001", "again-1001"), 409, web.CodeRideNotCancelable)
 	tr.see(t, tr.process, "", tr.cancelCall("order-1001", "again-1001"), 409, web.CodeRideNotCancelable) // a replay
 	unknown := tr.cancelCall("order-1001", "cancel-none")
