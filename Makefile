@@ -16,7 +16,7 @@ openapi := $(GO) tool -modfile=.ci/openapi.mod validate
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test race check spectral crash kill chaos simulate citus model mutants fuzz stripe-mock up down compose-test clean
+.PHONY: help run build test test-parts test-programs race check spectral crash kill chaos simulate citus model mutants fuzz stripe-mock up down compose-test clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,17 +31,19 @@ build: ## Build the programs, statically, into bin/.
 	$(build) ./cmd/...
 
 test: ## Run all tests: make test ARGS='-run Name'.
-	@$(run_tests)
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-parts test-programs
 
 # With the race detector, whole programs and the rides of proof/crash take three times as long, and find no race that the
-# tests of their parts don't find. make race uses it for them too.
+# tests of their parts don't find. make race uses it for them too. Programs mostly wait for each other, so that they are
+# tested beside the parts.
 programs := internal/(commands|sandbox|simulator)|proof/crash
-define run_tests
-code=0; packages() { $(GO) list ./... | grep -E $$1 '/($(programs))(/|$$)'; }; \
-CGO_ENABLED=1 $(GO) test -race $(ARGS) $$(packages -v) || code=1; \
-$(GO) test $(ARGS) $$(packages) || code=1; \
-exit $$code
-endef
+packages = $(GO) list ./... | grep -E $(1) '/($(programs))(/|$$)'
+
+test-parts:
+	@CGO_ENABLED=1 $(GO) test -race $(ARGS) $$($(call packages,-v))
+
+test-programs:
+	@$(GO) test $(ARGS) $$($(call packages))
 
 race: ## Run all tests with the race detector, also those of whole programs.
 	CGO_ENABLED=1 $(GO) test -race $(ARGS) ./...

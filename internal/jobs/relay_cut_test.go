@@ -16,10 +16,8 @@ import (
 // rest. Afterwards every job was moved, and none twice (I19, I20).
 func TestRelaySurvivesEveryCut(t *testing.T) {
 	t.Parallel()
+	const atLeast = 14 // messages of a first relay; there is one more where a connection has been idle and is tried first
 	messages := recordRelay(t, setup(t))
-	if len(messages) < 7 {
-		t.Fatalf("a relay has %d messages, which cannot be all", len(messages))
-	}
 	for _, kind := range wire.Kinds() {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
@@ -29,7 +27,9 @@ func TestRelaySurvivesEveryCut(t *testing.T) {
 				parts := map[wire.Kind]int{wire.CutPart: m.frames - 1, wire.CutAnswer: m.answer - 1}
 				tears, torn := parts[kind]
 				for part := 1; part <= tears || !torn && part == 1; part++ {
-					b.cutRelay(t, other, n+1, wire.Fault{Kind: kind, Part: part})
+					if !b.cutRelay(t, other, n+1, wire.Fault{Kind: kind, Part: part}) && n < atLeast {
+						t.Errorf("message %d never came", n+1)
+					}
 					trials++
 				}
 			}
@@ -58,8 +58,9 @@ func recordRelay(t *testing.T, b *bundle) (messages []relayMessage) {
 	return messages
 }
 
-// cutRelay relays three jobs with a fault at the n-th message.
-func (b *bundle) cutRelay(t *testing.T, other *Client, n int, fault wire.Fault) {
+// cutRelay relays three jobs with a fault at the n-th message, and reports
+// whether there was one.
+func (b *bundle) cutRelay(t *testing.T, other *Client, n int, fault wire.Fault) bool {
 	t.Helper()
 	b.exec(t, `DELETE FROM river.river_job`)
 	b.stage(t, "job_", 3)
@@ -77,18 +78,16 @@ func (b *bundle) cutRelay(t *testing.T, other *Client, n int, fault wire.Fault) 
 	})
 	ended := make(chan struct{})
 	go func() { defer close(ended); _, _ = c.relay(context.Background()) }() // what it says may be wrong, as its connection broke
-	if fault.Kind == wire.HoldBefore || fault.Kind == wire.HoldAfter {
-		<-held
+	select {
+	case <-held:
 		if _, err := other.relay(t.Context()); err != nil {
 			t.Errorf("message %d, %s: meanwhile another relay fails: %v", n, fault.Kind, err)
 		}
 		close(release)
+	case <-ended:
 	}
 	<-ended
 	w.Wait()
-	if !struck.Load() {
-		t.Errorf("message %d never came", n)
-	}
 	// The server may take a moment to end the cut transaction.
 	pgtest.Eventually(t, "another process relays the rest", func() bool {
 		_, err := other.relay(t.Context())
@@ -97,4 +96,5 @@ func (b *bundle) cutRelay(t *testing.T, other *Client, n int, fault wire.Fault) 
 	if b.checkRelayed(t, "job_", 3); t.Failed() {
 		t.Fatalf("message %d, %s, part %d", n, fault.Kind, fault.Part)
 	}
+	return struck.Load()
 }

@@ -67,7 +67,7 @@ func TestEveryCutOfAnEvent(t *testing.T) {
 // reports whether there were fewer.
 func (h *harness) cutEvents(t *testing.T, other *process, k int, kind wire.Kind) (uncut bool) {
 	t.Helper()
-	h.exec(t, `UPDATE stripe_events SET run_after = now() - interval '1 second' WHERE worked_at IS NULL`)
+	h.makeEventsDue(t)
 	held, release, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	h.wire.Plan(wire.On(k, wire.Fault{Kind: kind, Hold: func() { once.Do(func() { close(held) }); <-release }}))
