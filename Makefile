@@ -78,6 +78,7 @@ spectral: ## Lint the OpenAPI document with Spectral, which npm installs into .c
 
 crash: ## Cut, tear and hold every message between the service, Postgres and Stripe.
 	$(GO) test ./internal/jobs -run TestRelaySurvivesEveryCut -count=1 -v
+	$(GO) test ./internal/rides -run 'TestEveryCutOfAnEvent|TestEveryOrderEndsInOneState' -count=1 -v -args -full
 	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 150m -args -full $(ARGS)
 
 kill: ## Kill completers while the receipts and callbacks of 1,000 rides and 300 cancels leave.

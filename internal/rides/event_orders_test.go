@@ -79,16 +79,20 @@ func (h *harness) contest(t *testing.T, key string, seen *int) []fakestripe.Even
 
 // TestEveryOrderEndsInOneState: five events in all 120 orders, each worked
 // before the next one comes, as snapshots, as thin events, and as a mixture in
-// which some come twice.
+// which some come twice. Without -full each shape has a third of the orders.
 func TestEveryOrderEndsInOneState(t *testing.T) {
 	t.Parallel()
 	const want = "charged failed 500 disputed blocked; 201 receipt ride.created"
-	for _, shapes := range []string{"snapshot", "thin", "mixture"} {
+	for part, shapes := range []string{"snapshot", "thin", "mixture"} {
 		t.Run(shapes, func(t *testing.T) {
 			t.Parallel()
 			h, seen := newHarness(t), 0
 			random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable, not secret
+			nth := 0
 			for order := range permutations(5) {
+				if nth++; !*full && nth%3 != part {
+					continue
+				}
 				key := fmt.Sprint(order[0], order[1], order[2], order[3], order[4])
 				key = "k" + string([]byte{key[0], key[2], key[4], key[6], key[8]})
 				five := h.contest(t, key, &seen)
