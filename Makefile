@@ -16,7 +16,7 @@ openapi := $(GO) tool -modfile=.ci/openapi.mod validate
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test test-parts test-programs race check spectral crash kill chaos simulate citus model mutants fuzz stripe-mock up down compose-test clean
+.PHONY: help run build test test-parts test-programs race check spectral browser crash kill chaos simulate citus model mutants fuzz stripe-mock up down compose-test clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,7 @@ check: ## Check format, lint, modules, workflows, the OpenAPI document and known
 	$(GO) vet ./...
 	$(GO) vet -tags stripemock ./internal/payments
 	$(GO) vet -tags compose ./deploy
+	$(GO) vet -tags browser ./api
 	$(lint) run
 	$(GO) mod verify
 	$(GO) mod tidy -diff
@@ -75,6 +76,10 @@ endef
 spectral: ## Lint the OpenAPI document with Spectral, which npm installs into .ci/spectral.
 	npm ci --prefix .ci/spectral --ignore-scripts --no-audit --no-fund --silent
 	.ci/spectral/node_modules/.bin/spectral lint --ruleset .ci/spectral/rules.yaml --fail-severity warn api/openapi.yaml
+
+browser: ## Open /docs and the page of a problem in Chromium, and say where the screenshots are.
+	@mkdir -p bin
+	$(GO) test ./api -tags browser -run TestPagesInABrowser -count=1 -v -timeout 5m -artifacts -outputdir bin $(ARGS)
 
 crash: ## Cut, tear and hold every message between the service, Postgres and Stripe.
 	$(GO) test ./internal/jobs -run TestRelaySurvivesEveryCut -count=1 -v
