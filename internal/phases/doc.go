@@ -51,7 +51,7 @@
 // the completer, and every attempt under Config.Stepwise, is stepwise: each
 // phase has a transaction of its own. An attempt never changes from one to the
 // other. Engine.Resolve is not an attempt at the flow: a person's decision and
-// the phases behind it are one transaction.
+// the phases behind it, up to the next foreign call, are one transaction.
 //
 // # Transactions that share a COMMIT
 //

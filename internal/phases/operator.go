@@ -204,8 +204,9 @@ func (e *Engine) Knows(seen Record) bool {
 
 // Resolve ends a parked key as a person decided, once the lease of its last
 // worker has ended. decide is the phase that carries the decision out. If it
-// advances, the flow goes on behind it in the same transaction. The audit
-// record says who decided what.
+// advances, the flow goes on behind it in the same transaction, up to its next
+// foreign call. That one is the completer's: the result is Pending then. The
+// audit record says who decided what.
 func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, decide AtomicFunc) (Result, error) {
 	flow, ok := e.flow(seen.Flow, seen.Version, seen.Realm)
 	switch {
@@ -233,6 +234,13 @@ func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, 
 	}))
 	if errors.Is(err, errFenced) {
 		return Result{}, ErrChanged
+	}
+	if err == nil && !end.final() {
+		// If even this fails, the lease must run out.
+		_, _ = a.transact(ctx, func(*Tx) (ending, error) {
+			return ending{kind: endReleased, reason: "resolved", neverSent: true}, nil
+		})
+		return Result{Pending: true, Key: a.key}, nil
 	}
 	return a.result(ctx, end, err)
 }
