@@ -139,7 +139,7 @@ func TestPathsExist(t *testing.T) {
 	t.Parallel()
 	checked := 0
 	for _, d := range documents(t) {
-		for _, path := range matches("`((?:cmd|deploy|docs|internal|migrations|proof|\\.ci|\\.github)/[^`\\s]*)`", d.prose) {
+		for _, path := range matches("`((?:cmd|deploy|docs|examples|internal|migrations|proof|\\.ci|\\.github)/[^`\\s]*)`", d.prose) {
 			checked++
 			if found, err := filepath.Glob(filepath.Join(root, path)); len(found) == 0 || err != nil {
 				t.Errorf("%s names %s, which does not exist (%v)", d.path, path, err)

@@ -12,7 +12,6 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
 // hailKey is the key under which the ride was hailed that a trial cancels.
@@ -36,7 +35,8 @@ func hailBefore(ctx context.Context, r *run) error {
 
 // resolveCancel resolves a key as refunded if Stripe shows the refund, else as
 // not refunded.
-func resolveCancel(ctx context.Context, resolver rides.Resolver, parked phases.Record) error {
+func resolveCancel(ctx context.Context, r *run, parked phases.Record) error {
+	resolver := r.resolver()
 	_, err := resolver.ResolveNotRefunded(ctx, parked, "ann")
 	if possible, ok := errors.AsType[*payments.RefundPossibleError](err); ok {
 		_, err = resolver.ResolveRefunded(ctx, parked, "ann", possible.RefundID)
@@ -68,8 +68,8 @@ func outcome(name, status string, meanwhile func(*fakestripe.Server) error, ends
 // dashboard returns the script in which somebody refunded an amount before, or
 // all for 0.
 func dashboard(name string, amount int64) script {
-	return script{name: name, ends: []end{refunded}, before: func(fake *fakestripe.Server) error {
-		_, err := fake.DashboardRefund(fake.PaymentIntents()[0].ID, amount)
+	return script{name: name, ends: []end{refunded}, before: func(r *run) error {
+		_, err := r.fake.DashboardRefund(r.fake.PaymentIntents()[0].ID, amount)
 		return err
 	}}
 }
@@ -221,7 +221,7 @@ func (e *evidence) cancelAgrees(s snapshot) []string {
 	violations := appendIf(nil, len(s.keys) > 1 || len(s.rides) != 1 || s.audited("ride.created") != 1, "%d keys, %d rides", len(s.keys), len(s.rides))
 	back := k.point == e.flow.called || k.finished && k.status == e.flow.done
 	violations = appendIf(violations, back != (d.status == "canceled"), "the ride is %s at %s %d", d.status, k.point, k.status)
-	claimed := len(s.keys) == 1 && (!k.finished || k.status != e.flow.refused)
+	claimed := len(s.keys) == 1 && (!k.finished || !slices.Contains(e.flow.refused, k.status))
 	violations = appendIf(violations, claimed != (d.cancelKey == idempotencyKey), "claimed by %q at %s %d", d.cancelKey, k.point, k.status)
 	violations = appendIf(violations, d.charge == "" || d.intent == "", "the ride has lost its charge")
 	violations = appendIf(violations, (k.finished && k.status == e.flow.done) != (len(s.jobs) == 1), "%d jobs at %s %d", len(s.jobs), k.point, k.status)

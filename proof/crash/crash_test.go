@@ -27,9 +27,9 @@ const (
 	samplePairs   = 40
 	sampleTriples = 12
 	fullTriples   = 2_000
-	// A completer that works an event sends five times as many messages as a
-	// ride needs, so only some of the pairs are run.
-	fullEventPairs = 3_000
+	// Some flows send several times as many messages as a ride needs, so only
+	// some of their pairs are run.
+	fullPairs = 3_000
 )
 
 // TestEveryFault runs the trials. Without -full it runs a sample of them, and
@@ -57,7 +57,7 @@ func runOne(t *testing.T, name string) {
 	}
 	f, _ := flowNamed(one.flow)
 	p := newReport(t, f.checks)
-	r, err := newLane(t).perform(t.Context(), one)
+	r, err := newLane(t, f).perform(t.Context(), one)
 	if r == nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func newEnumeration(t *testing.T, f flow) *enumeration {
 	t.Helper()
 	x := &enumeration{t: t, flow: f, report: newReport(t, f.checks)}
 	for range *lanes {
-		x.lanes = append(x.lanes, newLane(t))
+		x.lanes = append(x.lanes, newLane(t, f))
 	}
 	return x
 }
@@ -126,8 +126,8 @@ func (x *enumeration) run() {
 	switch {
 	case !*full:
 		second = draw(second, samplePairs, *seed)
-	case x.flow.event:
-		second = draw(second, fullEventPairs, *seed)
+	case x.flow.long:
+		second = draw(second, fullPairs, *seed)
 	}
 	x.each("pairs", second, func(r *run) {
 		if next := followers(r); len(next) > 0 {
@@ -209,7 +209,7 @@ func (x *enumeration) one(lane int, one trial) (r *run, err error) {
 		case err != nil:
 			why = "an error of the harness"
 			x.t.Logf("%s: %v", one, err)
-			x.lanes[lane] = newLane(x.t)
+			x.lanes[lane] = newLane(x.t, x.flow)
 		case r.missed() != "":
 			why = "its fault never struck"
 		case r.starved():

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -43,32 +44,32 @@ func givenBack(pool *pgxpool.Pool) bool {
 	return true
 }
 
-// checkIntent compares a charge or a refund that arrives at Stripe with the
-// committed intent, and looks for its ride. A cancel has claimed the ride, and
-// keeps it unless it was refused; a worker that was held until then may still
-// send, and Stripe repeats its answer.
+// checkIntent compares a foreign write that arrives with the committed intent,
+// and looks for what its flow stored before it. A worker that was held may send
+// what its key needs no more; its bytes are compared with the earlier ones at
+// the end of the trial.
 func (r *run) checkIntent(request *http.Request, body string, whole bool) {
-	if request.URL.Path != r.flow.sent {
+	if request.URL.Path != r.flow.sent && !strings.HasPrefix(request.URL.Path, "/beside/") {
 		return
 	}
 	// Its sender may be gone; the charge is checked all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(request.Context()), patience)
 	defer cancel()
-	var sent, form, ride bool
-	var key string
+	var sent, form, stored bool
+	var key, point string
 	err := r.lane.pool.QueryRow(ctx, `
-		SELECT first_sent_at <= clock_timestamp(), foreign_form = $2, foreign_key, EXISTS (
-		       SELECT FROM rides r WHERE r.account_id = k.account_id AND (k.key IN (r.key, r.cancel_key)
-		         OR k.flow = 'refund_late' AND r.status = 'declined')) OR k.response_status = 409
+		SELECT first_sent_at <= clock_timestamp(), foreign_form = $2, foreign_key, recovery_point, `+r.flow.stored+`
 		FROM idempotency_keys k
-		WHERE account_id = $1 AND key = $3`, r.account.AccountID, body, r.key).Scan(&sent, &form, &key, &ride)
+		WHERE account_id = $1 AND key = $3`, r.account.AccountID, body, r.key).Scan(&sent, &form, &key, &point, &stored)
+	header := request.Header.Get("Idempotency-Key")
 	violation := ""
 	switch {
 	case err != nil:
 		violation = fmt.Sprintf("no committed intent: %v", err)
-	case !sent || !ride:
-		violation = fmt.Sprintf("sent with first_sent_at %t and ride %t", sent, ride)
-	case whole && !form, key != request.Header.Get("Idempotency-Key"):
+	case !sent || !stored:
+		violation = fmt.Sprintf("sent with first_sent_at %t and what comes before it %t", sent, stored)
+	case key != header && r.flow.past(point, r.account.AccountID, r.key, header):
+	case whole && !form, key != header:
 		violation = "the request is not what was frozen"
 	}
 	r.note("I5", violation)

@@ -2,12 +2,16 @@ package crash
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
@@ -16,32 +20,71 @@ import (
 // new element of flows.
 type flow struct {
 	name string
+	// service returns what the processes of a trial run, and schema makes the
+	// tables that it has beside those of rides.
+	service func(p *process, stripe *payments.Stripe) service
+	schema  string
 	// points are its recovery points, in order.
 	points []string
-	// called is the point that its foreign call reaches, and sent the path at
+	// called is the point that its call to Stripe reaches, and sent the path at
 	// Stripe that the call is sent to.
 	called, sent string
+	// stored is the condition, in SQL, that what it stores before it sends
+	// anything is there for the key k.
+	stored string
+	// beside returns another system that it calls, at paths under /beside/; nil:
+	// there is none.
+	beside func() http.Handler
 	// path and body are those of the request. others is a body with other
 	// parameters.
 	path         func(r *run) string
 	body, others string
-	// done is the status of a success, and refused that of the other answer that
-	// is stored.
-	done, refused int
+	// done is the status of a success, and refused are those of the other
+	// answers that are stored.
+	done    int
+	refused []int
 	// event is set if the request is an event of Stripe's. Then completers work
 	// it, and only they.
 	event bool
+	// long is set if it sends many messages.
+	long bool
 	// stranger is the code with which another account is refused.
 	stranger string
 	// prepare does what must have happened before the request; nil: nothing.
 	prepare func(ctx context.Context, r *run) error
 	// resolve ends a parked key as a person would.
-	resolve func(ctx context.Context, resolver rides.Resolver, parked phases.Record) error
+	resolve func(ctx context.Context, r *run, parked phases.Record) error
+	// look queues the queries about its own tables; nil: there are none.
+	look    func(s *snapshot, batch *pgx.Batch, account string)
 	scripts []script
 	// checks are those of the invariants, in the order in which they are
 	// printed.
 	checks []check
 }
+
+// A service is what the processes of a flow run.
+type service struct {
+	flows   []phases.Flow
+	handler func(*phases.Engine) http.Handler
+}
+
+// ridesService is the service of Rocket Rides.
+func ridesService(p *process, stripe *payments.Stripe) service {
+	return service{flows: rides.Flows(stripe, accounts.Store{Pool: p.pool}), handler: func(engine *phases.Engine) http.Handler {
+		return rides.NewService(rides.Config{
+			Pool: p.pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: slog.New(slog.DiscardHandler),
+			EventSecrets: []string{eventSecret},
+		}).Handler()
+	}}
+}
+
+// A cancel has claimed its ride, and keeps it unless it was refused; a worker
+// that was held until then may still send, and Stripe repeats its answer.
+const (
+	hasRide   = `EXISTS (SELECT FROM rides r WHERE r.account_id = k.account_id AND r.key = k.key)`
+	hasCancel = `EXISTS (SELECT FROM rides r WHERE r.account_id = k.account_id AND r.cancel_key = k.key) OR k.response_status = 409`
+	hasLate   = `EXISTS (SELECT FROM rides r WHERE r.account_id = k.account_id AND r.status = 'declined') OR k.response_status = 409`
+)
 
 // idempotencyKey is the key of every request of a client. Each trial has its own
 // account.
@@ -56,6 +99,8 @@ const (
 var flows = []flow{
 	{
 		name:    "hail",
+		service: ridesService,
+		stored:  hasRide,
 		points:  []string{"started", "ride_created", "charge_created", "finished"},
 		called:  "charge_created",
 		sent:    "/v1/payment_intents",
@@ -63,7 +108,7 @@ var flows = []flow{
 		body:    toOakland,
 		others:  toBerkeley,
 		done:    http.StatusCreated,
-		refused: http.StatusPaymentRequired,
+		refused: []int{http.StatusPaymentRequired},
 
 		stranger: "invalid_parameters",
 		resolve:  resolveHail,
@@ -72,6 +117,8 @@ var flows = []flow{
 	},
 	{
 		name:    "cancel",
+		service: ridesService,
+		stored:  hasCancel,
 		points:  []string{"started", "refund_created", "finished"},
 		called:  "refund_created",
 		sent:    "/v1/refunds",
@@ -79,7 +126,7 @@ var flows = []flow{
 		body:    "",
 		others:  `{"other":true}`,
 		done:    http.StatusOK,
-		refused: http.StatusConflict,
+		refused: []int{http.StatusConflict},
 
 		stranger: "not_found",
 		prepare:  hailBefore,
@@ -89,23 +136,38 @@ var flows = []flow{
 	},
 	{
 		name:    "refund_late",
+		service: ridesService,
+		stored:  hasLate,
 		points:  []string{"started", "refund_created", "finished"},
 		called:  "refund_created",
 		sent:    "/v1/refunds",
 		path:    func(*run) string { return "/v1/stripe/events" },
 		done:    http.StatusOK,
-		refused: http.StatusConflict,
+		refused: []int{http.StatusConflict},
 
 		event:   true,
+		long:    true,
 		prepare: payLate,
 		resolve: resolveCancel,
 		scripts: lateScripts,
 		checks:  lateChecks,
 	},
+	orders,
 }
 
-// allPoints are the recovery points of all flows, each flow's in their order.
-var allPoints = []string{"started", "ride_created", "charge_created", "refund_created", "finished"}
+// allPoints returns the recovery points of all flows, each flow's in their
+// order: a ride that a trial cancels was hailed before.
+func allPoints() []string {
+	points := []string{phases.Started}
+	for _, f := range flows {
+		for _, point := range f.points[1 : len(f.points)-1] {
+			if !slices.Contains(points, point) {
+				points = append(points, point)
+			}
+		}
+	}
+	return append(points, phases.Finished)
+}
 
 func flowNamed(name string) (flow, bool) {
 	i := slices.IndexFunc(flows, func(f flow) bool { return f.name == name })
@@ -113,6 +175,13 @@ func flowNamed(name string) (flow, bool) {
 		return flow{}, false
 	}
 	return flows[i], true
+}
+
+// past reports whether a key at a point needs the call no more that is sent
+// under a foreign key.
+func (f flow) past(point, account, key, foreignKey string) bool {
+	reaches := slices.IndexFunc(f.points, func(p string) bool { return phases.ForeignKey(f.name, p, account, key) == foreignKey })
+	return reaches >= 0 && slices.Index(f.points, point) >= reaches
 }
 
 func (f flow) script(name string) (script, bool) {

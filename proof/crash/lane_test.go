@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -19,9 +20,10 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// A lane runs one trial after another. It has a database with tripwires, the
+// A lane runs one trial of a flow after another. It has a database with tripwires, the
 // processes, and an address at which each trial has its own fake Stripe.
 type lane struct {
+	flow     flow
 	pool     *pgxpool.Pool // for the checks; no fault strikes it
 	server   *httptest.Server
 	api      [2]*process
@@ -37,11 +39,14 @@ type lane struct {
 // held.
 const idleInTransaction = "400ms"
 
-func newLane(t *testing.T) *lane {
+func newLane(t *testing.T, f flow) *lane {
 	t.Helper()
 	url := pgtest.URL(t)
-	l := &lane{pool: pgtest.Open(t, postgres.Options{URL: url, MaxConns: 2})}
-	if err := tripwire.Install(t.Context(), l.pool, allPoints...); err != nil {
+	l := &lane{flow: f, pool: pgtest.Open(t, postgres.Options{URL: url, MaxConns: 2})}
+	if err := tripwire.Install(t.Context(), l.pool, allPoints()...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.pool.Exec(t.Context(), f.schema); err != nil {
 		t.Fatal(err)
 	}
 	l.server = httptest.NewServer(l)
@@ -91,6 +96,10 @@ func (l *lane) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	if err != nil {
 		request.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), broken{err}))
 	}
+	if r.beside != nil && strings.HasPrefix(request.URL.Path, "/beside/") {
+		r.beside.ServeHTTP(w, request)
+		return
+	}
 	r.fake.ServeHTTP(w, request)
 }
 
@@ -128,7 +137,7 @@ func (l *lane) newRun(ctx context.Context, t trial) (*run, error) {
 		err = f.prepare(ctx, r)
 	}
 	if err == nil && s.before != nil {
-		err = s.before(fake)
+		err = s.before(r)
 	}
 	return r, err
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
@@ -95,8 +94,9 @@ func newProgram(t *testing.T, p *process, stepwise bool) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
+	service := p.lane.flow.service(p, stripe)
 	engine, err := phases.NewEngine(t.Context(), phases.Config{
-		Pool: p.pool, Flows: rides.Flows(stripe, accounts.Store{Pool: p.pool}), Realm: stripe.Realm, Lease: lease, CallTimeout: callTimeout,
+		Pool: p.pool, Flows: service.flows, Realm: stripe.Realm, Lease: lease, CallTimeout: callTimeout,
 		Memory:      -1, // messages are counted, and an answer from memory depends on time
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Stepwise: stepwise, Unconfirmed: postgres.TookDoubtfulCommit, Logger: slog.New(slog.DiscardHandler),
@@ -111,10 +111,7 @@ func newProgram(t *testing.T, p *process, stepwise bool) *program {
 			t.Errorf("%s had %d attempts left", p.name, left)
 		}
 	})
-	return &program{stripe: stripe, engine: engine, handler: rides.NewService(rides.Config{
-		Pool: p.pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: slog.New(slog.DiscardHandler),
-		EventSecrets: []string{eventSecret},
-	}).Handler()}
+	return &program{stripe: stripe, engine: engine, handler: service.handler(engine)}
 }
 
 // start makes the process begin anew for a trial.

@@ -235,20 +235,25 @@ func (r *run) resolve(ctx context.Context) {
 	if !r.flow.event {
 		r.checkUnderReview(ctx)
 	}
-	resolver := rides.Resolver{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe, Accounts: accounts.Store{Pool: r.lane.pool}}
 	found, err := phases.Keys{Pool: r.lane.pool}.Show(ctx, r.account.AccountID, r.key)
 	if err != nil || len(found) != 1 {
 		r.note("I16", fmt.Sprintf("%d parked keys, %v", len(found), err))
 		return
 	}
-	if err := r.flow.resolve(ctx, resolver, found[0]); err != nil {
+	if err := r.flow.resolve(ctx, r, found[0]); err != nil {
 		r.note("I16", fmt.Sprintf("a person could not resolve the key: %v", err))
 	}
 }
 
+// resolver returns what resolves parked keys of rides.
+func (r *run) resolver() rides.Resolver {
+	return rides.Resolver{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe, Accounts: accounts.Store{Pool: r.lane.pool}}
+}
+
 // resolveHail resolves a key as charged if Stripe shows the charge, else as not
 // charged.
-func resolveHail(ctx context.Context, resolver rides.Resolver, parked phases.Record) error {
+func resolveHail(ctx context.Context, r *run, parked phases.Record) error {
+	resolver := r.resolver()
 	_, err := resolver.ResolveNotCharged(ctx, parked, "ann")
 	if possible, ok := errors.AsType[*payments.ChargePossibleError](err); ok {
 		_, err = resolver.ResolveCharged(ctx, parked, "ann", possible.IntentID)

@@ -38,7 +38,7 @@ type reply struct {
 // terminal reports whether every later reply must equal this one.
 func (r reply) terminal() bool {
 	return r.status == http.StatusCreated || r.status == http.StatusOK || r.status == http.StatusPaymentRequired ||
-		r.code == "ride_not_cancelable" && !r.passes
+		(r.code == "ride_not_cancelable" || r.code == "out_of_stock") && !r.passes
 }
 
 // A run is a trial while it runs, and what it recorded.
@@ -52,6 +52,7 @@ type run struct {
 	key     string // the idempotency key
 	ride    string // the id of the ride that there was before the request
 	event   string // the id of Stripe's event, as a snapshot event
+	beside  http.Handler
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -85,6 +86,9 @@ func newRunOf(l *lane, t trial, f flow, s script, fake *fakestripe.Server, accou
 		active: map[*process]int{}, closedAt: -1,
 	}
 	r.changed.L = &r.mu
+	if f.beside != nil {
+		r.beside = f.beside()
+	}
 	for range t.faults {
 		r.struck = append(r.struck, -1)
 	}

@@ -20,7 +20,7 @@ func TestEveryInvariantCanFail(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			one := trial{setting: setting{flow: f.name, mode: "fused", script: "500-unsaved", recovery: byCompleter}}
-			r, err := newLane(t).perform(t.Context(), one)
+			r, err := newLane(t, f).perform(t.Context(), one)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,7 +58,7 @@ func (c check) mustNotice(t *testing.T, r *run, what string) {
 // copyOf returns the evidence of a run as a copy that may be changed.
 func copyOf(r *run) *evidence {
 	other := newRunOf(r.lane, r.trial, r.flow, r.script, r.fake, r.account)
-	other.key, other.ride, other.event = r.key, r.ride, r.event
+	other.key, other.ride, other.event, other.beside = r.key, r.ride, r.event, r.beside
 	other.replies, other.notes = slices.Clone(r.replies), slices.Clone(r.notes)
 	for _, s := range r.snapshots {
 		other.snapshots = append(other.snapshots, s.clone())
@@ -70,7 +70,7 @@ func copyOf(r *run) *evidence {
 // clone returns a copy of the snapshot.
 func (s snapshot) clone() snapshot {
 	return snapshot{
-		keys: slices.Clone(s.keys), rides: slices.Clone(s.rides), audits: slices.Clone(s.audits),
+		keys: slices.Clone(s.keys), rides: slices.Clone(s.rides), orders: slices.Clone(s.orders), audits: slices.Clone(s.audits),
 		jobs: slices.Clone(s.jobs), log: slices.Clone(s.log), events: slices.Clone(s.events), moment: s.moment,
 	}
 }
@@ -110,6 +110,10 @@ var sabotages = map[string]func(*evidence){
 	"refund_late I21": func(e *evidence) { e.final.audits = append(e.final.audits, auditRow{"ride.charged_late", "", 1}) },
 	"refund_late I22": func(e *evidence) { e.snapshots[len(e.snapshots)-1].keys[0].reaped = true },
 	"refund_late I27": func(e *evidence) { e.final.rides[0].refundAmount++ },
+
+	"order I2":  func(e *evidence) { e.final.orders[0].amount++ },
+	"order I6":  func(e *evidence) { e.sends = append(e.sends, fakestripe.Send{Key: e.sends[0].Key, Body: "amount=1"}) },
+	"order I12": func(e *evidence) { e.snapshots[0].orders = nil },
 
 	"cancel I1": func(e *evidence) { e.refunds = append(e.refunds, e.refunds[0]) },
 	"cancel I2": func(e *evidence) { e.final.rides[0].refundAmount++ },

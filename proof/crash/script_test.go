@@ -28,8 +28,8 @@ type script struct {
 	name string
 	// card is the payment method. Empty means a card that can be charged.
 	card string
-	// before is what happens at Stripe before the request.
-	before func(*fakestripe.Server) error
+	// before is what happens at Stripe, or beside it, before the request.
+	before func(*run) error
 	// fault strikes the first charge or refund that arrives as a whole.
 	fault fakestripe.Fault
 	// ends are the right ends. The first one is the end of a run without other

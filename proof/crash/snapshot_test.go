@@ -14,6 +14,7 @@ import (
 type snapshot struct {
 	keys   []keyRow
 	rides  []rideRow
+	orders []orderRow
 	audits []auditRow
 	jobs   []jobRow
 	log    []logRow
@@ -148,6 +149,9 @@ func (r *run) look(ctx context.Context) error {
 		return err
 	})
 	s.queueRest(&batch, account, r.key)
+	if r.flow.look != nil {
+		r.flow.look(&s, &batch, account)
+	}
 	batch.Queue(`COMMIT`)
 	if err := r.lane.pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("looking at the database: %w", err)
