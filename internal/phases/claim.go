@@ -83,6 +83,9 @@ func (a *attempt) isContended() bool {
 func (a *attempt) claimed() {
 	if a.claiming {
 		a.claiming = false
+		if a.request != nil {
+			a.request.visit.through()
+		}
 		token := ""
 		if a.entry == entryHeld {
 			token = a.token

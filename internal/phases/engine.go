@@ -22,6 +22,8 @@ type Engine struct {
 
 	keys      keyTable
 	gathering gathering
+	door      *door
+	readers   chan struct{} // has room for those who read; see Read
 	running   sync.WaitGroup
 
 	mu       sync.Mutex
@@ -71,6 +73,8 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 		metrics:    newMetrics(config.Metrics),
 		keys:       keyTable{keys: map[keyID]*keyState{}},
 		perAccount: map[string]int{},
+		door:       newDoor(),
+		readers:    make(chan struct{}, max(1, config.Pool.Stat().MaxConns()/2)),
 	}
 	for _, flow := range config.Flows {
 		e.flows[flowID{flow.name, flow.version}] = flow

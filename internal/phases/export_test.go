@@ -1,9 +1,47 @@
 package phases
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // MaxTrips is how many transactions are on their way before others wait.
 const MaxTrips = maxTrips
+
+// MaxDelay is how long a request may have to wait at the door, and AlwaysIn is
+// how many are let in at any pace.
+const (
+	MaxDelay = maxDelay
+	AlwaysIn = alwaysIn
+)
+
+// NewDoor returns a door: what lets a request in, and returns how it gets
+// through.
+func NewDoor() (enter func() (through func(), ok bool)) {
+	d := newDoor()
+	return func() (func(), bool) {
+		v, ok := d.enter()
+		return v.through, ok
+	}
+}
+
+// GatheringOrder returns the order in which transactions are gathered that come
+// one after the other, some for a key that they hold.
+func GatheringOrder(held ...bool) (order []int) {
+	q, place := &queue{}, map[*member]int{}
+	for i, held := range held {
+		m := &member{tx: &Tx{attempt: &attempt{key: Key{Key: strconv.Itoa(i)}}}}
+		if !held {
+			m.tx.attempt.entry = entryInsert
+		}
+		place[m] = i
+		q.add(m)
+	}
+	for _, m := range q.take(0) {
+		order = append(order, place[m])
+	}
+	return order
+}
 
 // Gathering returns how many transactions wait for company, and makes the
 // others that will wait as patient as said.

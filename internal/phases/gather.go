@@ -129,7 +129,7 @@ func (g *gathering) join(m *member) (turn, error) {
 		g.mu.Unlock()
 		return turn{lead: []*member{m}}, nil
 	}
-	q.waiting = append(q.waiting, m)
+	q.add(m)
 	g.mu.Unlock()
 
 	patience := time.NewTimer(g.patience)
@@ -145,6 +145,20 @@ func (g *gathering) join(m *member) (turn, error) {
 	}
 	return <-m.turn, nil // a group has taken it
 }
+
+// add lets a member wait. Those who hold their key come before those who would
+// insert one: what has begun must end, however much is still to begin.
+func (q *queue) add(m *member) {
+	at := len(q.waiting)
+	if !m.isNew() {
+		if first := slices.IndexFunc(q.waiting, (*member).isNew); first >= 0 {
+			at = first
+		}
+	}
+	q.waiting = slices.Insert(q.waiting, at, m)
+}
+
+func (m *member) isNew() bool { return m.tx.attempt.entry == entryInsert }
 
 // hurry returns the turn of a member that waits no longer, or none if a group
 // has taken it.

@@ -151,8 +151,9 @@ func (e *Engine) Ended(account, key string) <-chan struct{} {
 // lookUp returns the key's row for a request, or nil if there is none. However
 // many requests with one key come at once, few look-ups are made. While an
 // attempt of this process works on the key, one that was made shortly before
-// answers too, without a connection.
-func (e *Engine) lookUp(ctx context.Context, id keyID) (*reading, error) {
+// answers too, without a connection. A request that makes a look-up of its own
+// is let in at the door, if it has a visit to make there.
+func (e *Engine) lookUp(ctx context.Context, id keyID, v *visit) (*reading, error) {
 	t := &e.keys
 	t.mu.Lock()
 	state := t.state(id)
@@ -161,6 +162,11 @@ func (e *Engine) lookUp(ctx context.Context, id keyID) (*reading, error) {
 		defer t.mu.Unlock()
 		return state.latest, nil
 	case state.readers < atOnce:
+		if err := e.letIn(v); err != nil {
+			defer t.mu.Unlock()
+			t.forget(id, state)
+			return nil, err
+		}
 		state.readers++
 		t.mu.Unlock()
 		return e.readShared(ctx, id)
@@ -180,11 +186,20 @@ func (e *Engine) lookUp(ctx context.Context, id keyID) (*reading, error) {
 	}
 }
 
+// readInTurn is read in one of the places of those who read; see Read.
+func (e *Engine) readInTurn(ctx context.Context, id keyID) (*reading, error) {
+	if err := e.takePlace(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-e.readers }()
+	return e.read(ctx, id.account, id.key)
+}
+
 // readShared reads the key's row, and then starts the look-up that others wait
 // for.
 func (e *Engine) readShared(ctx context.Context, id keyID) (*reading, error) {
 	sentAt := time.Now()
-	found, err := e.read(ctx, id.account, id.key)
+	found, err := e.readInTurn(ctx, id)
 	t := &e.keys
 	t.mu.Lock()
 	defer t.mu.Unlock()

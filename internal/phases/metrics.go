@@ -11,6 +11,7 @@ import (
 const (
 	limitProcess = "process"
 	limitAccount = "account"
+	limitDoor    = "door"
 )
 
 // metrics are the engine's, named phases_….
@@ -50,7 +51,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "phases_in_flight", Help: "Attempts that this process is running.",
 		}),
 		busy: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "phases_busy_total", Help: "Requests refused because as many attempts were in flight as may be, in this process or for their account.",
+			Name: "phases_busy_total", Help: "Requests refused because as many attempts were in flight as may be, in this process or for their account, or because too many waited for the database (door).",
 		}, []string{"limit"}),
 		fenced: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "phases_fenced_total", Help: "Attempts that found their key in other hands and wrote nothing.",
@@ -84,7 +85,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "phases_oldest_unfinished_seconds", Help: "Age of the oldest key that is neither finished nor parked.",
 		}, nil),
 	}
-	for _, limit := range []string{limitProcess, limitAccount} {
+	for _, limit := range []string{limitProcess, limitAccount, limitDoor} {
 		m.busy.WithLabelValues(limit) // 0 until it happens, so that a first one is seen to rise
 	}
 	if registry != nil {

@@ -41,7 +41,8 @@ type Request struct {
 	// function Known.
 	Known []any
 
-	hash []byte
+	hash  []byte
+	visit visit
 }
 
 // Result is where a request stands.
@@ -65,7 +66,8 @@ type Result struct {
 // of this package, those of Check, those of the phases, and ForeignError and
 // PanicError. None of them is stored, and the same request may be made again.
 func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, error) {
-	found, err := e.lookUp(ctx, keyID{request.Account, request.Key})
+	defer request.visit.through()
+	found, err := e.lookUp(ctx, keyID{request.Account, request.Key}, &request.visit)
 	if err != nil {
 		return Result{}, err
 	}
@@ -94,7 +96,7 @@ func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, e
 // it: a key that is unfinished and not parked is Pending. So it is for those
 // who wait for a key that goes on by itself. The errors are those of Run.
 func (e *Engine) Look(ctx context.Context, request Request) (Result, error) {
-	found, err := e.lookUp(ctx, keyID{request.Account, request.Key})
+	found, err := e.lookUp(ctx, keyID{request.Account, request.Key}, nil)
 	switch {
 	case err != nil:
 		return Result{}, err

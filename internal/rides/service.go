@@ -193,5 +193,5 @@ func (s *Service) authenticate(w http.ResponseWriter, r *web.Request) (accounts.
 func (s *Service) read(ctx context.Context, query func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.readTimeout)
 	defer cancel()
-	return phases.Reread(ctx, query)
+	return s.engine.Read(ctx, query)
 }

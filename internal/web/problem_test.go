@@ -244,6 +244,13 @@ func TestRetryAfterIsSpread(t *testing.T) {
 	if diff := cmp.Diff(map[int]bool{1: true, 2: true}, seen); diff != "" {
 		t.Error(diff)
 	}
+	clear(seen)
+	for range 1000 {
+		seen[problemOf(fmt.Errorf("%w for one account", phases.ErrBusy)).RetryAfter] = true
+	}
+	if len(seen) != busySpread || !seen[1] || !seen[busySpread] {
+		t.Errorf("clients of which there are too many come back after %v seconds", slices.Sorted(maps.Keys(seen)))
+	}
 	if got := problemOf(phases.ErrKeyReused).RetryAfter; got != 0 {
 		t.Errorf("what no retry can change has Retry-After %d", got)
 	}

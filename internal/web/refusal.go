@@ -130,6 +130,10 @@ var knownErrors = []struct {
 	{errKeyMissing, CodeIdempotencyKeyMissing},
 }
 
+// busySpread is over how many seconds clients come back of which there were too
+// many.
+const busySpread = 10
+
 // problemOf translates an error into the refusal that the client sees: the one
 // place where an error gets its status. A *[ProblemError] anywhere in the chain
 // is kept as it is. Of the parsers' errors the reason is shown. Of every other
@@ -158,8 +162,12 @@ func problemOf(err error) *ProblemError {
 			refusal := NewProblemError(known.code, err)
 			if known.code == CodeUnavailable {
 				// Clients that were refused together must not come back
-				// together.
-				refusal.RetryAfter += rand.IntN(2) //nolint:gosec // spreading load needs no secrecy
+				// together. Those that are too many come back one by one.
+				spread := 2
+				if known.err == phases.ErrBusy { //nolint:errorlint // a line of the table
+					spread = busySpread
+				}
+				refusal.RetryAfter += rand.IntN(spread) //nolint:gosec // spreading load needs no secrecy
 			}
 			return refusal
 		}

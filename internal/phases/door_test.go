@@ -1,0 +1,177 @@
+package phases_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/proof/wire"
+)
+
+// A server serves one request after the other, each in the same time.
+type server struct {
+	enter   func() (func(), bool)
+	line    chan visitor
+	waits   []time.Duration
+	refused int
+}
+
+type visitor struct {
+	since   time.Time
+	through func()
+}
+
+func serve(each time.Duration) *server {
+	s := &server{enter: phases.NewDoor(), line: make(chan visitor, 100_000)}
+	go func() {
+		for v := range s.line {
+			time.Sleep(each)
+			v.through()
+			s.waits = append(s.waits, time.Since(v.since))
+		}
+	}()
+	return s
+}
+
+// offer sends n requests, one every pause, and waits until those are served
+// that were let in.
+func (s *server) offer(n int, pause time.Duration) {
+	for range n {
+		if through, ok := s.enter(); ok {
+			s.line <- visitor{time.Now(), through}
+		} else {
+			s.refused++
+		}
+		time.Sleep(pause)
+	}
+	close(s.line)
+	synctest.Wait()
+	for len(s.line) > 0 {
+		time.Sleep(time.Second)
+	}
+}
+
+// However many come, as many are served as without a door, nobody waits for
+// much longer than is promised, and soon after the flood there is no trace of
+// it.
+func TestTheDoorKeepsTheRate(t *testing.T) {
+	t.Parallel()
+	for _, each := range []time.Duration{500 * time.Microsecond, time.Millisecond, 5 * time.Millisecond} {
+		for _, times := range []int{2, 10} {
+			synctest.Test(t, func(t *testing.T) {
+				s := serve(each)
+				start := time.Now()
+				s.offer(int(10*time.Second/each)*times, each/time.Duration(times))
+				flood := 10 * time.Second
+				if got, want := len(s.waits), int(flood/each); got < want {
+					t.Errorf("%d times as many came, each takes %s: %d were served, want %d", times, each, got, want)
+				}
+				if longest := maxOf(s.waits); longest > phases.MaxDelay*3/2 || time.Since(start) > flood+2*time.Second {
+					t.Errorf("%d times as many came, each takes %s: one waited %s, and all took %s", times, each, longest, time.Since(start))
+				}
+			})
+		}
+	}
+}
+
+func maxOf(all []time.Duration) (longest time.Duration) {
+	for _, d := range all {
+		longest = max(longest, d)
+	}
+	return longest
+}
+
+// As many as can be served at once come every second: nobody is refused.
+func TestTheDoorIsOpen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(time.Millisecond)
+		s.offer(10_000, 1010*time.Microsecond)
+		if s.refused > 0 {
+			t.Errorf("%d of 10000 were refused", s.refused)
+		}
+	})
+}
+
+// Some get stuck, for instance at a lock. Others are let in.
+func TestTheDoorStaysOpenBesideStuckRequests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		enter := phases.NewDoor()
+		for range phases.AlwaysIn - 1 {
+			if _, ok := enter(); !ok {
+				t.Fatal("the door is closed")
+			}
+		}
+		time.Sleep(time.Minute)
+		for range 10_000 {
+			through, ok := enter()
+			if !ok {
+				t.Fatal("the door is closed to all others")
+			}
+			through()
+		}
+	})
+}
+
+// TestWhatHasBegunEnds: all look-ups hang, and so many requests wait for theirs
+// that further ones are refused. What has begun comes to its end.
+func TestWhatHasBegunEnds(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	called, answer, free := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	b.carrier.set(hooks{before: func(context.Context, int) error {
+		close(called)
+		<-answer
+		return nil
+	}})
+	begun := make(chan error)
+	go func() {
+		_, err := b.run(t, "begun")
+		begun <- err
+	}()
+	<-called
+	b.wire.Plan(func(_ int, message []byte) wire.Fault {
+		if bytes.Contains(message, []byte("other-")) {
+			return wire.Fault{Kind: wire.HoldBefore, Hold: func() { <-free }}
+		}
+		return wire.Fault{}
+	})
+	var others sync.WaitGroup
+	for i := range 3 * phases.AlwaysIn {
+		others.Go(func() {
+			if _, err := b.run(t, fmt.Sprint("other-", i)); err != nil && !errors.Is(err, phases.ErrBusy) && !errors.Is(err, phases.ErrUnavailable) {
+				t.Errorf("one that had to wait got %v", err)
+			}
+		})
+	}
+	waitFor(t, func() bool { return errors.Is(b.engine.Crowded(), phases.ErrBusy) })
+	close(answer)
+	if err := <-begun; err != nil {
+		t.Errorf("what had begun got %v", err)
+	}
+	b.carrier.set(hooks{})
+	close(free)
+	others.Wait()
+	b.wire.Plan(wire.Nothing)
+	if err := b.engine.Crowded(); err != nil {
+		t.Errorf("after all are through: %v", err)
+	}
+	b.mustRun(t, "k")
+}
+
+func TestWhatHasBegunIsGatheredFirst(t *testing.T) {
+	t.Parallel()
+	if diff := cmp.Diff([]int{1, 4, 0, 2, 3}, phases.GatheringOrder(false, true, false, false, true)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
