@@ -16,7 +16,7 @@ openapi := $(GO) tool -modfile=.ci/openapi.mod validate
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test test-parts test-programs race check spectral browser crash kill chaos simulate citus model mutants fuzz stripe-mock up down compose-test clean
+.PHONY: help run build test test-parts test-programs race check spectral browser crash kill chaos simulate bench citus model mutants fuzz stripe-mock up down compose-test clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,9 +57,14 @@ check: ## Check format, lint, modules, workflows, the OpenAPI document and known
 	$(lint) run
 	$(GO) mod verify
 	$(GO) mod tidy -diff
+	@$(check_bench)
 	$(actions) .github/workflows/*.yml
 	$(openapi) api/openapi.yaml
 	@$(check_vulnerabilities)
+
+define check_bench
+set -ex; cd bench; $(GO) vet .; $(GO) test .; $(subst .ci,../.ci,$(lint)) run; $(GO) mod tidy -diff
+endef
 
 # govulncheck exits with 3 if it finds vulnerabilities. Without a network it has no list to compare with, and that does
 # not fail the check; anything else does.
@@ -96,6 +101,12 @@ chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2
 simulate: ## Send riders in trouble to a sandbox in trouble, whose api is killed every 10 seconds: make simulate ARGS='--riders 100'.
 	$(build) ./cmd/sandbox ./cmd/simulator
 	@ARGS='$(ARGS)' sh proof/simulate/run.sh
+
+# It has a module of its own, so that what it is compared with is no dependency of ours.
+bench: ## Measure the service on this machine, beside what could be had: make bench ARGS='--quick'.
+	$(build) ./cmd/api ./cmd/completer
+	cd bench && $(subst -o bin/,-o ../bin/bench,$(build)) .
+	@exec bin/bench $(ARGS)
 
 citus: ## Run the tests on a Citus cluster: make citus DATABASE_URL=postgres://….
 	@GO='$(GO)' DATABASE_URL='$(DATABASE_URL)' ARGS='$(ARGS)' sh proof/citus/run.sh
@@ -138,4 +149,4 @@ compose-test: ## Run everything in containers of its own, and check what the REA
 	$(GO) test -count=1 -tags compose -timeout 20m $(ARGS) ./deploy
 
 clean: ## Remove the programs, the sandbox's data and what npm has installed.
-	rm -rf bin .sandbox .ci/spectral/node_modules
+	rm -rf bin .sandbox bench-results .ci/spectral/node_modules

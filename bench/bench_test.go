@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/phases"
+)
+
+// TestTheStubIsBelieved asks the stub as the service does.
+func TestTheStubIsBelieved(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := fasthttp.Server{Handler: new(stubStripe).answer}
+	go server.Serve(listener) //nolint:errcheck // it ends with its listener
+	t.Cleanup(func() { _ = server.Shutdown() })
+	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: "http://" + listener.Addr().String(), Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for method, want := range map[string]payments.ChargeStatus{
+		"pm_card_visa": payments.ChargeSucceeded, "pm_card_chargeDeclined": payments.ChargeDeclined,
+	} {
+		operation := strings.Repeat("ab", 32)
+		form := payments.NewChargeForm(payments.ChargeTerms{
+			Amount: 2350, Currency: "usd", Customer: "cus_bench", PaymentMethod: method, Description: "Ride ride_1",
+			RideID: "ride_1", AccountID: "acct_1", Operation: operation,
+		})
+		charge, err := stripe.Charge(t.Context(), phases.Sent[payments.ChargeForm]{Key: operation, FirstSentAt: time.Now(), First: true, Form: form})
+		if err != nil || charge.Status != want {
+			t.Errorf("%s: got %+v (%v), want status %v", method, charge, err, want)
+		}
+	}
+}
+
+// TestAnOpenLoopWaitsForNobody: requests are sent while no answer comes, and
+// their latency counts from when they were to be sent.
+func TestAnOpenLoopWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	const stalled = 20
+	arrived, gate := make(chan struct{}, 1000), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-gate
+	}))
+	defer server.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	r, done := new(recorder), make(chan struct{})
+	go func() {
+		c := newCaller(server.Listener.Addr().String(), func(int64) call { return call{method: http.MethodGet, path: "/"} })
+		c.openLoop(ctx, 200, r)
+		close(done)
+	}()
+	began := time.Now()
+	for range stalled {
+		<-arrived
+	}
+	stop()
+	held := time.Now()
+	close(gate)
+	<-done
+	samples := r.between(began, time.Now())
+	if len(samples) < stalled {
+		t.Fatalf("there are %d samples, want at least %d", len(samples), stalled)
+	}
+	slices.SortFunc(samples, func(a, b sample) int { return int(b.latency - a.latency) })
+	if longest := samples[0].latency; longest < held.Sub(began)/2 {
+		t.Errorf("the longest latency is %s, although the server answered nobody for %s", longest, held.Sub(began))
+	}
+}
+
+// TestTheWireCounts splits a session everywhere.
+func TestTheWireCounts(t *testing.T) {
+	t.Parallel()
+	message := func(kind byte, body string) string {
+		return string([]byte{kind, 0, 0, 0, byte(len(body) + 4)}) + body
+	}
+	session := "\x00\x00\x00\x08\x04\xd2\x16\x2f" + // may it be encrypted?
+		"\x00\x00\x00\x0c\x00\x03\x00\x00user" +
+		message('p', "E S Q") + // a password that looks like messages
+		message('Q', "SELECT 1\x00") +
+		message('P', "EEEE") + message('B', "SSSS") + message('E', "QQQQ") + message('E', "") + message('S', "")
+	for size := 1; size <= len(session); size++ {
+		w := new(wire)
+		c := &counter{wire: w}
+		for piece := range slices.Chunk([]byte(session), size) {
+			_, _ = c.Write(piece)
+		}
+		if statements, trips := w.statements.Load(), w.trips.Load(); statements != 3 || trips != 2 {
+			t.Errorf("in pieces of %d bytes: %d statements and %d round trips, want 3 and 2", size, statements, trips)
+		}
+	}
+}
+
+func TestTheLogIsRead(t *testing.T) {
+	t.Parallel()
+	log := logPrefix + "LOG:  execute stmtcache_1/portal: SELECT 1\n\tFROM rides\n\tWHERE key = $1 AND note = $2\n" +
+		logPrefix + "DETAIL:  parameters: $1 = 'AAAAAAAAAAAAAAAAAAAA1', $2 = 'it''s $1 = NULL'\n" +
+		logPrefix + "LOG:  checkpoint starting: time\n" +
+		logPrefix + "LOG:  statement: ROLLBACK\n"
+	first := readLog(log)
+	if len(first) != 2 || first[0].sql != "SELECT 1\nFROM rides\nWHERE key = $1 AND note = $2" || first[1].sql != "ROLLBACK" {
+		t.Fatalf("got %+v", first)
+	}
+	if p := first[0].parameters; len(p) != 2 || *p[1] != "it's $1 = NULL" {
+		t.Errorf("the parameters are %+v", p)
+	}
+	second := readLog(strings.ReplaceAll(log, "AAAA1", "AAAA2"))
+	if got := differences(first, second); !slices.Equal(got, []string{"AAAAAAAAAAAAAAAAAAAA1"}) {
+		t.Errorf("the differences are %q", got)
+	}
+}
+
+func TestMedians(t *testing.T) {
+	t.Parallel()
+	run := func(perSecond, foreign float64, failures map[string]int) result {
+		return result{Scenario: fresh, System: product, Clients: 8, PerSecond: perSecond, Foreign: foreign, Failures: failures}
+	}
+	got := medians([]result{
+		run(100, 0.5, map[string]int{"503": 1}), run(900, 0, map[string]int{"503": 2}), run(300, 0, nil),
+		{Scenario: fresh, System: product, Clients: 32, PerSecond: 5},
+	})
+	if len(got) != 2 || got[0].PerSecond != 300 || got[1].PerSecond != 5 {
+		t.Fatalf("got %+v", got)
+	}
+	if got[0].Failures["503"] != 3 || !strings.Contains(got[0].note(), "not ours: others used 50 %") {
+		t.Errorf("the note is %q", got[0].note())
+	}
+}
+
+func TestTheTimeOfChildrenThatHaveEndedCounts(t *testing.T) {
+	t.Parallel()
+	stat := "42 (name) of) S 7 1 1 0 -1 0 0 0 0 0 11 22 33 44 20 0"
+	got := parseUsage([]byte(stat))
+	if want := (usage{parent: 7, own: 33 * tick, children: 77 * tick}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
+	"github.com/rocketrides/rocketrides/internal/process"
+)
+
+// settings are those of the Postgres server that aren't its defaults. It is as
+// durable as by default. No checkpoint comes into a run by its own time, and
+// statistics are as they are after ANALYZE until enough rows have changed.
+func settings() map[string]string {
+	return map[string]string{
+		"shared_buffers":             "256MB",
+		"max_connections":            "400",
+		"max_wal_size":               "8GB",
+		"checkpoint_timeout":         "1h",
+		"log_parameter_max_length":   "-1", // see capture
+		"log_min_duration_statement": "-1",
+		"log_line_prefix":            logPrefix,
+	}
+}
+
+// durability are settings that a figure means nothing without.
+func durability() []string {
+	return []string{
+		"server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_sync_method", "shared_buffers",
+		"max_wal_size", "checkpoint_timeout", "autovacuum",
+	}
+}
+
+const stripeKey = "sk_test_bench"
+
+// A lab is everything that the measured systems run on: a Postgres server, the
+// stub of Stripe, and a folder.
+type lab struct {
+	dir        string // of this run's files; removed at its end
+	programs   string // of api and completer
+	server     *pgserver.Server
+	admin      *pgxpool.Pool
+	stripe     *program
+	walInspect bool         // whether pg_walinspect can be used
+	benching   atomic.Int64 // the process id of the pgbench that runs, or 0
+	running    []*program
+}
+
+// A program is a process that serves HTTP.
+type program struct {
+	*process.Child
+	address string // where it serves
+	metrics string // URL of its metrics
+	log     string // path
+}
+
+// openLab starts Postgres and the stub. programs is the folder of api and
+// completer; empty means that of this program. The caller closes the lab, also
+// after an error.
+func openLab(ctx context.Context, programs string) (*lab, error) {
+	if programs == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		programs = filepath.Dir(self)
+	}
+	// The account that runs Postgres must be able to reach the folder.
+	dir, err := os.MkdirTemp("/var/tmp", "rocketrides-bench-")
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{dir: dir, programs: programs}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return l, err
+	}
+	if l.server, err = pgserver.Start(ctx, pgserver.Config{Dir: filepath.Join(dir, "postgres"), Settings: settings()}); err != nil {
+		return l, err
+	}
+	if l.admin, err = pgxpool.New(ctx, l.server.URL()); err != nil {
+		return l, err
+	}
+	l.stripe, err = l.startSelf(ctx, "stripe")
+	return l, err
+}
+
+// close ends all processes and removes their files.
+func (l *lab) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	for _, p := range slices.Backward(l.running) {
+		_ = p.Stop(ctx) // what doesn't end is killed
+	}
+	if l.admin != nil {
+		l.admin.Close()
+	}
+	if l.server != nil {
+		_ = l.server.Stop(ctx) // its files go with it
+	}
+	return os.RemoveAll(l.dir)
+}
+
+// url names a database, for a program that reaches Postgres directly.
+func (l *lab) url(database string) string { return l.urlVia(database, "") }
+
+// urlVia is url with another address, such as that of a proxy.
+func (l *lab) urlVia(database, address string) string {
+	u, err := url.Parse(l.server.URL())
+	if err != nil {
+		return "" // the server makes a good one
+	}
+	u.Path = "/" + database
+	if address != "" {
+		u.Host = address
+	}
+	return u.String()
+}
+
+// createDatabase makes an empty database.
+func (l *lab) createDatabase(ctx context.Context, name string) error {
+	_, err := l.admin.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
+	return err
+}
+
+// exec runs statements in a database.
+func (l *lab) exec(ctx context.Context, database, sql string) error {
+	conn, err := pgx.Connect(ctx, l.url(database))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // it is only given back
+	_, err = conn.PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}
+
+// start starts a program that serves on address, and returns when ready answers
+// 200.
+func (l *lab) start(ctx context.Context, p *program, ready string, env []string, binary string, args ...string) error {
+	p.log = filepath.Join(l.dir, fmt.Sprintf("%s-%d.log", filepath.Base(binary), len(l.running)))
+	log, err := os.Create(p.log)
+	if err != nil {
+		return err
+	}
+	defer log.Close() //nolint:errcheck // the process writes to its own copy
+	command := exec.CommandContext(context.WithoutCancel(ctx), binary, args...)
+	command.Env = slices.Concat(env, []string{"PATH=" + os.Getenv("PATH")})
+	command.Stdout, command.Stderr = log, log
+	if p.Child, err = process.Start(command, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("starting %s: %w", binary, err)
+	}
+	l.running = append(l.running, p)
+	failed := make(chan error, 1)
+	go func() {
+		<-p.Done()
+		text, _ := os.ReadFile(p.log) // the log is only for the message
+		failed <- fmt.Errorf("%s has ended: %w: %s", binary, p.Err(), strings.TrimSpace(string(text)))
+	}()
+	return process.AwaitReady(ctx, ready, failed)
+}
+
+// startSelf starts one of this program's own commands, which serves on a free
+// port.
+func (l *lab) startSelf(ctx context.Context, command string, env ...string) (*program, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &program{address: address, metrics: "http://" + address + "/metrics"}
+	ready := p.metrics
+	if command == "stripe" {
+		ready = "http://" + address + "/v1/account"
+	}
+	return p, l.start(ctx, p, ready, env, self, command, "--listen="+address)
+}
+
+// startAPI starts the api on a database, with its default settings but for the
+// limit of requests, and with the memory profile of its default.
+func (l *lab) startAPI(ctx context.Context, databaseURL string, more ...string) (*program, error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	env := append(l.environment(databaseURL), "LISTEN="+address, "ADMIN_LISTEN="+admin, "RATE_LIMIT=0")
+	p := &program{address: address, metrics: "http://" + admin + "/metrics"}
+	return p, l.start(ctx, p, "http://"+admin+"/readyz", append(env, more...), filepath.Join(l.programs, "api"))
+}
+
+// startCompleter starts the completer on a database.
+func (l *lab) startCompleter(ctx context.Context, databaseURL string) (*program, error) {
+	admin, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &program{address: admin, metrics: "http://" + admin + "/metrics"}
+	env := append(l.environment(databaseURL), "ADMIN_LISTEN="+admin)
+	return p, l.start(ctx, p, "http://"+admin+"/readyz", env, filepath.Join(l.programs, "completer"))
+}
+
+// stop ends a program in order.
+func (l *lab) stop(ctx context.Context, p *program) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	l.running = slices.DeleteFunc(l.running, func(running *program) bool { return running == p })
+	return p.Stop(ctx)
+}
+
+func (l *lab) environment(databaseURL string) []string {
+	return []string{"DATABASE_URL=" + databaseURL, "STRIPE_URL=http://" + l.stripe.address, "STRIPE_API_KEY=" + stripeKey, "LOG_FORMAT=json"}
+}
+
+// api runs a command of the api and returns what it prints.
+func (l *lab) api(ctx context.Context, databaseURL string, args ...string) ([]byte, error) {
+	command := exec.CommandContext(ctx, filepath.Join(l.programs, "api"), args...)
+	command.Env = append(l.environment(databaseURL), "PATH="+os.Getenv("PATH"))
+	printed, err := command.Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return nil, fmt.Errorf("api %s: %w: %s", args[0], err, exit.Stderr)
+	}
+	return printed, err
+}
+
+// An account hails rides.
+type account struct {
+	ID     string `json:"account_id"`
+	APIKey string `json:"api_key"`
+}
+
+// createAccounts makes accounts in a database that was migrated. A payment
+// method such as pm_card_visa is Stripe's own for tests.
+func (l *lab) createAccounts(ctx context.Context, database string, n int, paymentMethod string) ([]account, error) {
+	accounts := make([]account, n)
+	for i := range accounts {
+		printed, err := l.api(ctx, l.url(database), "accounts", "create", fmt.Sprintf("--email=%s-%d@example.com", paymentMethod, i),
+			"--stripe-customer=cus_bench", "--payment-method="+paymentMethod, "--unverified", "--json")
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(printed, &accounts[i]); err != nil {
+			return nil, fmt.Errorf("reading the account that was made: %w", err)
+		}
+	}
+	return accounts, nil
+}
+
+// setLatency sets how long the stub takes for a charge.
+func (l *lab) setLatency(ctx context.Context, latency time.Duration) error {
+	_, err := get(ctx, "http://"+l.stripe.address+latencyPath+"?for="+latency.String())
+	return err
+}
+
+// get returns the body of a page.
+func get(ctx context.Context, page string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, page, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close() //nolint:errcheck // it was only read
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answered %s: %s", page, response.Status, body)
+	}
+	return string(body), err
+}
+
+// freeAddress returns a loopback address that is free at the moment.
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}

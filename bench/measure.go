@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A system is what is measured: a service and its database, or pgbench.
+type system struct {
+	name     string
+	database string
+	url      string   // of the database, for the processes of the system
+	service  *program // nil for pgbench
+	helper   *program // the completer, if it runs; nil otherwise
+	wire     *wire    // in front of the database; nil unless it counts
+
+	// start starts the service; nil for pgbench.
+	start func(ctx context.Context, databaseURL string) (*program, error)
+	// load loads the system until ctx ends.
+	load func(ctx context.Context, w workload, r *recorder) error
+}
+
+// A workload is how much load there is: clients in a closed loop, or a rate.
+type workload struct {
+	clients int
+	rate    float64 // requests a second of an open loop; 0 means a closed one
+	seconds time.Duration
+	settle  time.Duration // before the measurement
+	wanted  []int         // the statuses that count; others are failures
+}
+
+// A result is one measurement. What ends in PerRide is divided by the number of
+// answers that count.
+type result struct {
+	Scenario string  `json:"scenario"`
+	System   string  `json:"system"`
+	Clients  int     `json:"clients,omitempty"`
+	Rate     float64 `json:"rate,omitempty"`
+	Round    int     `json:"round"`
+	Seconds  float64 `json:"seconds"`
+
+	Answers   int            `json:"answers"`
+	Failures  map[string]int `json:"failures,omitempty"` // by status
+	PerSecond float64        `json:"per_second"`
+	P50       float64        `json:"p50_ms"`
+	P95       float64        `json:"p95_ms"`
+	P99       float64        `json:"p99_ms"`
+	Max       float64        `json:"max_ms"`
+
+	Commits     float64 `json:"commits_per_ride"` // that wrote
+	Statements  float64 `json:"statements_per_ride"`
+	RoundTrips  float64 `json:"round_trips_per_ride"`
+	WAL         float64 `json:"wal_bytes_per_ride"` // without full-page images
+	PageImages  float64 `json:"full_page_image_bytes_per_ride"`
+	PostgresCPU float64 `json:"postgres_cpu_us_per_ride"`
+	ServiceCPU  float64 `json:"service_cpu_us_per_ride"`
+	HelperCPU   float64 `json:"completer_cpu_us_per_ride"`
+	StripeCPU   float64 `json:"stripe_stub_cpu_us_per_ride"`
+	LoadCPU     float64 `json:"load_cpu_us_per_ride"`
+	Allocations float64 `json:"service_allocations_per_ride"`
+	PeakMemory  int64   `json:"service_peak_memory_bytes"`
+	Connections int     `json:"connections"`
+	Left        int     `json:"left_to_the_completer,omitempty"`
+
+	Foreign float64 `json:"machine_used_by_others"` // share of its processors
+	Steal   float64 `json:"machine_stolen"`         // by the hypervisor
+}
+
+// A snapshot is what the counters show at one time.
+type snapshot struct {
+	at                                      time.Time
+	postgres, service, helper, stripe, load time.Duration
+	machine                                 machineTime
+	transactions, statements, trips         int64
+	wal                                     string // position
+	allocations                             float64
+}
+
+// measure loads a system, and returns what the counters have counted between
+// the settling and the end.
+func (l *lab) measure(ctx context.Context, s *system, w workload) (result, error) {
+	r := new(recorder)
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- s.load(loading, w, r) }()
+
+	if s.service == nil {
+		if err := l.awaitConnections(ctx, s.database, w.clients, ended); err != nil {
+			return result{}, err
+		}
+	}
+	select {
+	case err := <-ended:
+		return result{}, fmt.Errorf("the load of %s ended at once: %w", s.name, err)
+	case <-time.After(w.settle):
+	}
+	if s.service != nil {
+		resetPeak(s.service.PID())
+	}
+	before, err := l.snapshot(ctx, s)
+	if err != nil {
+		return result{}, err
+	}
+	select {
+	case err := <-ended:
+		return result{}, fmt.Errorf("the load of %s ended early: %w", s.name, err)
+	case <-time.After(w.seconds):
+	}
+	after, err := l.snapshot(ctx, s)
+	if err != nil {
+		return result{}, err
+	}
+	connections, err := l.connections(ctx, s.database)
+	if err != nil {
+		return result{}, err
+	}
+	stop()
+	if err := <-ended; err != nil {
+		return result{}, err
+	}
+	made := result{System: s.name, Clients: w.clients, Rate: w.rate, Connections: connections}
+	made.judge(r.between(before.at, after.at), w.wanted, after.at.Sub(before.at))
+	if err := l.spread(ctx, &made, before, after); err != nil {
+		return result{}, err
+	}
+	if s.service != nil {
+		made.PeakMemory = peakMemory(s.service.PID())
+	}
+	return made, nil
+}
+
+// snapshot reads all counters. Those that cost something are read first, so
+// that they are outside of what is measured at its begin, and of little weight
+// at its end.
+func (l *lab) snapshot(ctx context.Context, s *system) (snapshot, error) {
+	var now snapshot
+	var err error
+	if s.service != nil {
+		if now.allocations, err = allocations(ctx, s.service); err != nil {
+			return snapshot{}, err
+		}
+		now.service = usageOf(s.service.PID()).own
+	}
+	if s.wire != nil {
+		now.statements, now.trips = s.wire.statements.Load(), s.wire.trips.Load()
+	}
+	if s.helper != nil {
+		now.helper = usageOf(s.helper.PID()).own
+	}
+	err = l.admin.QueryRow(ctx, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_wal_insert_lsn()::text`).
+		Scan(&now.transactions, &now.wal)
+	now.postgres = treeTime(l.server.PID())
+	now.stripe = usageOf(l.stripe.PID()).own
+	now.load = ownTime() + l.pgbenchTime()
+	now.machine = readMachine()
+	now.at = time.Now()
+	return now, err
+}
+
+// allocations returns how often the service has allocated memory.
+func allocations(ctx context.Context, p *program) (float64, error) {
+	page, err := get(ctx, p.metrics)
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(page, "\ngo_memstats_mallocs_total ")
+	number, _, _ := strings.Cut(after, "\n")
+	return strconv.ParseFloat(number, 64)
+}
+
+// connections counts the connections to a database.
+func (l *lab) connections(ctx context.Context, database string) (n int, err error) {
+	err = l.admin.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = $1`, database).Scan(&n)
+	return n, err
+}
+
+// awaitConnections waits until pgbench has made all its connections.
+func (l *lab) awaitConnections(ctx context.Context, database string, clients int, ended <-chan error) error {
+	for {
+		n, err := l.connections(ctx, database)
+		if err != nil || n >= clients {
+			return err
+		}
+		select {
+		case err := <-ended:
+			return fmt.Errorf("the load ended at once: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// judge counts the answers and their latencies.
+func (r *result) judge(samples []sample, wanted []int, lasted time.Duration) {
+	var latencies []time.Duration
+	for _, s := range samples {
+		if slices.Contains(wanted, s.status) {
+			latencies = append(latencies, s.latency)
+			continue
+		}
+		if r.Failures == nil {
+			r.Failures = map[string]int{}
+		}
+		r.Failures[strconv.Itoa(s.status)]++
+	}
+	r.Seconds, r.Answers = lasted.Seconds(), len(latencies)
+	r.PerSecond = float64(r.Answers) / r.Seconds
+	if r.Answers == 0 {
+		return
+	}
+	slices.Sort(latencies)
+	quantile := func(q float64) float64 {
+		return latencies[int(q*float64(len(latencies)-1))].Seconds() * 1e3
+	}
+	r.P50, r.P95, r.P99, r.Max = quantile(0.5), quantile(0.95), quantile(0.99), quantile(1)
+}
+
+// spread divides what was used by the number of answers.
+func (l *lab) spread(ctx context.Context, r *result, before, after snapshot) error {
+	rides := max(float64(r.Answers), 1)
+	micros := func(d time.Duration) float64 { return float64(d.Microseconds()) / rides }
+	r.PostgresCPU, r.ServiceCPU = micros(after.postgres-before.postgres), micros(after.service-before.service)
+	r.HelperCPU, r.StripeCPU = micros(after.helper-before.helper), micros(after.stripe-before.stripe)
+	r.LoadCPU = micros(after.load - before.load)
+	r.Commits = float64(after.transactions-before.transactions) / rides
+	r.Statements = float64(after.statements-before.statements) / rides
+	r.RoundTrips = float64(after.trips-before.trips) / rides
+	r.Allocations = (after.allocations - before.allocations) / rides
+
+	var all, images float64
+	err := l.admin.QueryRow(ctx, `SELECT $2::pg_lsn - $1::pg_lsn`, before.wal, after.wal).Scan(&all)
+	if err != nil {
+		return err
+	}
+	if images, err = l.pageImages(ctx, before.wal, after.wal); err != nil {
+		return err
+	}
+	r.WAL, r.PageImages = (all-images)/rides, images/rides
+
+	ours := after.postgres + after.service + after.helper + after.stripe + after.load -
+		before.postgres - before.service - before.helper - before.stripe - before.load
+	all = float64(processors()) * r.Seconds
+	r.Foreign = max((after.machine.busy-before.machine.busy-ours).Seconds()/all, 0)
+	r.Steal = (after.machine.steal - before.machine.steal).Seconds() / all
+	return nil
+}
+
+// pageImages returns how many bytes of the WAL between two positions are
+// full-page images. Postgres writes one at the first change of a page after a
+// checkpoint, so that they say more about the time since then than about rides.
+// Without the extension pg_walinspect, they aren't told apart.
+func (l *lab) pageImages(ctx context.Context, from, to string) (bytes float64, err error) {
+	if !l.walInspect || from == to {
+		return 0, nil
+	}
+	err = l.admin.QueryRow(ctx, `SELECT coalesce(sum(fpi_size), 0)::float8 FROM pg_get_wal_stats($1::pg_lsn, $2::pg_lsn)`, from, to).Scan(&bytes)
+	return bytes, err
+}
+
+// prepareWALInspect makes pg_walinspect usable, if this server has it.
+func (l *lab) prepareWALInspect(ctx context.Context) error {
+	err := l.admin.QueryRow(ctx, `SELECT true FROM pg_available_extensions WHERE name = 'pg_walinspect'`).Scan(&l.walInspect)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		_, err = l.admin.Exec(ctx, `CREATE EXTENSION pg_walinspect`)
+	}
+	return err
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/rocketrides/rocketrides/internal/cli"
+)
+
+// The systems.
+const (
+	product     = "rocketrides"
+	frozenFloor = "floor"
+	floorNow    = "floor, statements of today"
+)
+
+// A run is one call of this program.
+type run struct {
+	*bench
+	*lab
+	out     io.Writer // progress
+	service *service
+	rivals  []*system // what is measured in the scenario fresh beside the service
+	results []result
+	counted []result // with what the wire counts, and nothing else of worth
+}
+
+// Run measures and reports.
+func (b *bench) Run(ctx context.Context, o cli.Output) (err error) {
+	if b.List {
+		return b.list(o.Stdout)
+	}
+	ctx, stop := cli.UntilSignaled(ctx)
+	defer stop()
+	began := time.Now()
+	lab, err := openLab(ctx, b.Programs)
+	if lab != nil {
+		defer func() { err = errors.Join(err, lab.close(ctx)) }()
+	}
+	if err != nil {
+		return err
+	}
+	r := &run{bench: b, lab: lab, out: o.Stderr}
+	facts, err := r.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	for round := range b.Rounds {
+		if err := r.round(ctx, round+1, time.Duration(b.Seconds*float64(time.Second))); err != nil {
+			return err
+		}
+	}
+	if err := r.count(ctx); err != nil {
+		return err
+	}
+	if err := r.once(ctx); err != nil {
+		return err
+	}
+	facts.Took = time.Since(began).Round(time.Second).String()
+	return r.report(facts, o.Stdout)
+}
+
+// prepare starts what is measured, and warms it up: caches, plans, files.
+func (r *run) prepare(ctx context.Context) (facts, error) {
+	if err := r.prepareWALInspect(ctx); err != nil {
+		return facts{}, err
+	}
+	f, err := r.facts(ctx)
+	if err != nil {
+		return f, err
+	}
+	f.print(r.out)
+	fmt.Fprintln(r.out, "preparing")
+	if r.service, err = r.startService(ctx, "rides"); err != nil {
+		return f, err
+	}
+	if r.wants(fresh) {
+		if r.rivals, err = r.startRivals(ctx); err != nil {
+			return f, err
+		}
+	}
+	warm := workload{clients: 8, seconds: 2 * time.Second, wanted: []int{created, ok}}
+	for _, s := range append(r.rivals, r.service.sending(freshRides(r.service.accounts))) {
+		if _, err := r.measure(ctx, s, warm); err != nil {
+			return f, fmt.Errorf("warming up %s: %w", s.name, err)
+		}
+		if err := r.exec(ctx, s.database, "VACUUM ANALYZE"); err != nil {
+			return f, err
+		}
+	}
+	return f, nil
+}
+
+// startRivals starts the floors and the peers.
+func (r *run) startRivals(ctx context.Context) ([]*system, error) {
+	if err := r.createDatabase(ctx, "floor"); err != nil {
+		return nil, err
+	}
+	if err := r.exec(ctx, "floor", frozenSchema); err != nil {
+		return nil, err
+	}
+	frozen, err := r.startFloor(frozenFloor, "floor", frozenRide)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.migrated(ctx, "floor_now"); err != nil {
+		return nil, err
+	}
+	script, err := r.captureScript(ctx, "floor_now")
+	if err != nil {
+		return nil, err
+	}
+	now, err := r.startFloor(floorNow, "floor_now", script)
+	return []*system{frozen, now}, err
+}
+
+// round measures every scenario once. In the first one, the systems take turns.
+func (r *run) round(ctx context.Context, round int, lasts time.Duration) error {
+	for _, s := range scenarios() {
+		if !r.wants(s.name) {
+			continue
+		}
+		next, err := r.service.callsOf(ctx, s)
+		if err != nil {
+			return fmt.Errorf("preparing %s: %w", s.name, err)
+		}
+		systems, clients := []*system{r.service.sending(next)}, []int{s.clients}
+		if s.name == fresh {
+			systems, clients = append(systems, r.rivals...), r.Clients
+		}
+		for _, n := range clients {
+			for _, system := range systems {
+				if err := r.measureOne(ctx, s, system, n, round, lasts); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// counting is the number of the round in which the wire counts.
+const counting = 0
+
+// count measures everything once more, with every connection to Postgres
+// through a proxy that counts.
+func (r *run) count(ctx context.Context) error {
+	w, err := r.startWire(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range append(r.rivals, &r.service.system) {
+		s.wire, s.url = w, r.urlVia(s.database, w.address)
+		if s.start == nil {
+			continue
+		}
+		if err := r.stop(ctx, s.service); err != nil {
+			return err
+		}
+		if s.service, err = s.start(ctx, s.url); err != nil {
+			return err
+		}
+	}
+	return r.round(ctx, counting, time.Second)
+}
+
+// measureOne measures one scenario of one system.
+func (r *run) measureOne(ctx context.Context, s scenario, system *system, clients, round int, lasts time.Duration) error {
+	w := s.workload
+	w.clients, w.seconds = clients, lasts
+	w.settle = max(w.settle, 500*time.Millisecond)
+	if err := r.setLatency(ctx, s.latency); err != nil {
+		return err
+	}
+	if s.completer {
+		// What earlier scenarios have staged isn't this one's.
+		if err := r.exec(ctx, system.database, "TRUNCATE staged_jobs"); err != nil {
+			return err
+		}
+		completer, err := r.startCompleter(ctx, system.url)
+		if err != nil {
+			return err
+		}
+		defer r.stop(ctx, completer) //nolint:errcheck // it is killed at the end if it doesn't stop
+		system.helper = completer
+	}
+	measured, err := r.measure(ctx, system, w)
+	if err != nil {
+		return err
+	}
+	measured.Scenario, measured.Round = s.name, round
+	if system.name == product {
+		if measured.Left, err = r.service.rest(ctx); err != nil {
+			return err
+		}
+	}
+	if round == counting {
+		r.counted = append(r.counted, measured)
+		fmt.Fprintf(r.out, "counting  %-11s %-5s %-27s %.2f statements, %.2f round trips\n",
+			measured.Scenario, measured.load(), measured.System, measured.Statements, measured.RoundTrips)
+		return nil
+	}
+	r.results = append(r.results, measured)
+	fmt.Fprintf(r.out, "%d/%d %s\n", round, r.Rounds, measured.line())
+	return nil
+}
+
+// once measures what takes long enough to need no rounds.
+func (r *run) once(context.Context) error { return nil }
