@@ -150,3 +150,36 @@ func TestPathsExist(t *testing.T) {
 		t.Errorf("%d paths were found, which cannot be all", checked)
 	}
 }
+
+// TestSnippetsAreOfTheExample holds the Go of docs/add-a-flow.md against the code
+// that it was taken from, which compiles.
+func TestSnippetsAreOfTheExample(t *testing.T) {
+	t.Parallel()
+	var code strings.Builder
+	for _, pattern := range []string{"examples/order/*.go", "proof/crash/order*.go", "internal/rides/service.go"} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatal(pattern, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code.Write(text)
+		}
+	}
+	text, err := os.ReadFile("add-a-flow.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	snippets := matches("(?s)```go\n(.*?)```", string(text))
+	for _, snippet := range snippets {
+		if !strings.Contains(code.String(), snippet) {
+			t.Errorf("this is not in the code:\n%s", snippet)
+		}
+	}
+	if len(snippets) < 5 {
+		t.Errorf("%d snippets were found, which cannot be all", len(snippets))
+	}
+}
