@@ -70,6 +70,11 @@ func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (P
 	if err != nil {
 		return Principal{}, err
 	}
+	return a.authenticate(ctx, key)
+}
+
+// authenticate is Authenticate for a key of the right form and mode.
+func (a *Authenticator) authenticate(ctx context.Context, key APIKey) (Principal, error) {
 	found, err := a.find(ctx, key)
 	if err != nil {
 		return Principal{}, err

@@ -48,7 +48,10 @@ func (a *Authenticator) AuthenticateFrom(ctx context.Context, header http.Header
 	if !ok && !known {
 		return Principal{}, ErrTooManyGuesses
 	}
-	who, err := a.Authenticate(ctx, header)
+	var who Principal
+	if err == nil {
+		who, err = a.authenticate(ctx, key)
+	}
 	failed := errors.Is(err, ErrUnauthenticated)
 	switch {
 	case err == nil:

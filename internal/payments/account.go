@@ -6,7 +6,6 @@ import (
 	"net/http"
 
 	stripe "github.com/stripe/stripe-go/v76"
-	"github.com/stripe/stripe-go/v76/form"
 )
 
 // Account returns the id (acct_…) of the Stripe account that the API key
@@ -38,7 +37,7 @@ func (s *Stripe) askKey(ctx context.Context) keyState {
 // readAccount asks for the account of the API key, and returns its id.
 func (s *Stripe) readAccount(ctx context.Context) (string, observation) {
 	answer := new(stripe.Account)
-	o := s.roundTrip(ctx, request{call: callAccount, method: http.MethodGet, path: "/v1/account", values: new(form.Values)}, answer)
+	o := s.roundTrip(ctx, request{call: callAccount, method: http.MethodGet, path: "/v1/account"}, answer)
 	o.call = callAccount
 	if answer.Object != "account" || answer.ID == "" || !isWord(answer.ID) {
 		o.distrust()

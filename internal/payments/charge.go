@@ -66,7 +66,7 @@ const (
 // It never sends anything twice, whatever Stripe-Should-Retry says: retries are
 // the engine's.
 func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	o := s.create(ctx, sent.Key, sent.Form)
 	o.first = sent.First
@@ -99,13 +99,20 @@ func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm], c
 	return s.judge(ctx, o, sent.Form)
 }
 
+// limited returns ctx with the configured time-out, unless it ends before that.
+func (s *Stripe) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= s.timeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.timeout)
+}
+
 // create sends the form under the idempotency key.
 func (s *Stripe) create(ctx context.Context, key string, form ChargeForm) observation {
-	values, err := frozenValues(string(form), key)
-	if err != nil {
+	if err := checkFrozen(string(form), key); err != nil {
 		return observation{call: callCharge, fault: faultForm, err: err}
 	}
-	return s.sendForIntent(ctx, request{callCharge, http.MethodPost, intentsPath, key, values}, form, "")
+	return s.sendForIntent(ctx, request{callCharge, http.MethodPost, intentsPath, key, string(form)}, form, "")
 }
 
 // judge finds the row that matches o and does what it says. Some rows ask for
@@ -160,7 +167,10 @@ func (r resultRow) chargeFor(o observation, patience time.Duration) (Charge, err
 // described, but its ids are left out, because they could end up in the ride's
 // row.
 func (o observation) charge(status ChargeStatus) Charge {
-	charge := Charge{Status: status, Detail: o.text()}
+	charge := Charge{Status: status}
+	if status != ChargeSucceeded { // nobody reads about those
+		charge.Detail = o.text()
+	}
 	if o.ours {
 		charge.IntentID, charge.ChargeID = o.intent.id, o.intent.chargeID
 	}

@@ -1,11 +1,7 @@
 package payments
 
 import (
-	"net/url"
 	"strconv"
-
-	stripe "github.com/stripe/stripe-go/v76"
-	"github.com/stripe/stripe-go/v76/form"
 )
 
 // A ChargeForm is the body of the request that charges a ride, as
@@ -36,23 +32,20 @@ type ChargeTerms struct {
 // NewChargeForm returns the form that charges terms. The same terms make the
 // same bytes.
 func NewChargeForm(terms ChargeTerms) ChargeForm {
-	var values form.Values
-	form.AppendTo(&values, &stripe.PaymentIntentParams{
-		Amount:             new(terms.Amount),
-		Currency:           new(terms.Currency),
-		Customer:           new(terms.Customer),
-		PaymentMethod:      new(terms.PaymentMethod),
-		Confirm:            new(true),
-		OffSession:         new(true),
-		PaymentMethodTypes: stripe.StringSlice([]string{"card"}),
-		Description:        new(terms.Description),
-		Metadata: map[string]string{
-			"ride_id":    terms.RideID,
-			"account_id": terms.AccountID,
-			"operation":  terms.Operation,
-		},
-	})
-	return ChargeForm(values.Encode())
+	var form formWriter
+	form.Grow(512)
+	form.add("amount", strconv.FormatInt(terms.Amount, 10))
+	form.add("confirm", "true")
+	form.add("currency", terms.Currency)
+	form.add("customer", terms.Customer)
+	form.add("description", terms.Description)
+	form.add("metadata[account_id]", terms.AccountID)
+	form.add("metadata[operation]", terms.Operation)
+	form.add("metadata[ride_id]", terms.RideID)
+	form.add("payment_method", terms.PaymentMethod)
+	form.add("payment_method_types[0]", "card")
+	form.add("off_session", "true")
+	return ChargeForm(form.String())
 }
 
 // AccountID returns the account that pays, from the metadata.
@@ -61,24 +54,32 @@ func (f ChargeForm) AccountID() string { return f.terms().AccountID }
 // terms returns what the form was made of. It is empty if the form isn't
 // form-encoded; an amount that isn't a number is 0.
 func (f ChargeForm) terms() ChargeTerms {
-	values, err := url.ParseQuery(string(f))
-	if err != nil {
-		return ChargeTerms{}
+	var terms ChargeTerms
+	for name, value := range fields(string(f)) {
+		switch name {
+		case "":
+			return ChargeTerms{}
+		case "amount":
+			if amount, err := strconv.ParseInt(value, 10, 64); err == nil {
+				terms.Amount = amount
+			}
+		case "currency":
+			terms.Currency = value
+		case "customer":
+			terms.Customer = value
+		case "payment_method":
+			terms.PaymentMethod = value
+		case "description":
+			terms.Description = value
+		case "metadata[ride_id]":
+			terms.RideID = value
+		case "metadata[account_id]":
+			terms.AccountID = value
+		case "metadata[operation]":
+			terms.Operation = value
+		}
 	}
-	amount, err := strconv.ParseInt(values.Get("amount"), 10, 64)
-	if err != nil {
-		amount = 0 // ParseInt returns the nearest number if this one is too large
-	}
-	return ChargeTerms{
-		Amount:        amount,
-		Currency:      values.Get("currency"),
-		Customer:      values.Get("customer"),
-		PaymentMethod: values.Get("payment_method"),
-		Description:   values.Get("description"),
-		RideID:        values.Get("metadata[ride_id]"),
-		AccountID:     values.Get("metadata[account_id]"),
-		Operation:     values.Get("metadata[operation]"),
-	}
+	return terms
 }
 
 // matches reports whether intent is what the form asks for. Stripe's answer is

@@ -32,7 +32,7 @@ func (s *Stripe) EventIntent(ctx context.Context, kind ObjectKind, id string) (I
 	answer := new(eventObject)
 	r := request{
 		call: callEvent, method: http.MethodGet, path: stripe.FormatURLPath(eventPaths[kind].path, id),
-		values: formValues("expand[]", eventPaths[kind].expand),
+		form: "expand[]=" + eventPaths[kind].expand,
 	}
 	o := s.send(ctx, r, answer)
 	intent := answer.intent()

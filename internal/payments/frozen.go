@@ -2,32 +2,60 @@ package payments
 
 import (
 	"errors"
+	"iter"
 	"net/url"
-	"slices"
 	"strings"
-
-	"github.com/stripe/stripe-go/v76/form"
 )
 
-// frozenValues returns a frozen form as stripe-go sends it under key. It returns
-// an error if that would be other bytes than the frozen ones, or if the form's
-// metadata carries another key: what the form makes could not be found again.
-func frozenValues(frozen, key string) (*form.Values, error) {
-	values := new(form.Values)
-	for pair := range strings.SplitSeq(frozen, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		name, errName := url.QueryUnescape(name)
-		value, errValue := url.QueryUnescape(value)
-		if err := errors.Join(errName, errValue); err != nil {
-			return nil, errors.New("the frozen form isn't form-encoded")
+// errForm means that a form isn't form-encoded.
+var errForm = errors.New("the frozen form isn't form-encoded")
+
+// checkFrozen returns an error if a frozen form can't be read, or if its
+// metadata carries another key than the one that it is to be sent under: what
+// the form makes could not be found again.
+func checkFrozen(frozen, key string) error {
+	found := false
+	for name, value := range fields(frozen) {
+		if name == "" {
+			return errForm
 		}
-		values.Add(name, value)
+		found = found || name == "metadata[operation]" && value == key
 	}
-	switch {
-	case values.Encode() != frozen:
-		return nil, errors.New("the frozen form would be sent as other bytes")
-	case !slices.Contains(values.Get("metadata[operation]"), key):
-		return nil, errors.New("the frozen form belongs to another idempotency key")
+	if !found {
+		return errors.New("the frozen form belongs to another idempotency key")
 	}
-	return values, nil
+	return nil
+}
+
+// fields returns the fields of a form in their order. If one of them isn't
+// form-encoded, a field without a name takes its place, and is the last.
+func fields(form string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for pair := range strings.SplitSeq(form, "&") {
+			name, value, _ := strings.Cut(pair, "=")
+			name, errName := url.QueryUnescape(name)
+			value, errValue := url.QueryUnescape(value)
+			if errName != nil || errValue != nil {
+				yield("", "")
+				return
+			}
+			if !yield(name, value) {
+				return
+			}
+		}
+	}
+}
+
+// A formWriter encodes a form as stripe-go does, without its reflection.
+type formWriter struct{ strings.Builder }
+
+// add adds a field. Its name must not need an escape; stripe-go has none for
+// brackets.
+func (w *formWriter) add(name, value string) {
+	if w.Len() > 0 {
+		w.WriteByte('&')
+	}
+	w.WriteString(name)
+	w.WriteByte('=')
+	w.WriteString(url.QueryEscape(value))
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	stripe "github.com/stripe/stripe-go/v76"
-	"github.com/stripe/stripe-go/v76/form"
 )
 
 const intentsPath = "/v1/payment_intents"
@@ -34,40 +33,57 @@ type apiError struct {
 
 // read asks for a payment intent with its latest charge.
 func (s *Stripe) read(ctx context.Context, id string, form ChargeForm) observation {
-	values := formValues("expand[]", "latest_charge")
 	path := stripe.FormatURLPath(intentsPath+"/%s", id)
-	return s.sendForIntent(ctx, request{call: callRead, method: http.MethodGet, path: path, values: values}, form, id)
+	return s.sendForIntent(ctx, request{call: callRead, method: http.MethodGet, path: path, form: "expand[]=latest_charge"}, form, id)
 }
 
 // cancel makes sure that a payment intent never succeeds. Its idempotency key
 // is derived from the charge's, so that a second attempt repeats the first.
 func (s *Stripe) cancel(ctx context.Context, id string, form ChargeForm) observation {
-	values := formValues("cancellation_reason", "abandoned")
 	path := stripe.FormatURLPath(intentsPath+"/%s/cancel", id)
 	key := form.terms().Operation + "-cancel"
-	return s.sendForIntent(ctx, request{callCancel, http.MethodPost, path, key, values}, form, id)
-}
-
-func formValues(name, value string) *form.Values {
-	values := new(form.Values)
-	values.Add(name, value)
-	return values
+	return s.sendForIntent(ctx, request{callCancel, http.MethodPost, path, key, "cancellation_reason=abandoned"}, form, id)
 }
 
 // sendForIntent makes a request whose answer is a payment intent. The intent is
 // ours if it is what form asked for, in the mode of the API key, and, unless id
 // is empty, has that id.
 func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, id string) observation {
-	answer := new(stripe.PaymentIntent)
+	answer := new(intentAnswer)
 	o := s.send(ctx, r, answer)
 	if o.hasObject() && (answer.Object != "payment_intent" || answer.ID == "") {
 		o.body = bodyOther // stripe-go reads {} as an intent without an id
 	}
 	if o.hasObject() {
-		o.intent = readIntent(answer)
+		o.intent = answer.read()
 	}
 	o.ours = form.matches(o.intent) && o.intent.live == s.Live() && (id == "" || o.intent.id == id)
 	return o
+}
+
+// An intentAnswer is what is looked at in an answer that is a payment intent.
+// stripe-go's own type takes three times as long to decode.
+type intentAnswer struct {
+	stripe.APIResource
+
+	ID               string                     `json:"id"`
+	Object           string                     `json:"object"`
+	Status           stripe.PaymentIntentStatus `json:"status"`
+	Amount           int64                      `json:"amount"`
+	AmountReceived   int64                      `json:"amount_received"`
+	Currency         stripe.Currency            `json:"currency"`
+	Livemode         bool                       `json:"livemode"`
+	Metadata         map[string]string          `json:"metadata"`
+	Customer         *stripe.Customer           `json:"customer"`
+	LatestCharge     *stripe.Charge             `json:"latest_charge"`
+	LastPaymentError *stripe.Error              `json:"last_payment_error"`
+}
+
+func (a *intentAnswer) read() paymentIntent {
+	return readIntent(&stripe.PaymentIntent{
+		ID: a.ID, Status: a.Status, Amount: a.Amount, AmountReceived: a.AmountReceived, Currency: a.Currency, Livemode: a.Livemode,
+		Metadata: a.Metadata, Customer: a.Customer, LatestCharge: a.LatestCharge, LastPaymentError: a.LastPaymentError,
+	})
 }
 
 func readIntent(pi *stripe.PaymentIntent) paymentIntent {

@@ -52,7 +52,7 @@ type fault int
 
 const (
 	faultNone   fault = iota
-	faultForm         // nothing was sent, because the frozen form would have been sent as other bytes
+	faultForm         // nothing was sent, because the frozen form can't be read, or belongs to another key
 	faultPaused       // nothing was sent, because the API key must not be used
 	faultUnsent       // no byte was sent
 	faultLost         // bytes may have been sent

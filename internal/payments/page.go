@@ -63,7 +63,7 @@ func (l listing[T]) page(ctx context.Context, params stripe.ListParamsContainer)
 	params.GetListParams().Limit = new(int64(listLimit))
 	page, values := new(listPage[T]), new(form.Values)
 	form.AppendTo(values, params)
-	return page, l.stripe.send(ctx, request{call: l.call, method: http.MethodGet, path: l.path, values: values}, page)
+	return page, l.stripe.send(ctx, request{call: l.call, method: http.MethodGet, path: l.path, form: values.Encode()}, page)
 }
 
 // last returns the id of the page's last object, empty for an empty page. It

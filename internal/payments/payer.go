@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	stripe "github.com/stripe/stripe-go/v76"
-	"github.com/stripe/stripe-go/v76/form"
 )
 
 // A payerState is what Stripe says about the customer and the payment method of
@@ -76,7 +75,7 @@ func (s *Stripe) isTestToken(id string) bool { return !s.Live() && strings.HasPr
 func (s *Stripe) readCustomer(ctx context.Context, id string) observation {
 	answer := new(stripe.Customer)
 	path := stripe.FormatURLPath("/v1/customers/%s", id)
-	o := s.send(ctx, request{call: callCustomer, method: http.MethodGet, path: path, values: new(form.Values)}, answer)
+	o := s.send(ctx, request{call: callCustomer, method: http.MethodGet, path: path}, answer)
 	if answer.Object != "customer" || answer.ID != id || !answer.Deleted && answer.Livemode != s.Live() {
 		o.distrust()
 	}
@@ -88,7 +87,7 @@ func (s *Stripe) readCustomer(ctx context.Context, id string) observation {
 func (s *Stripe) readMethod(ctx context.Context, id, customer string) observation {
 	answer := new(stripe.PaymentMethod)
 	path := stripe.FormatURLPath("/v1/payment_methods/%s", id)
-	o := s.send(ctx, request{call: callMethod, method: http.MethodGet, path: path, values: new(form.Values)}, answer)
+	o := s.send(ctx, request{call: callMethod, method: http.MethodGet, path: path}, answer)
 	if answer.Object != "payment_method" || answer.ID != id || answer.Livemode != s.Live() {
 		o.distrust()
 	}

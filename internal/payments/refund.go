@@ -109,12 +109,11 @@ func (s *Stripe) RefundsOf(ctx context.Context, intentID string, paid Paid) (Giv
 
 // createRefund sends the form under the idempotency key.
 func (s *Stripe) createRefund(ctx context.Context, key string, form RefundForm, paid Paid) observation {
-	values, err := frozenValues(string(form), key)
-	if err != nil {
+	if err := checkFrozen(string(form), key); err != nil {
 		return observation{call: callRefund, fault: faultForm, err: err}
 	}
 	answer := new(stripe.Refund)
-	o := s.send(ctx, request{callRefund, http.MethodPost, refundsPath, key, values}, answer)
+	o := s.send(ctx, request{callRefund, http.MethodPost, refundsPath, key, string(form)}, answer)
 	if o.hasObject() && (answer.Object != "refund" || answer.ID == "") {
 		o.body = bodyOther // stripe-go reads {} as a refund without an id
 	}

@@ -1,6 +1,7 @@
 package payments
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 	stripe "github.com/stripe/stripe-go/v76"
-	"github.com/stripe/stripe-go/v76/form"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/trace"
@@ -36,11 +36,11 @@ type request struct {
 	call         string
 	method, path string
 	key          string // the idempotency key, which a POST must have
-	values       *form.Values
+	form         string // the body of a POST, or the query of a GET, form-encoded
 }
 
 // id identifies the request among those that are sent again.
-func (r request) id() string { return r.method + " " + r.path + " " + r.key + " " + r.values.Encode() }
+func (r request) id() string { return r.method + " " + r.path + " " + r.key + " " + r.form }
 
 // send makes a request, once, and returns what came of it. It makes none while
 // the API key is refused, by Stripe or by us. The object of a 200 is decoded
@@ -92,7 +92,7 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 		s.logRequest(ctx, r, o, waited, 0)
 		return o
 	}
-	err := s.backend.CallRaw(r.method, r.path, s.key, r.values, params, object)
+	err := s.exchange(r, params, object)
 	took := time.Since(start)
 	s.metrics.observeRequest(r.call, took)
 	trace.LineOf(ctx).AddForeign(took)
@@ -115,6 +115,21 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 	}
 	s.logRequest(ctx, r, o, waited, took)
 	return o
+}
+
+// exchange has stripe-go send a request and decode the answer into object.
+// stripe-go's own Call would encode the form once more, and so might send other
+// bytes than the frozen ones.
+func (s *Stripe) exchange(r request, params *stripe.Params, object stripe.LastResponseSetter) error {
+	path, body := r.path, r.form
+	if r.method == http.MethodGet && r.form != "" {
+		path, body = path+"?"+r.form, ""
+	}
+	request, err := s.backend.NewRequest(r.method, path, s.key, "application/x-www-form-urlencoded", params)
+	if err != nil {
+		return err
+	}
+	return s.backend.Do(request, bytes.NewBufferString(body), object)
 }
 
 // logRequest logs what came of a request that is part of a client's request, of

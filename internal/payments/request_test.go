@@ -98,7 +98,7 @@ func TestPostWithoutItsIdempotencyKeyIsNeverSent(t *testing.T) {
 	server := newStripeServer(t, nil)
 	client, _ := server.client(t, nil)
 	values := new(form.Values)
-	post := func(key string) request { return request{callCharge, http.MethodPost, intentsPath, key, values} }
+	post := func(key string) request { return request{callCharge, http.MethodPost, intentsPath, key, ""} }
 	for name, send := range map[string]func() error{
 		"stripe-go on its own": func() error {
 			return client.backend.CallRaw(http.MethodPost, intentsPath, client.key, values, &stripe.Params{Context: t.Context()}, new(stripe.PaymentIntent))

@@ -82,10 +82,6 @@ func servedWire() []servedCase {
 			sent: func(s *phases.Sent[ChargeForm]) { s.Form += "&x=%zz" },
 		},
 		{
-			name: "the frozen form would be sent as other bytes", row: "charge/form_changed", class: phases.LookUp, reason: "stripe_form",
-			sent: func(s *phases.Sent[ChargeForm]) { s.Form += "&x=%20" },
-		},
-		{
 			name: "the frozen form belongs to another key", row: "charge/form_changed", class: phases.LookUp, reason: "stripe_form",
 			sent: func(s *phases.Sent[ChargeForm]) { s.Key += "0" },
 		},

@@ -13,7 +13,7 @@ import (
 // Stripe charges cards. It is safe for concurrent use. A process needs only
 // one, because a refused API key concerns all its requests.
 type Stripe struct {
-	backend       stripe.Backend
+	backend       *stripe.BackendImplementation
 	key           string // the API key
 	timeout       time.Duration
 	saved500After time.Duration
@@ -51,12 +51,12 @@ func NewStripe(config Config) (*Stripe, error) {
 // newBackend returns stripe-go without everything that it does on its own: no
 // retries (they outlast a lease, and sleep through a canceled context), no
 // telemetry, no logs, no redirects, no shared client.
-func newBackend(config Config, tiers []answerTier) stripe.Backend {
+func newBackend(config Config, tiers []answerTier) *stripe.BackendImplementation {
 	transport := config.Transport
 	if transport == nil {
 		transport = newTransport(config.Timeout)
 	}
-	return stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
+	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
 		EnableTelemetry: new(false),
 		HTTPClient: &http.Client{
 			Transport:     onceTransport{next: transport, tiers: tiers},
@@ -66,6 +66,7 @@ func newBackend(config Config, tiers []answerTier) stripe.Backend {
 		MaxNetworkRetries: new(int64(0)),
 		URL:               new(cmp.Or(config.URL, stripeURL)),
 	})
+	return backend.(*stripe.BackendImplementation) //nolint:forcetypeassert // nothing else is ever returned
 }
 
 // Live reports whether the API key moves real money.

@@ -17,6 +17,9 @@ const (
 	idleTimeout = 30 * time.Second
 	idleConns   = 64
 	headerLimit = 64 << 10 // bytes
+	// bufferSize is that of each connection, of which there are as many as calls
+	// at once. A charge's request fits in.
+	bufferSize = 2 << 10 // bytes
 )
 
 // newTransport returns the transport to Stripe's servers. It speaks HTTP/1.1
@@ -36,6 +39,8 @@ func newTransport(timeout time.Duration) *http.Transport {
 		ResponseHeaderTimeout:  timeout,
 		IdleConnTimeout:        idleTimeout,
 		MaxIdleConnsPerHost:    idleConns,
+		ReadBufferSize:         bufferSize,
+		WriteBufferSize:        bufferSize,
 		MaxResponseHeaderBytes: headerLimit,
 		Protocols:              &protocols,
 	}

@@ -135,7 +135,7 @@ func ForeignKey(flow, point, account, key string) string {
 // different lists of parts never have the same bytes: "ab", "c" and "a", "bc"
 // have different digests.
 func Digest(parts ...string) [sha256.Size]byte {
-	var text []byte
+	text := make([]byte, 0, 512) // on the stack
 	for _, part := range parts {
 		text = binary.BigEndian.AppendUint64(text, uint64(len(part)))
 		text = append(text, part...)

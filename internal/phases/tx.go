@@ -187,9 +187,11 @@ func sendBatch(ctx context.Context, conn *pgxpool.Conn, batch []statement) *fail
 
 // exchange is sendBatch without a care for panics.
 func exchange(ctx context.Context, conn *pgxpool.Conn, batch []statement, committing bool) *failure {
-	var queued pgx.Batch
-	for _, s := range batch {
-		queued.Queue(s.sql, s.args...)
+	queries := make([]pgx.QueuedQuery, len(batch))
+	queued := pgx.Batch{QueuedQueries: make([]*pgx.QueuedQuery, len(batch))}
+	for i, s := range batch {
+		queries[i] = pgx.QueuedQuery{SQL: s.sql, Arguments: s.args}
+		queued.QueuedQueries[i] = &queries[i]
 	}
 	results := conn.SendBatch(ctx, &queued)
 	for i, s := range batch {

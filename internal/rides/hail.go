@@ -68,7 +68,11 @@ func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 		INSERT INTO rides (account_id, id, key, status, origin_lat, origin_lon, target_lat, target_lon,
 		       fare_amount, fare_currency, callback_url, created_at)
 		VALUES ($1, $3, $2, 'pending', $4, $5, $6, $7, $8, $9, $10, `+createdAt+`)`, args...)
-	data, err := json.Marshal(map[string]any{"key": key.Key, "request_id": key.RequestID, "fare": ride.Fare})
+	data, err := json.Marshal(struct {
+		Key       string `json:"key"`
+		RequestID string `json:"request_id"`
+		Fare      Money  `json:"fare"`
+	}{key.Key, key.RequestID, ride.Fare})
 	if err != nil {
 		return phases.Outcome{}, fmt.Errorf("encoding audit record: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/base32"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -129,12 +128,16 @@ func operationOf(account, key string) string {
 	return phases.ForeignKey(hailFlow, pointCharge, account, key)
 }
 
+// idEncoding is base32hex in lower case (RFC 4648).
+//
+//nolint:gochecknoglobals // a constant, in effect
+var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
 // derivedID returns an id that is a pure function of its arguments: the prefix
 // and 26 characters.
 func derivedID(prefix string, parts ...string) string {
 	digest := phases.Digest(append([]string{prefix}, parts...)...)
-	encoded := base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(digest[:16])
-	return prefix + strings.ToLower(encoded)
+	return prefix + idEncoding.EncodeToString(digest[:16])
 }
 
 // ridePath returns the path at which a ride can be read.

@@ -34,11 +34,11 @@ func ToHeader(ctx context.Context, header http.Header) { propagator.Inject(ctx, 
 // Stored returns the trace of ctx in the form that FromStored reads. It is ""
 // if ctx has none, and has fewer than 300 bytes.
 func Stored(ctx context.Context) string {
-	carrier := propagation.MapCarrier{}
-	propagator.Inject(ctx, carrier)
-	if len(carrier) == 0 {
+	if ID(ctx) == "" && !oteltrace.SpanContextFromContext(ctx).IsValid() {
 		return ""
 	}
+	carrier := propagation.MapCarrier{}
+	propagator.Inject(ctx, carrier)
 	stored, err := json.Marshal(carrier)
 	if err != nil {
 		return "" // impossible: strings can always be encoded
@@ -49,6 +49,9 @@ func Stored(ctx context.Context) string {
 // FromStored returns ctx with a stored trace. If that is empty or unreadable,
 // it returns ctx as it is.
 func FromStored(ctx context.Context, stored string) context.Context {
+	if stored == "" {
+		return ctx
+	}
 	var carrier propagation.MapCarrier
 	if json.Unmarshal([]byte(stored), &carrier) != nil || len(carrier) == 0 {
 		return ctx

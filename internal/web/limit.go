@@ -1,9 +1,9 @@
 package web
 
 import (
-	"fmt"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/go-chi/chi/v5/middleware"
@@ -43,8 +43,8 @@ func (r *Request) Client() string {
 // was none.
 func Limit(header http.Header, policy string, buckets *limit.Buckets, client string) error {
 	quota := buckets.Take(client)
-	header.Set("RateLimit-Policy", fmt.Sprintf(`"%s";q=%d;w=%d`, policy, buckets.Burst(), ceilSeconds(buckets.Window())))
-	header.Set("RateLimit", fmt.Sprintf(`"%s";r=%d;t=%d`, policy, quota.Remaining, ceilSeconds(quota.Full)))
+	header.Set("RateLimit-Policy", `"`+policy+`";q=`+strconv.Itoa(buckets.Burst())+`;w=`+strconv.Itoa(ceilSeconds(buckets.Window())))
+	header.Set("RateLimit", `"`+policy+`";r=`+strconv.Itoa(quota.Remaining)+`;t=`+strconv.Itoa(ceilSeconds(quota.Full)))
 	if quota.Granted {
 		return nil
 	}

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -49,10 +50,8 @@ type Request struct {
 // would name other people's requests in the log.
 func newRequest(r *http.Request, pattern string) *Request {
 	r.Pattern = pattern
-	return &Request{
-		Request: r,
-		ID:      "req_" + strings.ReplaceAll(uuid.Must(uuid.NewV7()).String(), "-", ""),
-	}
+	id := uuid.Must(uuid.NewV7())
+	return &Request{Request: r, ID: "req_" + hex.EncodeToString(id[:])}
 }
 
 // A PathID is an id in a request's path, and its name in the route's pattern.
