@@ -90,9 +90,9 @@ func TestAuditFindsAMissingConstraint(t *testing.T) {
 	if code, _, stderr := s.run(t, "completer", "audit", "--stripe-api-key="); code != 2 || !strings.Contains(stderr, "--no-stripe") {
 		t.Errorf("without Stripe's key it exits with %d: %s", code, stderr)
 	}
-	pgtest.DropConstraint(t, s.databaseURL, "rides", "rides_account_id_key_key")
+	pgtest.DropConstraint(t, s.databaseURL, "staged_jobs", "staged_jobs_pkey")
 	code, stdout, stderr := s.run(t, "completer", "audit", "--no-stripe", "--stripe-api-key=")
-	if want := "constraints-are-in-force: the index rides_account_id_key_key is missing or not valid\n"; code != 1 || stdout != want {
+	if want := "constraints-are-in-force: the index staged_jobs_pkey is missing or not valid\n"; code != 1 || stdout != want {
 		t.Errorf("exit %d with %q and %s, want 1 with %q", code, stdout, stderr, want)
 	}
 }

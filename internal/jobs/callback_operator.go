@@ -162,7 +162,7 @@ func restage(ctx context.Context, tx pgx.Tx, account, id string) error {
 		SELECT account_id, job_id, key, $3, $4, jsonb_build_object('type', type, 'ride_id', ride_id, 'url', url, 'ride', 'null'), trace
 		FROM callbacks
 		WHERE account_id = $1 AND id = $2
-		ON CONFLICT (account_id, id) DO NOTHING`,
+		ON CONFLICT (account_id, key, kind) DO NOTHING`,
 		account, id, Callback{}.kind(), Callback{}.version())
 	return tx.SendBatch(ctx, &batch).Close()
 }

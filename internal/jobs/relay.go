@@ -86,8 +86,8 @@ func (c *Client) unstage(ctx context.Context, tx pgx.Tx) ([]river.InsertManyPara
 	names, versions := c.known()
 	rows, err := tx.Query(ctx, `
 		DELETE FROM staged_jobs
-		WHERE (account_id, id) IN (
-		  SELECT account_id, id
+		WHERE (account_id, key, kind) IN (
+		  SELECT account_id, key, kind
 		  FROM staged_jobs
 		  WHERE (kind, version) IN (SELECT name, version FROM unnest($1::text[], $2::int[]) AS known (name, version))
 		  LIMIT $3)

@@ -31,11 +31,17 @@ const (
 // row that this attempt holds, at the point where the attempt left it. Each of
 // its four conditions beside the key is needed. The token shuts out a worker
 // whose key another has claimed. The point shuts out a second run of a
-// transaction that had committed unseen. The last two shut out every write to a
-// row that is finished or parked.
+// transaction that had committed unseen. The last two, which are unfinished,
+// shut out every write to a row that is finished or parked.
 const fence = `
 		WHERE account_id = $1 AND key = $2 AND lease_token = $3 AND recovery_point = $4
-		  AND finished_at IS NULL AND parked_reason IS NULL`
+		  AND ` + unfinished
+
+// unfinished is true of a key that is neither finished nor parked. A statement
+// that names its key says so in this way, and not with two IS NULL: those are
+// the predicate of idempotency_keys_due_idx, so Postgres could read that index,
+// which is as long as the backlog, instead of the primary key.
+const unfinished = `num_nonnulls(finished_at, parked_reason) = 0`
 
 // fenceArgs are the arguments of the fence, which come first in its statement.
 func (a *attempt) fenceArgs() []any {
@@ -258,7 +264,7 @@ const claimKey = `
 	SET lease_token = $3, lease_epoch = lease_epoch + 1, leased_until = now() + $4 * interval '1 second',
 	    attempts = attempts + 1
 	WHERE account_id = $1 AND key = $2 AND lease_epoch = $5 AND recovery_point = $6
-	  AND finished_at IS NULL AND parked_reason IS NULL AND (leased_until IS NULL OR leased_until <= now())
+	  AND ` + unfinished + ` AND (leased_until IS NULL OR leased_until <= now())
 	RETURNING ` + columns
 
 // auditRecord records something out of the ordinary that happened to a key. The

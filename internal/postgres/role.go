@@ -17,21 +17,37 @@ type roleSetting struct {
 
 	// unsafe are the values that Open refuses, and that `api migrate` replaces.
 	unsafe []string
+	// so is what would come of them.
+	so string
 }
 
 // roleSettings are what `api migrate` sets if it is missing. The time-outs are
 // much longer than a healthy statement takes. Those of statements and locks are
 // shorter than the default lease.
 //
+// Every statement of a request reads by an index, and in the index's order.
+// Postgres would do something else if it takes a table, or what an account has
+// in it, for tiny: read the whole table, gather rows of several indexes, sort.
+// It keeps that plan while the table grows. The settings of the planner forbid
+// it that where it has a choice. Where it has none, its plan looks so dear that
+// it would compile it: hence no jit.
+//
 //nolint:gochecknoglobals // a table that nothing writes to
 var roleSettings = []roleSetting{
-	{"statement_timeout", "10s", []string{"0"}},
-	{"lock_timeout", "2s", []string{"0"}},
-	{"idle_in_transaction_session_timeout", "30s", []string{"0"}},
-	{clientMinMessages, "warning", hidingWarnings},
+	{"statement_timeout", "10s", []string{"0"}, stuck},
+	{"lock_timeout", "2s", []string{"0"}, stuck},
+	{"idle_in_transaction_session_timeout", "30s", []string{"0"}, stuck},
+	{"client_min_messages", "warning", hidingWarnings, "it would not be warned that a commit may be lost"},
+	{"enable_seqscan", "off", []string{"on"}, growing},
+	{"enable_bitmapscan", "off", []string{"on"}, growing},
+	{"enable_sort", "off", []string{"on"}, growing},
+	{"jit", "off", []string{"on"}, "it would compile statements, which takes longer than they do"},
 }
 
-const clientMinMessages = "client_min_messages"
+const (
+	stuck   = "a stuck statement would keep its locks for ever"
+	growing = "statements that were planned while tables were small would slow down as these grow"
+)
 
 // hidingWarnings are the values of client_min_messages with which a client gets
 // no warnings. Newer versions of Postgres know only the first.

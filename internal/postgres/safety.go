@@ -48,7 +48,8 @@ func readSession(ctx context.Context, conn *pgx.Conn) (session, error) {
 		SELECT name, setting, reset_val, pg_is_in_recovery(), current_user::text, current_database()::text
 		FROM pg_settings
 		WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'default_transaction_read_only',
-		      'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'client_min_messages')`,
+		      'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'client_min_messages',
+		      'enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit')`,
 		pgx.QueryExecModeExec)
 	if err != nil {
 		return session{}, fmt.Errorf("reading the session's settings: %w", err)
@@ -94,14 +95,10 @@ func (s session) checkRole() error {
 		if !s.has(setting.name, setting.unsafe...) {
 			continue
 		}
-		const repair = "; run `api migrate` as this role, and take %s out of the database URL if it is there"
-		if setting.name == clientMinMessages {
-			return refuse("role %q has client_min_messages = %s in database %q, so it would not be warned that a commit may be lost"+
-				repair, s.role, s.settings[setting.name][1], s.database, setting.name)
-		}
-		return refuse("role %q has no %s in database %q, so a stuck statement would keep its locks for ever. "+
-			"Either `api migrate` was not run as this role, or the database was restored from a dump, which lacks the settings of roles"+
-			repair, s.role, setting.name, s.database, setting.name)
+		return refuse("role %q has %s = %s in database %q, so %s. "+
+			"Either `api migrate` was not run as this role, or the database was restored from a dump, which lacks the settings of roles; "+
+			"run `api migrate` as this role, and take %s out of the database URL if it is there",
+			s.role, setting.name, s.settings[setting.name][1], s.database, setting.so, setting.name)
 	}
 	return nil
 }

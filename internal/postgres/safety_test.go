@@ -58,6 +58,10 @@ func TestOpenRefusesUnsafeSessions(t *testing.T) {
 		"statement_timeout=0":                   {"statement_timeout", "api migrate"},
 		"lock_timeout=0":                        {"lock_timeout", "api migrate"},
 		"idle_in_transaction_session_timeout=0": {"idle_in_transaction_session_timeout", "api migrate"},
+		"enable_seqscan=on":                     {"enable_seqscan", "api migrate"},
+		"enable_bitmapscan=on":                  {"enable_bitmapscan", "api migrate"},
+		"enable_sort=on":                        {"enable_sort", "api migrate"},
+		"jit=on":                                {"jit", "api migrate"},
 		"default_transaction_read_only=on":      {"default_transaction_read_only"},
 	} {
 		t.Run(parameter, func(t *testing.T) {

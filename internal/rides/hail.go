@@ -262,8 +262,8 @@ func rideOf(tx *phases.Tx, key phases.Key) (Ride, error) {
 	ride, err := scanRide(tx.QueryRow(`
 		SELECT `+rideColumns+`
 		FROM `+rideTables+`
-		WHERE r.account_id = $1 AND r.key = $2`,
-		key.Account, key.Key), who.Live)
+		WHERE r.account_id = $1 AND r.id = $2`,
+		key.Account, rideID(key.Account, key.Key)), who.Live)
 	if err != nil {
 		return Ride{}, fmt.Errorf("reading ride: %w", err)
 	}

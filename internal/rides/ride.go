@@ -153,9 +153,12 @@ const rideColumns = `r.id, r.created_at, ` + rideStatus + `,
 	r.charge_id, r.payment_intent_id, r.refund_id, r.refund_status, r.refund_amount, r.disputed,
 	r.failure, r.key, r.callback_url`
 
-// rideTables are the tables of rideColumns. The join is a left one because a
-// ride outlives its key.
-const rideTables = `rides r LEFT JOIN idempotency_keys k ON k.account_id = r.account_id AND k.key = r.key`
+// rideTables are the tables of rideColumns, for statements whose $1 is the
+// account. The join is a left one because a ride outlives its key. LIMIT makes
+// Postgres look the key of each ride up: if it took the account's keys for few,
+// it could read them all.
+const rideTables = `rides r LEFT JOIN LATERAL (
+		  SELECT parked_reason FROM idempotency_keys WHERE account_id = $1 AND key = r.key LIMIT 1) k ON true`
 
 // A scanner is a row, either of pgx or of a phase.
 type scanner interface {

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY rides_one_per_key;
