@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/xml"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -60,7 +63,7 @@ func TestAnOpenLoopWaitsForNobody(t *testing.T) {
 	defer stop()
 	r, done := new(recorder), make(chan struct{})
 	go func() {
-		c := newCaller(server.Listener.Addr().String(), func(int64) call { return call{method: http.MethodGet, path: "/"} })
+		c := newCaller(server.Listener.Addr().String(), func() call { return call{method: http.MethodGet, path: "/"} })
 		c.openLoop(ctx, 200, r)
 		close(done)
 	}()
@@ -147,5 +150,30 @@ func TestTheTimeOfChildrenThatHaveEndedCounts(t *testing.T) {
 	got := parseUsage([]byte(stat))
 	if want := (usage{parent: 7, own: 33 * tick, children: 77 * tick}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestTheChartIsXML(t *testing.T) {
+	t.Parallel()
+	if drawn := chart(facts{}, []result{{Scenario: "list", System: product}}); drawn != "" {
+		t.Errorf("without fresh rides there is a chart: %s", drawn)
+	}
+	drawn := chart(facts{Processor: "A & B <C>"}, []result{
+		{Scenario: fresh, System: product, Clients: 8, PerSecond: 1234, PostgresCPU: 500, ServiceCPU: 300},
+		{Scenario: fresh, System: frozenFloor, Clients: 8, PerSecond: 2345, PostgresCPU: 900},
+	})
+	for decoder := xml.NewDecoder(strings.NewReader(drawn)); ; {
+		_, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("%v: %s", err, drawn)
+		}
+	}
+	for _, want := range []string{">1234<", ">2345<", ">800<", ">900<"} {
+		if !strings.Contains(drawn, want) {
+			t.Errorf("the chart lacks %s", want)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -51,26 +52,37 @@ type call struct {
 	method, path, apiKey, key, prefer, body string
 }
 
+// calls are what clients send: each time it is called, it returns the next one.
+// They are safe for concurrent use, and go on where the last run has ended: a
+// new ride stays a new one.
+type calls func() call
+
+// numbered returns the calls that a function of their number makes, from 0.
+func numbered(numberTh func(n int64) call) calls {
+	var count atomic.Int64
+	return func() call { return numberTh(count.Add(1) - 1) }
+}
+
 // A caller sends calls to one address. It is safe for concurrent use.
 type caller struct {
 	client *fasthttp.HostClient
-	next   func(n int64) call // the n-th call, from 0
-	count  atomic.Int64
+	next   calls
 }
 
 // requestTimeout is longer than anything that is measured.
 const requestTimeout = time.Minute
 
-func newCaller(address string, next func(n int64) call) *caller {
+func newCaller(address string, next calls) *caller {
 	return &caller{next: next, client: &fasthttp.HostClient{
 		Addr: address, MaxConns: 1 << 20, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
 		MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true,
 	}}
 }
 
-// send sends the next call and returns the status of its answer.
+// send sends the next call and returns the status of its answer, or 0 if there
+// is none.
 func (c *caller) send() int {
-	call := c.next(c.count.Add(1) - 1)
+	call := c.next()
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
 	defer fasthttp.ReleaseResponse(response)
@@ -90,7 +102,37 @@ func (c *caller) send() int {
 	if err := c.client.Do(request, response); err != nil {
 		return 0
 	}
+	if len(response.Header.Peek("Idempotent-Replayed")) > 0 {
+		return replayed + response.StatusCode()
+	}
 	return response.StatusCode()
+}
+
+// replayed is added to the status of an answer that was given before, so that
+// one can't pass for a new ride.
+const replayed = 1000
+
+// sendAll sends a number of calls, and returns an error unless each is answered
+// with the status that is wanted.
+func (c *caller) sendAll(n, wanted int) error {
+	const clients = 16
+	var group sync.WaitGroup
+	var sent, other atomic.Int64
+	for range clients {
+		group.Go(func() {
+			for sent.Add(1) <= int64(n) {
+				if status := c.send(); status != wanted {
+					other.Store(int64(status))
+				}
+			}
+		})
+	}
+	group.Wait()
+	c.client.CloseIdleConnections()
+	if status := other.Load(); status != 0 {
+		return fmt.Errorf("a request was answered %d, and not %d", status, wanted)
+	}
+	return nil
 }
 
 // closedLoop has each client send its next request when it has the answer to

@@ -15,9 +15,11 @@ import (
 // commands is the command line. The commands that are hidden are the processes
 // that a run starts.
 type commands struct {
-	Run    bench      `cmd:"" default:"withargs" help:"Measure; this is the default."`
-	Freeze freeze     `cmd:"" help:"Write the schema and the statements of one ride, as this tree has them, for pgbench."`
-	Stripe stubStripe `cmd:"" hidden:"" help:"Stand in for Stripe."`
+	Run          bench        `cmd:"" default:"withargs" help:"Measure; this is the default."`
+	Freeze       freeze       `cmd:"" help:"Write the schema and the statements of one ride, as this tree has them, for pgbench."`
+	Stripe       stubStripe   `cmd:"" hidden:"" help:"Stand in for Stripe."`
+	DBOS         durable      `cmd:"" name:"dbos" hidden:"" help:"Serve rides as workflows of DBOS."`
+	Serializable serializable `cmd:"" hidden:"" help:"Serve rides in four SERIALIZABLE transactions."`
 }
 
 // bench is the command that measures.
@@ -44,7 +46,7 @@ func (b *bench) Validate() error {
 		}
 	}
 	if b.Quick {
-		b.Rounds, b.Seconds, b.Clients = 1, 2, []int{1, 32}
+		b.Rounds, b.Seconds, b.Clients = 1, 1.5, []int{1, 32}
 	}
 	return b.checkScenarios()
 }

@@ -130,6 +130,7 @@ func (r *run) report(f facts, stdout io.Writer) error {
 	return errors.Join(
 		os.WriteFile(filepath.Join(r.Out, "results.json"), encoded, 0o644),
 		os.WriteFile(filepath.Join(r.Out, "results.txt"), []byte(text.String()), 0o644),
+		os.WriteFile(filepath.Join(r.Out, "results.svg"), []byte(chart(f, middle)), 0o644),
 	)
 }
 

@@ -15,6 +15,8 @@ const (
 	product     = "rocketrides"
 	frozenFloor = "floor"
 	floorNow    = "floor, statements of today"
+	workflows   = "DBOS for Go"
+	fourPhases  = "four SERIALIZABLE"
 )
 
 // A run is one call of this program.
@@ -53,10 +55,10 @@ func (b *bench) Run(ctx context.Context, o cli.Output) (err error) {
 			return err
 		}
 	}
-	if err := r.count(ctx); err != nil {
+	if err := r.once(ctx); err != nil {
 		return err
 	}
-	if err := r.once(ctx); err != nil {
+	if err := r.count(ctx); err != nil {
 		return err
 	}
 	facts.Took = time.Since(began).Round(time.Second).String()
@@ -82,7 +84,7 @@ func (r *run) prepare(ctx context.Context) (facts, error) {
 			return f, err
 		}
 	}
-	warm := workload{clients: 8, seconds: 2 * time.Second, wanted: []int{created, ok}}
+	warm := workload{clients: 8, seconds: r.short(2 * time.Second), wanted: []int{created, ok}}
 	for _, s := range append(r.rivals, r.service.sending(freshRides(r.service.accounts))) {
 		if _, err := r.measure(ctx, s, warm); err != nil {
 			return f, fmt.Errorf("warming up %s: %w", s.name, err)
@@ -114,7 +116,15 @@ func (r *run) startRivals(ctx context.Context) ([]*system, error) {
 		return nil, err
 	}
 	now, err := r.startFloor(floorNow, "floor_now", script)
-	return []*system{frozen, now}, err
+	if err != nil || !r.Peers {
+		return []*system{frozen, now}, err
+	}
+	flows, err := r.startPeer(ctx, workflows, "dbos")
+	if err != nil {
+		return nil, err
+	}
+	four, err := r.startPeer(ctx, fourPhases, "serializable")
+	return []*system{frozen, now, flows, four}, err
 }
 
 // round measures every scenario once. In the first one, the systems take turns.
@@ -207,6 +217,3 @@ func (r *run) measureOne(ctx context.Context, s scenario, system *system, client
 	fmt.Fprintf(r.out, "%d/%d %s\n", round, r.Rounds, measured.line())
 	return nil
 }
-
-// once measures what takes long enough to need no rounds.
-func (r *run) once(context.Context) error { return nil }

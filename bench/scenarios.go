@@ -26,14 +26,14 @@ type scenario struct {
 	latency   time.Duration // of the stub, for a charge
 	completer bool          // whether the completer runs
 	// calls returns what clients send. It may first make what they ask for.
-	calls func(ctx context.Context, s *service) (func(n int64) call, error)
+	calls func(ctx context.Context, s *service) (calls, error)
 }
 
 // scenarios are all of them, in the order of the report. Those with the clients
 // 0 get them from the command line.
 func scenarios() []scenario {
 	const clients = 32
-	hail := func(_ context.Context, s *service) (func(int64) call, error) { return freshRides(s.accounts), nil }
+	hail := func(_ context.Context, s *service) (calls, error) { return freshRides(s.accounts), nil }
 	return []scenario{
 		{
 			name: fresh, about: "new rides; receipts are staged, and nobody works them",
@@ -45,17 +45,17 @@ func scenarios() []scenario {
 		},
 		{
 			name: "replays", about: "requests that were answered before",
-			workload: workload{clients: clients, wanted: []int{created}}, calls: replays,
+			workload: workload{clients: clients, wanted: []int{replayed + created}}, calls: replays,
 		},
 		{
 			name: "hot-key", about: "all clients send one key; every 1,000 requests it is another",
-			workload: workload{clients: clients, wanted: []int{created, http.StatusConflict}},
-			calls:    func(_ context.Context, s *service) (func(int64) call, error) { return hotKey(s.accounts), nil },
+			workload: workload{clients: clients, wanted: []int{created, replayed + created, http.StatusConflict}},
+			calls:    func(_ context.Context, s *service) (calls, error) { return hotKey(s.accounts), nil },
 		},
 		{
 			name: "declines", about: "new rides whose card is declined",
 			workload: workload{clients: clients, wanted: []int{http.StatusPaymentRequired}},
-			calls:    func(_ context.Context, s *service) (func(int64) call, error) { return freshRides(s.declined), nil },
+			calls:    func(_ context.Context, s *service) (calls, error) { return freshRides(s.declined), nil },
 		},
 		{
 			name: "async", about: "new rides that are accepted (Prefer: respond-async), and go on by themselves",
@@ -67,7 +67,7 @@ func scenarios() []scenario {
 		},
 		{
 			name: "mix", about: "of ten requests one is a new ride; three are replays, three read a ride, three a page",
-			workload: workload{clients: clients, wanted: []int{ok, created}}, calls: mixed,
+			workload: workload{clients: clients, wanted: []int{ok, created, replayed + created}}, calls: mixed,
 		},
 		{
 			name: "stripe-50ms", about: "new rides while Stripe takes 50 ms",
@@ -93,50 +93,49 @@ func hail(a account, key string) call {
 }
 
 // freshRides has the accounts take turns at hailing new rides.
-func freshRides(accounts []account) func(n int64) call {
+func freshRides(accounts []account) calls { return numbered(rides(accounts)) }
+
+// rides returns the n-th ride of many.
+func rides(accounts []account) func(n int64) call {
 	key := keys()
 	return func(n int64) call { return hail(accounts[n%int64(len(accounts))], key(n)) }
 }
 
-func asyncRides(_ context.Context, s *service) (func(n int64) call, error) {
+func asyncRides(_ context.Context, s *service) (calls, error) {
 	ride := freshRides(s.accounts)
-	return func(n int64) call {
-		c := ride(n)
+	return func() call {
+		c := ride()
 		c.prefer = "respond-async"
 		return c
 	}, nil
 }
 
 // hotKey returns calls of which a thousand in a row are the same.
-func hotKey(accounts []account) func(n int64) call {
-	ride := freshRides(accounts)
-	return func(n int64) call { return ride(n / 1000) }
+func hotKey(accounts []account) calls {
+	ride := rides(accounts)
+	return numbered(func(n int64) call { return ride(n / 1000) })
 }
 
 // finished is how many rides are made for scenarios that read.
 const finished = 1000
 
 // replays hails rides, and returns calls that repeat them.
-func replays(_ context.Context, s *service) (func(n int64) call, error) {
-	ride := freshRides(s.accounts)
-	first := newCaller(s.service.address, ride)
-	defer first.client.CloseIdleConnections()
-	for range finished {
-		if status := first.send(); status != created {
-			return nil, fmt.Errorf("a ride was answered %d", status)
-		}
+func replays(_ context.Context, s *service) (calls, error) {
+	ride := rides(s.accounts)
+	if err := newCaller(s.service.address, numbered(ride)).sendAll(finished, created); err != nil {
+		return nil, err
 	}
-	return func(n int64) call { return ride(n % finished) }, nil
+	return numbered(func(n int64) call { return ride(n % finished) }), nil
 }
 
-func listPages(_ context.Context, s *service) (func(n int64) call, error) {
-	return func(n int64) call {
+func listPages(_ context.Context, s *service) (calls, error) {
+	return numbered(func(n int64) call {
 		return call{method: http.MethodGet, path: "/v1/rides", apiKey: s.accounts[n%int64(len(s.accounts))].APIKey}
-	}, nil
+	}), nil
 }
 
 // mixed returns calls of which one in ten changes something.
-func mixed(ctx context.Context, s *service) (func(n int64) call, error) {
+func mixed(ctx context.Context, s *service) (calls, error) {
 	again, err := replays(ctx, s)
 	if err != nil {
 		return nil, err
@@ -151,18 +150,18 @@ func mixed(ctx context.Context, s *service) (func(n int64) call, error) {
 		return nil, err
 	}
 	ride := freshRides(s.accounts)
-	return func(n int64) call {
+	return numbered(func(n int64) call {
 		switch n % 10 {
 		case 0:
-			return ride(n)
+			return ride()
 		case 1, 4, 7:
-			return again(n)
+			return again()
 		case 2, 5, 8:
 			return call{method: http.MethodGet, path: "/v1/rides/" + id, apiKey: s.accounts[0].APIKey}
 		default:
-			return page(n)
+			return page()
 		}
-	}, nil
+	}), nil
 }
 
 // Scenarios that are measured once, and only of the service.

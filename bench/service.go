@@ -14,8 +14,8 @@ type service struct {
 	system
 	pool     *pgxpool.Pool // for what scenarios ask of the database
 	accounts []account
-	declined []account                     // their card is declined
-	calls    map[string]func(n int64) call // of the scenarios so far
+	declined []account        // their card is declined
+	calls    map[string]calls // of the scenarios so far
 }
 
 // accountsCount is how many accounts hail rides.
@@ -28,7 +28,7 @@ func (l *lab) startService(ctx context.Context, database string) (*service, erro
 		return nil, err
 	}
 	start := func(ctx context.Context, databaseURL string) (*program, error) { return l.startAPI(ctx, databaseURL) }
-	s := &service{system: system{name: product, database: database, url: l.url(database), start: start}, calls: map[string]func(int64) call{}}
+	s := &service{system: system{name: product, database: database, url: l.url(database), start: start}, calls: map[string]calls{}}
 	var err error
 	if s.accounts, err = l.createAccounts(ctx, database, accountsCount, "pm_card_visa"); err != nil {
 		return nil, err
@@ -53,14 +53,14 @@ func (l *lab) migrated(ctx context.Context, database string) error {
 }
 
 // sending returns the service under a load of calls.
-func (s *service) sending(next func(n int64) call) *system {
+func (s *service) sending(next calls) *system {
 	loaded := s.system
 	loaded.load = httpLoad(s.service.address, next)
 	return &loaded
 }
 
 // httpLoad sends calls to an address.
-func httpLoad(address string, next func(n int64) call) func(context.Context, workload, *recorder) error {
+func httpLoad(address string, next calls) func(context.Context, workload, *recorder) error {
 	return func(ctx context.Context, w workload, r *recorder) error {
 		c := newCaller(address, next)
 		if w.rate > 0 {
@@ -88,7 +88,7 @@ func (s *service) rest(ctx context.Context) (left int, err error) {
 }
 
 // callsOf returns the calls of a scenario, which are made ready once.
-func (s *service) callsOf(ctx context.Context, sc scenario) (func(n int64) call, error) {
+func (s *service) callsOf(ctx context.Context, sc scenario) (calls, error) {
 	if next := s.calls[sc.name]; next != nil {
 		return next, nil
 	}
