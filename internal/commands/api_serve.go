@@ -54,6 +54,7 @@ func (c *apiServe) eventSecrets() ([]string, error) {
 func (c *apiServe) Run(ctx context.Context, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
 	defer stop()
+	defer makeHeapRoom()()
 	c.logStart(ctx, log, c.unusualCallbacks()...)
 	if c.Migrate {
 		if err := postgres.Migrate(ctx, c.DatabaseURL, log); err != nil {

@@ -40,21 +40,30 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%s costs %.0f allocations, want %.0f at most", c.what, got, c.most)
 		}
 	}
+	if next := api.metric(t, "go_memstats_next_gc_bytes"); next < 2*heapRoom {
+		t.Errorf("the collector runs again at %.0f bytes, want %d at least", next, 2*heapRoom)
+	}
 }
 
 // allocations returns how often a process has allocated so far.
 func (p *process) allocations(t *testing.T) float64 {
 	t.Helper()
+	return p.metric(t, "go_memstats_mallocs_total")
+}
+
+// metric returns the value of a metric without labels.
+func (p *process) metric(t *testing.T, name string) float64 {
+	t.Helper()
 	_, metrics := fetch(t, p.admin+"/metrics")
 	for line := range strings.Lines(metrics) {
-		if text, ok := strings.CutPrefix(line, "go_memstats_mallocs_total "); ok {
-			n, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+		if text, ok := strings.CutPrefix(line, name+" "); ok {
+			value, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return n
+			return value
 		}
 	}
-	t.Fatal("there is no go_memstats_mallocs_total")
+	t.Fatalf("there is no %s", name)
 	return 0
 }
