@@ -55,7 +55,7 @@ func TestAHotKeyTakesNoConnectionsFromOthers(t *testing.T) {
 	}
 }
 
-// TestManyRequestsWithOneKeyCostFewStatements: of 500 requests at once one is
+// TestManyRequestsWithOneKeyCostFewStatements: of 2,000 requests at once one is
 // carried out, and the rest share a few look-ups. The first look-ups end when
 // all requests are there.
 func TestManyRequestsWithOneKeyCostFewStatements(t *testing.T) {
@@ -63,7 +63,7 @@ func TestManyRequestsWithOneKeyCostFewStatements(t *testing.T) {
 	b := setup(t)
 	b.mustRun(t, "warm")
 	var clients, started sync.WaitGroup
-	started.Add(500)
+	started.Add(2000)
 	var aboutTheKey atomic.Int32 // and not about a new connection
 	b.wire.Plan(func(n int, message []byte) wire.Fault {
 		if bytes.Contains(message, []byte("acct_1")) {
@@ -74,7 +74,7 @@ func TestManyRequestsWithOneKeyCostFewStatements(t *testing.T) {
 		}
 		return wire.Fault{Kind: wire.HoldBefore, Hold: started.Wait}
 	})
-	for range 500 {
+	for range 2000 {
 		clients.Go(func() {
 			started.Done()
 			if _, err := b.run(t, "k"); err != nil && !errors.Is(err, phases.ErrInUse) {
@@ -84,8 +84,9 @@ func TestManyRequestsWithOneKeyCostFewStatements(t *testing.T) {
 	}
 	clients.Wait()
 	b.checkDone(t, "k")
+	// Mostly it is 5 to 9: two are the parcel's, and the others are look-ups.
 	if got := aboutTheKey.Load(); got < 3 || got > 20 {
-		t.Errorf("500 requests took %d round trips, want at most 20", got)
+		t.Errorf("2000 requests took %d round trips, want at most 20", got)
 	}
 }
 

@@ -36,8 +36,15 @@ func (rt *Router) report(ctx context.Context, r *Request, took time.Duration) {
 	}
 	rt.metrics.requests.WithLabelValues(route, strconv.Itoa(r.record.status), string(r.record.code)).Inc()
 	rt.metrics.seconds.WithLabelValues(route).Observe((took - r.record.waited).Seconds())
-	attrs := append(r.attrs(route, took), trace.LineOf(ctx).Attrs()...)
-	rt.log.LogAttrs(ctx, r.record.level(), "request", attrs...)
+	line := func() {
+		attrs := append(r.attrs(route, took), trace.LineOf(ctx).Attrs()...)
+		rt.log.LogAttrs(ctx, r.record.level(), "request", attrs...)
+	}
+	if errors.Is(r.record.cause, phases.ErrBusy) {
+		rt.busy.Do(line)
+	} else {
+		line()
+	}
 }
 
 // level returns the level of the request's line in the log: the higher it is,

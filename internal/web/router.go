@@ -15,6 +15,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/trace"
@@ -79,13 +80,17 @@ type Router struct {
 	handler http.Handler // mux, behind what finds out who the client is
 	log     *slog.Logger
 	metrics *metrics
+	// busy logs one request a second of those that are refused because there
+	// are too many: the lines would make the flood worse. The metrics count
+	// all.
+	busy rate.Sometimes
 }
 
 // NewRouter returns a router without routes, which answers everything with 404.
 // It logs each request to logger and registers rides_http_… in registry, unless
 // that is nil.
 func NewRouter(logger *slog.Logger, registry prometheus.Registerer) *Router {
-	rt := &Router{mux: chi.NewRouter(), log: logger, metrics: newMetrics(registry)}
+	rt := &Router{mux: chi.NewRouter(), log: logger, metrics: newMetrics(registry), busy: rate.Sometimes{Interval: time.Second}}
 	rt.handler = middleware.ClientIPFromRemoteAddr(rt.mux)
 	rt.mux.NotFound(rt.serve("", notFound))
 	rt.mux.MethodNotAllowed(rt.serve("", rt.methodNotAllowed))

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -105,6 +108,27 @@ func TestAFailureIsLoggedWithItsCause(t *testing.T) {
 	if _, logged := line["error"]; logged || line["level"] != "INFO" || line["code"] != "not_found" {
 		t.Errorf("the log says %v", line)
 	}
+}
+
+// In a flood one refusal a second is logged.
+func TestAFloodIsNotLogged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		router := NewRouter(slog.New(slog.NewJSONHandler(&log, nil)), nil)
+		router.Get("/v1/boats", func(http.ResponseWriter, *Request) error { return fmt.Errorf("%w here", phases.ErrBusy) })
+		for range 100 {
+			answered := httptest.NewRecorder()
+			router.ServeHTTP(answered, httptest.NewRequest(http.MethodGet, "/v1/boats", http.NoBody))
+			if answered.Code != http.StatusServiceUnavailable {
+				t.Fatalf("got %d", answered.Code)
+			}
+			time.Sleep(25 * time.Millisecond)
+		}
+		if n := strings.Count(log.String(), "\n"); n != 3 {
+			t.Errorf("in 2.5 seconds %d of 100 refusals were logged, want 3", n)
+		}
+	})
 }
 
 func TestMethodsOfAPath(t *testing.T) {
