@@ -16,7 +16,7 @@ openapi := $(GO) tool -modfile=.ci/openapi.mod validate
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test test-parts test-programs race check spectral browser crash kill chaos simulate bench citus model mutants fuzz stripe-mock up down compose-test clean
+.PHONY: help run build test test-parts test-programs race check spectral browser figures crash kill chaos simulate bench citus model mutants fuzz stripe-mock up down compose-test clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ browser: ## Open /docs and the page of a problem in Chromium, and say where the 
 	@mkdir -p bin
 	$(GO) test ./api -tags browser -run TestPagesInABrowser -count=1 -v -timeout 5m -artifacts -outputdir bin $(ARGS)
 
+figures: ## Draw the pictures of the documents again.
+	$(GO) run ./docs/figures
+
 crash: ## Cut, tear and hold every message between the service, Postgres and Stripe.
 	$(GO) test ./internal/jobs -run TestRelaySurvivesEveryCut -count=1 -v
 	$(GO) test ./internal/rides -run 'TestEveryCutOfAnEvent|TestEveryOrderEndsInOneState' -count=1 -v -args -full
@@ -145,7 +148,7 @@ up: ## Run everything in containers, with Docker Compose.
 down: ## Stop the containers; their data stays.
 	docker compose down
 
-compose-test: ## Run everything in containers of its own, and check what the README says of them.
+compose-test: ## Run everything in containers of its own, and check what docs/operating.md says of them.
 	$(GO) test -count=1 -tags compose -timeout 20m $(ARGS) ./deploy
 
 clean: ## Remove the programs, the sandbox's data and what npm has installed.

@@ -1,7 +1,7 @@
 //go:build compose
 
 // Package deploy_test runs docker-compose.yml in a Docker engine, and checks
-// what the README says of it. `make compose-test` runs it.
+// what docs/operating.md says of it. `make compose-test` runs it.
 package deploy_test
 
 import (
@@ -126,7 +126,7 @@ func (s stack) checkProcesses(t *testing.T, c container) {
 	}
 }
 
-// checkAddresses asks what the README says about addresses.
+// checkAddresses asks what the document says about addresses.
 func (s stack) checkAddresses(t *testing.T) {
 	t.Helper()
 	for documented, path := range map[string]string{

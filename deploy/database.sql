@@ -4,8 +4,8 @@
 --
 -- WARNING: run it nowhere else. It takes away the password of the role that
 -- runs it, and everybody's right to connect to the databases rocketrides,
--- postgres and template1. The README has the SQL for another server, under
--- "Start".
+-- postgres and template1. docs/operating.md has the SQL for another server,
+-- under "Start".
 --
 -- The role owns two schemas and nothing else. Postgres looks for tables in the
 -- schema that is named like the role before any other, so `api migrate`, which

@@ -19,7 +19,7 @@ type stack struct {
 	dir string
 	env []string
 
-	// addresses has the address on the host for each of the README's.
+	// addresses has the address on the host for each of the document's.
 	addresses map[string]string
 }
 
@@ -102,14 +102,14 @@ func freeAddress(t *testing.T) string {
 	return address
 }
 
-// session types the README's blocks of a kind, such as "sh compose", and
+// session types the document's blocks of a kind, such as "sh compose", and
 // compares with the block "text compose" after each, where "…" stands for
 // anything.
 func (s stack) session(t *testing.T, kind string) {
 	t.Helper()
-	blocks := regexp.MustCompile("(?ms)^```(sh|text) "+kind+"\n(.*?)^```$").FindAllStringSubmatch(read(t, "../README.md"), -1)
+	blocks := regexp.MustCompile("(?ms)^```(sh|text) "+kind+"\n(.*?)^```$").FindAllStringSubmatch(read(t, "../docs/operating.md"), -1)
 	if len(blocks) == 0 {
-		t.Fatalf("the README has no blocks of the kind %s", kind)
+		t.Fatalf("the document has no blocks of the kind %s", kind)
 	}
 	printed := ""
 	for _, block := range blocks {
@@ -122,14 +122,14 @@ func (s stack) session(t *testing.T, kind string) {
 			pattern := regexp.MustCompile(strings.ReplaceAll(quoted, " ", `\s+`))
 			found := pattern.FindStringIndex(printed)
 			if found == nil {
-				t.Fatalf("the README has %s where this was printed:\n%s", line, printed)
+				t.Fatalf("the document has %s where this was printed:\n%s", line, printed)
 			}
 			printed = printed[found[1]:]
 		}
 	}
 }
 
-// here replaces the README's addresses with those of the test.
+// here replaces the document's addresses with those of the test.
 func (s stack) here(text string) string {
 	for documented, address := range s.addresses {
 		text = strings.ReplaceAll(text, documented, address)

@@ -2,6 +2,8 @@
 package docs_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rocketrides/rocketrides/api"
 )
 
 // root is the top of the repository, seen from this folder.
@@ -181,5 +185,28 @@ func TestSnippetsAreOfTheExample(t *testing.T) {
 	}
 	if len(snippets) < 5 {
 		t.Errorf("%d snippets were found, which cannot be all", len(snippets))
+	}
+}
+
+// TestEveryCodeIsInTheGuide: docs/integrate.md has a row for each code that a
+// problem may have, and its status.
+func TestEveryCodeIsInTheGuide(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("integrate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, code := range matches("(?m)^        - ([a-z_]+)$", string(api.Document())) {
+		var problem struct{ Status int }
+		if err := json.Unmarshal(api.Example(code), &problem); err == nil && problem.Status >= 400 {
+			want = append(want, fmt.Sprintf("%d | `%s`", problem.Status, code))
+		}
+	}
+	got := matches("(?m)^\\| (\\d+ \\| `[a-z_]+`) \\| .* \\| .* \\|$", string(guide))
+	slices.Sort(want)
+	slices.Sort(got)
+	if len(want) < 20 || !slices.Equal(got, want) {
+		t.Errorf("the table has\n%s\nand the OpenAPI document has\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -44,7 +44,8 @@ func languages() map[string]language {
 const (
 	pythonDriver = `
 import json, sys
-from client import Problem, Rides, verify_callback
+from callback import verify_callback
+from client import Problem, Rides
 do = json.loads(sys.argv[1])
 try:
     if "callback" in do:
@@ -63,7 +64,8 @@ except Exception as e:
 print(json.dumps(result))
 `
 	nodeDriver = `
-import { Problem, Rides, verifyCallback } from "./client.mjs";
+import { verifyCallback } from "./callback.mjs";
+import { Problem, Rides } from "./client.mjs";
 const todo = JSON.parse(process.argv[2]);
 let result;
 try {
@@ -85,20 +87,34 @@ console.log(JSON.stringify(result));
 
 func preparePython(t *testing.T, dir string) string {
 	t.Helper()
-	write(t, filepath.Join(dir, "client.py"), read(t, "client.py"))
+	for _, name := range []string{"client.py", "callback.py"} {
+		write(t, filepath.Join(dir, name), read(t, name))
+	}
 	write(t, filepath.Join(dir, "driver.py"), []byte(pythonDriver))
 	return "driver.py"
+}
+
+// TestTheClientsAreShort enough to be read before they are copied.
+func TestTheClientsAreShort(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"client.py", "client.ts"} {
+		if n := bytes.Count(read(t, name), []byte("\n")); n > 60 {
+			t.Errorf("%s has %d lines", name, n)
+		}
+	}
 }
 
 // prepareTypeScript takes the types away, as Node.js does since version 22; the
 // older ones that distributions have can't.
 func prepareTypeScript(t *testing.T, dir string) string {
 	t.Helper()
-	result := api.Transform(string(read(t, "client.ts")), api.TransformOptions{Loader: api.LoaderTS, Target: api.ES2022})
-	if len(result.Errors)+len(result.Warnings) > 0 {
-		t.Fatalf("client.ts: %v %v", result.Errors, result.Warnings)
+	for _, name := range []string{"client", "callback"} {
+		result := api.Transform(string(read(t, name+".ts")), api.TransformOptions{Loader: api.LoaderTS, Target: api.ES2022})
+		if len(result.Errors)+len(result.Warnings) > 0 {
+			t.Fatalf("%s.ts: %v %v", name, result.Errors, result.Warnings)
+		}
+		write(t, filepath.Join(dir, name+".mjs"), result.Code)
 	}
-	write(t, filepath.Join(dir, "client.mjs"), result.Code)
 	write(t, filepath.Join(dir, "driver.mjs"), []byte(nodeDriver))
 	return "driver.mjs"
 }

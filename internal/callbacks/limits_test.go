@@ -106,7 +106,7 @@ func flood(w io.Writer, first, again string) error {
 	return err
 }
 
-// The limits are those that the README states.
+// The limits are those that the documents state.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	want := limits{

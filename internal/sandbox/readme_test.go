@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -12,20 +13,27 @@ import (
 	"time"
 )
 
-// step is a command of the README, and lines that its output must hold.
+// step is a command of a document, and lines that its output must hold.
 type step struct {
 	command string
 	output  []string
 }
 
-// session returns the commands that the README has people type in the second
-// terminal, all in one shell: its blocks with the info strings "sh session" and
-// "text output".
+// session returns the commands that the documents have people type in the second
+// terminal, all in one shell: their blocks with the info strings "sh session"
+// and "text output". The README comes first: it defines what the others use.
 func session(t *testing.T) []step {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
+	var text []byte
+	for _, name := range []string{"README.md", "docs/integrate.md", "docs/operating.md"} {
+		document, err := os.ReadFile("../../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(document, []byte("```sh session")) {
+			t.Errorf("%s has no session", name)
+		}
+		text = append(text, document...)
 	}
 	var steps []step
 	for _, block := range regexp.MustCompile("(?ms)^```(sh session|text output)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
@@ -54,7 +62,7 @@ func TestREADMESession(t *testing.T) {
 	addPrograms(t, dir, "api", "completer", "sandbox", "simulator")
 	steps := session(t)
 	if len(steps) < 7 {
-		t.Fatalf("the README has %d steps, want those of a whole session", len(steps))
+		t.Fatalf("the documents have %d steps, want those of a whole session", len(steps))
 	}
 	var script strings.Builder
 	const end = "-- end of a step --"
@@ -85,7 +93,7 @@ func checkOutput(t *testing.T, s step, printed string) {
 	for _, line := range s.output {
 		found := pattern(line).FindStringIndex(rest)
 		if found == nil {
-			t.Errorf("%s\nprints\n%s\nbut the README has %s", s.command, printed, line)
+			t.Errorf("%s\nprints\n%s\nbut the document has %s", s.command, printed, line)
 			return
 		}
 		rest = rest[found[1]:]
