@@ -19,6 +19,16 @@ const (
 	outcomeDeclined outcome = "declined"
 )
 
+// A cancel is what a rider was told about the cancel of a ride.
+type cancel string
+
+const (
+	cancelAsked       cancel = "asked" // and there is no answer yet
+	cancelDone        cancel = "done"
+	cancelRefused     cancel = "refused" // for good
+	cancelUnderReview cancel = "under review"
+)
+
 // A wish is a ride that a rider wants. The key is all that the rider keeps of
 // it.
 type wish struct {
@@ -31,6 +41,7 @@ type wish struct {
 	ride    string        // the ride's id; "" while it isn't known
 	differ  string        // how two answers differed; "" if they didn't
 	parked  bool          // a person decides
+	cancel  cancel        // "" while nobody wants that
 }
 
 // book has every wish. It is safe for concurrent use.
@@ -83,6 +94,13 @@ func (b *book) told(w *wish, what outcome, ride string) {
 	if w.ride == "" {
 		w.ride = ride
 	}
+}
+
+// cancel notes what became of the cancel of a ride.
+func (b *book) cancel(w *wish, what cancel) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w.cancel = what
 }
 
 // ended reports whether the outcome of a wish is known.

@@ -19,10 +19,16 @@ const maxLedger = 64 << 20
 // ledger is the fake Stripe's.
 type ledger struct{ url string } // without a slash at its end
 
-// charges returns how many charges succeeded for each ride.
-func (l ledger) charges(ctx context.Context) (map[string]int, error) {
-	var counts map[string]int
-	if err := l.ask(ctx, http.MethodGet, "/_fake/charges", "", &counts); err != nil {
+// A tally counts the charges of a ride.
+type tally struct {
+	Succeeded int `json:"succeeded"` // also if they were refunded
+	Refunded  int `json:"refunded"`  // in full
+}
+
+// charges returns the charges of each ride.
+func (l ledger) charges(ctx context.Context) (map[string]tally, error) {
+	var counts map[string]tally
+	if err := l.ask(ctx, http.MethodGet, "/_fake/charges?detail=true", "", &counts); err != nil {
 		return nil, fmt.Errorf("reading Stripe's ledger: %w", err)
 	}
 	return counts, nil

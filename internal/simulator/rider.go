@@ -66,6 +66,37 @@ func (r *rider) ride(riding, settling context.Context) {
 			}
 			r.askInTrouble(settling, w)
 		}
+		if w.ride != "" && r.random.IntN(8) == 0 {
+			r.changeMind(settling, w)
+		}
+	}
+}
+
+// changeMind cancels a charged ride, on a line that may break, and asks until
+// the answer is clear. It keeps the key of the cancel as it keeps that of the
+// ride.
+func (r *rider) changeMind(ctx context.Context, w *wish) {
+	key := client.NewKey()
+	r.book.cancel(w, cancelAsked)
+	for ctx.Err() == nil {
+		line := ctx
+		if at := r.random.IntN(3 * len(breaks())); at < len(breaks()) {
+			r.book.suffer(dropped)
+			line = breaking(ctx, breaks()[at])
+		}
+		answer, err := r.client.Cancel(line, w.ride, key)
+		problem, refused := errors.AsType[*client.Problem](err)
+		switch {
+		case err == nil && answer.Ride.Status == client.StatusCanceled:
+			r.book.cancel(w, cancelDone)
+			return
+		case refused && problem.Code == client.CodeRideNotCancelable && !problem.Retryable:
+			r.book.cancel(w, cancelRefused)
+			return
+		case refused && problem.Code == client.CodePaymentUnderReview:
+			r.book.cancel(w, cancelUnderReview)
+		}
+		_ = r.pause(ctx, r.Pace)
 	}
 }
 

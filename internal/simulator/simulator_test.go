@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -48,14 +49,14 @@ func TestRidersInTroublePayOnce(t *testing.T) {
 	if code != 0 || !v.OK || v.Doubles != 0 || v.Lost != 0 || v.Contradictions != 0 || len(v.Findings) != 0 {
 		t.Errorf("exit %d, %+v: %s", code, v, said)
 	}
-	if v.Rides < 10 || v.Retries == 0 || v.Replays == 0 || v.Declines == 0 || v.P50 == 0 || v.P99 < v.P50 {
+	if v.Rides < 10 || v.Retries == 0 || v.Replays == 0 || v.Declines == 0 || v.Canceled == 0 || v.P50 == 0 || v.P99 < v.P50 {
 		t.Errorf("there was too little trouble: %+v", v)
 	}
 	charges := 0
 	for _, n := range service.Stripe.Charges() {
 		charges += n
 	}
-	if v.Charges != v.Charged || v.Charges != charges || v.Rides != v.Charged+v.Declines {
+	if v.Refunds != v.Canceled || v.Charges != v.Charged || v.Charges != charges || v.Rides != v.Charged+v.Declines {
 		t.Errorf("the figures don't agree: %+v, and Stripe has %d charges", v, charges)
 	}
 	if !strings.Contains(said, "requests") {
@@ -88,9 +89,24 @@ func TestAForgetfulStripeIsFound(t *testing.T) {
 type broken struct {
 	answer func(n int, key string) (status int, ride string, charge string)
 
-	mu      sync.Mutex
-	sent    map[string]int
-	charges map[string]int
+	// cancel reports whether a cancel refunds; nil always does.
+	cancel func() bool
+
+	mu               sync.Mutex
+	sent             map[string]int
+	charges, refunds map[string]int
+}
+
+func newBroken(answer func(n int, key string) (status int, ride, charge string)) *broken {
+	return &broken{answer: answer, sent: map[string]int{}, charges: map[string]int{}, refunds: map[string]int{}}
+}
+
+// once charges each key once.
+func once(n int, key string) (status int, ride, charge string) {
+	if n > 1 {
+		return http.StatusCreated, "ride_" + key, ""
+	}
+	return http.StatusCreated, "ride_" + key, "ride_" + key
 }
 
 // ServeHTTP implements http.Handler: the API and Stripe's ledger.
@@ -101,11 +117,19 @@ func (b *broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case r.URL.Path == "/_fake/charges":
-		counts, err := json.Marshal(b.charges)
-		if err != nil {
+		counts := map[string]tally{}
+		for ride, n := range b.charges {
+			counts[ride] = tally{Succeeded: n, Refunded: b.refunds[ride]}
+		}
+		if err := json.NewEncoder(w).Encode(counts); err != nil {
 			panic(err)
 		}
-		_, _ = w.Write(counts)
+	case strings.HasSuffix(r.URL.Path, "/cancel"):
+		ride := path.Base(path.Dir(r.URL.Path))
+		if b.cancel == nil || b.cancel() {
+			b.refunds[ride] = 1
+		}
+		fmt.Fprintf(w, `{"id":%q,"object":"ride","status":"canceled"}`, ride)
 	case r.Method == http.MethodGet && r.URL.Path == "/v1/rides":
 		key := r.URL.Query().Get("idempotency_key")
 		if b.sent[key] == 0 {
@@ -138,18 +162,22 @@ func TestABrokenServiceIsFound(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer func(n int, key string) (status int, ride, charge string)
 		found  func(v verdict) bool
+		cancel func() bool
 	}{
+		"it says canceled and refunds nothing": {
+			once, func(v verdict) bool { return v.Lost > 0 && v.Doubles == 0 && v.Contradictions == 0 }, func() bool { return false },
+		},
 		"it charges for each request": {
 			func(_ int, key string) (int, string, string) { return 201, "ride_" + key, "ride_" + key },
-			func(v verdict) bool { return v.Doubles > 0 && v.Lost == 0 && v.Contradictions == 0 },
+			func(v verdict) bool { return v.Doubles > 0 && v.Lost == 0 && v.Contradictions == 0 }, nil,
 		},
 		"it charges a ride that nobody sees": {
 			func(_ int, key string) (int, string, string) { return 201, "ride_" + key, "other_" + key },
-			func(v verdict) bool { return v.Doubles > 0 && v.Lost > 0 },
+			func(v verdict) bool { return v.Doubles > 0 && v.Lost > 0 }, nil,
 		},
 		"it says charged and is not": {
 			func(_ int, key string) (int, string, string) { return 201, "ride_" + key, "" },
-			func(v verdict) bool { return v.Lost == v.Rides && v.Doubles == 0 },
+			func(v verdict) bool { return v.Lost >= v.Rides && v.Doubles == 0 }, nil,
 		},
 		"it says declined and charges": {
 			func(n int, key string) (int, string, string) {
@@ -158,7 +186,7 @@ func TestABrokenServiceIsFound(t *testing.T) {
 				}
 				return 402, "", "ride_" + key
 			},
-			func(v verdict) bool { return v.Contradictions > 0 && v.Doubles == 0 },
+			func(v verdict) bool { return v.Contradictions > 0 && v.Doubles == 0 }, nil,
 		},
 		"it answers a retry differently": {
 			func(n int, key string) (int, string, string) {
@@ -167,12 +195,13 @@ func TestABrokenServiceIsFound(t *testing.T) {
 				}
 				return 201, "ride_" + key, "ride_" + key
 			},
-			func(v verdict) bool { return v.Contradictions > 0 },
+			func(v verdict) bool { return v.Contradictions > 0 }, nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := &broken{answer: test.answer, sent: map[string]int{}, charges: map[string]int{}}
+			b := newBroken(test.answer)
+			b.cancel = test.cancel
 			server := httptest.NewServer(b)
 			t.Cleanup(server.Close)
 			code, v, said := simulate(t, server.URL, "rr_test_x", server.URL, "--riders=10", "--duration=1s", "--settle=10s")
@@ -186,12 +215,7 @@ func TestABrokenServiceIsFound(t *testing.T) {
 // right is a service that charges once.
 func right(t *testing.T) *httptest.Server {
 	t.Helper()
-	server := httptest.NewServer(&broken{sent: map[string]int{}, charges: map[string]int{}, answer: func(n int, key string) (int, string, string) {
-		if n > 1 {
-			return 201, "ride_" + key, ""
-		}
-		return 201, "ride_" + key, "ride_" + key
-	}})
+	server := httptest.NewServer(newBroken(once))
 	t.Cleanup(server.Close)
 	return server
 }
@@ -202,7 +226,7 @@ func TestARightServiceIsNotBlamed(t *testing.T) {
 	t.Parallel()
 	server := right(t)
 	code, v, said := simulate(t, server.URL, "rr_test_x", server.URL, "--riders=10", "--duration=1s", "--settle=10s")
-	if code != 0 || !v.OK || v.Rides == 0 || v.Charges != v.Rides {
+	if code != 0 || !v.OK || v.Rides == 0 || v.Charges != v.Rides || v.Canceled == 0 || v.Refunds != v.Canceled {
 		t.Errorf("exit %d, %+v: %s", code, v, said)
 	}
 }
@@ -216,7 +240,7 @@ func TestTheEnvironmentIsEnough(t *testing.T) {
 	t.Setenv("STRIPE_URL", server.URL)
 	var out, errs bytes.Buffer
 	code := Run(t.Context(), []string{"--riders=3", "--duration=300ms", "--pace=10ms"}, &out, &errs)
-	for _, want := range []string{" charges in the ledger\n", "0 doubles, 0 lost, ", "every ride was charged exactly once"} {
+	for _, want := range []string{" refunds in the ledger\n", "0 doubles, 0 lost, ", "every ride was charged exactly once"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("exit %d, and %q is missing: %s%s", code, want, &out, &errs)
 		}

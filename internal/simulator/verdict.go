@@ -19,15 +19,17 @@ type verdict struct {
 	Replays  int64 `json:"replays"`
 	Charged  int   `json:"charged"` // rides that were answered so
 	Declines int   `json:"declines"`
-	Charges  int   `json:"charges"` // in Stripe's ledger, of these rides
+	Charges  int   `json:"charges"`  // in Stripe's ledger, of these rides
+	Canceled int   `json:"canceled"` // rides that were answered so
+	Refunds  int   `json:"refunds"`  // in Stripe's ledger, of these rides
 	// Doubles are charges beyond the first of a ride, and those that belong to
 	// no ride that a rider knows.
 	Doubles int `json:"doubles"`
-	// Lost are rides that were answered as charged and have no charge, and
-	// those that never had an answer.
+	// Lost are rides that were answered as charged and have no charge, or as
+	// canceled and have no refund, and those that never had an answer.
 	Lost int `json:"lost"`
-	// Contradictions are rides whose answers differ, or that were charged
-	// although the answer was no.
+	// Contradictions are rides whose answers differ, or that were charged or
+	// refunded although the answer was no.
 	Contradictions int `json:"contradictions"`
 	// UnderReview are rides that wait for a person. They are not lost.
 	UnderReview int   `json:"under_review"`
@@ -40,7 +42,7 @@ type verdict struct {
 
 // judge returns the verdict. before and after are the ledger's counts before
 // the first ride and after the last.
-func (s *simulation) judge(before, after map[string]int) verdict {
+func (s *simulation) judge(before, after map[string]tally) verdict {
 	g := s.book.glance()
 	v := verdict{
 		Rides: g.rides, Retries: max(s.line.hails.Load()-int64(g.rides), 0), Replays: s.line.replays.Load(), Seed: s.Seed,
@@ -49,10 +51,14 @@ func (s *simulation) judge(before, after map[string]int) verdict {
 	known := map[string]bool{}
 	for _, w := range s.book.wishes {
 		known[w.ride] = true
-		v.count(w, after[w.ride])
+		v.count(w, after[w.ride].Succeeded)
+		v.countCancel(w, after[w.ride].Refunded)
+		if w.cancel != "" {
+			v.Retries = max(v.Retries-1, 0) // the first request of a cancel is none
+		}
 	}
 	for ride, n := range after {
-		if extra := n - before[ride]; extra > 0 && !known[ride] {
+		if extra := n.Succeeded - before[ride].Succeeded; extra > 0 && !known[ride] {
 			v.Doubles += extra
 			v.find(fmt.Sprintf("ride %q", ride), "it has %d charges, and no rider knows it", extra)
 		}
@@ -87,6 +93,27 @@ func (v *verdict) count(w *wish, charges int) {
 	}
 }
 
+// countCancel counts the cancel of a wish whose ride has so many refunds.
+func (v *verdict) countCancel(w *wish, refunds int) {
+	v.Refunds += refunds
+	name := fmt.Sprintf("ride %q of key %s", w.ride, w.request.Key)
+	switch {
+	case w.cancel == cancelDone && refunds == 0:
+		v.Lost++
+		v.find(name, "it was canceled, and Stripe has refunded nothing")
+	case w.cancel == cancelDone:
+		v.Canceled++
+	case w.cancel == cancelAsked:
+		v.Lost++
+		v.find(name, "its cancel never had an answer")
+	case w.cancel == cancelUnderReview:
+		v.UnderReview++
+	case refunds > 0:
+		v.Contradictions++
+		v.find(name, "it was refunded, and nobody was told that it is canceled")
+	}
+}
+
 func (v *verdict) find(name, format string, args ...any) {
 	if len(v.Findings) < maxFindings {
 		v.Findings = append(v.Findings, name+": "+fmt.Sprintf(format, args...))
@@ -99,14 +126,14 @@ func (v verdict) text() string {
 	for _, finding := range v.Findings {
 		fmt.Fprintln(&text, finding)
 	}
-	fmt.Fprintf(&text, "%d rides, %d retries, %d replays: %d charged, %d declined, %d charges in the ledger\n",
-		v.Rides, v.Retries, v.Replays, v.Charged, v.Declines, v.Charges)
+	fmt.Fprintf(&text, "%d rides, %d retries, %d replays: %d charged, %d declined, %d canceled; %d charges and %d refunds in the ledger\n",
+		v.Rides, v.Retries, v.Replays, v.Charged, v.Declines, v.Canceled, v.Charges, v.Refunds)
 	fmt.Fprintf(&text, "%d doubles, %d lost, %d contradictions, %d under review; from click to answer p50 %s, p99 %s\n",
 		v.Doubles, v.Lost, v.Contradictions, v.UnderReview,
 		time.Duration(v.P50)*time.Millisecond, time.Duration(v.P99)*time.Millisecond)
 	switch {
 	case v.OK:
-		fmt.Fprintln(&text, "every ride was charged exactly once, or not at all")
+		fmt.Fprintln(&text, "every ride was charged exactly once, or not at all, and every cancel gave it back")
 	case v.Rides == 0:
 		fmt.Fprintln(&text, "nobody rode: this shows nothing")
 	}
