@@ -128,7 +128,7 @@ func recordQueries() []query {
 func keyQueries() []query {
 	return []query{
 		{
-			check{"foreign-key-is-stable", "I6", "The idempotency key for Stripe is a pure function of flow, point, account and key, and is in the frozen form."}, `
+			check{"foreign-key-is-stable", "I6", "The idempotency key for Stripe is a pure function of flow, point, account and key, and is in the frozen form, while there is one."}, `
 			SELECT account_id, key, NULL, 'the key for Stripe is another one, or is not in the form'
 			FROM idempotency_keys
 			WHERE flow IN ('hail', 'cancel', 'refund_late') AND foreign_key IS NOT NULL AND (

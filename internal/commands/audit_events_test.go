@@ -36,7 +36,7 @@ func eventCorruptions() map[string]string {
 			WITH e AS (` + event + `now(), now(), now() - interval '1 minute', 'hastened' FROM rides WHERE key = $1),
 			a AS (INSERT INTO audit_records SELECT account_id, 'aud_' || id, 'key.parked', NULL, jsonb_build_object('key', key), now() FROM rides WHERE key = $1)
 			UPDATE idempotency_keys
-			SET recovery_point = 'ride_created', finished_at = NULL, response_status = NULL, parked_reason = 'stripe_500'
+			SET recovery_point = 'ride_created', finished_at = NULL, foreign_form = foreign_key, response_status = NULL, parked_reason = 'stripe_500'
 			WHERE key = $1`,
 		"money-has-a-ride/late-refund-failed": ``,
 	}

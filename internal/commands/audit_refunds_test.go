@@ -59,7 +59,7 @@ func refundCorruptions() map[string]string {
 		"cancel-has-its-ride/freed":           ride + `status = 'charged', cancel_key = NULL` + where,
 		"cancel-has-its-ride/charged":         ride + `status = 'charged'` + where,
 		"canceled-by-its-key/nobody":          ride + `cancel_key = NULL` + where,
-		"canceled-by-its-key/a-key-not-there": cancel + `recovery_point = 'started', finished_at = NULL, response_status = NULL` + ofCancel,
+		"canceled-by-its-key/a-key-not-there": cancel + `recovery_point = 'started', finished_at = NULL, foreign_form = foreign_key, response_status = NULL` + ofCancel,
 		"canceled-by-its-key/one-refused":     cancel + `response_status = 409` + ofCancel,
 		"claim-is-held/finished":              ride + `status = 'charged'` + where,
 		"claim-is-held/gone":                  ride + `status = 'charged', cancel_key = 'nobody'` + where,
@@ -114,9 +114,8 @@ func (s *scene) refundTwice(t *testing.T, name string) {
 	t.Helper()
 	s.chargeAgain(t, name)
 	intents := s.fake.PaymentIntents()
-	form := text(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, name+"/cancel")
 	intent := text(t, s, `SELECT payment_intent_id FROM rides WHERE key = $1`, name)
-	s.post(t, "/v1/refunds", strings.Replace(form, intent, intents[len(intents)-1].ID, 1))
+	s.post(t, "/v1/refunds", strings.Replace(s.sent(t, name+"/cancel"), intent, intents[len(intents)-1].ID, 1))
 }
 
 // Cancels that are pending, parked, refused or whose refund has failed since

@@ -23,20 +23,20 @@ var corruptions = map[string]string{
 	"refused-means-not-charged":                 `UPDATE idempotency_keys SET response_status = 402 WHERE key = $1`,
 	"ride-agrees-with-key":                      `UPDATE rides SET status = 'declined', charge_id = NULL WHERE key = $1`,
 	"nothing-is-forgotten/key-gone":             `WITH r AS (UPDATE rides SET status = 'pending', charge_id = NULL WHERE key = $1 RETURNING key) DELETE FROM idempotency_keys k USING r WHERE k.key = r.key`,
-	"key-has-its-ride":                          `WITH r AS (DELETE FROM rides WHERE key = $1 RETURNING key) UPDATE idempotency_keys k SET recovery_point = 'ride_created', finished_at = NULL, response_status = NULL FROM r WHERE k.key = r.key`,
+	"key-has-its-ride":                          `WITH r AS (DELETE FROM rides WHERE key = $1 RETURNING key) UPDATE idempotency_keys k SET recovery_point = 'ride_created', finished_at = NULL, foreign_form = foreign_key, response_status = NULL FROM r WHERE k.key = r.key`,
 	"ride-has-its-record/none":                  `DELETE FROM audit_records WHERE data ->> 'key' = $1`,
 	"ride-has-its-record/two":                   `INSERT INTO audit_records SELECT account_id, id || '2', action, ride_id, data FROM audit_records WHERE data ->> 'key' = $1`,
 	"end-has-its-receipt":                       `DELETE FROM staged_jobs WHERE key = $1`,
 	"receipt-is-true/staged":                    `UPDATE staged_jobs SET args = args || '{"event": "canceled"}' WHERE key = $1`,
 	"receipt-is-true/of-nothing":                `UPDATE staged_jobs SET args = args || '{"ride_id": "ride_other"}' WHERE key = $1`,
 	"receipt-is-true/relayed":                   `WITH j AS (DELETE FROM staged_jobs WHERE key = $1 RETURNING *) INSERT INTO river.river_job (kind, args, max_attempts) SELECT 'receipt/1', jsonb_build_object('account_id', account_id, 'key', key, 'job', args || '{"event": "declined"}'), 1 FROM j`,
-	"parked-is-recorded":                        `UPDATE idempotency_keys SET recovery_point = 'ride_created', finished_at = NULL, response_status = NULL, parked_reason = 'odd' WHERE key = $1`,
+	"parked-is-recorded":                        `UPDATE idempotency_keys SET recovery_point = 'ride_created', finished_at = NULL, foreign_form = foreign_key, response_status = NULL, parked_reason = 'odd' WHERE key = $1`,
 	"foreign-key-is-stable/another":             `UPDATE idempotency_keys SET foreign_key = 'random' WHERE key = $1`,
 	"foreign-key-is-stable/form-of-another":     `UPDATE idempotency_keys SET foreign_form = 'amount=1' WHERE key = $1`,
 	"charge-pays-one-ride":                      `INSERT INTO rides SELECT 'acct_other', id, key, status, origin_lat, origin_lon, target_lat, target_lon, fare_amount, fare_currency, charge_id, payment_intent_id, callback_url, created_at FROM rides WHERE key = $1`,
 	"account-and-mode/live":                     `UPDATE idempotency_keys SET realm = 'live' WHERE key = $1`,
 	"tombstones-are-empty":                      `UPDATE idempotency_keys SET reaped_at = now() WHERE key = $1`,
-	"nothing-is-overdue":                        `UPDATE idempotency_keys SET recovery_point = 'charge_created', finished_at = NULL, response_status = NULL, run_after = now() - interval '1 hour' WHERE key = $1`,
+	"nothing-is-overdue":                        `UPDATE idempotency_keys SET recovery_point = 'charge_created', finished_at = NULL, foreign_form = foreign_key, response_status = NULL, run_after = now() - interval '1 hour' WHERE key = $1`,
 	"ride-has-its-money/another-intent":         `UPDATE rides SET payment_intent_id = 'pi_other' WHERE key = $1`,
 	"money-has-a-ride/no-ride":                  `DELETE FROM rides WHERE key = $1`,
 	"money-has-a-ride/ride-is-declined":         `UPDATE rides SET status = 'declined', charge_id = NULL WHERE key = $1`,
@@ -191,15 +191,27 @@ func (s *scene) exec(tb testing.TB, sql string, args ...any) {
 // at Stripe.
 func (s *scene) chargeAgain(t *testing.T, key string) {
 	t.Helper()
-	s.post(t, "/v1/payment_intents", text(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key))
+	s.post(t, "/v1/payment_intents", s.sent(t, key))
+}
+
+// sent returns the form that was sent to Stripe for a key.
+func (s *scene) sent(t *testing.T, key string) string {
+	t.Helper()
+	foreign := text(t, s, `SELECT foreign_key FROM idempotency_keys WHERE key = $1`, key)
+	for _, send := range s.fake.Ledger() {
+		if send.Key == foreign {
+			return send.Body
+		}
+	}
+	t.Fatalf("nothing was sent for %s", key)
+	return ""
 }
 
 // payLater points a key's ride to another payment intent, which is of the same
 // ride but has not succeeded.
 func (s *scene) payLater(t *testing.T, key string) {
 	t.Helper()
-	form := text(t, s, `SELECT foreign_form FROM idempotency_keys WHERE key = $1`, key)
-	s.post(t, "/v1/payment_intents", strings.Replace(form, "pm_card_visa", "pm_fake_processing", 1))
+	s.post(t, "/v1/payment_intents", strings.Replace(s.sent(t, key), "pm_card_visa", "pm_fake_processing", 1))
 	for _, intent := range s.fake.PaymentIntents() {
 		if intent.Status == "processing" {
 			s.exec(t, `UPDATE rides SET payment_intent_id = $1 WHERE key = $2`, intent.ID, key)

@@ -186,7 +186,8 @@ func lookUpKey(a *attempt, end ending, now *time.Time) statement {
 	}
 }
 
-// finishKey stores the answer and ends the lease.
+// finishKey stores the answer and ends the lease. The form goes, because nothing
+// is sent any more: it is a quarter of the row, and of the log of this UPDATE.
 func finishKey(a *attempt, end ending) statement {
 	return statement{
 		guard: true,
@@ -194,7 +195,7 @@ func finishKey(a *attempt, end ending) statement {
 		WITH finished AS (
 		  UPDATE idempotency_keys
 		  SET recovery_point = 'finished', finished_at = now(), lease_token = NULL, leased_until = NULL, last_error = NULL,
-		      response_status = $5, response_headers = $6, response_body = $7` + fence + `
+		      foreign_form = NULL, response_status = $5, response_headers = $6, response_body = $7` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM finished`,
 		args: append(a.fenceArgs(), end.answer.Status, encodeHeaders(end.answer.Headers), end.answer.Body),

@@ -110,9 +110,9 @@ type rideQuery struct {
 }
 
 // statement returns the statement that reads a page of an account's rides. What
-// isn't asked for isn't in it: of "$2 = ” OR …" Postgres can't make the bound
-// of an index. A ride's id is that of its key. The collation is that of
-// rides_newest_idx, see there.
+// isn't asked for isn't in it: a condition that holds or is off, as $2 says,
+// can't be the bound of an index. A ride's id is that of its key. The collation
+// is that of rides_page_idx, see there.
 func (q rideQuery) statement(account string) (sql string, args []any) {
 	where, args := `r.account_id = $1 AND r.account_id COLLATE "C" = $1`, []any{account, q.limit + 1}
 	if q.key != "" {

@@ -162,7 +162,7 @@ func (e *evidence) lateSnapshotsAgree() (bool, []string) {
 		done := k.finished && k.status == e.flow.done
 		violations = appendIf(violations, done != (s.audited("ride.refunded_late") == 1), "%d records of the refund at %s %d", s.audited("ride.refunded_late"), k.point, k.status)
 		violations = appendIf(violations, k.parked != "" && s.audited("key.parked") == 0, "parked without an audit record")
-		violations = appendIf(violations, k.sent && (k.foreignKey == "" || k.form == ""), "first_sent_at without a frozen form")
+		violations = appendIf(violations, k.sent && (k.foreignKey == "" || k.form == "" && !k.finished), "first_sent_at without a frozen form")
 		violations = appendIf(violations, len(s.jobs) > 0, "%d jobs tell of it", len(s.jobs))
 	}
 	return true, violations

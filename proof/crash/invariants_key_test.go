@@ -94,7 +94,7 @@ func (e *evidence) agrees(s snapshot) []string {
 	receipts := k.finished && k.status == e.flow.done
 	violations = appendIf(violations, receipts != (len(s.jobs) == 1), "%d jobs at %s %d", len(s.jobs), k.point, k.status)
 	violations = appendIf(violations, k.parked != "" && s.audited("key.parked") == 0, "parked without an audit record")
-	return appendIf(violations, k.sent && (k.foreignKey == "" || k.form == ""), "first_sent_at without a frozen form")
+	return appendIf(violations, k.sent && (k.foreignKey == "" || k.form == "" && !k.finished), "first_sent_at without a frozen form")
 }
 
 // nothingLost checks that the key holds what clients were told.

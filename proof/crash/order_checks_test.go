@@ -109,7 +109,7 @@ func (e *evidence) orderAgrees(s snapshot) []string {
 	done := k.finished && k.status == e.flow.done
 	violations = appendIf(violations, done != (len(s.jobs) == 2), "%d jobs at %s %d", len(s.jobs), k.point, k.status)
 	violations = appendIf(violations, k.parked != "" && s.audited("key.parked") == 0, "parked without an audit record")
-	return appendIf(violations, k.sent && (k.foreignKey == "" || k.form == ""), "first_sent_at without a frozen form")
+	return appendIf(violations, k.sent && (k.foreignKey == "" || k.form == "" && !k.finished), "first_sent_at without a frozen form")
 }
 
 // orderJobsAreCommitted checks that jobs come with the paid order that they are
