@@ -41,7 +41,7 @@ func (l *lab) startFloor(name, database, script string) (*system, error) {
 // pgbench runs a script until ctx ends. It asks the server for prepared
 // statements, as the service does.
 func (l *lab) pgbench(ctx context.Context, databaseURL, script string, w workload, r *recorder) error {
-	bin, err := pgserver.FindBinaries()
+	program, err := findPgbench()
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (l *lab) pgbench(ctx context.Context, databaseURL, script string, w workloa
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // close removes it at the latest
-	command := exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(bin, "pgbench"),
+	command := exec.CommandContext(context.WithoutCancel(ctx), program,
 		"--no-vacuum", "--protocol=prepared", "--file="+script, "--client="+strconv.Itoa(w.clients),
 		"--jobs="+strconv.Itoa(min(w.clients, processors())), "--time=3600",
 		"--log", "--log-prefix="+filepath.Join(dir, "log"), databaseURL)
@@ -75,6 +75,17 @@ func (l *lab) pgbench(ctx context.Context, databaseURL, script string, w workloa
 		err = errors.Join(err, readTransactions(log, r))
 	}
 	return err
+}
+
+// findPgbench returns the path of pgbench, which is mostly beside the server's
+// programs. It returns an error if this machine has none.
+func findPgbench() (string, error) {
+	if bin, err := pgserver.FindBinaries(); err == nil {
+		if path, err := exec.LookPath(filepath.Join(bin, "pgbench")); err == nil {
+			return path, nil
+		}
+	}
+	return exec.LookPath("pgbench")
 }
 
 // pgbenchTime is the processor time of the pgbench that runs, if one does.

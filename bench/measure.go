@@ -33,6 +33,7 @@ type workload struct {
 	rate    float64 // requests a second of an open loop; 0 means a closed one
 	seconds time.Duration
 	settle  time.Duration // before the measurement
+	ends    bool          // the load ends by itself, at last after seconds
 	wanted  []int         // the statuses that count; others are failures
 }
 
@@ -53,6 +54,7 @@ type result struct {
 	P95       float64        `json:"p95_ms"`
 	P99       float64        `json:"p99_ms"`
 	Max       float64        `json:"max_ms"`
+	Refused99 float64        `json:"refused_p99_ms,omitempty"` // of the failures
 
 	Commits     float64 `json:"commits_per_ride"` // that wrote
 	Statements  float64 `json:"statements_per_ride"`
@@ -90,28 +92,25 @@ func (l *lab) measure(ctx context.Context, s *system, w workload) (result, error
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- s.load(loading, w, r) }()
-
-	if s.service == nil {
-		if err := l.awaitConnections(ctx, s.database, w.clients, ended); err != nil {
-			return result{}, err
-		}
+	start := func() { go func() { ended <- s.load(loading, w, r) }() }
+	var before snapshot
+	var err error
+	if w.ends { // all of it is measured
+		before, err = l.snapshot(ctx, s)
+		start()
+	} else {
+		start()
+		before, err = l.settle(ctx, s, w, ended)
 	}
-	select {
-	case err := <-ended:
-		return result{}, fmt.Errorf("the load of %s ended at once: %w", s.name, err)
-	case <-time.After(w.settle):
-	}
-	if s.service != nil {
-		resetPeak(s.service.PID())
-	}
-	before, err := l.snapshot(ctx, s)
 	if err != nil {
 		return result{}, err
 	}
 	select {
 	case err := <-ended:
-		return result{}, fmt.Errorf("the load of %s ended early: %w", s.name, err)
+		if err != nil || !w.ends {
+			return result{}, fmt.Errorf("the load of %s ended early: %w", s.name, err)
+		}
+		ended <- nil
 	case <-time.After(w.seconds):
 	}
 	after, err := l.snapshot(ctx, s)
@@ -135,6 +134,25 @@ func (l *lab) measure(ctx context.Context, s *system, w workload) (result, error
 		made.PeakMemory = peakMemory(s.service.PID())
 	}
 	return made, nil
+}
+
+// settle waits until the load is as it will be, and returns the counters at
+// that time.
+func (l *lab) settle(ctx context.Context, s *system, w workload, ended chan error) (snapshot, error) {
+	if s.service == nil {
+		if err := l.awaitConnections(ctx, s.database, w.clients, ended); err != nil {
+			return snapshot{}, err
+		}
+	}
+	select {
+	case err := <-ended:
+		return snapshot{}, fmt.Errorf("the load of %s ended at once: %w", s.name, err)
+	case <-time.After(w.settle):
+	}
+	if s.service != nil {
+		resetPeak(s.service.PID())
+	}
+	return l.snapshot(ctx, s)
 }
 
 // snapshot reads all counters. Those that cost something are read first, so
@@ -199,7 +217,7 @@ func (l *lab) awaitConnections(ctx context.Context, database string, clients int
 
 // judge counts the answers and their latencies.
 func (r *result) judge(samples []sample, wanted []int, lasted time.Duration) {
-	var latencies []time.Duration
+	var latencies, refused []time.Duration
 	for _, s := range samples {
 		if slices.Contains(wanted, s.status) {
 			latencies = append(latencies, s.latency)
@@ -209,17 +227,23 @@ func (r *result) judge(samples []sample, wanted []int, lasted time.Duration) {
 			r.Failures = map[string]int{}
 		}
 		r.Failures[strconv.Itoa(s.status)]++
+		refused = append(refused, s.latency)
 	}
 	r.Seconds, r.Answers = lasted.Seconds(), len(latencies)
 	r.PerSecond = float64(r.Answers) / r.Seconds
-	if r.Answers == 0 {
-		return
-	}
 	slices.Sort(latencies)
-	quantile := func(q float64) float64 {
-		return latencies[int(q*float64(len(latencies)-1))].Seconds() * 1e3
+	slices.Sort(refused)
+	r.P50, r.P95, r.P99, r.Max = quantile(latencies, 0.5), quantile(latencies, 0.95), quantile(latencies, 0.99), quantile(latencies, 1)
+	r.Refused99 = quantile(refused, 0.99)
+}
+
+// quantile returns one of sorted latencies, in milliseconds, or 0 if there are
+// none.
+func quantile(sorted []time.Duration, q float64) float64 {
+	if len(sorted) == 0 {
+		return 0
 	}
-	r.P50, r.P95, r.P99, r.Max = quantile(0.5), quantile(0.95), quantile(0.99), quantile(1)
+	return sorted[int(q*float64(len(sorted)-1))].Seconds() * 1e3
 }
 
 // spread divides what was used by the number of answers.

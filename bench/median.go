@@ -71,6 +71,7 @@ var figures = []func(*result) *float64{ //nolint:gochecknoglobals // a table tha
 	func(r *result) *float64 { return &r.P95 },
 	func(r *result) *float64 { return &r.P99 },
 	func(r *result) *float64 { return &r.Max },
+	func(r *result) *float64 { return &r.Refused99 },
 	func(r *result) *float64 { return &r.Commits },
 	func(r *result) *float64 { return &r.Statements },
 	func(r *result) *float64 { return &r.RoundTrips },

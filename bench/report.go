@@ -22,14 +22,16 @@ import (
 
 // facts are what the figures depend on.
 type facts struct {
-	Version    string            `json:"version"`
-	Started    time.Time         `json:"started"`
-	Took       string            `json:"took"`
-	Processors int               `json:"processors"`
-	Processor  string            `json:"processor"`
-	System     string            `json:"system"`
-	Load       string            `json:"load_average_before"`
-	Settings   map[string]string `json:"postgres"`
+	Version    string    `json:"version"`
+	Started    time.Time `json:"started"`
+	Took       string    `json:"took"`
+	Processors int       `json:"processors"`
+	Processor  string    `json:"processor"`
+	System     string    `json:"system"`
+	Load       string    `json:"load_average_before"`
+	// DiskPerRide is what a ride takes in its tables and their indexes.
+	DiskPerRide float64           `json:"disk_bytes_per_ride"`
+	Settings    map[string]string `json:"postgres"`
 }
 
 func (r *run) facts(ctx context.Context) (facts, error) {
@@ -99,6 +101,9 @@ func (r result) note() string {
 	for _, status := range slices.Sorted(maps.Keys(r.Failures)) {
 		notes = append(notes, fmt.Sprintf("%d × %s", r.Failures[status], cmp.Or(strings.TrimPrefix(status, "0"), "no answer")))
 	}
+	if len(r.Failures) > 0 {
+		notes = append(notes, fmt.Sprintf("p99 of these %.0f ms", r.Refused99))
+	}
 	if r.Left > 0 {
 		notes = append(notes, fmt.Sprintf("%d left to the completer", r.Left))
 	}
@@ -126,6 +131,7 @@ func (r *run) report(f facts, stdout io.Writer) error {
 	f.print(&text)
 	fmt.Fprintln(&text)
 	table(&text, middle)
+	model(&text, f, middle)
 	fmt.Fprint(stdout, text.String())
 	return errors.Join(
 		os.WriteFile(filepath.Join(r.Out, "results.json"), encoded, 0o644),
@@ -155,5 +161,5 @@ func orUnknown(value float64) string {
 	if value == 0 {
 		return "–"
 	}
-	return fmt.Sprintf("%.2f", value)
+	return strconv.FormatFloat(value, 'g', 3, 64)
 }

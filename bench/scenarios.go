@@ -49,7 +49,7 @@ func scenarios() []scenario {
 		},
 		{
 			name: "hot-key", about: "all clients send one key; every 1,000 requests it is another",
-			workload: workload{clients: clients, wanted: []int{created, replayed + created, http.StatusConflict}},
+			workload: workload{clients: clients, wanted: hotKeyAnswers()},
 			calls:    func(_ context.Context, s *service) (calls, error) { return hotKey(s.accounts), nil },
 		},
 		{
@@ -109,6 +109,9 @@ func asyncRides(_ context.Context, s *service) (calls, error) {
 		return c
 	}, nil
 }
+
+// hotKeyAnswers are how one of many requests with one key may be answered.
+func hotKeyAnswers() []int { return []int{created, replayed + created, http.StatusConflict} }
 
 // hotKey returns calls of which a thousand in a row are the same.
 func hotKey(accounts []account) calls {
@@ -178,7 +181,10 @@ func names() [][2]string {
 	}
 	return append(all,
 		[2]string{openLoop, "new rides at half of the rate that was reached, however long the answers take"},
-		[2]string{growth, "new rides in a database that was empty and never analyzed"})
+		[2]string{growth, "new rides in a database that was empty and never analyzed"},
+		[2]string{inFlight, "only if named: 10,000 rides wait for Stripe at once"},
+		[2]string{overload, "only if named: ten times as many rides as can be served"},
+		[2]string{burst, "only if named: 2,000 requests with one key at once"})
 }
 
 func (b *bench) list(w io.Writer) error {
@@ -197,6 +203,8 @@ func (b *bench) checkScenarios() error {
 	return nil
 }
 
-func (b *bench) wants(name string) bool {
-	return len(b.Scenarios) == 0 || slices.Contains(b.Scenarios, name)
-}
+// wants reports whether a scenario is measured.
+func (b *bench) wants(name string) bool { return len(b.Scenarios) == 0 || b.named(name) }
+
+// named reports whether a scenario was asked for by its name.
+func (b *bench) named(name string) bool { return slices.Contains(b.Scenarios, name) }

@@ -22,13 +22,16 @@ type service struct {
 const accountsCount = 8
 
 // startService makes a database with the schema of today, and starts the api on
-// it. Close the pool of the service at the end.
-func (l *lab) startService(ctx context.Context, database string) (*service, error) {
+// it, with more settings. If via isn't empty, the api reaches the database at
+// that address. Close the pool of the service at the end.
+func (l *lab) startService(ctx context.Context, database, via string, settings ...string) (*service, error) {
 	if err := l.migrated(ctx, database); err != nil {
 		return nil, err
 	}
-	start := func(ctx context.Context, databaseURL string) (*program, error) { return l.startAPI(ctx, databaseURL) }
-	s := &service{system: system{name: product, database: database, url: l.url(database), start: start}, calls: map[string]calls{}}
+	start := func(ctx context.Context, databaseURL string) (*program, error) {
+		return l.startAPI(ctx, databaseURL, settings...)
+	}
+	s := &service{system: system{name: product, database: database, url: l.urlVia(database, via), start: start}, calls: map[string]calls{}}
 	var err error
 	if s.accounts, err = l.createAccounts(ctx, database, accountsCount, "pm_card_visa"); err != nil {
 		return nil, err
