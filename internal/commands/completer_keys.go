@@ -147,16 +147,31 @@ func (c *completerKeysPark) Run(ctx context.Context, o cli.Output) error {
 			return fmt.Errorf("%s: %w", record.Key, err)
 		}
 		_, err = fmt.Fprintf(o.Stdout, "%s of %s is parked: nothing happens to it before `keys retry` or `keys resolve`%s\n",
-			record.Key, record.Account, stillLeased(record, "; its last worker may be calling Stripe until %s, and resolving works after that"))
+			record.Key, record.Account, stillCalling(record, "; its last worker may be calling Stripe until %s, and resolving works after that"))
 		return err
 	})
 }
 
 // stillLeased returns text, with the end of the lease, if a worker holds the
-// key, and "" otherwise.
+// key, or held it until a person took it away, and "" otherwise.
 func stillLeased(r phases.Record, text string) string {
 	if !r.Leased || r.LeasedUntil == nil {
 		return ""
 	}
 	return fmt.Sprintf(text, timestamp(*r.LeasedUntil))
+}
+
+// stillCalling returns text, with the end of the call, if a worker may still be
+// calling, and "" otherwise.
+func stillCalling(r phases.Record, text string) string {
+	if !r.Calling {
+		return ""
+	}
+	var end time.Time
+	for _, until := range []*time.Time{r.LeasedUntil, r.CallingUntil} {
+		if until != nil && until.After(end) {
+			end = *until
+		}
+	}
+	return fmt.Sprintf(text, timestamp(end))
 }

@@ -151,13 +151,13 @@ func TestRetryTellsWhenAKeyIsDue(t *testing.T) {
 	}
 	s.must(t, "completer", "keys", "park", "k")
 	s.exec(t, `UPDATE idempotency_keys SET leased_until = '2100-01-02T03:04:05Z'`)
-	if code, _, stderr := s.run(t, "completer", "keys", "resolve", "k", "--not-charged"); code != 1 || !strings.Contains(stderr, "it ends at 2100-01-02T03:04:05Z") {
+	if code, _, stderr := s.run(t, "completer", "keys", "resolve", "k", "--not-charged"); code != 1 || !strings.Contains(stderr, "that is over at 2100-01-02T03:04:05Z") {
 		t.Errorf("resolving a key with a lease: exit %d: %s", code, stderr)
 	}
 	if out := s.must(t, "completer", "keys", "retry", "k"); !strings.Contains(out, "due at 2100-01-02T03:04:05Z") {
 		t.Errorf("a key with a lease: %s", out)
 	}
-	s.exec(t, `UPDATE idempotency_keys SET leased_until = now()`)
+	s.exec(t, `UPDATE idempotency_keys SET leased_until = now(), calling_until = now()`)
 	if out := s.must(t, "completer", "keys", "retry", "k"); !strings.Contains(out, "is due now") {
 		t.Errorf("a key without a lease: %s", out)
 	}

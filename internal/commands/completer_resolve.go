@@ -127,8 +127,8 @@ func unresolved(seen phases.Record, err error) error {
 	switch {
 	case errors.Is(err, phases.ErrUnavailable):
 		return fmt.Errorf("it is unclear whether %s was resolved; look with `keys show`: %w", seen.Key, err)
-	case errors.Is(err, phases.ErrStillLeased):
-		return fmt.Errorf("%s was not resolved, and nothing was changed: %w%s", seen.Key, err, stillLeased(seen, "; it ends at %s"))
+	case errors.Is(err, phases.ErrStillCalling):
+		return fmt.Errorf("%s was not resolved, and nothing was changed: %w%s", seen.Key, err, stillCalling(seen, "; that is over at %s"))
 	default:
 		return fmt.Errorf("%s was not resolved, and nothing was changed: %w", seen.Key, err)
 	}

@@ -24,7 +24,7 @@ import (
 type engineFlags struct {
 	databaseFlags
 	stripeFlags
-	Lease          time.Duration `help:"How long a worker may be silent before another may take over." default:"30s" env:"LEASE"`
+	Lease          time.Duration `help:"How long a worker may be silent before another may take over. A call to Stripe may last longer: then the worker renews its lease." default:"6s" env:"LEASE"`
 	Phases         string        `help:"fused: a key's first attempt commits twice; stepwise: every attempt commits at each recovery point." enum:"fused,stepwise" default:"fused" env:"PHASES"`
 	Charges        string        `help:"off stops every charge: new rides are refused, unfinished ones wait. Refunds go on." enum:"on,off" default:"on" env:"CHARGES"`
 	BackoffInitial time.Duration `help:"How long the completer leaves a key alone after its first failure." default:"1s" env:"BACKOFF_INITIAL"`
@@ -40,8 +40,8 @@ func (f engineFlags) checkEngine() error { return errors.Join(f.checkStripe(), f
 
 func (f engineFlags) checkWork() error {
 	switch {
-	case f.Lease <= f.StripeTimeout:
-		return fmt.Errorf("--lease (%s) must be longer than --stripe-timeout (%s): a call to Stripe must end before its lease does", f.Lease, f.StripeTimeout)
+	case f.Lease < phases.MinLease:
+		return fmt.Errorf("--lease (%s) must be at least %s: a shorter one can't be renewed in time", f.Lease, phases.MinLease)
 	case f.BackoffInitial <= 0 || f.BackoffMax < f.BackoffInitial:
 		return errors.New("--backoff-initial must be positive, and --backoff-max at least as long")
 	case f.MaxAttempts < 1 || f.MaxRides < 1 || f.MaxPerAccount < 1 || f.Connections < 1:

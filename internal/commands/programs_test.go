@@ -30,7 +30,7 @@ func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
 		code    int
 		says    string
 	}{
-		"lease shorter than a call":             {"api", []string{"--lease=1s"}, 2, "--lease (1s) must be longer than --stripe-timeout (1s)"},
+		"lease that can't be renewed in time":   {"api", []string{"--lease=99ms"}, 2, "--lease (99ms) must be at least 100ms"},
 		"unknown flag":                          {"api", []string{"--leese=1s"}, 2, "--leese"},
 		"unknown command":                       {"api", []string{"sevre"}, 2, "sevre"},
 		"live key for a fake":                   {"api", []string{"--stripe-api-key=sk_live_x"}, 2, "only ever sent to https://api.stripe.com"},

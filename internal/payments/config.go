@@ -26,8 +26,7 @@ type Config struct {
 	URL string
 	// Timeout bounds each call of Charge, FindCharge, VerifyCharged and
 	// VerifyNotCharged with all its requests, and each page that Intents reads.
-	// It counts from the dial to the last byte. It must be shorter than the
-	// lease on the key that a call is made for.
+	// It counts from the dial to the last byte.
 	Timeout time.Duration
 	// Saved500After is how long after the first send the card may still be
 	// charged although Stripe has saved a 500 as its answer.

@@ -33,6 +33,11 @@ type attempt struct {
 	failures int
 	// call is the foreign call that is next.
 	call storedCall
+	// othersCall is calling_until as the claim found it: until when sends of
+	// earlier claims may be under way.
+	othersCall *time.Time
+	// held is what the engine's renewals know of a call that is on its way.
+	held heldCall
 	// callPoint and callKey are what foreignKey has computed.
 	callPoint, callKey string
 	// clock is the database's clock at the last statement that told it.
@@ -92,6 +97,7 @@ func (e *Engine) nextAttempt(flow Flow, seen *row, request *Request) *attempt {
 		a.known = request.Known
 	}
 	a.adopt(seen, false)
+	a.othersCall = seen.callingUntil
 	return a
 }
 
@@ -178,7 +184,7 @@ func (a *attempt) freeze(tx *Tx, point string, next Phase) (ending, error) {
 		return ending{}, fmt.Errorf("preparing the call to %s: %w", next.point, err)
 	}
 	if end.kind == endAdvanced {
-		end.point, end.foreignKey, end.form = point, &key, &form
+		end.point, end.foreignKey, end.form, end.calls = point, &key, &form, true
 	}
 	return end, nil
 }

@@ -126,11 +126,12 @@ func value[T any](t *testing.T, b *bundle, sql string, args ...any) T {
 	return v
 }
 
-// expire ends all leases and makes every unfinished key due, so that a test
-// needn't wait for that.
+// expire ends all leases and calls and makes every unfinished key due, so that
+// a test needn't wait for that.
 func (b *bundle) expire(t *testing.T) {
 	t.Helper()
 	b.exec(t, `UPDATE idempotency_keys SET leased_until = now() - interval '1 second' WHERE leased_until IS NOT NULL`)
+	b.exec(t, `UPDATE idempotency_keys SET calling_until = now() - interval '1 second' WHERE calling_until IS NOT NULL`)
 	b.exec(t, `UPDATE idempotency_keys SET run_after = now() - interval '1 second' WHERE finished_at IS NULL`)
 }
 

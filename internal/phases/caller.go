@@ -1,6 +1,9 @@
 package phases
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Caller is what a foreign call is made for. Whatever limits calls to the
 // other side shares the limit out by it.
@@ -11,8 +14,10 @@ type Caller struct {
 	// request.
 	Background bool
 	// MaySend reports whether the call may still be sent: a send may not be
-	// made after the window. Do is called inside the window, but if it waits
-	// before it sends, it asks again. nil means that it may.
+	// made after the window, nor after the call's deadline, even if the
+	// machine was suspended and the deadline's timer stood still. Do is called
+	// in time, but if it waits before it sends, it asks again. nil means that
+	// it may.
 	MaySend func() bool
 }
 
@@ -25,12 +30,13 @@ func CallerOf(ctx context.Context) Caller {
 	return caller
 }
 
-// withCaller returns the context of a foreign call that the attempt makes. how
-// is "do" or "find"; a look-up may be made at any time.
-func (a *attempt) withCaller(ctx context.Context, how string) context.Context {
+// withCaller returns the context of a foreign call that the attempt makes, and
+// that may be sent until watch shows limit. how is "do" or "find"; a look-up may
+// be made at any time.
+func (a *attempt) withCaller(ctx context.Context, how string, watch stopwatch, limit time.Duration) context.Context {
 	caller := Caller{Account: a.key.Account, Background: a.request == nil}
 	if how == "do" {
-		caller.MaySend = func() bool { return a.windowLeft() > 0 }
+		caller.MaySend = func() bool { return watch.elapsed() < limit }
 	}
 	return context.WithValue(ctx, callerKey{}, caller)
 }

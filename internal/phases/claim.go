@@ -19,7 +19,8 @@ func (a *attempt) claimRow(ctx context.Context) error {
 		claimed, err := a.claimOnce(ctx)
 		switch {
 		case err == nil && claimed != nil:
-			a.hold(claimed, clock{at: claimed.leasedUntil.Add(-a.engine.config.Lease), watch: watch})
+			lease := a.engine.config.Lease
+			a.hold(claimed, clock{at: claimed.leasedUntil.Add(-lease), watch: watch, lease: lease})
 			return nil
 		case err == nil && !doubt:
 			return errFenced
@@ -35,7 +36,7 @@ func (a *attempt) claimRow(ctx context.Context) error {
 		doubt = true
 		if found, readErr := a.engine.read(ctx, a.key.Account, a.key.Key); readErr == nil {
 			if found != nil && orZero(found.token) == a.token {
-				a.hold(&found.row, clock{at: found.now, watch: watch})
+				a.hold(&found.row, found.clock(watch))
 				return a.engine.barrier(ctx, a.key.Account, a.key.Key)
 			}
 			if found == nil || found.epoch != a.epoch {
@@ -62,7 +63,7 @@ func (a *attempt) claimOnce(ctx context.Context) (*row, error) {
 
 	var claimed row
 	err = conn.QueryRow(ctx, claimKey, a.key.Account, a.key.Key, a.token, e.config.Lease.Seconds(),
-		a.epoch, a.key.RecoveryPoint).Scan(claimed.targets()...)
+		a.epoch, a.key.RecoveryPoint, a.othersCall, a.callTime(a.callsNext()).Seconds()).Scan(claimed.targets()...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil //nolint:nilnil // losing a race is an ordinary answer, and no error
 	}

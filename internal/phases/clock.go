@@ -9,9 +9,14 @@ import "time"
 type clock struct {
 	at    time.Time
 	watch stopwatch
+	// lease is how long the attempt's lease lasted at that moment.
+	lease time.Duration
 }
 
 func (c clock) now() time.Time { return c.at.Add(c.watch.elapsed()) }
+
+// leaseLeft returns how long the lease still lasts, or less.
+func (c clock) leaseLeft() time.Duration { return c.lease - c.watch.elapsed() }
 
 // stopwatch measures how much time has passed outside this process. The
 // monotonic clock stands still while a virtual machine is suspended, and the

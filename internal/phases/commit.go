@@ -20,7 +20,7 @@ const (
 	// exhausted, refusing early beats queueing for ever.
 	acquireTimeout = 2 * time.Second
 	// statementTimeout bounds one read, or one try of one transaction. It lies
-	// above the lock time-out (2 s) and below the lease.
+	// above the lock time-out (2 s).
 	statementTimeout = 8 * time.Second
 	rollbackTimeout  = time.Second
 	// maxRepeats bounds how often a transaction is run again that the server
@@ -166,7 +166,7 @@ func (a *attempt) try(ctx context.Context, compose composer, shares bool) (endin
 	}
 	a.known = tx.known
 	if !tx.now.IsZero() {
-		a.clock = clock{at: tx.now, watch: watch}
+		a.clock = clock{at: tx.now, watch: watch, lease: a.engine.config.Lease}
 	}
 	if tx.unconfirmed {
 		return end, fateUnconfirmed, nil
@@ -249,7 +249,7 @@ func (a *attempt) readBack(ctx context.Context, wanted ending) (ending, error) {
 		if !moved {
 			return ending{}, errNotShown // such a transaction can run twice
 		}
-		a.clock = clock{at: found.now, watch: watch}
+		a.clock = found.clock(watch)
 		return ending{kind: endAdvanced, point: found.point, form: wanted.form, row: found}, nil
 	case wanted.kind == endReleased && found.token == nil && found.epoch == a.epoch+1:
 		return wanted, nil

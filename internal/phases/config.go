@@ -26,9 +26,11 @@ type Config struct {
 	// nothing is claimed, as if all flows were Paused. It is called for each
 	// attempt, by many goroutines.
 	Realm func() string
-	// Lease is how long a key stays with its worker after the worker's last
-	// transaction; then others may claim it. It must exceed CallTimeout. No
-	// safety rests on it: the fence shuts out a worker that has lost its key.
+	// Lease is how long a key stays with its worker after the worker has last
+	// renewed it; then others may claim it. Every transaction renews it, and a
+	// foreign call that lasts is renewed several times. It is at least
+	// MinLease. No safety rests on it: the fence shuts out a worker that has
+	// lost its key.
 	Lease time.Duration
 	// CallTimeout bounds one foreign call.
 	CallTimeout time.Duration
@@ -75,13 +77,19 @@ type Config struct {
 // defaultWindow is the default of Config.Window.
 const defaultWindow = 20 * time.Hour
 
+// MinLease is the shortest lease that makes sense: a renewal, which begins when
+// half of it is gone, takes a round trip and a commit.
+const MinLease = 100 * time.Millisecond
+
 // check returns an error for settings with which the engine can't work.
 func (c Config) check() error {
 	switch {
 	case c.Pool == nil || len(c.Flows) == 0 || c.Realm == nil:
 		return errors.New("an engine needs a pool, a realm and at least one flow")
-	case c.CallTimeout <= 0 || c.Lease <= c.CallTimeout:
-		return fmt.Errorf("the lease (%s) must be longer than a foreign call may take (%s)", c.Lease, c.CallTimeout)
+	case c.Lease < MinLease:
+		return fmt.Errorf("a lease of %s can't be renewed in time: it must last at least %s", c.Lease, MinLease)
+	case c.CallTimeout <= 0:
+		return fmt.Errorf("a foreign call needs a time-out: %s", c.CallTimeout)
 	case c.Window <= c.CallTimeout:
 		return fmt.Errorf("the window (%s) must be longer than a foreign call may take (%s)", c.Window, c.CallTimeout)
 	case c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial:

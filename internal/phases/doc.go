@@ -41,7 +41,7 @@
 //
 //	RT1  SELECT the row            If the key is finished, its answer is replayed, and nothing is written.
 //	RT2  BEGIN; INSERT the key at the point that the local phases reach, with the frozen form of
-//	     the foreign call and its first_sent_at; the phases' statements; COMMIT
+//	     the foreign call, its first_sent_at and its calling_until; the phases' statements; COMMIT
 //	     …the foreign call: no transaction is open, no connection is held…
 //	RT3  BEGIN; the fence, with the answer; the phases' statements; COMMIT
 //
@@ -92,6 +92,45 @@
 // fence shuts it out as soon as another worker has claimed the key. Only the
 // database's clock counts.
 //
+// # Leases
+//
+// A lease is short, so that the keys of a process that died are soon taken
+// over: after a lease and a poll of the completer. A foreign call may last
+// longer, and then its lease is renewed (renewal.go). One timer looks after all
+// calls of a process, so a call that ends before half of its lease is gone
+// costs nothing. Leases that are half over are renewed together, by one
+// statement. It compares tokens and points, as the fence does, so it never
+// prolongs another worker's claim, and it skips locked rows. A call whose lease
+// runs out all the same is given up: its context is canceled, and its result is
+// Unknown.
+//
+// A lease that is renewed says little about the past, so two more columns do.
+// claimed_at is when the worker claimed the key; the waits of refused clients
+// grow with its age. calling_until is until when a send that has begun may be
+// under way. It is committed before the send: with the intent, with the claim,
+// or by a transaction of its own if most of the lease is gone by then. It lies
+// a lease and a call's time-out ahead, and no lease, renewal or claim by
+// another brings it forward. Until then nobody decides that nothing was done
+// (Resolve, Unpark). A worker whose call has ended puts back what it found at
+// its claim, so the calls of those who had the key before it are still waited
+// for.
+//
+// So two workers may send under one foreign key at once: one that lost its
+// lease, and the one that claimed the key then. Both send the same bytes, and
+// the other side does it once. If it refuses one of them while the other is
+// under way, that one tries again later, and it doesn't count.
+//
+// A worker of the release before this one renews nothing and doesn't know
+// calling_until. Its calls end within its lease, for which Resolve and Unpark
+// wait too; and a worker of this release ends its calls with its lease, which
+// is what the older one waits for. So the two work beside each other.
+//
+// Nonsense is only a lease below MinLease, which no renewal could keep. A lease
+// may be shorter than a call, a transaction or a lock time-out: a worker that
+// is slow then loses its key to another one, and nothing else.
+//
+// # The foreign call
+//
 // The fence cannot recall a foreign call that is on its way. Three rules
 // protect that:
 //
@@ -138,7 +177,8 @@
 //	I15 A failure (an invalid request, 401, 409 in use, 429, any 5xx) is never
 //	    stored as an answer, and a refused request leaves no key.
 //	I16 When faults stop and the other side gives definite answers, every key is
-//	    finished or parked within lease + poll + the longest back-off.
+//	    finished or parked within lease + poll + the longest back-off, or a call's
+//	    time-out instead of the lease if that is longer.
 //	I17 A key is parked only for a reason that a fault explains. Neither a
 //	    client's retries nor trouble that passes by itself park a key.
 //	I18 A key that always fails delays no healthy key by more than one slot.
@@ -235,10 +275,11 @@
 // The realm (test or live) is part of the row. So a completer that was started
 // with the other mode's credentials finishes no key in the wrong mode.
 //
-// There is polling and no LISTEN, and there are no FOR UPDATE, session locks or
-// triggers. So plain Postgres, Postgres behind a transaction pooler, and Citus
-// run the same code. Because of Citus, RETURNING never calls now(): the clock
-// is taken from a time that the statement has just set.
+// There is polling and no LISTEN, and there are no session locks or triggers,
+// and no FOR UPDATE but that of renewals, which on Citus locks rows of one
+// account only. So plain Postgres, Postgres behind a transaction pooler, and
+// Citus run the same code. Because of Citus, RETURNING never calls now(): the
+// clock is taken from a time that the statement has just set.
 //
 // # Beyond one machine
 //
@@ -257,17 +298,21 @@
 // an ALTER TABLE of its own.
 //
 // Four things are weaker there. SET LOCAL doesn't reach the nodes, so that a
-// shared COMMIT waits for a lock as long as any other. The coordinator's clock is that of every write
-// and claim, and a node's that of a read: a lease may look as if it had ended,
-// but can't be claimed, and the window has four hours in reserve. The servers
-// check the settings of the coordinator, so an operator must make the nodes as
-// durable. And statements that ask every node see each at its own moment.
+// shared COMMIT waits for a lock as long as any other. The coordinator's clock
+// is that of every write and claim, and a node's that of a read: a lease may
+// look as if it had ended, but can't be claimed, and the window has four hours
+// in reserve. The servers check the settings of the coordinator, so an operator
+// must make the nodes as durable. And statements that ask every node see each
+// at its own moment.
 //
 // # Risks that remain
 //
 // A process may be paused for more than four hours between its look at the
 // window and its write to the socket. If it still has its connection then, it
-// sends after the other side may have forgotten the foreign key.
+// sends after the other side may have forgotten the foreign key. In the same
+// way, a process that is paused there until calling_until is over may send
+// after a person has decided that nothing was done. Whoever decides asks the
+// other side first, and the audit finds a charge that came later.
 //
 // A key that is used again after its tombstone was deleted is refused only if
 // the flow inserts something unique for the key.

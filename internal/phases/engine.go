@@ -24,6 +24,7 @@ type Engine struct {
 	gathering gathering
 	door      *door
 	readers   chan struct{} // has room for those who read; see Read
+	renewals  renewals
 	running   sync.WaitGroup
 
 	mu       sync.Mutex
@@ -80,6 +81,7 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 		e.flows[flowID{flow.name, flow.version}] = flow
 	}
 	e.gathering.engine, e.gathering.patience, e.gathering.queues = e, defaultPatience, map[string]*queue{}
+	e.renewals.engine, e.renewals.calls = e, map[string]*heldCall{}
 	e.aborted, e.abort = context.WithCancel(context.WithoutCancel(ctx))
 	return e, nil
 }
@@ -107,7 +109,7 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 	}
 	id := a.id()
 	if !e.keys.begin(id) {
-		return nil, nil, inUse(e.config.Lease, e.config.Lease)
+		return nil, nil, inUse(e.config.Lease, e.config.Lease, 0)
 	}
 	a.claiming = true
 	if err := e.admit(a); err != nil {

@@ -50,17 +50,15 @@ func (e *InUseError) Error() string { return ErrInUse.Error() }
 
 func (e *InUseError) Unwrap() error { return ErrInUse }
 
-// inUse returns the refusal of a request whose key is leased for left more, of
-// a whole lease.
+// inUse returns the refusal of a request whose key was claimed some time ago,
+// and is leased for left more, of a whole lease.
 //
 // Most requests end within a second, so the first retries come soon; a worker
 // that died holds its key for the rest of its lease, so later ones wait longer.
-// The age is counted from the worker's last transaction, which renewed the
-// lease. A client that obeys eight times outlives the lease of a worker that
-// died: each wait of three quarters of the age makes the age grow by that much,
-// and a thirtieth of the lease is where that starts for long leases.
-func inUse(left, lease time.Duration) error {
-	age := max(lease-left, 0)
+// A client that obeys eight times outlives the lease of a worker that died:
+// each wait of three quarters of the age makes the age grow by that much, and a
+// thirtieth of the lease is where that starts for long leases.
+func inUse(left, lease, age time.Duration) error {
 	wait := max(time.Second, lease/30, age*3/4)
 	return &InUseError{RetryAfter: max(min(wait, left), 0)}
 }
@@ -94,6 +92,9 @@ var (
 	errFenced = errors.New("another worker has claimed the key")
 	// errAbandoned: the row gives no answer, and may be claimed.
 	errAbandoned = errors.New("the key is unfinished and nobody holds it")
+	// errLeaseLost: a foreign call has lasted longer than its lease could be
+	// renewed, because the database was away or another worker has the key.
+	errLeaseLost = errors.New("given up, because its lease could not be renewed")
 	// errNotShown: the row doesn't show a transaction whose answer was lost.
 	errNotShown = errors.New("the row does not show the transaction")
 	// errNoOutcome: a phase returned no outcome and no error.

@@ -60,3 +60,17 @@ func (e *Engine) Gathering(patience time.Duration) (waiting func() int) {
 		return n
 	}
 }
+
+// RenewAll renews the leases of all calls that are on their way, as if all were
+// due at once. It returns how many there are.
+func (e *Engine) RenewAll() int {
+	r := &e.renewals
+	r.mu.Lock()
+	var calls []heldCall
+	for _, call := range r.calls {
+		calls = append(calls, *call)
+	}
+	r.mu.Unlock()
+	r.renew(calls)
+	return len(calls)
+}

@@ -125,6 +125,7 @@ func TestAStaleReadClaimsNothing(t *testing.T) {
 		"was parked":                `parked_reason = 'odd'`,
 		"was finished":              finishedByAnother,
 		"is held by another worker": `leased_until = now() + interval '1 hour'`,
+		"has another call to show":  `calling_until = now() + interval '1 hour'`,
 	} {
 		t.Run("a key that "+name, func(t *testing.T) {
 			t.Parallel()
@@ -231,7 +232,8 @@ func TestAStaleDecisionIsNotCarriedOut(t *testing.T) {
 	for name, set := range map[string]string{
 		"was retried and parked again":           `lease_epoch = lease_epoch + 2`,
 		"is not parked any more":                 `parked_reason = NULL`,
-		"has a worker that may still be calling": `leased_until = now() + interval '1 hour'`,
+		"has a worker that may still be calling": `calling_until = now() + interval '1 hour'`,
+		"has a lease that has not ended":         `leased_until = now() + interval '1 hour'`,
 	} {
 		t.Run("a key that "+name, func(t *testing.T) {
 			t.Parallel()

@@ -30,17 +30,22 @@ func (a *attempt) makeCall(ctx context.Context, next Phase) (ending, error) {
 	}))
 }
 
-// ensureFrozen commits, before anything is sent, what will be sent and the time
-// of its first send. Usually both were committed when the key reached its
-// point.
+// ensureFrozen commits, before anything is sent, what will be sent, the time of
+// its first send, and until when this send may be under way. Usually all of it
+// was committed when the key reached its point, or was claimed.
 func (a *attempt) ensureFrozen(ctx context.Context, next Phase) (ending, error) {
 	stay := a.stay()
+	stay.calls = true
 	switch {
 	case a.call.foreignKey != a.foreignKey(next):
 		return a.transact(ctx, func(tx *Tx) (ending, error) { return a.freeze(tx, a.key.RecoveryPoint, next) })
 	case a.call.firstSentAt.IsZero():
 		// An earlier claim, which knew that nothing was sent, cleared the time.
 		stay.foreignKey, stay.form = &a.call.foreignKey, &a.call.form
+		return a.transact(ctx, func(*Tx) (ending, error) { return stay, nil })
+	case a.clock.leaseLeft() < a.engine.config.Lease/2:
+		// The commit was slow, or this process was: the call would begin with
+		// little or no time to renew its lease.
 		return a.transact(ctx, func(*Tx) (ending, error) { return stay, nil })
 	default:
 		return stay, nil
@@ -78,29 +83,49 @@ func (a *attempt) sendOrFind(ctx context.Context, f *foreign) (any, error) {
 	return a.callOnce(ctx, "find", f.find)
 }
 
+// callsNext reports whether a foreign call is next for the key.
+func (a *attempt) callsNext() bool {
+	next, err := a.flow.after(a.key.RecoveryPoint)
+	return err == nil && next.foreign != nil
+}
+
+// callTime returns how far ahead a transaction sets calling_until: far enough
+// for a send that begins while the lease lasts, if a send follows.
+func (a *attempt) callTime(calls bool) time.Duration {
+	if !calls {
+		return 0
+	}
+	return a.engine.config.Lease + a.engine.config.CallTimeout
+}
+
 // callOnce makes one foreign call with a deadline. That of a send lies inside
-// the window.
+// the window. The lease is renewed if the call lasts; if that can't be done, the
+// call is given up.
 func (a *attempt) callOnce(
 	ctx context.Context, how string, call func(context.Context, Sent[string]) (any, error),
 ) (any, error) {
+	watch := startStopwatch()
 	left := a.windowLeft()
 	limit := a.engine.config.CallTimeout
 	if how == "do" {
 		limit = min(limit, left)
 	}
-	ctx, cancel := context.WithTimeout(a.withCaller(ctx, how), limit)
+	ctx, cancel := context.WithTimeout(a.withCaller(ctx, how, watch, limit), limit)
 	defer cancel()
-	start := time.Now()
+	a.engine.renewals.begin(a, cancel)
 	result, err := catchPanic(func() (any, error) {
 		return call(ctx, Sent[string]{
 			Key: a.call.foreignKey, Form: a.call.form, FirstSentAt: a.call.firstSentAt,
 			First: a.call.first, Ref: a.call.ref, WindowOver: left <= 0,
 		})
 	})
+	if lost := a.engine.renewals.end(a); lost && err != nil {
+		err = givenUp(err)
+	}
 	var failed *CallError
 	certain := errors.As(err, &failed) && failed.Class == Transient
 	a.call.first = a.call.first && certain // nothing was sent, so the next send is the first
-	a.engine.metrics.observeCall(a.flow.name, how, err, time.Since(start))
+	a.engine.metrics.observeCall(a.flow.name, how, err, watch.elapsed())
 	var panicked *PanicError
 	if err == nil || errors.Is(err, ErrNothingFound) || errors.As(err, &panicked) {
 		return result, err

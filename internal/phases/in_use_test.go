@@ -10,7 +10,7 @@ import (
 // some time ago.
 func retryAfter(t *testing.T, age, lease time.Duration) time.Duration {
 	t.Helper()
-	busy, ok := errors.AsType[*InUseError](inUse(lease-age, lease))
+	busy, ok := errors.AsType[*InUseError](inUse(lease-age, lease, age))
 	if !ok {
 		t.Fatal("it is no InUseError")
 	}

@@ -26,6 +26,8 @@ type metrics struct {
 	claims   prometheus.Counter
 	gathered prometheus.Histogram
 	parted   prometheus.Counter
+	renewed  prometheus.Counter
+	givenUp  prometheus.Counter
 
 	// Set by the completer.
 	completed *prometheus.CounterVec
@@ -69,6 +71,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		parted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "phases_parted_groups_total", Help: "COMMITs that were to be shared, until a statement failed and each transaction ran alone.",
 		}),
+		renewed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "phases_renewed_leases_total", Help: "Leases that were renewed because a foreign call lasted.",
+		}),
+		givenUp: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "phases_calls_given_up_total", Help: "Foreign calls that were given up because their lease could not be renewed.",
+		}),
 		completed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "phases_completer_keys_total", Help: "Keys that the completer worked on, by how its attempt ended.",
 		}, []string{"result"}),
@@ -89,7 +97,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		m.busy.WithLabelValues(limit) // 0 until it happens, so that a first one is seen to rise
 	}
 	if registry != nil {
-		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.busy, m.fenced, m.doubts, m.claims, m.gathered, m.parted,
+		registry.MustRegister(m.points, m.calls, m.parked, m.inFlight, m.busy, m.fenced, m.doubts, m.claims, m.gathered, m.parted, m.renewed, m.givenUp,
 			m.completed, m.reaped, m.unfinished, m.parkedNow, m.oldest)
 	}
 	return m

@@ -41,7 +41,7 @@ func (k Keys) Unpark(ctx context.Context, seen Record, by string) error {
 		SET parked_reason = NULL, run_after = now(), lease_token = NULL, lease_epoch = lease_epoch + 1,
 		    find_reason = coalesce(find_reason, parked_reason), find_until = coalesce(find_until, first_sent_at)
 		WHERE account_id = $1 AND key = $2 AND lease_epoch = $3 AND finished_at IS NULL AND parked_reason IS NOT NULL
-		  AND foreign_form IS NOT NULL AND (leased_until IS NULL OR leased_until <= now())`)
+		  AND foreign_form IS NOT NULL AND `+nobodyCalls)
 }
 
 // WindowOver reports whether the form of a key's call will never be sent again.

@@ -39,16 +39,21 @@ type Record struct {
 	FindUntil     *time.Time `json:"find_until,omitempty"`
 	Leased        bool       `json:"leased"`
 	LeaseEpoch    int64      `json:"lease_epoch"`
+	ClaimedAt     *time.Time `json:"claimed_at,omitempty"`
 	LeasedUntil   *time.Time `json:"leased_until,omitempty"`
-	Attempts      int        `json:"attempts"`
-	Failures      int        `json:"failures"`
-	RunAfter      time.Time  `json:"run_after"`
-	LastError     string     `json:"last_error,omitempty"`
-	ParkedReason  string     `json:"parked_reason,omitempty"`
-	Status        int        `json:"response_status,omitempty"`
-	CreatedAt     time.Time  `json:"created_at"`
-	FinishedAt    *time.Time `json:"finished_at,omitempty"`
-	ReapedAt      *time.Time `json:"reaped_at,omitempty"`
+	// Calling means that a worker may still be calling, also one that holds the
+	// key no more.
+	Calling      bool       `json:"calling"`
+	CallingUntil *time.Time `json:"calling_until,omitempty"`
+	Attempts     int        `json:"attempts"`
+	Failures     int        `json:"failures"`
+	RunAfter     time.Time  `json:"run_after"`
+	LastError    string     `json:"last_error,omitempty"`
+	ParkedReason string     `json:"parked_reason,omitempty"`
+	Status       int        `json:"response_status,omitempty"`
+	CreatedAt    time.Time  `json:"created_at"`
+	FinishedAt   *time.Time `json:"finished_at,omitempty"`
+	ReapedAt     *time.Time `json:"reaped_at,omitempty"`
 }
 
 // record returns the row as an operator sees it.
@@ -58,7 +63,8 @@ func (r *reading) record() Record {
 		Method: r.method, Path: r.path, Params: r.params, Trace: orZero(r.trace), Async: r.async, RecoveryPoint: r.point,
 		ForeignKey: orZero(r.foreignKey), ForeignForm: orZero(r.foreignForm), ForeignRef: orZero(r.foreignRef),
 		FirstSentAt: r.firstSentAt, FindReason: orZero(r.findReason), FindUntil: r.findUntil,
-		Leased: r.leased(), LeaseEpoch: r.epoch, LeasedUntil: r.leasedUntil,
+		Leased: r.leased(), LeaseEpoch: r.epoch, ClaimedAt: r.claimedAt, LeasedUntil: r.leasedUntil,
+		Calling: r.calling(), CallingUntil: r.callingUntil,
 		Attempts: r.attempts, Failures: r.failures, RunAfter: r.runAfter,
 		LastError: orZero(r.lastError), ParkedReason: orZero(r.parkedReason), Status: orZero(r.responseStatus),
 		CreatedAt: r.createdAt, FinishedAt: r.finishedAt, ReapedAt: r.reapedAt,
@@ -69,8 +75,8 @@ func (r *reading) record() Record {
 var (
 	// ErrNotParked: only a parked key can be resolved.
 	ErrNotParked = errors.New("the key is not parked")
-	// ErrStillLeased: the last worker may still be calling.
-	ErrStillLeased = errors.New("the last worker's lease has not ended")
+	// ErrStillCalling: the last worker may still be calling.
+	ErrStillCalling = errors.New("the last worker may still be calling")
 	// ErrFinished: the key has its answer, which stays as it is.
 	ErrFinished = errors.New("the key is finished already")
 	// ErrParkedAlready: only a key that isn't parked can be parked.
@@ -143,9 +149,9 @@ func (k Keys) records(ctx context.Context, sql string, args ...any) ([]Record, e
 }
 
 // Retry makes an unfinished key due, with its failures forgotten; a parked key
-// is unparked. A worker that holds the key is fenced. The end of its lease
-// stays, as in Park, so that parking and retrying don't lead to a decision
-// while that worker may still be calling. seen is the key as the operator saw
+// is unparked. A worker that holds the key is fenced. The ends of its lease and
+// of its call stay, as in Park, so that parking and retrying don't lead to a
+// decision while that worker may still be calling. seen is the key as the operator saw
 // it.
 func (k Keys) Retry(ctx context.Context, seen Record, by string) error {
 	return k.change(ctx, seen, "key.retried", map[string]string{"by": by, "was": seen.ParkedReason}, `
@@ -158,8 +164,8 @@ func (k Keys) Retry(ctx context.Context, seen Record, by string) error {
 const reasonOperator = "operator"
 
 // Park stops an unfinished key until a person decides. It clears the token, but
-// the end of the lease stays: until then the worker that it stops may still be
-// calling, and Resolve refuses.
+// the ends of the lease and of the call stay: until then the worker that it
+// stops may still be calling, and Resolve refuses.
 func (k Keys) Park(ctx context.Context, seen Record, by string) error {
 	return k.change(ctx, seen, "key.parked", map[string]string{"by": by, "reason": reasonOperator}, `
 		UPDATE idempotency_keys
@@ -202,8 +208,8 @@ func (e *Engine) Knows(seen Record) bool {
 	return ok
 }
 
-// Resolve ends a parked key as a person decided, once the lease of its last
-// worker has ended. decide is the phase that carries the decision out. If it
+// Resolve ends a parked key as a person decided, once nobody may still be
+// calling for it. decide is the phase that carries the decision out. If it
 // advances, the flow goes on behind it in the same transaction, up to its next
 // foreign call. That one is the completer's: the result is Pending then. The
 // audit record says who decided what.
@@ -214,8 +220,8 @@ func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, 
 		return Result{}, ErrUnknownVersion
 	case seen.ParkedReason == "":
 		return Result{}, ErrNotParked
-	case seen.Leased:
-		return Result{}, ErrStillLeased
+	case seen.Calling:
+		return Result{}, ErrStillCalling
 	}
 	next, err := flow.after(seen.RecoveryPoint)
 	if err != nil {

@@ -25,8 +25,8 @@ func TestAnOperatorParksAHeldKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	parked := b.show(t, "k")
-	if _, err := b.engine.Resolve(t.Context(), parked, "ann", "not booked", notBooked); !errors.Is(err, phases.ErrStillLeased) {
-		t.Errorf("resolving while the worker may still be calling: %v, want ErrStillLeased", err)
+	if _, err := b.engine.Resolve(t.Context(), parked, "ann", "not booked", notBooked); !errors.Is(err, phases.ErrStillCalling) {
+		t.Errorf("resolving while the worker may still be calling: %v, want ErrStillCalling", err)
 	}
 	close(wake)
 	if err := <-done; !errors.Is(err, phases.ErrParked) {
@@ -222,7 +222,7 @@ func TestRetryFencesTheWorker(t *testing.T) {
 	if counts := b.complete(t); counts != (phases.Counts{}) {
 		t.Errorf("the completer did %+v, want the lease to be waited for", counts)
 	}
-	b.exec(t, `UPDATE idempotency_keys SET leased_until = now() WHERE key = 'k'`)
+	b.exec(t, `UPDATE idempotency_keys SET leased_until = now(), calling_until = now() WHERE key = 'k'`)
 	if counts := b.complete(t); counts.Finished != 1 {
 		t.Errorf("the completer did %+v, want the key to be due", counts)
 	}
@@ -268,8 +268,8 @@ func TestNobodyDecidesDuringACall(t *testing.T) {
 		if err := b.keys().Park(t.Context(), b.show(t, "k"), "ann"); !errors.Is(err, phases.ErrParkedAlready) {
 			t.Errorf("parking a parked key: %v, want ErrParkedAlready", err)
 		}
-		if _, err := b.engine.Resolve(t.Context(), b.show(t, "k"), "ann", "not booked", notBooked); !errors.Is(err, phases.ErrStillLeased) {
-			t.Errorf("resolving during the call: %v, want ErrStillLeased", err)
+		if _, err := b.engine.Resolve(t.Context(), b.show(t, "k"), "ann", "not booked", notBooked); !errors.Is(err, phases.ErrStillCalling) {
+			t.Errorf("resolving during the call: %v, want ErrStillCalling", err)
 		}
 		return nil
 	}})

@@ -46,6 +46,9 @@ type ending struct {
 	// foreignKey and form are the foreign call that the transaction freezes, if
 	// it freezes one.
 	foreignKey, form *string
+	// calls means that a send follows the transaction, which therefore says in
+	// calling_until how long that may take.
+	calls bool
 	// answer is that of a finished key. replayed means that it was read from
 	// the row and that another attempt wrote it.
 	answer   Answer

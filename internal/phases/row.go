@@ -19,7 +19,7 @@ import (
 const columns = `account_id, key, flow, flow_version, realm, request_id, method, path,
 	request_hash, canon_version, params, trace, async, recovery_point,
 	foreign_key, foreign_form, foreign_ref, first_sent_at, find_reason, find_until,
-	lease_token::text, lease_epoch, leased_until,
+	lease_token::text, lease_epoch, claimed_at, leased_until, calling_until,
 	attempts, failures, run_after, last_error, parked_reason,
 	response_status, response_headers, response_body,
 	created_at, finished_at, reaped_at`
@@ -47,7 +47,9 @@ type row struct {
 	findUntil       *time.Time
 	token           *string
 	epoch           int64
+	claimedAt       *time.Time
 	leasedUntil     *time.Time
+	callingUntil    *time.Time
 	attempts        int
 	failures        int
 	runAfter        time.Time
@@ -66,7 +68,7 @@ func (r *row) targets() []any {
 		&r.account, &r.key, &r.flow, &r.version, &r.realm, &r.requestID, &r.method, &r.path,
 		&r.requestHash, &r.canonVersion, &r.params, &r.trace, &r.async, &r.point,
 		&r.foreignKey, &r.foreignForm, &r.foreignRef, &r.firstSentAt, &r.findReason, &r.findUntil,
-		&r.token, &r.epoch, &r.leasedUntil,
+		&r.token, &r.epoch, &r.claimedAt, &r.leasedUntil, &r.callingUntil,
 		&r.attempts, &r.failures, &r.runAfter, &r.lastError, &r.parkedReason,
 		&r.responseStatus, &r.responseHeaders, &r.responseBody,
 		&r.createdAt, &r.finishedAt, &r.reapedAt,
@@ -82,6 +84,28 @@ type reading struct {
 
 // leased reports whether the row's lease lasted when the row was read.
 func (r *reading) leased() bool { return r.leasedUntil != nil && r.leasedUntil.After(r.now) }
+
+// calling reports whether a worker may still have been calling when the row was
+// read. A worker of a release that didn't know calling_until ended its calls
+// within its lease.
+func (r *reading) calling() bool {
+	return r.leased() || r.callingUntil != nil && r.callingUntil.After(r.now)
+}
+
+// clock returns what the row says of the database's clock and of the lease of
+// the attempt that holds it. watch was started before the row was read.
+func (r *reading) clock(watch stopwatch) clock {
+	return clock{at: r.now, watch: watch, lease: r.leasedUntil.Sub(r.now)}
+}
+
+// claimAge returns how long the row's worker had held it when it was read. That
+// of a row that was never claimed again holds it since the row was made.
+func (r *reading) claimAge() time.Duration {
+	if r.claimedAt != nil {
+		return r.now.Sub(*r.claimedAt)
+	}
+	return r.now.Sub(r.createdAt)
+}
 
 // read returns the key's row, or nil if there is none. It is one round trip, no
 // transaction and no write.

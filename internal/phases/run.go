@@ -132,7 +132,7 @@ func (e *Engine) answerFrom(found *reading, r *Request) (Result, error) {
 	case found.parkedReason != nil:
 		return Result{}, ErrParked
 	case found.leased():
-		return r.refuse(found.asKey(), inUse(found.leasedUntil.Sub(found.now), e.config.Lease))
+		return r.refuse(found.asKey(), inUse(found.leasedUntil.Sub(found.now), e.config.Lease, found.claimAge()))
 	default:
 		return Result{}, errAbandoned
 	}

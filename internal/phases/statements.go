@@ -90,32 +90,33 @@ func (a *attempt) write(end ending, now *time.Time) statement {
 // ON CONFLICT nor a WITH: Citus would insert from the coordinator.
 func insertKey(a *attempt, end ending, now *time.Time) statement {
 	req := a.request
-	firstSentAt := `NULL`
+	firstSentAt, callingUntil := `NULL`, `NULL`
+	args := []any{
+		req.Account, req.Key, a.flow.name, a.flow.version, a.realm, req.RequestID, req.Method, req.Path,
+		req.hash, req.CanonVersion, req.Params, orNull(req.Trace), req.Async, end.point, end.foreignKey, end.form,
+		a.token, a.engine.config.Lease.Seconds(),
+	}
 	if end.form != nil {
-		firstSentAt = `now()`
+		firstSentAt, callingUntil = `now()`, `now() + $19 * interval '1 second'`
+		args = append(args, a.callTime(end.calls).Seconds())
 	}
 	return statement{
 		guard: true,
 		sql: `
 		INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path,
 		       request_hash, canon_version, params, trace, async, recovery_point, foreign_key, foreign_form, first_sent_at,
-		       lease_token, lease_epoch, leased_until, attempts)
+		       lease_token, lease_epoch, leased_until, attempts, calling_until)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text, $16::text, ` + firstSentAt + `,
-		        $17, 1, now() + $18 * interval '1 second', 1)
+		        $17, 1, now() + $18 * interval '1 second', 1, ` + callingUntil + `)
 		RETURNING 1, created_at`,
-		args: []any{
-			req.Account, req.Key, a.flow.name, a.flow.version, a.realm, req.RequestID, req.Method, req.Path,
-			req.hash, req.CanonVersion, req.Params, orNull(req.Trace), req.Async, end.point, end.foreignKey, end.form,
-			a.token, a.engine.config.Lease.Seconds(),
-		},
+		args: args,
 		scan: scanGuard(now, 0),
 	}
 }
 
 // unparkKey claims a parked row, for the transaction in which a person's
-// decision is carried out. The row must be as that person saw it, and the lease
-// of its last worker must have ended, because until then that worker may still
-// be calling.
+// decision is carried out. The row must be as that person saw it, and the calls
+// of its workers must have ended.
 func unparkKey(a *attempt, now *time.Time) statement {
 	return statement{
 		guard: true,
@@ -123,9 +124,9 @@ func unparkKey(a *attempt, now *time.Time) statement {
 		WITH unparked AS (
 		  UPDATE idempotency_keys
 		  SET parked_reason = NULL, lease_token = $3, lease_epoch = lease_epoch + 1,
-		      leased_until = now() + $5 * interval '1 second'
+		      claimed_at = now(), leased_until = now() + $5 * interval '1 second'
 		  WHERE account_id = $1 AND key = $2 AND lease_epoch = $4
-		    AND parked_reason IS NOT NULL AND (leased_until IS NULL OR leased_until <= now())
+		    AND parked_reason IS NOT NULL AND ` + nobodyCalls + `
 		  RETURNING leased_until)
 		SELECT 1/count(*), max(leased_until) FROM unparked`,
 		args: []any{a.key.Account, a.key.Key, a.token, a.epoch, a.engine.config.Lease.Seconds()},
@@ -133,29 +134,41 @@ func unparkKey(a *attempt, now *time.Time) statement {
 	}
 }
 
+// nobodyCalls is true of a row whose workers have certainly ended their calls:
+// the time that the last send had is over. A worker of the release before this
+// one doesn't know that time, but its calls end with its lease.
+const nobodyCalls = `(leased_until IS NULL OR leased_until <= now()) AND (calling_until IS NULL OR calling_until <= now())`
+
 // advanceKey moves the row to end.point, or leaves it there, renews the lease,
-// and freezes the next foreign call when end has one. Leaving a point ends what
-// was known of its call. A second run of a freeze at the point where the row
+// and freezes the next foreign call when end has one. calling_until says how
+// long the send may take that follows; otherwise it is what the claim found,
+// because the attempt's own send is over. Leaving a point ends what was known
+// of its call. A second run of a freeze at the point where the row
 // stands must not move the time of a first send that was made since: hence
 // least, which ignores NULL.
 //
 // Each of the four cases has a statement of its own, because Citus refuses
 // now() inside CASE and COALESCE.
 func advanceKey(a *attempt, end ending, now *time.Time) statement {
-	args := append(a.fenceArgs(), a.engine.config.Lease.Seconds())
-	set := `leased_until = now() + $5 * interval '1 second'`
-	moves := end.point != a.key.RecoveryPoint
-	if moves {
-		set += `, recovery_point = $6, foreign_ref = NULL, find_reason = NULL, find_until = NULL`
-		args = append(args, end.point)
+	args := append(a.fenceArgs(), a.engine.config.Lease.Seconds(), a.othersCall)
+	set := `leased_until = now() + $5 * interval '1 second', calling_until = `
+	if end.calls {
+		set += `greatest($6::timestamptz, now() + $7 * interval '1 second')`
+		args = append(args, a.callTime(true).Seconds())
+	} else {
+		set += `$6`
 	}
-	switch {
-	case end.form != nil && moves:
-		set += `, foreign_key = $7, foreign_form = $8, first_sent_at = now()`
-		args = append(args, end.foreignKey, end.form)
+	const leave = `, foreign_ref = NULL, find_reason = NULL, find_until = NULL, recovery_point = `
+	switch moves := end.point != a.key.RecoveryPoint; {
+	case end.form != nil && moves: // and a send follows
+		set += leave + `$8, foreign_key = $9, foreign_form = $10, first_sent_at = now()`
+		args = append(args, end.point, end.foreignKey, end.form)
 	case end.form != nil:
-		set += `, foreign_key = $6, foreign_form = $7, first_sent_at = least(first_sent_at, now())`
+		set += `, foreign_key = $8, foreign_form = $9, first_sent_at = least(first_sent_at, now())`
 		args = append(args, end.foreignKey, end.form)
+	case moves:
+		set += leave + `$7`
+		args = append(args, end.point)
 	}
 	return statement{
 		guard: true,
@@ -194,7 +207,8 @@ func finishKey(a *attempt, end ending) statement {
 		sql: `
 		WITH finished AS (
 		  UPDATE idempotency_keys
-		  SET recovery_point = 'finished', finished_at = now(), lease_token = NULL, leased_until = NULL, last_error = NULL,
+		  SET recovery_point = 'finished', finished_at = now(), last_error = NULL,
+		      lease_token = NULL, claimed_at = NULL, leased_until = NULL, calling_until = NULL,
 		      foreign_form = NULL, response_status = $5, response_headers = $6, response_body = $7` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM finished`,
@@ -211,7 +225,8 @@ func expireKey(a *attempt) statement {
 		sql: `
 		WITH expired AS (
 		  UPDATE idempotency_keys
-		  SET recovery_point = 'finished', finished_at = now(), reaped_at = now(), lease_token = NULL, leased_until = NULL,
+		  SET recovery_point = 'finished', finished_at = now(), reaped_at = now(),
+		      lease_token = NULL, claimed_at = NULL, leased_until = NULL, calling_until = NULL,
 		      params = '', trace = NULL, foreign_key = NULL, foreign_form = NULL` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM expired`,
@@ -219,6 +234,11 @@ func expireKey(a *attempt) statement {
 		scan: scanGuard(nil, 0),
 	}
 }
+
+// atRest is what a row that nobody holds shows of its last worker: until when
+// calls of others may be under way, which had the key before it. Its own is
+// over.
+const atRest = `lease_token = NULL, claimed_at = NULL, leased_until = NULL, lease_epoch = lease_epoch + 1, calling_until = $5`
 
 // releaseKey releases the row where it stands. A client's retry may claim it at
 // once, the completer after end.after.
@@ -228,13 +248,13 @@ func releaseKey(a *attempt, end ending) statement {
 		sql: `
 		WITH released AS (
 		  UPDATE idempotency_keys
-		  SET lease_token = NULL, leased_until = NULL, lease_epoch = lease_epoch + 1,
-		      run_after = now() + $5 * interval '1 second', last_error = $6::text, failures = failures + $7,
-		      first_sent_at = CASE WHEN $8 THEN NULL ELSE first_sent_at END,
-		      foreign_ref = coalesce($9::text, foreign_ref)` + fence + `
+		  SET ` + atRest + `,
+		      run_after = now() + $6 * interval '1 second', last_error = $7::text, failures = failures + $8,
+		      first_sent_at = CASE WHEN $9 THEN NULL ELSE first_sent_at END,
+		      foreign_ref = coalesce($10::text, foreign_ref)` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM released`,
-		args: append(a.fenceArgs(), end.after.Seconds(), orNull(end.reason), end.failures, end.neverSent, orNull(end.ref)),
+		args: append(a.fenceArgs(), a.othersCall, end.after.Seconds(), orNull(end.reason), end.failures, end.neverSent, orNull(end.ref)),
 		scan: scanGuard(nil, 0),
 	}
 }
@@ -246,25 +266,27 @@ func parkKey(a *attempt, end ending) statement {
 		sql: `
 		WITH parked AS (
 		  UPDATE idempotency_keys
-		  SET lease_token = NULL, leased_until = NULL, lease_epoch = lease_epoch + 1,
-		      parked_reason = $5, last_error = coalesce($6::text, last_error),
-		      first_sent_at = CASE WHEN $7 THEN NULL ELSE first_sent_at END` + fence + `
+		  SET ` + atRest + `,
+		      parked_reason = $6, last_error = coalesce($7::text, last_error),
+		      first_sent_at = CASE WHEN $8 THEN NULL ELSE first_sent_at END` + fence + `
 		  RETURNING 1)
 		SELECT 1/count(*) FROM parked`,
-		args: append(a.fenceArgs(), end.reason, orNull(end.detail), end.neverSent),
+		args: append(a.fenceArgs(), a.othersCall, end.reason, orNull(end.detail), end.neverSent),
 		scan: scanGuard(nil, 0),
 	}
 }
 
 // claimKey claims a row that nobody holds. It compares the epoch and the point
-// that were read, so of many claimers one wins. It is a commit of its own that
-// counts the attempt, so that a worker that dies leaves the count behind. It
-// returns the row as it is now held.
+// that were read, so of many claimers one wins. It compares calling_until too,
+// because the attempt puts it back when it is done. It is a commit of its own
+// that counts the attempt, so that a worker that dies leaves the count behind.
+// It returns the row as it is now held.
 const claimKey = `
 	UPDATE idempotency_keys
-	SET lease_token = $3, lease_epoch = lease_epoch + 1, leased_until = now() + $4 * interval '1 second',
-	    attempts = attempts + 1
+	SET lease_token = $3, lease_epoch = lease_epoch + 1, claimed_at = now(), leased_until = now() + $4 * interval '1 second',
+	    calling_until = greatest($7::timestamptz, now() + $8 * interval '1 second'), attempts = attempts + 1
 	WHERE account_id = $1 AND key = $2 AND lease_epoch = $5 AND recovery_point = $6
+	  AND calling_until IS NOT DISTINCT FROM $7::timestamptz
 	  AND ` + unfinished + ` AND (leased_until IS NULL OR leased_until <= now())
 	RETURNING ` + columns
 

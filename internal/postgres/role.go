@@ -22,8 +22,7 @@ type roleSetting struct {
 }
 
 // roleSettings are what `api migrate` sets if it is missing. The time-outs are
-// much longer than a healthy statement takes. Those of statements and locks are
-// shorter than the default lease.
+// much longer than a healthy statement takes.
 //
 // Every statement of a request reads by an index, and in the index's order.
 // Postgres would do something else if it takes a table, or what an account has

@@ -78,7 +78,8 @@ func TestObeyingOutlivesADeadWorker(t *testing.T) {
 	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 	left := lease
 	hold := func() {
-		h.exec(t, `UPDATE idempotency_keys SET lease_token = $1, leased_until = now() + $2 * interval '1 second'`, uuid.New(), left.Seconds())
+		h.exec(t, `UPDATE idempotency_keys SET lease_token = $1, claimed_at = now() - $2 * interval '1 second',
+			leased_until = now() + $3 * interval '1 second'`, uuid.New(), (lease - left).Seconds(), left.Seconds())
 	}
 	hold()
 	var waits []int

@@ -176,6 +176,7 @@ func number(t *testing.T, h *harness, sql string, args ...any) int {
 func (h *harness) expire(t *testing.T) {
 	t.Helper()
 	h.exec(t, `UPDATE idempotency_keys SET leased_until = now() - interval '1 second' WHERE leased_until IS NOT NULL`)
+	h.exec(t, `UPDATE idempotency_keys SET calling_until = now() - interval '1 second' WHERE calling_until IS NOT NULL`)
 	h.exec(t, `UPDATE idempotency_keys SET run_after = now() - interval '1 second' WHERE finished_at IS NULL`)
 }
 

@@ -100,8 +100,8 @@ func (r Resolver) resolvable(seen phases.Record, flows ...string) error {
 	switch {
 	case seen.ParkedReason == "":
 		return phases.ErrNotParked
-	case seen.Leased:
-		return phases.ErrStillLeased
+	case seen.Calling:
+		return phases.ErrStillCalling
 	case !r.Engine.Knows(seen):
 		return fmt.Errorf("flow %s/%d of realm %s: %w", seen.Flow, seen.Version, seen.Realm, phases.ErrUnknownVersion)
 	case !slices.Contains(flows, seen.Flow):

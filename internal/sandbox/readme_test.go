@@ -58,7 +58,7 @@ func pattern(line string) *regexp.Regexp {
 func TestREADMESession(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
-	start(t, filepath.Join(dir, ".sandbox"), freePorts, "LEASE=5s", "STRIPE_TIMEOUT=4s")
+	start(t, filepath.Join(dir, ".sandbox"), freePorts)
 	addPrograms(t, dir, "api", "completer", "sandbox", "simulator")
 	steps := session(t)
 	if len(steps) < 7 {

@@ -69,9 +69,9 @@ func TestCtrlCDuringTheStartIsNoFailure(t *testing.T) {
 
 func TestInvalidSettingEndsTheStart(t *testing.T) {
 	t.Parallel()
-	p := spawn(t, folder(t), freePorts, "LEASE=1s", "STRIPE_TIMEOUT=2s", "LOG_FORMAT=json")
+	p := spawn(t, folder(t), freePorts, "LEASE=0s", "LOG_FORMAT=json")
 	code, log := p.wait(t), p.stderr.String()
-	if code != 1 || !strings.Contains(log, "--lease (1s) must be longer than --stripe-timeout (2s)") || !strings.Contains(log, "does not start") {
+	if code != 1 || !strings.Contains(log, "--lease (0s) must be at least 100ms") || !strings.Contains(log, "does not start") {
 		t.Errorf("exit code %d and %s", code, log)
 	}
 	lines := strings.Split(strings.TrimSpace(log), "\n")

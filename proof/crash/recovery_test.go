@@ -109,7 +109,7 @@ func (r *run) recoverOnce(ctx context.Context, recovery string) {
 	r.settle()
 }
 
-// passTime ends leases and back-offs, and lets Stripe do what takes it time.
+// passTime ends leases, calls and back-offs, and lets Stripe do what takes it time.
 func (r *run) passTime(ctx context.Context) error {
 	if r.script.meanwhile != nil {
 		if err := r.script.meanwhile(r.fake); err != nil {
@@ -127,6 +127,7 @@ func (r *run) passTime(ctx context.Context) error {
 	err := r.lane.pool.QueryRow(ctx, `
 		UPDATE idempotency_keys
 		SET leased_until = CASE WHEN leased_until IS NOT NULL THEN now() - interval '1 second' END,
+		    calling_until = CASE WHEN calling_until IS NOT NULL THEN now() - interval '1 second' END,
 		    run_after = now() - interval '1 second', first_sent_at = `+first+`,
 		    find_until = CASE WHEN find_until IS NOT NULL THEN now() - interval '1 second' END
 		WHERE account_id = $1 AND finished_at IS NULL

@@ -1,0 +1,7 @@
+BEGIN;
+
+ALTER TABLE idempotency_keys
+    DROP COLUMN claimed_at,
+    DROP COLUMN calling_until;
+
+COMMIT;
