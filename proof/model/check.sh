@@ -35,6 +35,9 @@ checks() {
 		no_cancel          I3      breadth -DWRONG=no_cancel
 		early_answer       I2      breadth -DWRONG=early_answer
 		hasty_operator     I3      breadth -DOPERATOR -DWRONG=hasty_operator
+		call_unseen        I3      breadth -DOPERATOR -DWRONG=call_unseen
+		call_forgotten     I3      breadth -DOPERATOR -DWRONG=call_forgotten
+		claim_uncovered    I3      breadth -DOPERATOR -DWRONG=claim_uncovered
 		resolve_finished   I8      breadth -DOPERATOR -DWRONG=resolve_finished
 		resolve_finished_told I9   breadth -DOPERATOR -DWRONG=resolve_finished -DONLY=I9
 		reap_unfinished    I4      breadth -DWRONG=reap_unfinished -DONLY=I4
@@ -52,7 +55,7 @@ checks() {
 	for event in charged declined parked adopted takeover fenced late_commit unsent rolled forgotten tombstone second_life; do
 		echo "$event reached breadth -DREACH=$event"
 	done
-	for event in resolved_charged resolved_not; do
+	for event in resolved_charged resolved_not resolved_soon; do
 		echo "$event reached breadth -DOPERATOR -DREACH=$event"
 	done
 	for event in refunded refused parked adopted second_key failed_late takeover refused_by_dispute; do

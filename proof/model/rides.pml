@@ -38,9 +38,10 @@ mtype = { I1, I2, I3, I4, I5, I6, I7, I8, I9, I22 };
 
 mtype = { unfenced, no_token, no_point, error_final, new_key, reap_unfinished, no_unique_ride, no_window, endless_pause,
 	send_first, nothing_means_send, no_cancel, moving_window, hasty_operator, resolve_finished, early_answer, no_completer,
-	never_park };
+	never_park, call_unseen, call_forgotten, claim_uncovered };
 
-mtype = { fenced, takeover, late_commit, adopted, rolled, forgotten, resolved_charged, resolved_not, second_life, unsent };
+mtype = { fenced, takeover, late_commit, adopted, rolled, forgotten, resolved_charged, resolved_not, resolved_soon,
+	second_life, unsent };
 
 #define wrong(design) (WRONG == design)
 #define REACHED(event) \
@@ -79,8 +80,20 @@ typedef Row {
 	bit sent;   /* first_sent_at is set, and the form is frozen */
 	bit find;   /* find_reason is set: from now on look, never send */
 	bit ref;    /* foreign_ref is set: the id of a payment that is being processed */
+	bit called; /* calling_until lies ahead; only with an operator, because nobody else looks at it */
 }
 Row row;
+
+/* others[w] is what row.called was when worker w claimed the key, which it puts back when its own call is over. */
+bit others[4];
+
+#ifdef OPERATOR
+#define covers(k) (k == insert_fused || k == create_ride || k == arm || k == steal && row.point == ride_created && !wrong(claim_uncovered))
+#define covered row.called
+#else
+#define covers(k) false
+#define covered true
+#endif
 
 byte rides;     /* rows in rides for this key; a unique constraint keeps it at one */
 byte receipts;  /* receipts staged */
@@ -135,6 +148,7 @@ typedef Stripe {
 Stripe stripe;
 bit flying;
 byte pausing;   /* how many workers have looked at the clock and not sent yet */
+byte about;     /* how many workers have committed that they are about to send, and have not ended that call */
 
 /*
  * Time since first_sent_at: sending is allowed; sending is not allowed, but Stripe still knows the key; Stripe may have
@@ -178,6 +192,25 @@ inline hand(holder) {
 	forget_views()
 }
 
+/*
+ * A send is announced, or over. An announcement that was not there before changes what a claim compares. The token of a
+ * worker that has died has no number, so what it would put back isn't known: the announcement stays.
+ */
+inline announce() {
+	if
+	:: !row.called -> row.called = 1; if :: compares(late.kind) -> forget_late() :: else fi; forget_views()
+	:: else
+	fi
+}
+
+inline call_over(whose) {
+	if
+	:: wrong(call_forgotten) -> row.called = 0
+	:: !wrong(call_forgotten) && whose < ORPHAN -> row.called = row.called && others[whose]
+	:: else
+	fi
+}
+
 /* The recovery point moves. `whose` is the token of the transaction. */
 inline move(whose, target) {
 	REQUIRE(I7, row.token == whose);
@@ -196,7 +229,7 @@ inline move(whose, target) {
 /* The key gets its answer. */
 inline store(how) {
 	REQUIRE(I8, row.state == open || row.state == parked);
-	row.state = finished; row.answer = how;
+	row.state = finished; row.answer = how; row.called = 0;
 	hand(NOBODY);
 	REACHED(how)
 }
@@ -244,15 +277,15 @@ inline write(what, whose, origin, fresh) {
 			:: what == create_ride -> insert_ride(); move(whose, ride_created); open_window()
 			:: what == arm -> open_window()
 			:: what == note -> row.find = 1
-			:: what == record_charge -> paid = 1; move(whose, charge_created)
+			:: what == record_charge -> paid = 1; move(whose, charge_created); call_over(whose)
 			:: what == record_all -> paid = 1; receipts++; move(whose, done); store(charged)
 			:: what == finish -> receipts++; move(whose, done); store(charged)
 			:: what == decline -> move(whose, done); store(declined)
-			:: what == release -> hand(NOBODY)
-			:: what == release_unsent -> row.sent = 0; hand(NOBODY); REACHED(unsent)
-			:: what == wait -> row.ref = 1; hand(NOBODY)
-			:: what == park -> row.state = parked; hand(NOBODY); REACHED(parked)
-			:: what == bury -> row.state = tombstone; row.point = done; hand(NOBODY)
+			:: what == release -> call_over(whose); hand(NOBODY)
+			:: what == release_unsent -> row.sent = 0; call_over(whose); hand(NOBODY); REACHED(unsent)
+			:: what == wait -> row.ref = 1; call_over(whose); hand(NOBODY)
+			:: what == park -> row.state = parked; call_over(whose); hand(NOBODY); REACHED(parked)
+			:: what == bury -> row.state = tombstone; row.point = done; row.called = 0; hand(NOBODY)
 			fi
 		:: what == steal && row.state == open && fresh ->
 			outcome = applied;
@@ -270,6 +303,10 @@ inline write(what, whose, origin, fresh) {
 		:: what == operator_not_charged && (row.state == parked || wrong(resolve_finished) && row.state == finished) && fresh ->
 			outcome = applied; REACHED(resolved_not);
 			move(NOBODY, done); store(not_charged)
+		:: else
+		fi;
+		if
+		:: outcome == applied && covers(what) -> announce()
 		:: else
 		fi;
 		if
@@ -334,7 +371,7 @@ inline leave() {
 	:: row.token == me -> row.token = ORPHAN
 	:: else
 	fi;
-	step = idle; kind = nothing; from = started; fused = 0; sent = 0; mine = 0; find = 0; ref = 0; view[me] = 0
+	step = idle; kind = nothing; from = started; fused = 0; sent = 0; mine = 0; find = 0; ref = 0; view[me] = 0; others[me] = 0
 }
 
 /* The row shows that the transaction at hand has committed. */
@@ -353,8 +390,8 @@ inline leave() {
 inline proceed() {
 	if
 	:: from == started && !wrong(send_first) -> kind = create_ride; step = transact
-	:: from == started && wrong(send_first) -> sent = 1; kind = nothing; step = calling
-	:: from == ride_created -> kind = nothing; step = calling
+	:: from == started && wrong(send_first) -> sent = 1; kind = nothing; step = calling; about++
+	:: from == ride_created -> kind = nothing; step = calling; if :: sent -> about++ :: else fi
 	:: from == charge_created -> sent = 0; mine = 0; find = 0; ref = 0; kind = finish; step = transact
 	fi
 }
@@ -366,7 +403,7 @@ inline adopt() {
 	:: else
 	fi;
 	mine = (kind == insert_fused || kind == create_ride);
-	from = row.point; sent = row.sent; find = row.find; ref = row.ref; view[me] = 0;
+	from = row.point; sent = row.sent && covered; find = row.find; ref = row.ref; view[me] = 0;
 	proceed()
 }
 
@@ -410,7 +447,7 @@ inline judge() {
 		:: reply == r_suspect -> kind = park
 		:: reply == r_nothing ->
 			if
-			:: wrong(nothing_means_send) -> kind = nothing; step = sending; pausing++
+			:: wrong(nothing_means_send) -> kind = nothing; step = sending; pausing++; about++
 			:: else -> if :: age == in_window || wrong(never_park) -> kind = release :: else -> kind = park fi
 			fi
 		fi
@@ -457,7 +494,7 @@ end:
 		:: step == transact
 		:: may_insert -> kind = insert_fused; fused = 1
 		:: may_insert -> kind = insert_stepwise
-		:: may_steal -> kind = steal; view[me] = 1
+		:: may_steal -> kind = steal; view[me] = 1; others[me] = row.called
 		fi;
 		step = transact;
 		if
@@ -499,12 +536,12 @@ end:
 	:: atomic { step == calling ->
 		if
 		:: !sent -> kind = arm; step = transact
-		:: sent && (find || ref || age != in_window && !wrong(no_window)) -> step = looking; sent = 0; find = 0; mine = 0
+		:: sent && (find || ref || age != in_window && !wrong(no_window)) -> step = looking; about--; sent = 0; find = 0; mine = 0
 		:: sent && !(find || ref || age != in_window && !wrong(no_window)) ->
 			step = sending; pausing++; sent = 0; printf("worker %d: is about to send\n", me)
 		fi }
 	:: atomic { step == sending ->
-		pausing--;
+		pausing--; about--;
 		REQUIRE(I5, rides == 1 && row.sent);
 		if
 		:: arrive()
@@ -538,7 +575,8 @@ end:
 	:: atomic { step != idle && dies ->
 		printf("worker %d: dies\n", me);
 		if
-		:: step == sending -> pausing--
+		:: step == sending -> pausing--; about--
+		:: step == calling && sent -> about--
 		:: else
 		fi;
 		leave() }
@@ -573,6 +611,8 @@ end:
 		:: printf("the request on the wire is lost\n")
 		fi;
 		reply = none }
+	/* The time that the last send had is over. Nobody pauses for so long between its announcement and its end. */
+	:: atomic { row.called && about == 0 && !flying -> row.called = 0; others[1] = 0; others[2] = 0; others[3] = 0 }
 	:: atomic { row.sent && age == in_window -> age = after_20h; printf("20 hours have passed\n") }
 	:: atomic { row.sent && age == after_20h && (quiet || wrong(endless_pause)) -> age = after_24h; printf("24 hours have passed\n") }
 	:: atomic { stripe.saved != unsaved && (age == after_24h || stripe.old) && (quiet || wrong(endless_pause)) ->
@@ -613,10 +653,13 @@ end:
 /*
  * A person who parks, retries and resolves. The person says "not charged" only when Stripe shows nothing that charged or
  * may charge: the payment was cancelled, or there is none and none can come, because 24 hours have passed and Stripe
- * rolls no 500 forward any more. A program cannot see the latter, so it is an assumption about people.
+ * rolls no 500 forward any more. A program cannot see the latter, so it is an assumption about people. Nor can it see
+ * that a request whose sender has given up is still on the wire. What it does see is whether a call that was announced
+ * may not have ended: if none can be, and Stripe shows nothing, 24 hours need not have passed.
  */
 #define harmless (stripe.intents == 0 || stripe.intents == 1 && stripe.intent == canceled)
-#define nothing_can_come (!stripe.roll && (!row.sent || age == after_24h || stripe.intents == 1) || wrong(hasty_operator))
+#define nothing_is_called (!stripe.roll && stripe.saved == unsaved && stripe.intents == 0 && !flying && (!row.called || wrong(call_unseen)))
+#define nothing_can_come (nothing_is_called || !stripe.roll && (!row.sent || age == after_24h || stripe.intents == 1) || wrong(hasty_operator))
 
 proctype operator()
 {
@@ -630,7 +673,12 @@ end:
 		:: row.state == parked && row.point == ride_created && stripe.intents == 1 && stripe.intent == succeeded ->
 			kind = operator_charged
 		:: row.state == parked && row.point != charge_created && harmless && nothing_can_come ||
-			wrong(resolve_finished) && row.state == finished -> kind = operator_not_charged
+			wrong(resolve_finished) && row.state == finished ->
+			kind = operator_not_charged;
+			if
+			:: nothing_is_called && row.sent && age == in_window -> REACHED(resolved_soon)
+			:: else
+			fi
 		fi;
 		if
 		:: write(kind, NOBODY, started, true); printf("%e: %e\n", kind, outcome)
