@@ -54,7 +54,7 @@ func (h *harness) startFast(tb testing.TB) func(who accounts.Credentials, key st
 	p.config.Stripe, p.config.RateLimit = stripe, limit.Rate{PerSecond: 1e6, Burst: 1e6}
 	handler := NewService(p.config).Handler()
 	return func(who accounts.Credentials, key string) int {
-		request := httptest.NewRequest(http.MethodPost, "/v1/rides", strings.NewReader(aRide))
+		request := httptest.NewRequestWithContext(tb.Context(), http.MethodPost, "/v1/rides", strings.NewReader(aRide))
 		request.Header = http.Header{
 			"Authorization": {"Bearer " + who.APIKey.Reveal()}, "Content-Type": {"application/json"}, "Idempotency-Key": {key},
 		}

@@ -119,7 +119,7 @@ func TestAFloodIsNotLogged(t *testing.T) {
 		router.Get("/v1/boats", func(http.ResponseWriter, *Request) error { return fmt.Errorf("%w here", phases.ErrBusy) })
 		for range 100 {
 			answered := httptest.NewRecorder()
-			router.ServeHTTP(answered, httptest.NewRequest(http.MethodGet, "/v1/boats", http.NoBody))
+			router.ServeHTTP(answered, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/boats", http.NoBody))
 			if answered.Code != http.StatusServiceUnavailable {
 				t.Fatalf("got %d", answered.Code)
 			}
