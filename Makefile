@@ -16,10 +16,10 @@ openapi := $(GO) tool -modfile=.ci/openapi.mod validate
 
 stripe_mock := github.com/stripe/stripe-mock@v0.203.0
 
-.PHONY: help run build test test-parts test-programs race check spectral browser figures crash kill chaos simulate bench citus model mutants fuzz stripe-mock up down compose-test clean
+.PHONY: help run build test test-parts test-programs race check spectral browser figures crash kill chaos simulate bench citus model mutants fuzz stripe-mock fakestripe-clients up down compose-test clean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # exec: the sandbox replaces the shell, so that it gets the signals and its exit code is the recipe's.
 run: ## Run everything on this machine: make run ARGS='--listen 127.0.0.1:8081'.
@@ -53,6 +53,7 @@ check: ## Check format, lint, modules, workflows, the OpenAPI document and known
 	$(GO) vet ./...
 	$(GO) vet -tags stripemock ./internal/payments
 	$(GO) vet -tags compose ./deploy
+	$(GO) vet -tags fakeclients ./internal/fakestripe/clients
 	$(GO) vet -tags browser ./api
 	$(lint) run
 	$(GO) mod verify
@@ -139,6 +140,9 @@ done; \
 [ -n "$$url" ] || { cat "$$dir/log"; exit 1; }; \
 STRIPE_MOCK_URL=$$url $(GO) test -count=1 -tags stripemock -run StripeMock ./internal/payments
 endef
+
+fakestripe-clients: ## Drive the fake Stripe with Stripe's own clients for Node, Python and Ruby.
+	$(GO) test -count=1 -tags fakeclients -v ./internal/fakestripe/clients
 
 # An image that a newer build replaces keeps its space and loses its name.
 up: ## Run everything in containers, with Docker Compose.

@@ -196,12 +196,14 @@ func (f *form) integer(name string) int64 {
 	return n
 }
 
-// boolean returns a boolean, or false if it was not sent.
+// boolean returns a boolean, or false if it was not sent. Older versions of
+// Stripe's client for Python send True and False.
 func (f *form) boolean(name string) bool {
-	if v := f.text(name); v != "" && v != "true" && v != "false" {
+	v := f.text(name)
+	if !slices.Contains([]string{"", "true", "false", "True", "False"}, v) {
 		f.reject(invalid(name, "", "Invalid boolean: %s", v))
 	}
-	return f.text(name) == "true"
+	return v == "true" || v == "True"
 }
 
 // oneOf returns a parameter that must have one of the given values, or "" if it

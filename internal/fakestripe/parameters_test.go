@@ -29,6 +29,7 @@ func TestParametersAreChecked(t *testing.T) {
 		{"A payment method must exist.", hail("r", "payment_method", "tok_visa"), "resource_missing", "payment_method"},
 		{"A payment must have a method.", hail("r", "payment_method", ""), "parameter_missing", "payment_method"},
 		{"A boolean must be true or false.", hail("r", "confirm", "1"), "<missing>", "confirm"},
+		{"A boolean must not shout.", hail("r", "confirm", "TRUE"), "<missing>", "confirm"},
 		{"A type must be known.", hail("r", "payment_method_types[0]", "cash"), "<missing>", "payment_method_types"},
 		{"A list must not be a scalar.", hail("r", "payment_method_types", "card"), "<missing>", "payment_method_types"},
 		{"An index must be a number.", hail("r", "payment_method_types[x]", "card"), "parameter_unknown", "payment_method_types[x]"},
@@ -60,7 +61,7 @@ func TestParametersAreChecked(t *testing.T) {
 		t.Parallel()
 		form := hail("r", "amount", "50", "metadata["+long[:40]+"]", long[:500]) + many(47)
 		f.post(t, intents, "", form).want(t, 200, "metadata."+long[:40], long[:500], "amount", "50")
-		f.post(t, intents, "", hail("r", "amount", "99999999", "metadata[empty]", "")+"&metadata[empty]=&metadata=").want(t, 200, "metadata.empty", "<missing>")
+		f.post(t, intents, "", hail("r", "confirm", "True", "amount", "99999999", "metadata[empty]", "")+"&metadata[empty]=&metadata=").want(t, 200, "metadata.empty", "<missing>")
 	})
 	t.Cleanup(func() {
 		if got := f.Charges()["r"]; got != 2 {

@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -64,6 +65,41 @@ func TestStripesClientUnderstandsTheFake(t *testing.T) {
 	}
 	if _, err := api.PaymentIntents.New(ride("r1", "pm_card_mastercard")); !strings.Contains(err.Error(), string(stripe.ErrorTypeIdempotency)) {
 		t.Errorf("a reused key is %v", err)
+	}
+}
+
+// Stripe's own client retries with a key of its own making, and tells errors
+// apart. make fakestripe-clients asks the same of those of other languages.
+func TestStripesClientRetriesAgainstTheFake(t *testing.T) {
+	t.Parallel()
+	_, url := start(t)
+	if status := post(t, url+"/_fake/faults", `[{"kind":"drop_after"},{"kind":"503"},{"kind":"429","times":-1,"match":{"key":"limited"}}]`); status != 200 {
+		t.Fatal(status)
+	}
+	api := client.New("sk_test_123", stripe.NewBackendsWithConfig(&stripe.BackendConfig{
+		URL: new(url), MaxNetworkRetries: stripe.Int64(3), EnableTelemetry: new(false),
+		LeveledLogger: &stripe.LeveledLogger{Level: stripe.LevelNull},
+		// net/http would send again by itself what a used connection has lost.
+		HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+	}))
+	own := ride("retried", "pm_card_visa")
+	own.IdempotencyKey = nil // the client makes one
+	paid, err := api.PaymentIntents.New(own)
+	if err != nil || paid.Status != stripe.PaymentIntentStatusSucceeded || paid.LastResponse.Header.Get("Idempotent-Replayed") != "true" {
+		t.Fatalf("a retried charge is %+v, %v", paid, err)
+	}
+	if charges := api.Charges.List(&stripe.ChargeListParams{Customer: new("cus_visa")}); !charges.Next() || charges.Next() {
+		t.Error("a retried charge was not made once")
+	}
+	wrong := ride("wrong", "pm_card_visa")
+	wrong.Amount = stripe.Int64(-1)
+	var invalid *stripe.InvalidRequestError
+	if _, err := api.PaymentIntents.New(wrong); !errors.As(err, &invalid) {
+		t.Errorf("a wrong amount is %v", err)
+	}
+	var limited *stripe.Error
+	if _, err := api.PaymentIntents.New(ride("limited", "pm_card_visa")); !errors.As(err, &limited) || limited.HTTPStatusCode != 429 || limited.Code != stripe.ErrorCodeRateLimit {
+		t.Errorf("a limited request is %v", err)
 	}
 }
 
