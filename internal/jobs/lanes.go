@@ -15,6 +15,10 @@ const (
 	// the receiver is well again.
 	minTurn = time.Second
 	maxTurn = 30 * time.Minute
+
+	// late is how long after its turn a job comes back at most: River looks
+	// every few seconds for jobs whose time has come.
+	late = 10 * time.Second
 )
 
 // lanes share the workers of this process between the callbacks of all
@@ -60,7 +64,7 @@ func (l *lanes) enter(account, host string) (leave func(took time.Duration), wai
 		limit = l.share(32)
 	}
 	if mine.attempts >= limit || shared.attempts >= l.share(4) || slow && l.slow >= l.share(2) {
-		l.forget("account "+account, "host "+host)
+		l.forget("host " + host)
 		return nil, mine.wait(time.Now(), limit)
 	}
 	mine.attempts++
@@ -76,7 +80,8 @@ func (l *lanes) enter(account, host string) (leave func(took time.Duration), wai
 		}
 		mine.ended(took)
 		shared.ended(took)
-		l.forget("account "+account, "host "+host)
+		l.forget("account " + account)
+		l.forget("host " + host)
 	}, 0
 }
 
@@ -84,6 +89,7 @@ func (l *lanes) enter(account, host string) (leave func(took time.Duration), wai
 func (l *lanes) share(parts int) int { return max(l.workers/parts, 1) }
 
 func (l *lanes) lane(name string) *lane {
+	l.forget(name)
 	found := l.lanes[name]
 	if found == nil {
 		found = new(lane)
@@ -92,12 +98,12 @@ func (l *lanes) lane(name string) *lane {
 	return found
 }
 
-// forget deletes lanes in which nothing goes on and nobody waits.
-func (l *lanes) forget(names ...string) {
-	for _, name := range names {
-		if found := l.lanes[name]; found.attempts == 0 && found.turn.Before(time.Now()) {
-			delete(l.lanes, name)
-		}
+// forget deletes a lane in which nothing goes on and nobody waits. That of an
+// account whose last job waits, and is then taken by another process, stays
+// until the account's next job.
+func (l *lanes) forget(name string) {
+	if found := l.lanes[name]; found != nil && found.attempts == 0 && time.Since(found.turn) > late {
+		delete(l.lanes, name)
 	}
 }
 

@@ -74,6 +74,41 @@ func TestSlowAccountsShareHalf(t *testing.T) {
 	})
 }
 
+// An account stays slow while its jobs come and go: when all of its attempts
+// have ended, and when it finds no place because other slow ones have theirs.
+func TestSlowAccountsStaySlow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLanes(64)
+		var leaving []func(time.Duration)
+		comeBack := func() (n int) {
+			time.Sleep(minTurn)
+			for i := range 50 {
+				name := fmt.Sprint("slow ", i)
+				more, leave := l.fill(name, at(name))
+				n, leaving = n+more, append(leaving, leave)
+			}
+			return n
+		}
+		for range 15 { // one more waits each time
+			comeBack()
+		}
+		for _, leave := range leaving {
+			leave(15 * time.Second)
+		}
+		total := 0
+		for range 20 {
+			total += comeBack()
+		}
+		if total != 32 {
+			t.Errorf("slow accounts take %d places", total)
+		}
+		if n, _ := l.fill("fast", at("fast")); n != 8 {
+			t.Errorf("a fast account takes %d places", n)
+		}
+	})
+}
+
 // Jobs that find no place come back at the pace at which attempts end, not all
 // at once, and in the end whatever the pace.
 func TestTurnsFollowThePace(t *testing.T) {
