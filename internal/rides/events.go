@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rocketrides/rocketrides/internal/limit"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -16,7 +17,8 @@ import (
 
 // maxReceiving bounds how many events are received at once. Nobody is
 // authenticated before the whole body was read, so this bounds what strangers
-// can make the process hold in memory, at 16 MB.
+// can make the process hold in memory, at 16 MB. One of them alone, who sends
+// slowly, can't keep Stripe's events out.
 const maxReceiving = 64
 
 // A receiver takes Stripe's events.
@@ -27,7 +29,7 @@ type receiver struct {
 	// account returns the id of the pinned Stripe account, or "" while it isn't
 	// known.
 	account  func() string
-	places   chan struct{}
+	places   *limit.Places
 	received *prometheus.CounterVec
 }
 
@@ -37,7 +39,7 @@ func newReceiver(config Config) *receiver {
 	}
 	r := &receiver{
 		inbox: inbox{pool: config.Pool, unconfirmed: config.Unconfirmed}, secrets: config.EventSecrets,
-		live: config.Stripe.Live(), account: config.StripeAccount, places: make(chan struct{}, maxReceiving),
+		live: config.Stripe.Live(), account: config.StripeAccount, places: limit.NewPlaces(maxReceiving),
 		received: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rides_stripe_events_received_total", Help: "Events of Stripe's that were received, by what was done with them.",
 		}, []string{"result"}),
@@ -52,12 +54,11 @@ func newReceiver(config Config) *receiver {
 // before it is acknowledged; the completer works it afterwards. The answer 200
 // keeps Stripe from sending it again, any other asks it to.
 func (rc *receiver) receive(w http.ResponseWriter, r *web.Request) error {
-	select {
-	case rc.places <- struct{}{}:
-		defer func() { <-rc.places }()
-	default:
+	sender := r.Client()
+	if !rc.places.Take(sender) {
 		return phases.ErrBusy
 	}
+	defer rc.places.Give(sender)
 	event, err := rc.read(w, r)
 	if err != nil {
 		rc.received.WithLabelValues("refused").Inc()

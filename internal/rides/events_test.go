@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -143,28 +144,59 @@ func TestAStandbyThatDoesNotConfirm(t *testing.T) {
 // TestStrangersCannotFillTheMemory: only so many events are received at once.
 func TestStrangersCannotFillTheMemory(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t)
+	p := newHarness(t).behindProxy(t)
+	end := p.stall(t, func(i int) string { return fmt.Sprint("198.51.100.", i) })
+	waitFor(t, func() bool { return p.service.events.places.Free() == 0 })
+	p.send(t, signed(event("evt_1", "charge.refunded", "ch_1"), eventSecret, time.Now())).must(t, 503, web.CodeUnavailable)
+	end()
+	waitFor(t, func() bool { return p.service.events.places.Free() == maxReceiving })
+	p.send(t, signed(event("evt_1", "charge.refunded", "ch_1"), eventSecret, time.Now())).must(t, 200, "")
+}
+
+// TestAStrangerCannotKeepEventsOut: whoever begins to send many events, and
+// goes on slowly, leaves places to others.
+func TestAStrangerCannotKeepEventsOut(t *testing.T) {
+	t.Parallel()
+	p := newHarness(t).behindProxy(t)
+	end := p.stall(t, func(int) string { return "198.51.100.1" })
+	defer end()
+	waitFor(t, func() bool { return len(p.service.events.places.Full()) == 1 })
+	p.send(t, signed(event("evt_1", "charge.refunded", "ch_1"), eventSecret, time.Now())).must(t, 200, "")
+}
+
+// behindProxy returns a process that learns from a proxy who the sender is.
+func (h *harness) behindProxy(t *testing.T) *process {
+	t.Helper()
+	p := *h.process
+	p.config.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	p.service = NewService(p.config)
+	return p.serving(t, p.service.Handler())
+}
+
+// stall begins to send as many events as may be received at once, the i-th from
+// an address, and ends none of them before end is called.
+func (p *process) stall(t *testing.T, address func(i int) string) (end func()) {
+	t.Helper()
 	var stuck []*io.PipeWriter
-	for range maxReceiving {
+	for i := range maxReceiving {
 		body, writer := io.Pipe()
 		stuck = append(stuck, writer)
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.api+"/v1/stripe/events", body)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.api+"/v1/stripe/events", body)
 		if err != nil {
 			t.Fatal(err)
 		}
+		request.Header.Set("X-Forwarded-For", address(i))
 		go func() {
 			if answer, err := http.DefaultTransport.RoundTrip(request); err == nil {
 				_ = answer.Body.Close()
 			}
 		}()
 	}
-	waitFor(t, func() bool { return len(h.service.events.places) == maxReceiving })
-	h.send(t, signed(event("evt_1", "charge.refunded", "ch_1"), eventSecret, time.Now())).must(t, 503, web.CodeUnavailable)
-	for _, writer := range stuck {
-		_ = writer.Close()
+	return func() {
+		for _, writer := range stuck {
+			_ = writer.Close()
+		}
 	}
-	waitFor(t, func() bool { return len(h.service.events.places) == 0 })
-	h.send(t, signed(event("evt_1", "charge.refunded", "ch_1"), eventSecret, time.Now())).must(t, 200, "")
 }
 
 func TestNoEventWithoutASecret(t *testing.T) {
