@@ -93,7 +93,7 @@ figures: ## Draw the pictures of the documents again.
 crash: ## Cut, tear and hold every message between the service, Postgres and Stripe.
 	$(GO) test ./internal/jobs -run TestRelaySurvivesEveryCut -count=1 -v
 	$(GO) test ./internal/rides -run 'TestEveryCutOfAnEvent|TestEveryOrderEndsInOneState' -count=1 -v -args -full
-	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 150m -args -full $(ARGS)
+	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 240m -args -full $(ARGS)
 
 kill: ## Kill completers while the receipts and callbacks of 1,000 rides and 300 cancels leave.
 	$(GO) test ./internal/commands -run TestKilledCompleters -count=1 -v -timeout 10m -args -full
