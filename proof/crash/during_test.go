@@ -46,8 +46,8 @@ func givenBack(pool *pgxpool.Pool) bool {
 
 // checkIntent compares a foreign write that arrives with the committed intent,
 // and looks for what its flow stored before it. A worker that was held may send
-// what its key needs no more; its bytes are compared with the earlier ones at
-// the end of the trial.
+// what its key needs no more, and when the key is finished its form is gone;
+// its bytes are compared with the earlier ones at the end of the trial.
 func (r *run) checkIntent(request *http.Request, body string, whole bool) {
 	if request.URL.Path != r.flow.sent && !strings.HasPrefix(request.URL.Path, "/beside/") {
 		return
@@ -58,7 +58,7 @@ func (r *run) checkIntent(request *http.Request, body string, whole bool) {
 	var sent, form, stored bool
 	var key, point string
 	err := r.lane.pool.QueryRow(ctx, `
-		SELECT first_sent_at <= clock_timestamp(), foreign_form = $2, foreign_key, recovery_point, `+r.flow.stored+`
+		SELECT first_sent_at <= clock_timestamp(), coalesce(foreign_form = $2, finished_at IS NOT NULL), foreign_key, recovery_point, `+r.flow.stored+`
 		FROM idempotency_keys k
 		WHERE account_id = $1 AND key = $3`, r.account.AccountID, body, r.key).Scan(&sent, &form, &key, &point, &stored)
 	header := request.Header.Get("Idempotency-Key")
