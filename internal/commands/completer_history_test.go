@@ -77,12 +77,15 @@ func TestHistoryOfACanceledRide(t *testing.T) {
 	}
 	s.eventsAreDue(t)
 	s.must(t, "completer", "once", "--callback-allow=127.0.0.0/8")
+	s.exec(t, `INSERT INTO audit_records (account_id, id, action, data)
+		SELECT $1, 'aud_retried', 'job.retried', jsonb_build_object('job', args ->> 'id', 'kind', 'receipt', 'by', 'ann')
+		FROM river.river_job WHERE args ->> 'key' = 'k' LIMIT 1`, s.account)
 	_, said := s.history(t, "k")
 	tells(t, said, "POST /v1/rides began the flow hail", `"callback_url":"http://127.0.0.1:`, "its call to Stripe was frozen",
 		"answered with 201", "/cancel began the flow cancel", "(key c)", "answered with 200",
 		"Stripe sent charge.refunded", ", 2 times", "now: ride_", " is canceled, 2350 usd")
 	for _, part := range []string{
-		"ride.created: fare", "receipt job_", "callback job_", " was worked at attempt 1", "ride.charged, msg_", "ride.canceled, msg_",
+		"ride.created: fare", "job.retried: by ann, job job_", "receipt job_", "callback job_", " was worked at attempt 1", "ride.charged, msg_", "ride.canceled, msg_",
 		" is delivered at attempt 1: the receiver answered 200", "was worked: ", "refund re_",
 	} {
 		tells(t, said, part)
