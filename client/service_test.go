@@ -92,6 +92,7 @@ func TestARideIsChargedOnceThroughAnyTrouble(t *testing.T) {
 		"503 with Retry-After":            {[]fault{own(problem(503, client.CodeUnavailable, true, "1"))}, false},
 		"a proxy's page":                  {[]fault{own(page(http.StatusBadGateway))}, false},
 		"429":                             {[]fault{own(problem(429, client.CodeRateLimited, true, "1"))}, false},
+		"409 while the key is in use":     {[]fault{own(problem(409, client.CodeIdempotencyKeyInUse, true, "1"))}, false},
 		"all of it":                       {[]fault{before, own(page(502)), after, before, halfway, own(page(504))}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
