@@ -91,9 +91,7 @@ func draw(source string) (string, error) {
 	return f.svg(caption), nil
 }
 
-// steps are the forms of a line.
-//
-//nolint:gochecknoglobals // nothing writes to them
+// The forms of a line.
 var (
 	messageLine = regexp.MustCompile(`^([^:]+?) -(>|x) ([^:]+?): (.*)$`)
 	doesLine    = regexp.MustCompile(`^(! )?([^:]+?): (.*)$`)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,7 +28,7 @@ func TestTheDocumentHasTheAnswersToCallbacks(t *testing.T) {
 		case result.status == statusDelivered:
 			judged[fmt.Sprintf("%dXX", code/100)] = true
 		case result.status != statusPending || result.pause > 0:
-			judged[fmt.Sprint(code)] = true
+			judged[strconv.Itoa(code)] = true
 		default:
 			judged["default"] = true
 		}
