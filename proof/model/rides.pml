@@ -371,7 +371,7 @@ inline leave() {
 	:: row.token == me -> row.token = ORPHAN
 	:: else
 	fi;
-	step = idle; kind = nothing; from = started; fused = 0; sent = 0; mine = 0; find = 0; ref = 0; view[me] = 0; others[me] = 0
+	step = idle; kind = nothing; from = started; fused = 0; sent = 0; again = 0; mine = 0; find = 0; ref = 0; view[me] = 0; others[me] = 0
 }
 
 /* The row shows that the transaction at hand has committed. */
@@ -392,7 +392,7 @@ inline proceed() {
 	:: from == started && !wrong(send_first) -> kind = create_ride; step = transact
 	:: from == started && wrong(send_first) -> sent = 1; kind = nothing; step = calling; about++
 	:: from == ride_created -> kind = nothing; step = calling; if :: sent -> about++ :: else fi
-	:: from == charge_created -> sent = 0; mine = 0; find = 0; ref = 0; kind = finish; step = transact
+	:: from == charge_created -> sent = 0; again = 0; mine = 0; find = 0; ref = 0; kind = finish; step = transact
 	fi
 }
 
@@ -403,7 +403,7 @@ inline adopt() {
 	:: else
 	fi;
 	mine = (kind == insert_fused || kind == create_ride);
-	from = row.point; sent = row.sent && covered; find = row.find; ref = row.ref; view[me] = 0;
+	from = row.point; sent = row.sent && covered; again = row.sent && !covered; find = row.find; ref = row.ref; view[me] = 0;
 	proceed()
 }
 
@@ -415,7 +415,7 @@ inline answered() {
 	:: outcome == exists && kind != create_ride -> leave()
 	:: outcome == applied && (kind == steal || kind == insert_stepwise) -> adopt()
 	:: outcome == applied && (kind == insert_fused || kind == create_ride || kind == arm) ->
-		from = ride_created; sent = 1; mine = 1; proceed()
+		from = ride_created; sent = 1; mine = !again; again = 0; proceed()
 	:: outcome == applied && kind == note -> kind = nothing; step = looking
 	:: outcome == applied && kind == record_charge -> from = charge_created; proceed()
 	:: else -> tell(); leave()
@@ -456,7 +456,7 @@ inline judge() {
 	:: kind == note
 	:: else -> fused = 0
 	fi;
-	sent = 0; mine = 0; find = 0; ref = 0
+	sent = 0; again = 0; mine = 0; find = 0; ref = 0
 }
 
 /* Steps of a worker. Each alternative of its loop is one step, between any two of which everybody else may act. */
@@ -474,6 +474,7 @@ proctype worker(byte me; bit mortal; bit deaf; bit client)
 	mtype from = started;   /* the recovery point that the worker believes in */
 	bit fused;              /* phases without a call between them share a transaction: in the first attempt only */
 	bit sent, find, ref;    /* of the row, as the worker knows it; cleared when they don't matter any more */
+	bit again;              /* the row was armed by an earlier claim, and only calling_until must be set once more */
 	bit mine;               /* this claim set first_sent_at, and has sent nothing yet */
 #define dies (mortal && !calm)
 #define unheard (deaf && !calm)
