@@ -84,7 +84,7 @@ func ownTime() time.Duration {
 
 // A machineTime is what all processors together have done.
 type machineTime struct {
-	busy  time.Duration // for anybody, interrupts included
+	busy  time.Duration // for processes; interrupts are nobody's
 	steal time.Duration // what the hypervisor gave to other machines
 }
 
@@ -95,15 +95,15 @@ func readMachine() machineTime {
 	}
 	line, _, _ := strings.Cut(string(stat), "\n")
 	var t machineTime
-	const idle, iowait, steal, guest = 4, 5, 8, 9
+	const idle, steal = 4, 8
 	for i, field := range strings.Fields(line) {
 		n, err := strconv.Atoi(field)
 		switch {
-		case err != nil || i == idle || i == iowait || i >= guest: // guests are in user already
+		case err != nil:
+		case i < idle: // user, nice and system, after the line's name
+			t.busy += time.Duration(n) * tick
 		case i == steal:
 			t.steal = time.Duration(n) * tick
-		default:
-			t.busy += time.Duration(n) * tick
 		}
 	}
 	return t

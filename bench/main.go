@@ -24,14 +24,14 @@ type commands struct {
 
 // bench is the command that measures.
 type bench struct {
-	Quick     bool     `help:"One short round with 1 and 32 clients, in less than two minutes."`
+	Quick     bool     `help:"One short round with 1 and 32 clients, in about two minutes, whatever --clients, --seconds and --rounds say."`
 	Scenarios []string `help:"Only these scenarios, separated by commas; --list names them." placeholder:"NAME"`
 	List      bool     `help:"List the scenarios, and exit."`
 	Clients   []int    `help:"How many clients hail fresh rides at once, one run each, separated by commas." default:"1,8,32,128"`
 	Seconds   float64  `help:"How many seconds each run is measured." default:"4"`
 	Rounds    int      `help:"How often each run is repeated. What is compared takes turns, and the report shows medians." default:"3"`
 	Peers     bool     `help:"Measure other designs beside the service." default:"true" negatable:""`
-	Out       string   `help:"Folder for results.json, results.txt and results.svg." default:"bench-results" placeholder:"DIR"`
+	Out       string   `help:"Folder for results.json, results.txt and results.svg (${default})." default:"bench-results" placeholder:"DIR"`
 	Programs  string   `help:"Folder of the programs api and completer; the folder of this program if it isn't given." placeholder:"DIR"`
 }
 

@@ -108,7 +108,7 @@ func (l *lab) measure(ctx context.Context, s *system, w workload) (result, error
 	select {
 	case err := <-ended:
 		if err != nil || !w.ends {
-			return result{}, fmt.Errorf("the load of %s ended early: %w", s.name, err)
+			return result{}, endedEarly(ctx, s, err)
 		}
 		ended <- nil
 	case <-time.After(w.seconds):
@@ -136,17 +136,26 @@ func (l *lab) measure(ctx context.Context, s *system, w workload) (result, error
 	return made, nil
 }
 
+// endedEarly is the error for a load that has ended before the measurement: the
+// user has interrupted it, or it failed.
+func endedEarly(ctx context.Context, s *system, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(fmt.Errorf("the load of %s ended early", s.name), err)
+}
+
 // settle waits until the load is as it will be, and returns the counters at
 // that time.
 func (l *lab) settle(ctx context.Context, s *system, w workload, ended chan error) (snapshot, error) {
 	if s.service == nil {
-		if err := l.awaitConnections(ctx, s.database, w.clients, ended); err != nil {
+		if err := l.awaitPgbench(ctx, s, w.clients, ended); err != nil {
 			return snapshot{}, err
 		}
 	}
 	select {
 	case err := <-ended:
-		return snapshot{}, fmt.Errorf("the load of %s ended at once: %w", s.name, err)
+		return snapshot{}, endedEarly(ctx, s, err)
 	case <-time.After(w.settle):
 	}
 	if s.service != nil {
@@ -200,16 +209,28 @@ func (l *lab) connections(ctx context.Context, database string) (n int, err erro
 	return n, err
 }
 
-// awaitConnections waits until pgbench has made all its connections.
-func (l *lab) awaitConnections(ctx context.Context, database string, clients int, ended <-chan error) error {
+// awaitPgbench waits until pgbench has made all its connections, and has
+// prepared its statements on them: until each has committed about one ride.
+func (l *lab) awaitPgbench(ctx context.Context, s *system, clients int, ended <-chan error) error {
+	var first int64
 	for {
-		n, err := l.connections(ctx, database)
-		if err != nil || n >= clients {
+		now, err := l.snapshot(ctx, s)
+		if err != nil {
 			return err
+		}
+		n, err := l.connections(ctx, s.database)
+		if err != nil {
+			return err
+		}
+		switch {
+		case n < clients:
+			first = now.transactions
+		case now.transactions >= first+2*int64(clients):
+			return nil
 		}
 		select {
 		case err := <-ended:
-			return fmt.Errorf("the load ended at once: %w", err)
+			return endedEarly(ctx, s, err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -133,11 +133,14 @@ func (r *run) report(f facts, stdout io.Writer) error {
 	table(&text, middle)
 	model(&text, f, middle)
 	fmt.Fprint(stdout, text.String())
-	return errors.Join(
-		os.WriteFile(filepath.Join(r.Out, "results.json"), encoded, 0o644),
-		os.WriteFile(filepath.Join(r.Out, "results.txt"), []byte(text.String()), 0o644),
-		os.WriteFile(filepath.Join(r.Out, "results.svg"), []byte(chart(f, middle)), 0o644),
-	)
+	files := map[string]string{"results.json": string(encoded), "results.txt": text.String()}
+	if drawn := chart(f, middle); drawn != "" {
+		files["results.svg"] = drawn
+	}
+	for name, content := range files {
+		err = errors.Join(err, os.WriteFile(filepath.Join(r.Out, name), []byte(content), 0o644))
+	}
+	return err
 }
 
 // table writes the results as a table.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
@@ -153,6 +154,9 @@ func (r *run) round(ctx context.Context, round int, lasts time.Duration) error {
 		systems, clients := []*system{r.service.sending(next)}, []int{s.clients}
 		if s.name == fresh {
 			systems, clients = append(systems, r.rivals...), r.Clients
+			// None profits in every round from what ran before it.
+			first := (round + len(systems) - 1) % len(systems)
+			systems = slices.Concat(systems[first:], systems[:first])
 		}
 		for _, n := range clients {
 			for _, system := range systems {
@@ -187,7 +191,11 @@ func (r *run) count(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.round(ctx, counting, time.Second)
+	lasts := time.Second
+	if r.Quick {
+		lasts /= 2
+	}
+	return r.round(ctx, counting, lasts)
 }
 
 // measureOne measures one scenario of one system.
@@ -195,7 +203,7 @@ func (r *run) measureOne(ctx context.Context, s scenario, system *system, client
 	w := s.workload
 	w.clients, w.seconds = clients, lasts
 	// Connections take a while, and so do the first plans on each.
-	w.settle = max(w.settle, 500*time.Millisecond+time.Duration(clients)*5*time.Millisecond)
+	w.settle = max(w.settle, 500*time.Millisecond+5*time.Millisecond*time.Duration(min(clients, 200)))
 	if err := r.setLatency(ctx, s.latency); err != nil {
 		return err
 	}
