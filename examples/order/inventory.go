@@ -43,8 +43,8 @@ type Inventory struct {
 	HTTP *http.Client
 }
 
-// Send asks for what is frozen. A 4xx or 503 of this inventory means that it
-// did nothing; after anything else that isn't an answer nobody knows.
+// Send asks for what is frozen. A 503 of this inventory means that it did
+// nothing; after anything else that isn't an answer nobody knows.
 func (i Inventory) Send(ctx context.Context, sent phases.Sent[StockForm]) (Stock, error) {
 	return i.call(ctx, http.MethodPost, i.URL, sent.Key, string(sent.Form))
 }

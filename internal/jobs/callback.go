@@ -113,7 +113,7 @@ func judge(answer callbacks.Answer, err error, failures int) result {
 	return failed
 }
 
-// Error says what the attempt came to.
+// text says what the attempt came to.
 func (r result) text() string {
 	if r.httpStatus != 0 {
 		return fmt.Sprintf("the receiver answered %d", r.httpStatus)

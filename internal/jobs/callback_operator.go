@@ -2,12 +2,10 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -125,7 +123,7 @@ func (c Callbacks) Resend(ctx context.Context, id, by string) error {
 		if err := restage(ctx, tx, account, id); err != nil {
 			return err
 		}
-		return auditCallback(ctx, tx, account, ride, "callback.resent", map[string]string{"callback": id, "by": by})
+		return audit(ctx, tx, account, ride, "callback.resent", map[string]string{"callback": id, "by": by})
 	})
 	if err == nil && pending != 0 {
 		err = Jobs(c).Retry(ctx, pending, by)
@@ -185,7 +183,7 @@ func (c Callbacks) Enable(ctx context.Context, account, host, by string) error {
 		}
 		for _, account := range enabled {
 			if err == nil {
-				err = auditCallback(ctx, tx, account, "", "callbacks.enabled", map[string]string{"host": host, "by": by})
+				err = audit(ctx, tx, account, "", "callbacks.enabled", map[string]string{"host": host, "by": by})
 			}
 		}
 		return err
@@ -194,16 +192,4 @@ func (c Callbacks) Enable(ctx context.Context, account, host, by string) error {
 		return fmt.Errorf("%s: %w", host, err)
 	}
 	return nil
-}
-
-func auditCallback(ctx context.Context, tx pgx.Tx, account, ride, action string, facts map[string]string) error {
-	data, err := json.Marshal(facts)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `
-		INSERT INTO audit_records (account_id, id, action, ride_id, data)
-		VALUES ($1, $2, $3, nullif($4, ''), $5)`,
-		account, "aud_"+uuid.Must(uuid.NewV7()).String(), action, ride, string(data))
-	return err
 }

@@ -80,8 +80,8 @@
 // of another.
 //
 // A callback is delivered when its receiver has acknowledged it, which is
-// recorded before River is told. So it is sent twice only if a process dies
-// between the receiver's answer and that commit. A callback that can't be
-// delivered is recorded as that, and its job is done: it is not dead, since no
-// operator can do anything about a client's server.
+// recorded before River is told. So it is sent twice only if the process dies,
+// or the database fails, between the receiver's answer and that commit. A
+// callback that can't be delivered is recorded as that, and its job is done: it
+// is not dead, since no operator can do anything about a client's server.
 package jobs

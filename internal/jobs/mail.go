@@ -60,8 +60,8 @@ func NewMail(address, from string) (*Mail, error) {
 		policy = mail.NoTLS
 	}
 	if server.Port() != "" {
-		if port, err = strconv.Atoi(server.Port()); err != nil {
-			return nil, errors.New("the mail server's port is no number")
+		if port, err = strconv.Atoi(server.Port()); err != nil || port < 1 || port > 65535 {
+			return nil, errors.New("the mail server's port is no number from 1 to 65535")
 		}
 	}
 	m.options = []mail.Option{mail.WithPort(port), mail.WithTLSPolicy(policy), mail.WithoutNoop(), mail.WithoutRset()}

@@ -73,6 +73,7 @@ func TestMailServerURLs(t *testing.T) {
 		"example.com", "example.com:587", "http://u:hunter2@example.com", "smtp://", "smtp://u:hunter2@:587", "smtp://example.com/path",
 		"smtp://u:hunter2@example.com?starttls=never", "smtps://example.com?starttls=never", "smtp://u:hunter2@example.com?tls=1",
 		"smtp://u:hunter2@exa mple.com", "smtp://u:hunter2@example.com:port",
+		"smtp://u:hunter2@example.com:0", "smtp://u:hunter2@example.com:65536",
 	} {
 		if _, err := NewMail(url, from); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", url, err)

@@ -103,18 +103,23 @@ func (j Jobs) Retry(ctx context.Context, id int64, by string) error {
 		if _, err := client.JobRetryTx(ctx, tx, id); err != nil {
 			return err
 		}
-		data, err := json.Marshal(map[string]string{"job": job, "kind": kind, "by": by})
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `
-			INSERT INTO audit_records (account_id, id, action, data)
-			VALUES ($1, $2, 'job.retried', $3)`,
-			account, "aud_"+uuid.Must(uuid.NewV7()).String(), string(data))
-		return err
+		return audit(ctx, tx, account, "", "job.retried", map[string]string{"job": job, "kind": kind, "by": by})
 	})
 	if err != nil {
 		return fmt.Errorf("retrying job %d: %w", id, err)
 	}
 	return nil
+}
+
+// audit records what an operator has decided. ride is "" if it is about none.
+func audit(ctx context.Context, tx pgx.Tx, account, ride, action string, facts map[string]string) error {
+	data, err := json.Marshal(facts)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO audit_records (account_id, id, action, ride_id, data)
+		VALUES ($1, $2, $3, nullif($4, ''), $5)`,
+		account, "aud_"+uuid.Must(uuid.NewV7()).String(), action, ride, string(data))
+	return err
 }

@@ -15,8 +15,8 @@ import (
 // sweepType is the type of the events that a sweep makes up.
 const sweepType = "sweep"
 
-// SweepReach is how far back a sweep looks.
-const SweepReach = 30 * 24 * time.Hour
+// sweepReach is how far back a sweep looks.
+const sweepReach = 30 * 24 * time.Hour
 
 // SweepCounts is what a sweep did.
 type SweepCounts struct {
@@ -57,7 +57,7 @@ func (w *EventWorker) Sweep(ctx context.Context) (SweepCounts, error) {
 	if err != nil {
 		return counts, fmt.Errorf("reading Stripe's payment intents: %w", err)
 	}
-	err = w.Stripe.Changed(ctx, now.Add(-SweepReach), func(kind payments.ObjectKind, id string) error {
+	err = w.Stripe.Changed(ctx, now.Add(-sweepReach), func(kind payments.ObjectKind, id string) error {
 		counts.Others++
 		counts.Found++
 		return run.inbox.make(ctx, subject{kind, id}, w.Stripe.Live())

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/rocketrides/client"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/rides/ridestest"
@@ -323,6 +324,22 @@ func TestTheDisplayFitsItsPlace(t *testing.T) {
 	text, err := os.ReadFile(file.Name())
 	if err != nil || strings.Contains(string(text), "\x1b") || strings.Count(string(text), "\n") != 1 {
 		t.Errorf("the file has %q, %v", text, err)
+	}
+}
+
+// Charges that name no ride are nobody's, also if a rider doesn't know the ride
+// of a wish.
+func TestChargesWithoutARideAreNobodys(t *testing.T) {
+	t.Parallel()
+	s := &simulation{command: new(command), book: newBook(), line: newLine()}
+	s.book.told(s.book.begin(client.NewRide{Key: client.NewKey()}), outcomeDeclined, "")
+	v := s.judge(map[string]tally{"": {Succeeded: 1}}, map[string]tally{"": {Succeeded: 1}})
+	if !v.OK || v.Charges != 0 {
+		t.Errorf("an old charge is blamed: %+v", v)
+	}
+	v = s.judge(map[string]tally{"": {Succeeded: 1}}, map[string]tally{"": {Succeeded: 2}})
+	if v.OK || v.Doubles != 1 || v.Contradictions != 0 {
+		t.Errorf("a new charge is not found: %+v", v)
 	}
 }
 

@@ -50,9 +50,12 @@ func (s *simulation) judge(before, after map[string]tally) verdict {
 	}
 	known := map[string]bool{}
 	for _, w := range s.book.wishes {
-		known[w.ride] = true
-		v.count(w, after[w.ride].Succeeded)
-		v.countCancel(w, after[w.ride].Refunded)
+		var mine tally
+		if w.ride != "" { // "" has the charges that belong to no ride
+			known[w.ride], mine = true, after[w.ride]
+		}
+		v.count(w, mine.Succeeded)
+		v.countCancel(w, mine.Refunded)
 		if w.cancel != "" {
 			v.Retries = max(v.Retries-1, 0) // the first request of a cancel is none
 		}
