@@ -120,7 +120,9 @@ func readSubject(ctx context.Context, tx pgx.Tx, account, key string) (pgx.Named
 		return nil, err
 	}
 	about["ride"] = ride
-	about["keys"] = []string{key, own, cancel, "refund_late→" + intent, "refund_failed→" + refund}
+	keys := []string{key, own, cancel, "refund_late→" + intent, "refund_failed→" + refund}
+	slices.Sort(keys)
+	about["keys"] = slices.Compact(keys) // a key that was there twice would have each of its jobs twice
 	about["objects"] = slices.DeleteFunc([]string{intent, charge, refund}, func(id string) bool { return id == "" })
 	return about, nil
 }

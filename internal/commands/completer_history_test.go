@@ -26,7 +26,10 @@ func (s *scene) history(t *testing.T, key string, flags ...string) (entries []au
 	if !slices.IsSortedFunc(entries, func(a, b audit.Entry) int { return a.At.Compare(b.At) }) {
 		t.Errorf("the entries are not in the order of time:\n%s", said)
 	}
-	for _, e := range entries {
+	for i, e := range entries {
+		if slices.Contains(entries[:i], e) {
+			t.Errorf("it tells of %q twice:\n%s", e.What, said)
+		}
 		if len([]rune(e.What)) > 300 || strings.ContainsAny(e.What, "\n\t") {
 			t.Errorf("an entry is not short, or not on one line: %q", e.What)
 		}
