@@ -10,7 +10,6 @@ import (
 	"time"
 
 	stripe "github.com/stripe/stripe-go/v76"
-	"github.com/stripe/stripe-go/v76/form"
 )
 
 // These tests send every kind of request that the service makes to stripe-mock,
@@ -72,9 +71,7 @@ func TestStripeMockRefusesWhatStripeDoesNotKnow(t *testing.T) {
 	if o := client.create(t.Context(), sent.Key, notNumber); !o.badRequest() {
 		t.Errorf("an amount that isn't a number: %s", o.text())
 	}
-	values := new(form.Values)
-	values.Add("since", "1")
-	if o := client.send(t.Context(), request{call: callList, method: http.MethodGet, path: intentsPath, values: values}, new(listPage[stripe.PaymentIntent])); !o.badRequest() {
+	if o := client.send(t.Context(), request{call: callList, method: http.MethodGet, path: intentsPath, form: "since=1"}, new(listPage[stripe.PaymentIntent])); !o.badRequest() {
 		t.Errorf("an unknown filter: %s", o.text())
 	}
 }
