@@ -116,7 +116,7 @@ func (r *renewals) renew(due []heldCall) {
 		group.Go(func() {
 			defer func() { <-places }()
 			if err := r.renewTogether(calls); err != nil {
-				r.engine.log.Warn("leases of foreign calls were not renewed", slog.Int("calls", len(calls)), slog.Any("error", err))
+				r.engine.log.WarnContext(r.engine.aborted, "leases of foreign calls were not renewed", slog.Int("calls", len(calls)), slog.Any("error", err))
 			}
 		})
 	}
