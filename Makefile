@@ -95,8 +95,9 @@ crash: ## Cut, tear and hold every message between the service, Postgres and Str
 	$(GO) test ./internal/rides -run 'TestEveryCutOfAnEvent|TestEveryOrderEndsInOneState' -count=1 -v -args -full
 	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 240m -args -full $(ARGS)
 
-kill: ## Kill completers while the receipts and callbacks of 1,000 rides and 300 cancels leave.
+kill: ## Kill completers while 1,000 rides and 300 cancels are delivered, and an api 50 times while it charges.
 	$(GO) test ./internal/commands -run TestKilledCompleters -count=1 -v -timeout 10m -args -full
+	$(GO) test ./internal/commands -run 'TestRidesOfAKilledAPI|TestALongCharge' -count=1 -v -timeout 20m -args -full
 
 chaos: ## Kill, freeze and mislead real processes: make chaos ARGS='--duration 2m'.
 	$(build) ./proof/chaos

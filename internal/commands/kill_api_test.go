@@ -37,7 +37,7 @@ func TestRidesOfAKilledAPIAreChargedSoon(t *testing.T) {
 	}
 	s := newScene(t)
 	s.fake.Script(fakestripe.Fault{
-		Kind: fakestripe.Delayed, Latency: fakestripe.Latency{P50: fakestripe.Duration(300 * time.Millisecond), P99: fakestripe.Duration(3 * time.Second)}, Times: 1_000_000,
+		Kind: fakestripe.Delayed, Latency: fakestripe.Latency{Min: fakestripe.Duration(200 * time.Millisecond), Max: fakestripe.Duration(time.Second)}, Times: 1_000_000,
 	})
 	s.start(t, "completer", defaults()...)
 	var hailed atomic.Int64

@@ -15,7 +15,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-var full = flag.Bool("full", false, "kill completers over 1,000 rides instead of a tenth of them")
+var full = flag.Bool("full", false, "kill completers over 1,000 rides instead of a tenth of them, and an api 50 times instead of 3")
 
 // TestKilledCompletersDeliverEverything kills completers at random moments
 // while clients hail and cancel rides, and while receipts and callbacks of

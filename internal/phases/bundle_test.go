@@ -60,7 +60,7 @@ func (b *bundle) newEngine(t *testing.T, w *wire.Postgres, options ...option) *p
 		Pool: pgtest.Open(t, o), Flows: []phases.Flow{parcels(b.carrier, 1)}, Realm: func() string { return "test" },
 		Lease: 20 * time.Second, CallTimeout: 10 * time.Second,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 20 * time.Millisecond},
-		MaxAttempts: 3, Unconfirmed: postgres.TookDoubtfulCommit,
+		MaxAttempts: 3, OneAccount: pgtest.OnCitus(), Unconfirmed: postgres.TookDoubtfulCommit,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, option := range options {

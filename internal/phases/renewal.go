@@ -150,14 +150,14 @@ func (r *renewals) batches(due []heldCall) [][]heldCall {
 // at the point where the attempt stands; nobody holds a row that is finished or
 // parked. A row that somebody has locked is left to the next time, so that it
 // holds up no other. On Citus, a statement can skip locked rows of one account
-// only.
+// only, which it must name for both tables.
 const (
 	sqlRenew = renewal + `
 	  JOIN unnest($1::text[], $2::text[], $3::uuid[], $4::text[]) AS held (account_id, key, token, point)
-	    ON free.account_id = held.account_id` + heldRows
+	    ON free.account_id = held.account_id` + heldRows + renewed
 	sqlRenewOfOne = renewal + `
 	  JOIN unnest($2::text[], $3::uuid[], $4::text[]) AS held (key, token, point)
-	    ON free.account_id = $1` + heldRows
+	    ON free.account_id = $1` + heldRows + ` AND k.account_id = $1` + renewed
 	renewal = `
 	UPDATE idempotency_keys AS k
 	SET leased_until = now() + $5 * interval '1 second'
@@ -166,7 +166,8 @@ const (
 	  FROM idempotency_keys AS free`
 	heldRows = ` AND free.key = held.key AND free.lease_token = held.token AND free.recovery_point = held.point
 	  FOR UPDATE OF free SKIP LOCKED) AS mine
-	WHERE k.account_id = mine.account_id AND k.key = mine.key
+	WHERE k.account_id = mine.account_id AND k.key = mine.key`
+	renewed = `
 	RETURNING k.lease_token::text`
 )
 
@@ -190,7 +191,7 @@ func (r *renewals) renewTogether(calls []heldCall) error {
 		return err
 	}
 	defer conn.Release()
-	renewed := clock{watch: startStopwatch(), lease: lease}
+	now := clock{watch: startStopwatch(), lease: lease}
 	rows, err := conn.Query(ctx, sql, account, keys, tokens, points, lease.Seconds())
 	if err != nil {
 		return unavailable(err)
@@ -204,7 +205,7 @@ func (r *renewals) renewTogether(calls []heldCall) error {
 	defer r.mu.Unlock()
 	for _, token := range mine {
 		if call := r.calls[token]; call != nil {
-			call.clock = renewed
+			call.clock = now
 		}
 	}
 	return nil
