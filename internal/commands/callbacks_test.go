@@ -242,11 +242,10 @@ func (s *scene) moveCallbacks(t *testing.T, minutes int) {
 		UPDATE river.river_job
 		SET scheduled_at = scheduled_at - $1 * interval '1 minute', state = CASE WHEN scheduled_at - $1 * interval '1 minute' < now() THEN 'available' ELSE state END
 		WHERE kind = 'callback/1' AND state IN ('available', 'retryable', 'scheduled')`, minutes)
-	s.exec(t, `
-		UPDATE callback_endpoints
-		SET failing_since = failing_since - $1 * interval '1 minute', failed_at = failed_at - $1 * interval '1 minute',
-		    paused_until = paused_until - $1 * interval '1 minute'`, minutes)
-	s.exec(t, `
-		UPDATE callbacks
-		SET created_at = created_at - $1 * interval '1 minute', retry_until = retry_until - $1 * interval '1 minute'`, minutes)
+	// On Citus, an UPDATE takes nothing of a column that depends on the time zone of the session.
+	earlier := func(column string) string {
+		return column + ` = (` + column + ` AT TIME ZONE 'UTC' - $1 * interval '1 minute') AT TIME ZONE 'UTC'`
+	}
+	s.exec(t, `UPDATE callback_endpoints SET `+earlier("failing_since")+`, `+earlier("failed_at")+`, `+earlier("paused_until"), minutes)
+	s.exec(t, `UPDATE callbacks SET `+earlier("created_at")+`, `+earlier("retry_until"), minutes)
 }

@@ -118,7 +118,7 @@ func TestUnsafeDatabasesAreRefused(t *testing.T) {
 func TestHelpNamesCommandsSettingsAndDefaults(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	settings := []string{"$DATABASE_URL", "$DATABASE_URL_FILE", "$LISTEN", "$ADMIN_LISTEN", "$STRIPE_API_KEY", "$STRIPE_API_KEY_FILE", "$STRIPE_URL", "$STRIPE_TIMEOUT", "$LEASE", "$PHASES", "$CHARGES", "$MAX_FARE", "$BACKOFF_INITIAL", "$BACKOFF_MAX", "$MAX_ATTEMPTS", "$SAVED_500_AFTER", "30s", "20s", "127.0.0.1:8080"}
+	settings := []string{"$DATABASE_URL", "$DATABASE_URL_FILE", "$LISTEN", "$ADMIN_LISTEN", "$STRIPE_API_KEY", "$STRIPE_API_KEY_FILE", "$STRIPE_URL", "$STRIPE_TIMEOUT", "$LEASE", "$PHASES", "$CHARGES", "$MAX_FARE", "$BACKOFF_INITIAL", "$BACKOFF_MAX", "$MAX_ATTEMPTS", "$SAVED_500_AFTER", "6s", "20s", "127.0.0.1:8080"}
 	rounds := []string{"$POLL", "$RETENTION", "72h", "127.0.0.1:9091"}
 	for command, words := range map[string][]string{
 		"api":                    append([]string{"serve", "migrate", "accounts create", "keys revoke", "health"}, settings...),
