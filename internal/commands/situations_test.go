@@ -205,7 +205,7 @@ func situationsOfOurs() []situation {
 				t.Helper()
 				d.fault(key, fakestripe.Fault{Kind: fakestripe.DropBefore})
 				d.hails(t, key, 503)
-				d.exec(t, `UPDATE idempotency_keys SET foreign_form = replace(foreign_form, 'amount=', '%61mount=') WHERE key = $1`, key)
+				d.exec(t, `UPDATE idempotency_keys SET foreign_form = replace(foreign_form, foreign_key, 'another') WHERE key = $1`, key)
 				d.hails(t, key, 409)
 			},
 		},

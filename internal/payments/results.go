@@ -88,7 +88,7 @@ const (
 	parkIdempotencyError = "stripe_idempotency_error" // the key was used with other parameters before
 	parkSaved500         = "stripe_500"               // Stripe's saved answer is that it doesn't know
 	parkWindowOver       = "window_over"              // Stripe is still working on it when the window is over
-	parkForm             = "stripe_form"              // the frozen form can't be sent as the same bytes any more
+	parkForm             = "stripe_form"              // the frozen form is damaged, or of another key
 )
 
 // countRow returns the row that matches o, and counts it in the metrics.
