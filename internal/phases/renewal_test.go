@@ -107,27 +107,27 @@ func TestACallWithoutItsLeaseIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestALockedRowHoldsUpNoOther: its own call is given up, and no other.
+// TestALockedRowHoldsUpNoOther: its own lease is left to the next renewal, and
+// no other.
 func TestALockedRowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
-	b := setup(t, short)
-	free := make(chan struct{})
-	ended := make(chan string, 2)
-	b.carrier.set(hooks{before: func(ctx context.Context, _ int) error {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-free:
-			return nil
-		}
-	}})
+	b := setup(t)
+	release := make(chan struct{})
+	b.carrier.set(hooks{before: func(context.Context, int) error { <-release; return nil }})
+	done := make(chan error, 2)
 	for _, key := range []string{"locked", "other"} {
 		go func() {
 			_, err := b.engine.Run(context.WithoutCancel(t.Context()), b.flow, request(key))
-			ended <- fmt.Sprint(key, " answered: ", err == nil)
+			done <- err
 		}()
 	}
 	waitFor(t, func() bool { return len(b.carrier.sent()) == 2 })
+	b.exec(t, `UPDATE idempotency_keys SET leased_until = now() + interval '5 seconds'`)
+	renewed := func() string {
+		b.engine.RenewAll()
+		return value[string](t, b, `SELECT coalesce(string_agg(key, ' ' ORDER BY key), '') FROM idempotency_keys
+			WHERE leased_until > now() + interval '10 seconds'`)
+	}
 	tx, err := b.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -135,15 +135,20 @@ func TestALockedRowHoldsUpNoOther(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `SELECT FROM idempotency_keys WHERE account_id = 'acct_1' AND key = 'locked' FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-ended; got != "locked answered: false" {
-		t.Errorf("%s, before the other", got)
+	if got := renewed(); got != "other" {
+		t.Errorf("while a row is locked, the leases of %q are renewed, want that of the other", got)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	close(free)
-	if got := <-ended; got != "other answered: true" {
-		t.Error(got)
+	if got := renewed(); got != "locked other" {
+		t.Errorf("after that, the leases of %q are renewed, want both", got)
+	}
+	close(release)
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
