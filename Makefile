@@ -38,9 +38,11 @@ test: ## Run all tests: make test ARGS='-run Name'.
 # tested beside the parts.
 programs := internal/(commands|sandbox|simulator)|proof/crash
 packages = $(GO) list ./... | grep -E $(1) '/($(programs))(/|$$)'
+# Those that take longest begin first.
+slow := internal/(rides|phases|jobs|payments)
 
 test-parts:
-	@CGO_ENABLED=1 $(GO) test -race $(ARGS) $$($(call packages,-v))
+	@CGO_ENABLED=1 $(GO) test -race $(ARGS) $$($(call packages,-v) | grep -E '/($(slow))$$'; $(call packages,-v) | grep -vE '/($(slow))$$')
 
 test-programs:
 	@$(GO) test $(ARGS) $$($(call packages))
