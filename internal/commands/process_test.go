@@ -79,7 +79,9 @@ func TestSuspendedAPIChangesNothing(t *testing.T) {
 		t.Errorf("the process changed rows when it continued (%v)", err)
 	}
 	stored := s.hail(s.start(t, "api"), "k")
-	if continued.status != http.StatusCreated || continued.body != stored.body {
+	// It gives its call up if it sees first that its lease has run out.
+	givenUp := continued.status == http.StatusServiceUnavailable
+	if !givenUp && (continued.status != http.StatusCreated || continued.body != stored.body) {
 		t.Errorf("the process answered %d %s (%v) when it continued, stored is %s", continued.status, continued.body, continued.err, stored.body)
 	}
 	s.checkCharges(t)
