@@ -12,7 +12,7 @@ import (
 // belongs to. It asks even while Refuse or a refused API key keeps all other
 // requests from being sent. The time-out is that of Charge.
 func (s *Stripe) Account(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	id, o := s.readAccount(ctx)
 	if s.countRow(o).then != verdictYes {

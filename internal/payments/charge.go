@@ -87,7 +87,7 @@ func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Char
 // nothing conclusive. If anything could not be read, the result is unknown, not
 // nothing. The time-out is that of Charge.
 func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm], customers []string) (Charge, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	if sent.Ref != "" {
 		o := s.read(ctx, sent.Ref, sent.Form)

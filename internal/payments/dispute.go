@@ -18,7 +18,7 @@ type Dispute struct {
 // DisputeOf returns what the disputes of a payment amount to. The time-out is
 // that of Charge.
 func (s *Stripe) DisputeOf(ctx context.Context, intentID string) (Dispute, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	var found Dispute
 	others := false

@@ -27,7 +27,7 @@ var eventPaths = map[ObjectKind]struct{ path, expand string }{
 // ObjectIntent does the intent tell what became of its charge. The time-out is
 // that of Charge.
 func (s *Stripe) EventIntent(ctx context.Context, kind ObjectKind, id string) (Intent, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	answer := new(eventObject)
 	r := request{
@@ -113,7 +113,7 @@ func (s *Stripe) Settles(i Intent, sent phases.Sent[ChargeForm]) bool {
 // intent carries. An error means that it isn't known. The time-out is that of
 // Charge, for all requests together.
 func (s *Stripe) CloseIntent(ctx context.Context, id, operation string) (closed bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	o := s.cancel(ctx, id, NewChargeForm(ChargeTerms{Operation: operation}))
 	s.countRow(o)

@@ -45,7 +45,7 @@ func (s *Stripe) payerStateBy(o observation) payerState {
 // they belong together, so that a charge can succeed. The error is one sentence
 // for an operator. The time-out is that of Charge.
 func (s *Stripe) CheckPayer(ctx context.Context, customer, method string) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	err := s.payerError(s.readCustomer(ctx, customer), "Stripe has no customer "+customer)
 	if err != nil || s.isTestToken(method) {

@@ -75,7 +75,7 @@ const (
 // Its error is a *phases.CallError, with the classes that Charge has. The
 // time-out is that of Charge.
 func (s *Stripe) Refund(ctx context.Context, sent phases.Sent[RefundForm], paid Paid) (Refund, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	o := s.createRefund(ctx, sent.Key, sent.Form, paid)
 	o.first = sent.First
@@ -90,7 +90,7 @@ func (s *Stripe) Refund(ctx context.Context, sent phases.Sent[RefundForm], paid 
 // nothing conclusive. If anything could not be read, the result is unknown, not
 // nothing. The time-out is that of Charge.
 func (s *Stripe) FindRefund(ctx context.Context, sent phases.Sent[RefundForm], paid Paid) (Refund, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	o := s.listRefunds(ctx, sent.Form.Terms(), paid)
 	o.windowOver = sent.WindowOver

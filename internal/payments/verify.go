@@ -22,7 +22,7 @@ func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID st
 	if !strings.HasPrefix(intentID, "pi_") || !isWord(intentID) {
 		return Charge{}, errors.New("a payment intent's id begins with pi_")
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	o := s.read(ctx, intentID, form)
 	o.settled, o.intent.disputed = true, false
@@ -92,7 +92,7 @@ func (e *ChargePossibleError) Error() string {
 //
 // customers are all that the account has or had; see FindCharge.
 func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since time.Time, customers []string) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	list := s.list(ctx, since, form, customers)
 	s.countRow(list)
