@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -23,13 +22,11 @@ func (c *completerHistory) Run(ctx context.Context, o cli.Output) error {
 		account := c.Account
 		if account == "" {
 			found, err := audit.HistoryAccounts(ctx, pool, c.Key)
-			switch {
-			case err != nil:
+			if err == nil {
+				err = c.checkOne(found)
+			}
+			if err != nil {
 				return err
-			case len(found) == 0:
-				return fmt.Errorf("there is no key %q", c.Key)
-			case len(found) > 1:
-				return fmt.Errorf("several accounts use the key %q; choose one with --account: %s", c.Key, strings.Join(found, ", "))
 			}
 			account = found[0]
 		}

@@ -82,17 +82,26 @@ func (f keyFlags) find(ctx context.Context, pool *pgxpool.Pool) (phases.Record, 
 	if err != nil {
 		return phases.Record{}, err
 	}
-	switch len(found) {
-	case 0:
-		return phases.Record{}, fmt.Errorf("there is no key %q", f.Key)
-	case 1:
-		return found[0], nil
-	}
 	accounts := make([]string, len(found))
 	for i, record := range found {
 		accounts[i] = record.Account
 	}
-	return phases.Record{}, fmt.Errorf("several accounts use the key %q; choose one with --account: %s", f.Key, strings.Join(accounts, ", "))
+	if err := f.checkOne(accounts); err != nil {
+		return phases.Record{}, err
+	}
+	return found[0], nil
+}
+
+// checkOne returns an error unless one account has the key.
+func (f keyFlags) checkOne(accounts []string) error {
+	switch len(accounts) {
+	case 0:
+		return fmt.Errorf("there is no key %q", f.Key)
+	case 1:
+		return nil
+	default:
+		return fmt.Errorf("several accounts use the key %q; choose one with --account: %s", f.Key, strings.Join(accounts, ", "))
+	}
 }
 
 type completerKeysShow struct {
