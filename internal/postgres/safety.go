@@ -42,15 +42,17 @@ func checkSettings(ctx context.Context, conn *pgx.Conn) error {
 
 func readSession(ctx context.Context, conn *pgx.Conn) (session, error) {
 	s := session{settings: make(map[string][]string)}
+	names := []string{"fsync", "full_page_writes", "synchronous_commit", "default_transaction_read_only"}
+	for _, setting := range roleSettings {
+		names = append(names, setting.name)
+	}
 	// QueryExecModeExec prepares nothing: it takes one round trip, and works
 	// with every kind of pooler.
 	rows, err := conn.Query(ctx, `
 		SELECT name, setting, reset_val, pg_is_in_recovery(), current_user::text, current_database()::text
 		FROM pg_settings
-		WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'default_transaction_read_only',
-		      'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'client_min_messages',
-		      'enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit')`,
-		pgx.QueryExecModeExec)
+		WHERE name = ANY($1)`,
+		pgx.QueryExecModeExec, names)
 	if err != nil {
 		return session{}, fmt.Errorf("reading the session's settings: %w", err)
 	}
