@@ -228,29 +228,13 @@ func TestAThousandLeasesAreRenewedTogether(t *testing.T) {
 			if got := value[int](t, b, `SELECT count(DISTINCT key)`+renewals); got != calls {
 				t.Errorf("%d leases were renewed, want %d", got, calls)
 			}
-			if got := metric(t, registry, "phases_renewed_leases_total"); got != calls {
+			if got := counter(t, registry, "phases_renewed_leases_total"); got != calls {
 				t.Errorf("the metric shows %v renewals", got)
 			}
 			close(release)
 			group.Wait()
 		})
 	}
-}
-
-// metric returns the value of a counter.
-func metric(t *testing.T, registry *prometheus.Registry, name string) float64 {
-	t.Helper()
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() == name {
-			return family.GetMetric()[0].GetCounter().GetValue()
-		}
-	}
-	t.Fatalf("there is no metric %s", name)
-	return 0
 }
 
 // TestShortCallsRenewNothing: most calls end before half of their lease is
@@ -273,18 +257,7 @@ func TestShortCallsRenewNothing(t *testing.T) {
 func TestACallBeginsWithTimeToRenew(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *phases.Config) { c.Lease = 3 * time.Second })
-	slept := false
-	b.wire.Plan(func(int, []byte) wire.Fault {
-		return wire.Fault{Kind: wire.HoldAfter, Hold: func() {
-			if slept || !value[bool](t, b, `SELECT EXISTS (SELECT 1 FROM idempotency_keys)`) {
-				return
-			}
-			slept = true
-			waitFor(t, func() bool {
-				return value[bool](t, b, `SELECT clock_timestamp() > created_at + interval '1600 ms' FROM idempotency_keys`)
-			})
-		}}
-	})
+	b.sleepAfterInsert(t, `created_at + interval '1600 ms'`)
 	b.carrier.set(hooks{before: func(context.Context, int) error {
 		b.wire.Plan(wire.Nothing)
 		if !value[bool](t, b, `SELECT leased_until > created_at + interval '4500 ms' AND calling_until > created_at + interval '14 seconds' FROM idempotency_keys`) {

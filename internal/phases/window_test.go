@@ -122,12 +122,10 @@ func TestACallHasADeadline(t *testing.T) {
 	}})
 }
 
-// TestTheWindowGoesOnWhileAWorkerSleeps: a worker that sleeps between the
-// commit and the send until the window is over must not send, although it
-// doesn't read the row again.
-func TestTheWindowGoesOnWhileAWorkerSleeps(t *testing.T) {
-	t.Parallel()
-	b := setup(t, func(c *phases.Config) { c.CallTimeout, c.Window = 100*time.Millisecond, 500*time.Millisecond })
+// sleepAfterInsert holds the answer to the COMMIT that inserts the key until the
+// database's clock is past a time, which is an expression over its row.
+func (b *bundle) sleepAfterInsert(t *testing.T, until string) {
+	t.Helper()
 	slept := false
 	b.wire.Plan(func(int, []byte) wire.Fault {
 		return wire.Fault{Kind: wire.HoldAfter, Hold: func() {
@@ -136,10 +134,19 @@ func TestTheWindowGoesOnWhileAWorkerSleeps(t *testing.T) {
 			}
 			slept = true
 			waitFor(t, func() bool {
-				return value[bool](t, b, `SELECT clock_timestamp() > first_sent_at + interval '600 ms' FROM idempotency_keys`)
+				return value[bool](t, b, `SELECT clock_timestamp() > `+until+` FROM idempotency_keys`)
 			})
 		}}
 	})
+}
+
+// TestTheWindowGoesOnWhileAWorkerSleeps: a worker that sleeps between the
+// commit and the send until the window is over must not send, although it
+// doesn't read the row again.
+func TestTheWindowGoesOnWhileAWorkerSleeps(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *phases.Config) { c.CallTimeout, c.Window = 100*time.Millisecond, 500*time.Millisecond })
+	b.sleepAfterInsert(t, `first_sent_at + interval '600 ms'`)
 	if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrParked) || len(b.carrier.sent()) != 0 {
 		t.Errorf("%v after %d sends, want it parked unsent", err, len(b.carrier.sent()))
 	}

@@ -61,16 +61,22 @@ func wantAttrs(t *testing.T, line map[string]any, want map[string]any) {
 	}
 }
 
+// newLoggedHarness returns a harness whose process logs to a file.
+func newLoggedHarness(t *testing.T) (*harness, *logFile) {
+	t.Helper()
+	h, file := newHarness(t), new(logFile)
+	h.log = slog.New(trace.Handler(slog.NewJSONHandler(file, nil)))
+	h.process = h.startProcess(t, nil)
+	return h, file
+}
+
 // From one traceability id, a person finds the line of each request, of the
 // completer's attempt, of each request to Stripe, and of each job. A retry that
 // brings another id is found by its own, and what it does for the key by the
 // first.
 func TestOneTraceFindsEveryLine(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t)
-	var file logFile
-	h.log = slog.New(trace.Handler(slog.NewJSONHandler(&file, nil)))
-	h.process = h.startProcess(t, nil)
+	h, file := newLoggedHarness(t)
 	ask := func(id string) reply {
 		return h.send(t, call{
 			method: "POST", path: "/v1/rides", body: aRide, key: "k", as: h.visa, header: http.Header{"X-Traceability-Id": {id}},
@@ -150,10 +156,7 @@ func TestOneTraceFindsEveryLine(t *testing.T) {
 // the key nevertheless.
 func TestTheLinesOfACancel(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t)
-	var file logFile
-	h.log = slog.New(trace.Handler(slog.NewJSONHandler(&file, nil)))
-	h.process = h.startProcess(t, nil)
+	h, file := newLoggedHarness(t)
 	ride := h.charged(t)
 	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Unavailable503, Match: fakestripe.Match{Method: http.MethodGet, Path: "/v1/disputes"}})
 	answer := h.cancelAs(t, h.visa, ride.ID, "k").must(t, 200, "")
@@ -174,10 +177,8 @@ func TestTheLinesOfACancel(t *testing.T) {
 // closed by its ride.
 func TestTheLinesOfAnEvent(t *testing.T) {
 	t.Parallel()
-	h, seen := newHarness(t), 0
-	var file logFile
-	h.log = slog.New(trace.Handler(slog.NewJSONHandler(&file, nil)))
-	h.process = h.startProcess(t, nil)
+	h, file := newLoggedHarness(t)
+	seen := 0
 	h.hailAs(t, h.visa, "k").must(t, 201, "")
 	h.hailAs(t, h.declined, "k").must(t, 402, web.CodeCardDeclined)
 	intent := h.intentOf(t, "k")

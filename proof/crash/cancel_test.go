@@ -225,8 +225,7 @@ func (e *evidence) cancelAgrees(s snapshot) []string {
 	violations = appendIf(violations, claimed != (d.cancelKey == idempotencyKey), "claimed by %q at %s %d", d.cancelKey, k.point, k.status)
 	violations = appendIf(violations, d.charge == "" || d.intent == "", "the ride has lost its charge")
 	violations = appendIf(violations, (k.finished && k.status == e.flow.done) != (len(s.jobs) == 1), "%d jobs at %s %d", len(s.jobs), k.point, k.status)
-	violations = appendIf(violations, k.parked != "" && s.audited("key.parked") == 0, "parked without an audit record")
-	return appendIf(violations, k.sent && (k.foreignKey == "" || k.form == "" && !k.finished), "first_sent_at without a frozen form")
+	return append(violations, s.keyAgrees()...)
 }
 
 // cancelJobsAreCommitted checks that a job comes with the canceled ride that it

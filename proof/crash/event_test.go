@@ -161,8 +161,7 @@ func (e *evidence) lateSnapshotsAgree() (bool, []string) {
 		violations = appendIf(violations, back != (d.refundStatus == "succeeded"), "the refund is %q at %s %d", d.refundStatus, k.point, k.status)
 		done := k.finished && k.status == e.flow.done
 		violations = appendIf(violations, done != (s.audited("ride.refunded_late") == 1), "%d records of the refund at %s %d", s.audited("ride.refunded_late"), k.point, k.status)
-		violations = appendIf(violations, k.parked != "" && s.audited("key.parked") == 0, "parked without an audit record")
-		violations = appendIf(violations, k.sent && (k.foreignKey == "" || k.form == "" && !k.finished), "first_sent_at without a frozen form")
+		violations = append(violations, s.keyAgrees()...)
 		violations = appendIf(violations, len(s.jobs) > 0, "%d jobs tell of it", len(s.jobs))
 	}
 	return true, violations

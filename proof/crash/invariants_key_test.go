@@ -93,7 +93,13 @@ func (e *evidence) agrees(s snapshot) []string {
 	violations = appendIf(violations, paid != (d.status == "charged") || paid != (d.charge != ""), "the ride is %s with charge %q at %s %d", d.status, d.charge, k.point, k.status)
 	receipts := k.finished && k.status == e.flow.done
 	violations = appendIf(violations, receipts != (len(s.jobs) == 1), "%d jobs at %s %d", len(s.jobs), k.point, k.status)
-	violations = appendIf(violations, k.parked != "" && s.audited("key.parked") == 0, "parked without an audit record")
+	return append(violations, s.keyAgrees()...)
+}
+
+// keyAgrees checks what every flow's key shows in one snapshot.
+func (s snapshot) keyAgrees() []string {
+	k := s.key()
+	violations := appendIf(nil, k.parked != "" && s.audited("key.parked") == 0, "parked without an audit record")
 	return appendIf(violations, k.sent && (k.foreignKey == "" || k.form == "" && !k.finished), "first_sent_at without a frozen form")
 }
 

@@ -108,8 +108,7 @@ func (e *evidence) orderAgrees(s snapshot) []string {
 	violations = appendIf(violations, (o.status == "paid") != (o.charge != ""), "the order is %s with charge %q", o.status, o.charge)
 	done := k.finished && k.status == e.flow.done
 	violations = appendIf(violations, done != (len(s.jobs) == 2), "%d jobs at %s %d", len(s.jobs), k.point, k.status)
-	violations = appendIf(violations, k.parked != "" && s.audited("key.parked") == 0, "parked without an audit record")
-	return appendIf(violations, k.sent && (k.foreignKey == "" || k.form == "" && !k.finished), "first_sent_at without a frozen form")
+	return append(violations, s.keyAgrees()...)
 }
 
 // orderJobsAreCommitted checks that jobs come with the paid order that they are
