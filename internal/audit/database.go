@@ -205,8 +205,8 @@ func (a Auditor) checkDatabase(ctx context.Context, tx pgx.Tx, report *Report) e
 }
 
 // setLimits sets the limits of the transaction, and lets it read whole tables
-// and sort them, which is what its statements do. The first setting is what takes
-// the others to the workers of Citus; elsewhere nothing reads it.
+// and sort them, which is what its statements do. The first setting is what
+// takes the others to the workers of Citus; elsewhere nothing reads it.
 func setLimits(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL citus.propagate_set_commands = 'local';
 		SET LOCAL statement_timeout = %d; SET LOCAL work_mem = '64MB';

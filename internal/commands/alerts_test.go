@@ -32,8 +32,8 @@ func ourMetrics(text string) (names []string) {
 }
 
 // TestAlertsNameMetrics compares the rules for Prometheus with the metrics that
-// the programs register, and with the table of docs/operating.md. An alert on a metric that
-// doesn't exist would never fire.
+// the programs register, and with the table of docs/operating.md. An alert on a
+// metric that doesn't exist would never fire.
 func TestAlertsNameMetrics(t *testing.T) {
 	t.Parallel()
 	exported, fresh := newScene(t).exported(t)

@@ -151,8 +151,8 @@ func (k Keys) records(ctx context.Context, sql string, args ...any) ([]Record, e
 // Retry makes an unfinished key due, with its failures forgotten; a parked key
 // is unparked. A worker that holds the key is fenced. The ends of its lease and
 // of its call stay, as in Park, so that parking and retrying don't lead to a
-// decision while that worker may still be calling. seen is the key as the operator saw
-// it.
+// decision while that worker may still be calling. seen is the key as the
+// operator saw it.
 func (k Keys) Retry(ctx context.Context, seen Record, by string) error {
 	return k.change(ctx, seen, "key.retried", map[string]string{"by": by, "was": seen.ParkedReason}, `
 		UPDATE idempotency_keys

@@ -148,8 +148,8 @@ func written(t *testing.T) map[string]int {
 	return counts
 }
 
-// countParts adds up the entries of each map and list that has the name of a kind of
-// part.
+// countParts adds up the entries of each map and list that has the name of a
+// kind of part.
 func countParts(counts map[string]int, value any) {
 	switch value := value.(type) {
 	case map[string]any:

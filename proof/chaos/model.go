@@ -227,7 +227,8 @@ func (o *op) shows() bool {
 }
 
 // stray is how long after its call a request without an answer may still be on
-// its way, or be worked on: longer than any link holds it, and a call to Stripe more.
+// its way, or be worked on: longer than any link holds it, and a call to Stripe
+// more.
 const stray = patience + stripeTimeout
 
 // overlapsAnother reports whether another hail of the key may have run at the

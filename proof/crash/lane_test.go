@@ -20,8 +20,9 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// A lane runs one trial of a flow after another. It has a database with tripwires, the
-// processes, and an address at which each trial has its own fake Stripe.
+// A lane runs one trial of a flow after another. It has a database with
+// tripwires, the processes, and an address at which each trial has its own fake
+// Stripe.
 type lane struct {
 	flow     flow
 	pool     *pgxpool.Pool // for the checks; no fault strikes it

@@ -109,7 +109,8 @@ func (r *run) recoverOnce(ctx context.Context, recovery string) {
 	r.settle()
 }
 
-// passTime ends leases, calls and back-offs, and lets Stripe do what takes it time.
+// passTime ends leases, calls and back-offs, and lets Stripe do what takes it
+// time.
 func (r *run) passTime(ctx context.Context) error {
 	if r.script.meanwhile != nil {
 		if err := r.script.meanwhile(r.fake); err != nil {
