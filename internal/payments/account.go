@@ -35,7 +35,7 @@ func (s *Stripe) askKey(ctx context.Context) keyState {
 }
 
 // readAccount asks for the account of the API key, and returns its id.
-func (s *Stripe) readAccount(ctx context.Context) (string, observation) {
+func (s *Stripe) readAccount(ctx context.Context) (string, *observation) {
 	answer := new(stripe.Account)
 	o := s.roundTrip(ctx, request{call: callAccount, method: http.MethodGet, path: "/v1/account"}, answer)
 	o.call = callAccount
@@ -48,9 +48,9 @@ func (s *Stripe) readAccount(ctx context.Context) (string, observation) {
 // accountRows judge the question whether Stripe accepts the API key.
 func accountRows() []resultRow {
 	return []resultRow{
-		{name: "account_known", then: verdictYes, when: observation.hasObject},
-		{name: "account_refused", then: verdictNo, when: observation.keyDoubted},
-		{name: "account_unclear", then: verdictUnknown, when: func(o observation) bool { return !o.hasObject() && !o.keyDoubted() }},
+		{name: "account_known", then: verdictYes, when: (*observation).hasObject},
+		{name: "account_refused", then: verdictNo, when: (*observation).keyDoubted},
+		{name: "account_unclear", then: verdictUnknown, when: func(o *observation) bool { return !o.hasObject() && !o.keyDoubted() }},
 	}
 }
 

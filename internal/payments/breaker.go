@@ -27,7 +27,7 @@ type keyGuard struct {
 	// breaker opens after one refusal of the API key as a whole. After the
 	// pause it lets one request through, and closes only if Stripe answers that
 	// one without refusing the key.
-	breaker *gobreaker.CircuitBreaker[observation]
+	breaker *gobreaker.CircuitBreaker[*observation]
 	refused atomic.Pointer[error] // why nothing may be sent; see Refuse
 
 	mu      sync.Mutex
@@ -38,7 +38,7 @@ func newKeyGuard(pause time.Duration, metrics *metrics) *keyGuard {
 	if pause == 0 {
 		pause = refusedPause
 	}
-	return &keyGuard{breaker: gobreaker.NewCircuitBreaker[observation](gobreaker.Settings{
+	return &keyGuard{breaker: gobreaker.NewCircuitBreaker[*observation](gobreaker.Settings{
 		Timeout:     pause,
 		IsExcluded:  func(err error) bool { return errors.Is(err, errKeyUnjudged) },
 		ReadyToTrip: func(gobreaker.Counts) bool { return true },
@@ -78,7 +78,7 @@ func (g *keyGuard) add(id string) bool {
 
 // keyError returns what the breaker is told of a request: errKeyRefused, nil if
 // Stripe accepted the API key, or errKeyUnjudged.
-func (o observation) keyError() error {
+func (o *observation) keyError() error {
 	switch {
 	case o.key == keyRefused:
 		return errKeyRefused
@@ -93,7 +93,7 @@ func (o observation) keyError() error {
 
 // logRefusedKey logs that the API key was refused. It concerns the whole
 // process, not only the request whose error is returned.
-func (s *Stripe) logRefusedKey(ctx context.Context, o observation) {
+func (s *Stripe) logRefusedKey(ctx context.Context, o *observation) {
 	s.log.ErrorContext(ctx, "Stripe refuses our API key; no request is sent for a while. Check the key and its mode.",
 		slog.Int("status", o.status), slog.String("code", safeWord(o.apiError.code)), slog.String("request", safeWord(o.requestID)))
 }

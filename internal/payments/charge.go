@@ -108,9 +108,9 @@ func (s *Stripe) limited(ctx context.Context) (context.Context, context.CancelFu
 }
 
 // create sends the form under the idempotency key.
-func (s *Stripe) create(ctx context.Context, key string, form ChargeForm) observation {
+func (s *Stripe) create(ctx context.Context, key string, form ChargeForm) *observation {
 	if err := checkFrozen(string(form), key); err != nil {
-		return observation{call: callCharge, fault: faultForm, err: err}
+		return &observation{call: callCharge, fault: faultForm, err: err}
 	}
 	return s.sendForIntent(ctx, request{callCharge, http.MethodPost, intentsPath, key, string(form)}, form, "")
 }
@@ -119,7 +119,7 @@ func (s *Stripe) create(ctx context.Context, key string, form ChargeForm) observ
 // further requests, whose answers are judged in turn: after a charge or a list
 // the intent is read, and after that it may be canceled; after a refused charge
 // its customer and payment method are read.
-func (s *Stripe) judge(ctx context.Context, o observation, form ChargeForm) (Charge, error) {
+func (s *Stripe) judge(ctx context.Context, o *observation, form ChargeForm) (Charge, error) {
 	row := s.countRow(o)
 	switch row.then {
 	case verdictRead:
@@ -144,7 +144,7 @@ func (s *Stripe) judge(ctx context.Context, o observation, form ChargeForm) (Cha
 
 // chargeFor returns what the row makes of o: a Charge, or the error that the
 // engine acts on.
-func (r resultRow) chargeFor(o observation, patience time.Duration) (Charge, error) {
+func (r resultRow) chargeFor(o *observation, patience time.Duration) (Charge, error) {
 	switch r.then {
 	case verdictCharged:
 		return o.charge(ChargeSucceeded), nil
@@ -166,7 +166,7 @@ func (r resultRow) chargeFor(o observation, patience time.Duration) (Charge, err
 // charge returns what is known of the charge. An object that isn't ours is
 // described, but its ids are left out, because they could end up in the ride's
 // row.
-func (o observation) charge(status ChargeStatus) Charge {
+func (o *observation) charge(status ChargeStatus) Charge {
 	charge := Charge{Status: status}
 	if status != ChargeSucceeded { // nobody reads about those
 		charge.Detail = o.text()
@@ -177,7 +177,7 @@ func (o observation) charge(status ChargeStatus) Charge {
 	return charge
 }
 
-func (o observation) declined() Charge {
+func (o *observation) declined() Charge {
 	why := o.failure()
 	charge := o.charge(ChargeDeclined)
 	if o.stop || o.payer == payerGone {

@@ -59,5 +59,5 @@ func (d *Dispute) add(dispute *stripe.Dispute) {
 
 // disputesRows judge the disputes of a payment.
 func disputesRows() []resultRow {
-	return []resultRow{{name: "disputes_read", then: verdictYes, when: observation.hasObject}}
+	return []resultRow{{name: "disputes_read", then: verdictYes, when: (*observation).hasObject}}
 }

@@ -39,7 +39,7 @@ func (s *Stripe) Changed(ctx context.Context, since time.Time, read func(kind Ob
 }
 
 // orError returns err, or what kept the list from being read.
-func orError(err error, o observation) error {
+func orError(err error, o *observation) error {
 	if err != nil {
 		return err
 	}

@@ -91,16 +91,16 @@ func (e *eventObject) intent() *stripe.PaymentIntent {
 // eventRows judge the object that an event is about.
 func eventRows() []resultRow {
 	return []resultRow{
-		{name: "object_read", then: verdictYes, when: observation.hasObject},
-		{name: "object_missing", then: verdictNo, when: observation.missing},
-		{name: "object_unclear", then: verdictUnknown, when: func(o observation) bool { return !o.hasObject() && !o.missing() }},
+		{name: "object_read", then: verdictYes, when: (*observation).hasObject},
+		{name: "object_missing", then: verdictNo, when: (*observation).missing},
+		{name: "object_unclear", then: verdictUnknown, when: func(o *observation) bool { return !o.hasObject() && !o.missing() }},
 	}
 }
 
 // Settles reports whether FindCharge would end the charge because of the
 // intent, as the intent is: as charged or as declined.
 func (s *Stripe) Settles(i Intent, sent phases.Sent[ChargeForm]) bool {
-	o := observation{
+	o := &observation{
 		call: callRead, status: http.StatusOK, body: bodyObject, intent: i.seen,
 		ours: sent.Form.matches(i.seen) && i.seen.live == s.Live(),
 	}

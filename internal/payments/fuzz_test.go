@@ -277,7 +277,7 @@ func FuzzStripeFind(f *testing.F) {
 	})
 }
 
-func checkOneRow(t *testing.T, o observation) {
+func checkOneRow(t *testing.T, o *observation) {
 	t.Helper()
 	if _, err := onlyRow(o); err != nil {
 		t.Fatalf("%v for %+v", err, o)

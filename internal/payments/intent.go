@@ -32,14 +32,14 @@ type apiError struct {
 }
 
 // read asks for a payment intent with its latest charge.
-func (s *Stripe) read(ctx context.Context, id string, form ChargeForm) observation {
+func (s *Stripe) read(ctx context.Context, id string, form ChargeForm) *observation {
 	path := stripe.FormatURLPath(intentsPath+"/%s", id)
 	return s.sendForIntent(ctx, request{call: callRead, method: http.MethodGet, path: path, form: "expand[]=latest_charge"}, form, id)
 }
 
 // cancel makes sure that a payment intent never succeeds. Its idempotency key
 // is derived from the charge's, so that a second attempt repeats the first.
-func (s *Stripe) cancel(ctx context.Context, id string, form ChargeForm) observation {
+func (s *Stripe) cancel(ctx context.Context, id string, form ChargeForm) *observation {
 	path := stripe.FormatURLPath(intentsPath+"/%s/cancel", id)
 	key := form.terms().Operation + "-cancel"
 	return s.sendForIntent(ctx, request{callCancel, http.MethodPost, path, key, "cancellation_reason=abandoned"}, form, id)
@@ -48,7 +48,7 @@ func (s *Stripe) cancel(ctx context.Context, id string, form ChargeForm) observa
 // sendForIntent makes a request whose answer is a payment intent. The intent is
 // ours if it is what form asked for, in the mode of the API key, and, unless id
 // is empty, has that id.
-func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, id string) observation {
+func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, id string) *observation {
 	answer := new(intentAnswer)
 	o := s.send(ctx, r, answer)
 	if o.hasObject() && (answer.Object != "payment_intent" || answer.ID == "") {
@@ -126,7 +126,7 @@ func readError(e *stripe.Error) apiError {
 // stoppable reports whether the intent, which Stripe made for a charge that it
 // then refused, has taken no money and can be kept from ever taking any, or has
 // been.
-func (o observation) stoppable() bool {
+func (o *observation) stoppable() bool {
 	return o.stop && o.hasObject() && o.ours && (o.intent.canBeConfirmed() || o.intent.isClosed())
 }
 
@@ -158,7 +158,7 @@ func (i paymentIntent) contradictsItself() bool {
 
 // state sums the intent up. A charge that isn't expanded counts as paid only in
 // the answer to the charge itself, when there was no time to refund it.
-func (o observation) state() intentState {
+func (o *observation) state() intentState {
 	intent := o.intent
 	failed := o.failure() != apiError{}
 	switch {

@@ -22,7 +22,7 @@ func (s *Stripe) intents() listing[stripe.PaymentIntent] {
 // customers, since 30 days before a time (all of them, for the zero time). It
 // notes those that carry the charge's operation. If anything can't be read, that
 // is the whole answer, because a part of the intents proves nothing.
-func (s *Stripe) list(ctx context.Context, since time.Time, charge ChargeForm, customers []string) observation {
+func (s *Stripe) list(ctx context.Context, since time.Time, charge ChargeForm, customers []string) *observation {
 	terms := charge.terms()
 	var found []string
 	note := func(page []*stripe.PaymentIntent) error {
@@ -33,7 +33,7 @@ func (s *Stripe) list(ctx context.Context, since time.Time, charge ChargeForm, c
 		}
 		return nil
 	}
-	var last observation
+	last := new(observation)
 	for _, customer := range withoutRepeats(terms.Customer, customers) {
 		o := s.listCustomer(ctx, customer, since, note)
 		switch {
@@ -56,7 +56,7 @@ func (s *Stripe) list(ctx context.Context, since time.Time, charge ChargeForm, c
 // the customer paid is still there.
 func (s *Stripe) listCustomer(
 	ctx context.Context, customer string, since time.Time, read func([]*stripe.PaymentIntent) error,
-) observation {
+) *observation {
 	o, _ := s.intents().pages(ctx, listParams(customer, since), read)
 	if !o.noCustomer() {
 		return o

@@ -77,77 +77,77 @@ const (
 )
 
 // hasObject reports whether the answer is what was asked for.
-func (o observation) hasObject() bool {
+func (o *observation) hasObject() bool {
 	return o.fault == faultNone && o.status == http.StatusOK && o.body == bodyObject
 }
 
 // hasError reports whether the answer is an error in Stripe's own form.
-func (o observation) hasError() bool {
+func (o *observation) hasError() bool {
 	return o.fault == faultNone && o.status >= 400 && o.body == bodyError
 }
 
-func (o observation) unreadable() bool {
+func (o *observation) unreadable() bool {
 	return o.fault == faultNone && !o.hasObject() && !o.hasError() && !o.saved500()
 }
 
 // saved500 reports whether the answer is a 500 that Stripe has saved. It needs
 // no body, because the header says that the answer is a replay.
-func (o observation) saved500() bool {
+func (o *observation) saved500() bool {
 	return o.fault == faultNone && o.status == http.StatusInternalServerError && o.replayed
 }
 
 // refused reports whether Stripe answered with an error of one of the statuses.
-func (o observation) refused(statuses ...int) bool {
+func (o *observation) refused(statuses ...int) bool {
 	return o.hasError() && slices.Contains(statuses, o.status)
 }
 
-func (o observation) refusedBelow500() bool { return o.hasError() && o.status < 500 }
+func (o *observation) refusedBelow500() bool { return o.hasError() && o.status < 500 }
 
 // begun reports whether an error shows that Stripe had begun to charge: it is a
 // saved answer, or it names a payment intent or a charge.
-func (o observation) begun() bool {
+func (o *observation) begun() bool {
 	return o.replayed || o.intent.id != "" || o.apiError.chargeID != ""
 }
 
 // keyDoubted reports whether the answer may mean that Stripe refuses our API
 // key, for all requests. Then nothing was done.
-func (o observation) keyDoubted() bool {
+func (o *observation) keyDoubted() bool {
 	return !o.begun() && (o.refused(401, 403) ||
 		o.refused(400) && o.apiError.kind != idempotencyKind && slices.Contains(keyCodes(), o.apiError.code))
 }
 
 // denied reports whether Stripe refuses this request, and not the API key.
-func (o observation) denied() bool {
+func (o *observation) denied() bool {
 	return o.keyDoubted() && (o.key == keyAccepted && o.refused(401, 403) || o.key == keyRefused && o.refusedAgain)
 }
 
 // badRequest reports whether Stripe calls this request wrong. For a customer
 // that doesn't exist Stripe answers 404 or 400. See notBegun for when this
 // means that nothing was charged.
-func (o observation) badRequest() bool {
+func (o *observation) badRequest() bool {
 	return o.refused(400, 404) && o.apiError.kind != idempotencyKind && (!o.keyDoubted() || o.key == keyAccepted)
 }
 
 // notBegun reports whether the card was certainly not charged: Stripe calls this
 // request wrong and had not begun, and no other send can have charged.
-func (o observation) notBegun() bool {
+func (o *observation) notBegun() bool {
 	return o.badRequest() && o.apiError.kind == invalidKind && o.first && !o.begun()
 }
 
 // missing reports whether Stripe doesn't know the object that was asked about.
-func (o observation) missing() bool {
+func (o *observation) missing() bool {
 	return o.refused(400, 404) && o.apiError.kind == invalidKind && o.apiError.code == codeMissing
 }
 
 // noCustomer reports whether Stripe refuses a list because it doesn't know the
 // customer.
-func (o observation) noCustomer() bool {
+func (o *observation) noCustomer() bool {
 	return o.call == callList && o.missing() && o.apiError.param == "customer"
 }
 
 // inUse reports whether another send under the same key is running right now.
 // It goes by the code, because Stripe has given these errors different types.
-func (o observation) inUse() bool {
+func (o *observation) inUse() bool {
 	return o.refused(409, 429) && slices.Contains([]string{"idempotency_key_in_use", "lock_timeout"}, o.apiError.code)
 }
 
@@ -159,7 +159,7 @@ func keyCodes() []string {
 
 // failure returns why the card was declined: from this answer, from the intent
 // in it, or from an earlier answer.
-func (o observation) failure() apiError {
+func (o *observation) failure() apiError {
 	for _, why := range []apiError{o.apiError, o.intent.failure} {
 		if why.code != "" || why.declineCode != "" {
 			return why
@@ -170,7 +170,7 @@ func (o observation) failure() apiError {
 
 // intentID returns the id of the intent that the answer names. If it is a list,
 // that must have found one.
-func (o observation) intentID() string {
+func (o *observation) intentID() string {
 	if o.call == callList {
 		return o.found[0]
 	}

@@ -34,7 +34,7 @@ type listPage[T any] struct {
 // The error is read's.
 func (l listing[T]) pages(
 	ctx context.Context, params stripe.ListParamsContainer, read func([]*T) error,
-) (observation, error) {
+) (*observation, error) {
 	for after := ""; ; {
 		page, o := l.page(ctx, params)
 		if o.noCustomer() && after != "" {
@@ -57,7 +57,7 @@ func (l listing[T]) pages(
 }
 
 // page reads one page of the list.
-func (l listing[T]) page(ctx context.Context, params stripe.ListParamsContainer) (*listPage[T], observation) {
+func (l listing[T]) page(ctx context.Context, params stripe.ListParamsContainer) (*listPage[T], *observation) {
 	ctx, cancel := context.WithTimeout(ctx, l.stripe.timeout)
 	defer cancel()
 	params.GetListParams().Limit = new(int64(listLimit))

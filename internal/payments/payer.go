@@ -30,7 +30,7 @@ func (s *Stripe) askPayer(ctx context.Context, terms ChargeTerms) payerState {
 	return s.payerStateBy(s.readMethod(ctx, terms.PaymentMethod, terms.Customer))
 }
 
-func (s *Stripe) payerStateBy(o observation) payerState {
+func (s *Stripe) payerStateBy(o *observation) payerState {
 	switch s.countRow(o).then {
 	case verdictYes:
 		return payerThere
@@ -56,7 +56,7 @@ func (s *Stripe) CheckPayer(ctx context.Context, customer, method string) error 
 
 // payerError returns nil, an error that says what is missing, or why that isn't
 // known.
-func (s *Stripe) payerError(o observation, missing string) error {
+func (s *Stripe) payerError(o *observation, missing string) error {
 	switch s.payerStateBy(o) {
 	case payerThere:
 		return nil
@@ -72,7 +72,7 @@ func (s *Stripe) payerError(o observation, missing string) error {
 func (s *Stripe) isTestToken(id string) bool { return !s.Live() && strings.HasPrefix(id, "pm_card_") }
 
 // readCustomer asks for a customer.
-func (s *Stripe) readCustomer(ctx context.Context, id string) observation {
+func (s *Stripe) readCustomer(ctx context.Context, id string) *observation {
 	answer := new(stripe.Customer)
 	path := stripe.FormatURLPath("/v1/customers/%s", id)
 	o := s.send(ctx, request{call: callCustomer, method: http.MethodGet, path: path}, answer)
@@ -84,7 +84,7 @@ func (s *Stripe) readCustomer(ctx context.Context, id string) observation {
 }
 
 // readMethod asks for a payment method that should belong to a customer.
-func (s *Stripe) readMethod(ctx context.Context, id, customer string) observation {
+func (s *Stripe) readMethod(ctx context.Context, id, customer string) *observation {
 	answer := new(stripe.PaymentMethod)
 	path := stripe.FormatURLPath("/v1/payment_methods/%s", id)
 	o := s.send(ctx, request{call: callMethod, method: http.MethodGet, path: path}, answer)
@@ -106,10 +106,10 @@ func (o *observation) distrust() {
 // customer's.
 func payerRows() []resultRow {
 	return []resultRow{
-		{name: "payer_there", then: verdictYes, when: func(o observation) bool { return o.hasObject() && !o.gone }},
+		{name: "payer_there", then: verdictYes, when: func(o *observation) bool { return o.hasObject() && !o.gone }},
 		// It was deleted or detached, or belongs to another customer.
-		{name: "payer_left", then: verdictNo, when: func(o observation) bool { return o.hasObject() && o.gone }},
-		{name: "payer_missing", then: verdictNo, when: observation.missing},
-		{name: "payer_unclear", then: verdictUnknown, when: func(o observation) bool { return !o.hasObject() && !o.missing() }},
+		{name: "payer_left", then: verdictNo, when: func(o *observation) bool { return o.hasObject() && o.gone }},
+		{name: "payer_missing", then: verdictNo, when: (*observation).missing},
+		{name: "payer_unclear", then: verdictUnknown, when: func(o *observation) bool { return !o.hasObject() && !o.missing() }},
 	}
 }

@@ -108,9 +108,9 @@ func (s *Stripe) RefundsOf(ctx context.Context, intentID string, paid Paid) (Giv
 }
 
 // createRefund sends the form under the idempotency key.
-func (s *Stripe) createRefund(ctx context.Context, key string, form RefundForm, paid Paid) observation {
+func (s *Stripe) createRefund(ctx context.Context, key string, form RefundForm, paid Paid) *observation {
 	if err := checkFrozen(string(form), key); err != nil {
-		return observation{call: callRefund, fault: faultForm, err: err}
+		return &observation{call: callRefund, fault: faultForm, err: err}
 	}
 	answer := new(stripe.Refund)
 	o := s.send(ctx, request{callRefund, http.MethodPost, refundsPath, key, string(form)}, answer)
@@ -134,7 +134,7 @@ func (s *Stripe) refunds() listing[stripe.Refund] {
 }
 
 // listRefunds reads all refunds of a payment.
-func (s *Stripe) listRefunds(ctx context.Context, terms RefundTerms, paid Paid) observation {
+func (s *Stripe) listRefunds(ctx context.Context, terms RefundTerms, paid Paid) *observation {
 	var found refundList
 	o, _ := s.refunds().pages(ctx, &stripe.RefundListParams{PaymentIntent: new(terms.IntentID)}, func(page []*stripe.Refund) error {
 		for _, refund := range page {
@@ -148,7 +148,7 @@ func (s *Stripe) listRefunds(ctx context.Context, terms RefundTerms, paid Paid) 
 
 // judgeRefund finds the row that matches o and does what it says. After a refund
 // whose answer doesn't decide, all refunds are read.
-func (s *Stripe) judgeRefund(ctx context.Context, o observation, form RefundForm, paid Paid) (Refund, error) {
+func (s *Stripe) judgeRefund(ctx context.Context, o *observation, form RefundForm, paid Paid) (Refund, error) {
 	row := s.countRow(o)
 	if row.then != verdictRead {
 		return row.refundFor(o, s.saved500After)
@@ -161,7 +161,7 @@ func (s *Stripe) judgeRefund(ctx context.Context, o observation, form RefundForm
 
 // refundFor returns what the row makes of o: a Refund, or the error that the
 // engine acts on.
-func (r resultRow) refundFor(o observation, patience time.Duration) (Refund, error) {
+func (r resultRow) refundFor(o *observation, patience time.Duration) (Refund, error) {
 	refund := Refund{Given: o.refunds.given(), Detail: o.text()}
 	switch r.then {
 	case verdictRefunded:

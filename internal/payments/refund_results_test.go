@@ -68,7 +68,7 @@ func TestRefundIsFinalOnlyByWhatStripeShows(t *testing.T) {
 	t.Parallel()
 	for _, call := range []string{callRefund, callRefunds} {
 		for o := range refundGrid(call) {
-			row := rowFor(o)
+			row := rowFor(&o)
 			var back int64
 			failed := false
 			for _, r := range o.refunds.all {

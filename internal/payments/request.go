@@ -48,12 +48,12 @@ func (r request) id() string { return r.method + " " + r.path + " " + r.key + " 
 //
 // An answer that may be about the API key is followed by the question whether
 // Stripe accepts the key at all.
-func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponseSetter) observation {
+func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponseSetter) *observation {
 	if reason := s.guard.refused.Load(); reason != nil {
-		return observation{call: r.call, fault: faultPaused, err: *reason}
+		return &observation{call: r.call, fault: faultPaused, err: *reason}
 	}
 	closed := s.guard.breaker.State() == gobreaker.StateClosed
-	o, err := s.guard.breaker.Execute(func() (observation, error) {
+	o, err := s.guard.breaker.Execute(func() (*observation, error) {
 		o := s.roundTrip(ctx, r, object)
 		if o.keyDoubted() {
 			o.key = s.askKey(ctx)
@@ -65,7 +65,7 @@ func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponse
 		s.logRefusedKey(ctx, o)
 		o.refusedAgain = s.guard.add(r.id()) && closed
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
-		o = observation{fault: faultPaused, err: errKeyRefused}
+		o = &observation{fault: faultPaused, err: errKeyRefused}
 	}
 	o.call = r.call
 	return o
@@ -74,7 +74,7 @@ func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponse
 // roundTrip makes a request by stripe-go. It takes from the wire whether the
 // request was sent and answered, because stripe-go's errors don't say, and from
 // stripe-go what is in the answer's body.
-func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastResponseSetter) observation {
+func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastResponseSetter) *observation {
 	seen := &exchange{key: r.key}
 	defer seen.done()
 	params := &stripe.Params{Context: seen.watch(ctx)}
@@ -88,7 +88,7 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 	s.metrics.waited.WithLabelValues(r.call).Observe(waited.Seconds())
 	if late != nil {
 		s.metrics.late.WithLabelValues(r.call).Inc()
-		o := observation{fault: faultUnsent, err: late}
+		o := &observation{fault: faultUnsent, err: late}
 		s.logRequest(ctx, r, o, waited, 0)
 		return o
 	}
@@ -135,7 +135,7 @@ func (s *Stripe) exchange(r request, params *stripe.Params, object stripe.LastRe
 // logRequest logs what came of a request that is part of a client's request, of
 // an attempt, of a job or of an event, how long it waited for its turn and how
 // long it took. Who runs a command sees what it says.
-func (s *Stripe) logRequest(ctx context.Context, r request, o observation, waited, took time.Duration) {
+func (s *Stripe) logRequest(ctx context.Context, r request, o *observation, waited, took time.Duration) {
 	if trace.LineOf(ctx) == nil {
 		return
 	}

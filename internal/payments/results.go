@@ -28,11 +28,11 @@ var resultTables = map[string][]resultRow{
 // any observation of its call.
 type resultRow struct {
 	name   string // for metrics and tests
-	when   func(o observation) bool
+	when   func(o *observation) bool
 	then   verdict
 	reason string // for verdictSuspect, verdictLookUp and counts: what the key is parked for
 	// backoff replaces the engine's back-off; nil doesn't.
-	backoff func(o observation) phases.Backoff
+	backoff func(o *observation) phases.Backoff
 	// patient means that "nothing found" proves nothing before
 	// Config.Saved500After.
 	patient bool
@@ -92,7 +92,7 @@ const (
 )
 
 // countRow returns the row that matches o, and counts it in the metrics.
-func (s *Stripe) countRow(o observation) resultRow {
+func (s *Stripe) countRow(o *observation) resultRow {
 	row := rowFor(o)
 	s.metrics.countResult(o.call, row.name)
 	return row
@@ -100,7 +100,7 @@ func (s *Stripe) countRow(o observation) resultRow {
 
 // rowFor returns the row that matches o, by the table of o's call. The tests
 // prove that there is exactly one.
-func rowFor(o observation) resultRow {
+func rowFor(o *observation) resultRow {
 	for _, row := range resultTables[o.call] {
 		if row.when(o) {
 			return row
@@ -112,7 +112,7 @@ func rowFor(o observation) resultRow {
 // callError returns the error that the engine acts on, for a row without a
 // result. patience is how long "nothing found" proves nothing if the row says
 // so.
-func (r resultRow) callError(o observation, patience time.Duration) *phases.CallError {
+func (r resultRow) callError(o *observation, patience time.Duration) *phases.CallError {
 	failed := &phases.CallError{Class: phases.Unknown, Err: o.asError(), Reason: r.reason, Counts: r.counts}
 	if r.backoff != nil {
 		failed.Backoff = r.backoff(o)
@@ -130,7 +130,7 @@ func (r resultRow) callError(o observation, patience time.Duration) *phases.Call
 }
 
 // inUseBackoff is short, because the other send is about to end.
-func inUseBackoff(observation) phases.Backoff {
+func inUseBackoff(*observation) phases.Backoff {
 	return phases.Backoff{Initial: 500 * time.Millisecond, Max: 5 * time.Second}
 }
 
@@ -139,7 +139,7 @@ func inUseBackoff(observation) phases.Backoff {
 const maxRetryAfter = time.Minute
 
 // askedBackoff waits as long as the answer asks for.
-func askedBackoff(o observation) phases.Backoff {
+func askedBackoff(o *observation) phases.Backoff {
 	wait := min(o.retryAfter, maxRetryAfter)
 	return phases.Backoff{Initial: wait, Max: wait}
 }

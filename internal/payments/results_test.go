@@ -22,7 +22,7 @@ func TestExactlyOneRowMatchesEveryObservation(t *testing.T) {
 			t.Parallel()
 			matched := map[string]bool{}
 			for o := range grids[call] {
-				name, err := onlyRow(o)
+				name, err := onlyRow(&o)
 				if err != nil {
 					t.Fatalf("%v for %+v", err, o)
 				}
@@ -41,7 +41,7 @@ func TestExactlyOneRowMatchesEveryObservation(t *testing.T) {
 func TestUnknownResultIsNeverFinal(t *testing.T) {
 	t.Parallel()
 	for o := range sendGrid() {
-		row := rowFor(o)
+		row := rowFor(&o)
 		final := row.then == verdictCharged || row.then == verdictDeclined
 		switch {
 		case final && o.fault != faultNone:
@@ -74,7 +74,7 @@ func TestFailedLookUpIsNeverFinal(t *testing.T) {
 		callRead: readGrid(callRead), callList: listGrid(), callCancel: readGrid(callCancel), callRefunds: refundGrid(callRefunds),
 	} {
 		for o := range grid {
-			row := rowFor(o)
+			row := rowFor(&o)
 			if shown := o.fault == faultNone && o.status == 200 && o.body == bodyObject || o.noCustomer(); !shown && row.then != verdictUnknown && row.then != verdictSuspect {
 				t.Fatalf("row %s of %s draws a conclusion from nothing: %+v", row.name, call, o)
 			}
@@ -87,11 +87,11 @@ func TestFailedLookUpIsNeverFinal(t *testing.T) {
 
 func TestObservationWithoutARowIsUnknown(t *testing.T) {
 	t.Parallel()
-	wantEqual(t, "verdict", verdictUnknown, rowFor(observation{}).then)
+	wantEqual(t, "verdict", verdictUnknown, rowFor(&observation{}).then)
 }
 
 // onlyRow returns the one row that matches o.
-func onlyRow(o observation) (string, error) {
+func onlyRow(o *observation) (string, error) {
 	var names []string
 	for _, row := range resultTables[o.call] {
 		if row.when(o) {
@@ -133,7 +133,7 @@ func gridStatuses() []int {
 }
 
 // gridKeys yields what may be known of the API key after an answer.
-func gridKeys(o observation) iter.Seq[keyState] {
+func gridKeys(o *observation) iter.Seq[keyState] {
 	if o.keyDoubted() {
 		return slices.Values([]keyState{keyUnasked, keyAccepted, keyRefused, keyUnclear})
 	}
@@ -155,7 +155,7 @@ func gridAnswers(apiErrors []apiError, statuses []int) iter.Seq[observation] {
 						}
 						for _, replayed := range []bool{false, true} {
 							o := observation{fault: fault, status: status, body: body, apiError: apiErr, replayed: replayed}
-							for key := range gridKeys(o) {
+							for key := range gridKeys(&o) {
 								o.key, o.refusedAgain = key, key == keyRefused && i%2 == 0
 								if !yield(o) {
 									return

@@ -9,7 +9,7 @@ import (
 )
 
 // asError returns what happened as an error, for logs and for the key's row.
-func (o observation) asError() error {
+func (o *observation) asError() error {
 	if o.fault != faultNone {
 		return fmt.Errorf("asking Stripe (%s): %w", o.call, o.err)
 	}
@@ -18,7 +18,7 @@ func (o observation) asError() error {
 
 // text describes an answer in one line. It quotes only single words and numbers
 // of the answer, so it holds no secret, no JSON and nothing about the card.
-func (o observation) text() string {
+func (o *observation) text() string {
 	parts := []string{fmt.Sprintf("Stripe (%s) answered %d", o.call, o.status)}
 	add := func(what, value string) {
 		if value != "" {

@@ -36,7 +36,7 @@ func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID st
 // whyNotPaid says why the intent with the id, which was read, did not pay for
 // form: everything in which it differs from an intent that did, in the mode of
 // our API key.
-func (o observation) whyNotPaid(id string, form ChargeForm, live bool) string {
+func (o *observation) whyNotPaid(id string, form ChargeForm, live bool) string {
 	switch {
 	case o.refused(http.StatusNotFound):
 		return "Stripe knows no payment intent " + id

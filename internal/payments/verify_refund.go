@@ -62,7 +62,7 @@ func (s *Stripe) VerifyNotRefunded(ctx context.Context, form RefundForm, paid Pa
 
 // seenRefunds returns all refunds of the payment that form refunds, or an error
 // if they can't be seen or believed.
-func (s *Stripe) seenRefunds(ctx context.Context, form RefundForm, paid Paid) (observation, error) {
+func (s *Stripe) seenRefunds(ctx context.Context, form RefundForm, paid Paid) (*observation, error) {
 	ctx, cancel := s.limited(ctx)
 	defer cancel()
 	o := s.listRefunds(ctx, form.Terms(), paid)

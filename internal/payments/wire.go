@@ -73,8 +73,8 @@ func (x *exchange) retryAfter() time.Duration {
 
 // observation returns what was seen, without the answer's body. err is
 // stripe-go's error, for when the request never reached the wire.
-func (x *exchange) observation(err error) observation {
-	o := observation{
+func (x *exchange) observation(err error) *observation {
+	o := &observation{
 		status:     x.status,
 		replayed:   x.header.Get(replayedHeader) == "true",
 		retryAfter: x.retryAfter(),
