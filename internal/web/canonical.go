@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -64,31 +65,53 @@ func Canonical(doc []byte) ([]byte, error) {
 	return value, nil
 }
 
+// A speller is what respell works with.
+type speller struct {
+	in  bytes.Reader
+	out bytes.Buffer
+	dec *jsontext.Decoder
+	enc *jsontext.Encoder
+}
+
+// spellers are those that are not in use. A new one allocates thirty times for
+// a ride, and one that was used before not at all.
+//
+//nolint:gochecknoglobals // it holds no state
+var spellers = sync.Pool{New: func() any {
+	var s speller
+	s.dec, s.enc = jsontext.NewDecoder(&s.in), jsontext.NewEncoder(&s.out)
+	return &s
+}}
+
 // respell copies the document token by token, which checks it and gives each
 // string and number its canonical spelling. Members keep their order.
 func respell(doc []byte) ([]byte, error) {
-	var out bytes.Buffer
-	dec, enc := jsontext.NewDecoder(bytes.NewReader(doc)), jsontext.NewEncoder(&out)
-	for done := false; !done; done = dec.StackDepth() == 0 {
-		token, err := dec.ReadToken()
+	s, _ := spellers.Get().(*speller)
+	defer spellers.Put(s)
+	s.in.Reset(doc)
+	s.dec.Reset(&s.in)
+	s.out.Reset()
+	s.enc.Reset(&s.out, jsontext.AllowDuplicateNames(true)) // dec has looked for them
+	for done := false; !done; done = s.dec.StackDepth() == 0 {
+		token, err := s.dec.ReadToken()
 		if err != nil {
 			return nil, jsonError(doc, err)
 		}
-		if dec.StackDepth() > maxDepth {
-			return nil, &JSONError{fmt.Sprintf("The body nests more than %d deep", maxDepth), dec.InputOffset()}
+		if s.dec.StackDepth() > maxDepth {
+			return nil, &JSONError{fmt.Sprintf("The body nests more than %d deep", maxDepth), s.dec.InputOffset()}
 		}
 		if token.Kind() == jsontext.KindNumber {
 			token = canonicalNumber(token)
 		}
-		if err := enc.WriteToken(token); err != nil {
+		if err := s.enc.WriteToken(token); err != nil {
 			return nil, fmt.Errorf("writing a JSON token: %w", err)
 		}
 	}
-	end := dec.InputOffset()
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+	end := s.dec.InputOffset()
+	if _, err := s.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, &JSONError{"The body goes on after the JSON document", end}
 	}
-	return out.Bytes(), nil
+	return bytes.Clone(s.out.Bytes()), nil
 }
 
 func canonicalNumber(token jsontext.Token) jsontext.Token {
