@@ -171,7 +171,7 @@ func (l *lab) snapshot(ctx context.Context, s *system) (snapshot, error) {
 	var now snapshot
 	var err error
 	if s.service != nil {
-		if now.allocations, err = allocations(ctx, s.service); err != nil {
+		if now.allocations, err = metric(ctx, s.service, "go_memstats_mallocs_total"); err != nil {
 			return snapshot{}, err
 		}
 		now.service = usageOf(s.service.PID()).own
@@ -192,13 +192,13 @@ func (l *lab) snapshot(ctx context.Context, s *system) (snapshot, error) {
 	return now, err
 }
 
-// allocations returns how often the service has allocated memory.
-func allocations(ctx context.Context, p *program) (float64, error) {
+// metric returns the value of a program's metric that has no labels.
+func metric(ctx context.Context, p *program, name string) (float64, error) {
 	page, err := get(ctx, p.metrics)
 	if err != nil {
 		return 0, err
 	}
-	_, after, _ := strings.Cut(page, "\ngo_memstats_mallocs_total ")
+	_, after, _ := strings.Cut(page, "\n"+name+" ")
 	number, _, _ := strings.Cut(after, "\n")
 	return strconv.ParseFloat(number, 64)
 }

@@ -85,15 +85,15 @@ func (l *lab) startAPI(ctx context.Context, databaseURL string, more ...string) 
 	return p, l.start(ctx, p, "http://"+admin+"/readyz", append(env, more...), filepath.Join(l.programs, "api"))
 }
 
-// startCompleter starts the completer on a database.
-func (l *lab) startCompleter(ctx context.Context, databaseURL string) (*program, error) {
+// startCompleter starts the completer on a database, with more settings.
+func (l *lab) startCompleter(ctx context.Context, databaseURL string, more ...string) (*program, error) {
 	admin, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
 	p := &program{address: admin, metrics: "http://" + admin + "/metrics"}
 	env := append(l.environment(databaseURL), "ADMIN_LISTEN="+admin)
-	return p, l.start(ctx, p, "http://"+admin+"/readyz", env, filepath.Join(l.programs, "completer"))
+	return p, l.start(ctx, p, "http://"+admin+"/readyz", append(env, more...), filepath.Join(l.programs, "completer"))
 }
 
 // stop ends a program in order.

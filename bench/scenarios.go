@@ -184,7 +184,8 @@ func names() [][2]string {
 		[2]string{growth, "new rides in a database that was empty and never analyzed"},
 		[2]string{inFlight, "only if named: 10,000 rides wait for Stripe at once"},
 		[2]string{overload, "only if named: ten times as many rides as can be served"},
-		[2]string{burst, "only if named: 2,000 requests with one key at once"})
+		[2]string{burst, "only if named: 2,000 requests with one key at once"},
+		[2]string{rows, "only if named: what is asked of 10,000,000 finished keys and rides, and reaping (--rows)"})
 }
 
 func (b *bench) list(w io.Writer) error {

@@ -14,12 +14,13 @@ const (
 	inFlight = "in-flight"
 	overload = "overload"
 	burst    = "burst"
+	rows     = "rows"
 )
 
 // stress measures those that are wanted.
 func (r *run) stress(ctx context.Context) error {
 	for name, measure := range map[string]func(context.Context) error{
-		inFlight: r.measureInFlight, overload: r.measureOverload, burst: r.measureBurst,
+		inFlight: r.measureInFlight, overload: r.measureOverload, burst: r.measureBurst, rows: r.measureRows,
 	} {
 		if !r.named(name) {
 			continue
