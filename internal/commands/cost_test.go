@@ -31,8 +31,8 @@ func TestAllocations(t *testing.T) {
 		most float64
 		key  func(i int) string
 	}{
-		{"a ride", 690, func(i int) string { return fmt.Sprint("fresh-", i) }},
-		{"a replay", 245, func(int) string { return "warm-0" }},
+		{"a ride", 645, func(i int) string { return fmt.Sprint("fresh-", i) }},
+		{"a replay", 235, func(int) string { return "warm-0" }},
 	} {
 		got := sent(200, c.key)
 		t.Logf("%s: %.0f allocations", c.what, got)

@@ -9,8 +9,8 @@ import (
 )
 
 // An answerTier bounds the memory for answers up to a length: places is how many
-// of them are in memory at once, nil means any number. An answer takes about
-// five times its length until it is decoded, because stripe-go copies it.
+// of them are in memory at once, nil means any number. An answer takes up to
+// five times its length until it is decoded.
 type answerTier struct {
 	length int
 	places chan struct{}

@@ -10,7 +10,7 @@
 //	  askPayer          payer.go    reads the customer and the payment method
 //	  list              list.go     builds the requests for all pages
 //	    send            request.go  stops while the API key is refused
-//	      roundTrip     request.go  calls stripe-go, notes what the wire shows
+//	      roundTrip     request.go  sends it, notes what the wire shows
 //	  judge             charge.go   finds the row of the result table that
 //	                                matches, and does what it says
 //
@@ -51,7 +51,7 @@
 //	pin_store.go       that account's record
 //	breaker.go         the pause after a refused API key
 //	account.go         the account of the API key, and keys that must not be used
-//	wire.go            what is seen of a request below stripe-go
+//	wire.go            a request on the wire, and what is seen of it
 //	answer.go          the length, the depth and the memory of answers
 //	transport.go       the connections to Stripe
 //	metrics.go         rides_stripe_…

@@ -61,7 +61,6 @@ func (s *Stripe) believes(pi *stripe.PaymentIntent) bool {
 
 // An eventObject is a payment intent, or an object that names one.
 type eventObject struct {
-	stripe.APIResource
 	ID     string `json:"id"`
 	Object string `json:"object"`
 	// Expanded is that of a charge, a refund or a dispute.

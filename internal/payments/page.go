@@ -23,7 +23,6 @@ type listing[T any] struct {
 // that lacks them isn't an empty list, and stripe-go's own types couldn't tell
 // the two apart.
 type listPage[T any] struct {
-	stripe.APIResource
 	Object  string `json:"object"`
 	Data    *[]*T  `json:"data"`
 	HasMore *bool  `json:"has_more"`

@@ -1,11 +1,12 @@
 package payments
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -48,7 +49,7 @@ func (r request) id() string { return r.method + " " + r.path + " " + r.key + " 
 //
 // An answer that may be about the API key is followed by the question whether
 // Stripe accepts the key at all.
-func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponseSetter) *observation {
+func (s *Stripe) send(ctx context.Context, r request, object any) *observation {
 	if reason := s.guard.refused.Load(); reason != nil {
 		return &observation{call: r.call, fault: faultPaused, err: *reason}
 	}
@@ -71,16 +72,12 @@ func (s *Stripe) send(ctx context.Context, r request, object stripe.LastResponse
 	return o
 }
 
-// roundTrip makes a request by stripe-go. It takes from the wire whether the
-// request was sent and answered, because stripe-go's errors don't say, and from
-// stripe-go what is in the answer's body.
-func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastResponseSetter) *observation {
-	seen := &exchange{key: r.key}
+// roundTrip makes a request. It takes from the wire whether the request was sent
+// and answered, because stripe-go's errors don't say, and from stripe-go what is
+// in the answer's body.
+func (s *Stripe) roundTrip(ctx context.Context, r request, object any) *observation {
+	seen := new(exchange)
 	defer seen.done()
-	params := &stripe.Params{Context: seen.watch(ctx)}
-	if r.method != http.MethodGet {
-		params.SetIdempotencyKey(r.key)
-	}
 	arrived := time.Now()
 	late := s.throttle.wait(ctx, r.call, phases.CallerOf(ctx))
 	start := time.Now()
@@ -92,17 +89,17 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 		s.logRequest(ctx, r, o, waited, 0)
 		return o
 	}
-	err := s.exchange(r, params, object)
+	err := s.exchange(ctx, r, seen, object)
 	took := time.Since(start)
 	s.metrics.observeRequest(r.call, took)
 	trace.LineOf(ctx).AddForeign(took)
 	o := seen.observation(err)
-	var failure *stripe.Error
+	failure, failed := errors.AsType[*stripe.Error](err)
 	switch {
 	case o.fault != faultNone:
 	case err == nil:
 		o.body = bodyObject
-	case errors.As(err, &failure) && failure.Type != "":
+	case failed && failure.Type != "":
 		o.body = bodyError
 		o.apiError = readError(failure)
 		if failure.PaymentIntent != nil {
@@ -117,19 +114,38 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object stripe.LastRes
 	return o
 }
 
-// exchange has stripe-go send a request and decode the answer into object.
+// exchange sends a request, which seen watches, and decodes the answer into
+// object. stripe-go makes the request and decodes; what is between is ours.
 // stripe-go's own Call would encode the form once more, and so might send other
-// bytes than the frozen ones.
-func (s *Stripe) exchange(r request, params *stripe.Params, object stripe.LastResponseSetter) error {
+// bytes than the frozen ones, and its Do would copy the answer three times.
+func (s *Stripe) exchange(ctx context.Context, r request, seen *exchange, object any) error {
 	path, body := r.path, r.form
-	if r.method == http.MethodGet && r.form != "" {
+	params := &stripe.Params{Context: seen.watch(ctx)}
+	switch {
+	case r.method != http.MethodGet:
+		params.SetIdempotencyKey(r.key)
+	case r.form != "":
 		path, body = path+"?"+r.form, ""
 	}
-	request, err := s.backend.NewRequest(r.method, path, s.key, "application/x-www-form-urlencoded", params)
+	req, err := s.backend.NewRequest(r.method, path, s.key, "application/x-www-form-urlencoded", params)
 	if err != nil {
 		return err
 	}
-	return s.backend.Do(request, bytes.NewBufferString(body), object)
+	// It has no GetBody. Otherwise net/http would send it again on its own when a
+	// reused connection breaks. Every send has to be counted by the engine, and
+	// bounded by the key's window.
+	req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+	answer, content, err := seen.send(s.transport, req, r.key, s.tiers)
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode >= http.StatusBadRequest {
+		return s.backend.ResponseToError(answer, content)
+	}
+	if intent, ok := object.(*intentAnswer); ok {
+		return intent.decode(content)
+	}
+	return s.backend.UnmarshalJSONVerbose(answer.StatusCode, content, object)
 }
 
 // logRequest logs what came of a request that is part of a client's request, of

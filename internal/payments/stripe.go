@@ -2,6 +2,7 @@ package payments
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 // one, because a refused API key concerns all its requests.
 type Stripe struct {
 	backend       *stripe.BackendImplementation
+	transport     http.RoundTripper
 	key           string // the API key
 	timeout       time.Duration
 	saved500After time.Duration
@@ -34,10 +36,14 @@ func NewStripe(config Config) (*Stripe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registering the metrics of Stripe: %w", err)
 	}
-	tiers := newAnswerTiers()
+	transport := config.Transport
+	if transport == nil {
+		transport = newTransport(config.Timeout)
+	}
 	return &Stripe{
-		backend:       newBackend(config, tiers),
-		tiers:         tiers,
+		backend:       newBackend(cmp.Or(config.URL, stripeURL)),
+		transport:     transport,
+		tiers:         newAnswerTiers(),
 		key:           config.Key,
 		timeout:       config.Timeout,
 		saved500After: config.Saved500After,
@@ -48,26 +54,26 @@ func NewStripe(config Config) (*Stripe, error) {
 	}, nil
 }
 
-// newBackend returns stripe-go without everything that it does on its own: no
-// retries (they outlast a lease, and sleep through a canceled context), no
-// telemetry, no logs, no redirects, no shared client.
-func newBackend(config Config, tiers []answerTier) *stripe.BackendImplementation {
-	transport := config.Transport
-	if transport == nil {
-		transport = newTransport(config.Timeout)
-	}
+// newBackend returns stripe-go, which makes requests and decodes answers, and
+// sends nothing: its own retries outlast a lease and sleep through a canceled
+// context, and its client follows redirects.
+func newBackend(url string) *stripe.BackendImplementation {
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
-		EnableTelemetry: new(false),
-		HTTPClient: &http.Client{
-			Transport:     onceTransport{next: transport, tiers: tiers},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		HTTPClient:        &http.Client{Transport: noTransport{}},
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
 		MaxNetworkRetries: new(int64(0)),
-		URL:               new(cmp.Or(config.URL, stripeURL)),
+		URL:               new(url),
 	})
 	return backend.(*stripe.BackendImplementation) //nolint:forcetypeassert // nothing else is ever returned
 }
+
+var errSentByItself = errors.New("stripe-go sends nothing by itself")
+
+// A noTransport is that of stripe-go's own client.
+type noTransport struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (noTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, errSentByItself }
 
 // Live reports whether the API key moves real money.
 func (s *Stripe) Live() bool { return isLive(s.key) }

@@ -1,7 +1,6 @@
 package payments
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -29,8 +28,6 @@ var errKeyMissing = errors.New("a POST without its idempotency key is never sent
 //
 // Only the three flags are used by other goroutines than the request's own.
 type exchange struct {
-	key string // the idempotency key that a POST must carry
-
 	handed, wanted, connected atomic.Bool // see unsent
 
 	status int // 0: no answer
@@ -39,11 +36,8 @@ type exchange struct {
 	places []chan struct{} // those that the answer has in memory; see readBody
 }
 
-type exchangeKey struct{}
-
 // watch returns ctx for the request that x records.
 func (x *exchange) watch(ctx context.Context) context.Context {
-	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { x.wanted.Store(true) },
 		GotConn: func(httptrace.GotConnInfo) { x.connected.Store(true) },
@@ -62,6 +56,9 @@ func (x *exchange) unsent() bool {
 // form of RFC 9110, section 10.2.3.
 func (x *exchange) retryAfter() time.Duration {
 	text := x.header.Get("Retry-After")
+	if text == "" {
+		return 0
+	}
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second
 	}
@@ -91,59 +88,30 @@ func (x *exchange) observation(err error) *observation {
 	return o
 }
 
-// A onceTransport is the RoundTripper under stripe-go. It sends each request at
-// most once, and no POST without the idempotency key that its exchange was made
-// with. It reads each answer to its end.
-type onceTransport struct {
-	next  http.RoundTripper
-	tiers []answerTier // see exchange.readBody
-}
-
-// RoundTrip implements http.RoundTripper.
-func (t onceTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	seen, watched := req.Context().Value(exchangeKey{}).(*exchange)
-	if !watched {
-		seen = new(exchange)
-	}
-	if req.Method != http.MethodGet && (seen.key == "" || req.Header.Get(keyHeader) != seen.key) {
+// send hands a request to the transport, once, and reads the answer to its end.
+// It refuses a POST that doesn't carry the idempotency key.
+func (x *exchange) send(
+	transport http.RoundTripper, req *http.Request, key string, tiers []answerTier,
+) (answer *http.Response, body []byte, err error) {
+	defer func() { x.err = err }()
+	if req.Method != http.MethodGet && (key == "" || req.Header.Get(keyHeader) != key) {
 		// stripe-go would make up a key of its own, another one for every
 		// attempt, and a second attempt would charge twice.
-		seen.err = errKeyMissing
-		closeBody(req)
-		return nil, errKeyMissing
+		return nil, nil, errKeyMissing
 	}
 	if err := req.Context().Err(); err != nil {
 		// Here it is certain that nothing was sent. With a transport that had
 		// been handed the request it would not be.
-		seen.err = err
-		closeBody(req)
-		return nil, err
+		return nil, nil, err
 	}
-	once := req.WithContext(req.Context()) // a RoundTripper must not change the caller's request
-	// When a reused connection breaks, net/http sends a POST with an
-	// Idempotency-Key again on its own. It can't without GetBody. Every send
-	// has to be counted by the engine, and bounded by the key's window.
-	once.GetBody = nil
-	seen.handed.Store(true)
-	answer, err := t.next.RoundTrip(once)
+	x.handed.Store(true)
+	answer, err = transport.RoundTrip(req)
 	if err != nil {
-		seen.err = err
-		return nil, err
+		return nil, nil, err
 	}
-	seen.status, seen.header = answer.StatusCode, answer.Header
-	body, err := seen.readBody(req.Context(), answer, t.tiers)
-	if err != nil {
-		seen.err = err
-		return nil, err
-	}
-	answer.Body, answer.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	return answer, nil
-}
-
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close() // it was never read
-	}
+	x.status, x.header = answer.StatusCode, answer.Header
+	body, err = x.readBody(req.Context(), answer, tiers)
+	return answer, body, err
 }
 
 // A wireError is an error of a transport without what that may quote: addresses
