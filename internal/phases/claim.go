@@ -24,9 +24,7 @@ func (a *attempt) claimRow(ctx context.Context) error {
 			return nil
 		case err == nil && !doubt:
 			return errFenced
-		case isKeyLocked(err), isLockTimeout(err) && a.engine.keys.contended(a.id()):
-			// Of several that wait for a row, the server names the row only to
-			// the first.
+		case isKeyLocked(err):
 			return ErrInUse
 		case isLockTimeout(err) && !doubt:
 			return fmt.Errorf("claiming the key: %w", unavailable(err))
@@ -71,12 +69,6 @@ func (a *attempt) claimOnce(ctx context.Context) (*row, error) {
 		err = errUnconfirmed
 	}
 	return &claimed, err
-}
-
-// isContended reports whether another attempt of this process inserts the same
-// key: one of them will wait for the other, or fail.
-func (a *attempt) isContended() bool {
-	return a.entry == entryInsert && a.engine.keys.contended(a.id())
 }
 
 // claimed makes room for others that want to claim the key: the attempt has

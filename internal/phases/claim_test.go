@@ -8,11 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/postgres"
-	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -138,44 +134,6 @@ func TestALockedKeyIsInUse(t *testing.T) {
 	defer b.lock(t)()
 	if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrInUse) {
 		t.Errorf("got %v, want ErrInUse", err)
-	}
-}
-
-// TestAClaimBehindAClaimIsInUse has two requests claim a locked key. The second
-// waits for the first, and the server doesn't name the key to it when its time
-// is over.
-func TestAClaimBehindAClaimIsInUse(t *testing.T) {
-	t.Parallel()
-	pgtest.NotOnCitus(t, "it has sessions with settings of their own")
-	b := setup(t)
-	_ = b.sendOnce(t, "k", hooks{before: lost})
-	pool := pgtest.Open(t, postgres.Options{URL: b.url, MaxConns: 2})
-	b.engine = b.newEngine(t, nil, func(c *phases.Config) { c.Pool = pool })
-	var conns []*pgxpool.Conn
-	for _, limit := range []string{"10s", "200ms"} { // of the first and of the second
-		conn, err := pool.Acquire(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := conn.Exec(t.Context(), `SET lock_timeout = '`+limit+`'`); err != nil {
-			t.Fatal(err)
-		}
-		conns = append(conns, conn)
-	}
-	unlock := b.lock(t)
-	conns[0].Release()
-	first := make(chan error)
-	go func() { _, err := b.run(t, "k"); first <- err }()
-	waitFor(t, func() bool {
-		return value[int](t, b, `SELECT count(*) FROM `+pgtest.Activity()+` WHERE wait_event_type = 'Lock'`) > 0
-	})
-	conns[1].Release()
-	if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrInUse) {
-		t.Errorf("the second got %v, want ErrInUse", err)
-	}
-	unlock()
-	if err := <-first; err != nil {
-		t.Errorf("the first got %v", err)
 	}
 }
 

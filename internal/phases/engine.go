@@ -94,10 +94,10 @@ func (e *Engine) flow(name string, version int, realm string) (Flow, bool) {
 }
 
 // enter makes room for an attempt, before anything is claimed. Of the attempts
-// of this process that would claim one key, few enter. It returns the attempt's
-// context, which doesn't end when the caller's does: the client does not own
-// the request, and a context that ends during COMMIT makes a doubt. Only
-// Shutdown ends it. leave gives the room back.
+// of this process that would claim one key, one enters. It returns the
+// attempt's context, which doesn't end when the caller's does: the client does
+// not own the request, and a context that ends during COMMIT makes a doubt.
+// Only Shutdown ends it. leave gives the room back.
 func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context, leave func(), err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -108,7 +108,7 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 		return nil, nil, ErrPaused
 	}
 	id := a.id()
-	if !e.keys.begin(id) {
+	if !e.keys.begin(id, a.entry == entryInsert) {
 		return nil, nil, inUse(e.config.Lease, e.config.Lease, 0)
 	}
 	a.claiming = true

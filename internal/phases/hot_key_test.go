@@ -90,6 +90,34 @@ func TestManyRequestsWithOneKeyCostFewStatements(t *testing.T) {
 	}
 }
 
+// TestANewKeyIsClaimedOnce: a request has found no row, and is slow. When it
+// would insert one, another request has done so, and is still at work. The slow
+// one is told so without a statement.
+func TestANewKeyIsClaimedOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	looked, called, answer := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	b.carrier.set(hooks{before: func(context.Context, int) error { close(called); <-answer; return nil }})
+	slow := request("k")
+	slow.Check = func() error {
+		close(looked)
+		<-called
+		b.wire.Plan(wire.Nothing)
+		return nil
+	}
+	var clients sync.WaitGroup
+	clients.Go(func() {
+		if _, err := b.engine.Run(t.Context(), b.flow, slow); !errors.Is(err, phases.ErrInUse) || b.wire.Messages() > 0 {
+			t.Errorf("the slow one got %v after %d round trips, want ErrInUse after none", err, b.wire.Messages())
+		}
+		close(answer)
+	})
+	<-looked
+	clients.Go(func() { b.mustRun(t, "k") })
+	clients.Wait()
+	b.checkDone(t, "k")
+}
+
 // TestALookUpIsNotSharedBackwards: a request that comes after another process
 // has answered must not be answered from a look-up that was sent before: its
 // client knows better.
@@ -107,8 +135,8 @@ func TestALookUpIsNotSharedBackwards(t *testing.T) {
 	var clients sync.WaitGroup
 	clients.Go(func() { _, _ = another.Run(t.Context(), b.flow, request("k")) })
 	<-calling
-	// As many look-ups as are made at once have seen that the key is leased, and
-	// hang.
+	// As many look-ups as are made at once have seen that the key is leased,
+	// and hang.
 	sent, goOn := make(chan struct{}), make(chan struct{})
 	b.wire.Plan(func(n int, _ []byte) wire.Fault {
 		if n > 2 {

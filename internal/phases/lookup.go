@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// atOnce is how many look-ups of one key, and how many claims of it, this
-// process makes at once. It is not one, so that a connection that hangs holds
-// up nobody else.
+// atOnce is how many look-ups of one key this process makes at once. It is not
+// one, so that a connection that hangs holds up nobody else.
 const atOnce = 2
 
 // defaultMemory is the default of Config.Memory. A claim lasts for seconds, so
@@ -19,7 +18,7 @@ const defaultMemory = 100 * time.Millisecond
 
 // keyTable knows which keys this process is reading and working on. It keeps
 // clients that send one key again and again from taking the connections of
-// others: of many requests with one key, few read the row or claim it.
+// others: of many requests with one key, few read the row, and one claims it.
 // Nothing is decided by it: the row alone says who holds a key.
 type keyTable struct {
 	mu   sync.Mutex
@@ -33,11 +32,10 @@ type keyState struct {
 	// not show what their client has been told meanwhile.
 	readers int
 	next    *sharedRead
-	// attempts counts this process's attempts at the key, claims those of them
-	// that are still claiming it. contended means that two were at once, since
-	// there was none.
-	attempts, claims int
-	contended        bool
+	// attempts counts this process's attempts at the key. claiming means that
+	// one of them is still claiming it.
+	attempts int
+	claiming bool
 	// holder is the token of the attempt that has claimed the key last.
 	holder string
 	// ended is closed when an attempt ends, if anybody asked for it.
@@ -80,28 +78,21 @@ func (t *keyTable) forget(id keyID, state *keyState) {
 	}
 }
 
-// begin notes that an attempt is about to claim the key. It returns false if
-// enough others are. An attempt that has claimed the key doesn't count: the row
-// was seen to be free, so its lease has ended.
-func (t *keyTable) begin(id keyID) bool {
+// begin notes that an attempt is about to claim the key, which is new if there
+// was no row. It returns false if another one is: two would only wait for each
+// other, at a connection each. An attempt that has claimed the key counts only
+// if there was no row: now there is. A row was seen to be free, so the lease of
+// that attempt has ended.
+func (t *keyTable) begin(id keyID, isNew bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state := t.state(id)
-	if state.claims == atOnce {
+	if state.claiming || isNew && state.attempts > 0 {
 		return false
 	}
-	state.claims++
+	state.claiming = true
 	state.attempts++
-	state.contended = state.contended || state.claims > 1
 	return true
-}
-
-// contended reports whether another attempt of this process was claiming the
-// key beside one that still is.
-func (t *keyTable) contended(id keyID) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.state(id).contended
 }
 
 // claimed notes that an attempt has claimed the key, or won't any more. What
@@ -110,8 +101,7 @@ func (t *keyTable) claimed(id keyID, token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state := t.state(id)
-	state.claims--
-	state.contended = state.contended && state.claims > 0
+	state.claiming = false
 	state.holder = token
 	state.latestAt = time.Time{}
 }

@@ -140,7 +140,7 @@ func (tx *Tx) commit(end ending) error {
 	a := tx.attempt
 	if !tx.begun && (a.entry == entryHeld || a.entry == entryInsert && end.kind == endAdvanced) {
 		tx.begin(end)
-		if tx.shares && !a.isContended() {
+		if tx.shares {
 			return a.engine.gathering.commit(tx)
 		}
 		return tx.send(statement{sql: sqlCommit})
