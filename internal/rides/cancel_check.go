@@ -28,13 +28,12 @@ const disputeTimeout = 5 * time.Second
 // can't be asked, the request goes on, and Stripe's answer to the refund
 // decides.
 func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body []byte) error {
-	members, err := objectMembers(body)
+	faults, err := readObject(body, func(f *faultList) { f.object() })
 	if err != nil {
 		return err
 	}
-	var faults faultList
-	if faults.unknown("", members); len(faults) > 0 {
-		return invalidNew(faults.sorted())
+	if len(faults) > 0 {
+		return invalidNew(faults)
 	}
 	id, err := canceledID(phases.Key{Params: request.Params})
 	if err != nil {

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/rocketrides/rocketrides/internal/callbacks"
@@ -57,100 +58,119 @@ func invalidNew(faults []web.ParamFault) *web.ProblemError {
 // document that is not an object is a [*web.JSONError], because it has no
 // fields to point at.
 func parseParams(canonical []byte, maxFare int64, guard *callbacks.Guard) (Params, []web.ParamFault, error) {
-	members, err := objectMembers(canonical)
-	if err != nil {
-		return Params{}, nil, err
-	}
-	var faults faultList
-	params := faults.params(members, maxFare, guard)
-	return params, faults.sorted(), nil
+	var params Params
+	faults, err := readObject(canonical, func(f *faultList) { params = f.params(maxFare, guard) })
+	return params, faults, err
 }
 
-// objectMembers returns the members of a document that is an object.
-func objectMembers(canonical []byte) (map[string]any, error) {
-	decoder := json.NewDecoder(bytes.NewReader(canonical))
-	decoder.UseNumber() // A float64 cannot hold every number that JSON can.
-	var document any
-	if err := decoder.Decode(&document); err != nil {
-		return nil, fmt.Errorf("decoding parameters: %w", err)
-	}
-	members, ok := document.(map[string]any)
-	if !ok {
+// readObject has read read a document, and returns the faults that it found,
+// sorted by pointer.
+func readObject(canonical []byte, read func(*faultList)) ([]web.ParamFault, error) {
+	if len(canonical) == 0 || canonical[0] != '{' {
 		return nil, &web.JSONError{Reason: "The body is not a JSON object"}
 	}
-	return members, nil
-}
-
-// A faultList collects the faults of a document. Its methods read a part of the
-// document each.
-type faultList []web.ParamFault
-
-func (f *faultList) add(at jsontext.Pointer, detail string) {
-	*f = append(*f, web.ParamFault{Pointer: string(at), Detail: detail})
-}
-
-// sorted returns the faults sorted by pointer.
-func (f *faultList) sorted() []web.ParamFault {
-	slices.SortFunc(*f, func(a, b web.ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
-	return *f
-}
-
-// params checks the fare only if both points are valid.
-func (f *faultList) params(members map[string]any, maxFare int64, guard *callbacks.Guard) Params {
-	f.unknown("", members, "origin", "target", "callback_url")
-	origin, originOK := f.point(members, "origin")
-	target, targetOK := f.point(members, "target")
-	if originOK && targetOK && Fare(origin, target) > maxFare {
-		f.add("/target", fmt.Sprintf("Must be nearer to the origin: a ride may cost at most %d cents.", maxFare))
+	f := faultList{read: read}
+	if err := json.Unmarshal(canonical, &f, jsontext.AllowDuplicateNames(true)); err != nil { // a canonical form has none
+		return nil, fmt.Errorf("decoding parameters: %w", err)
 	}
-	return Params{Origin: origin, Target: target, CallbackURL: f.callbackURL(members, guard)}
+	slices.SortFunc(f.faults, func(a, b web.ParamFault) int { return cmp.Compare(a.Pointer, b.Pointer) })
+	return f.faults, nil
 }
 
-func (f *faultList) unknown(at jsontext.Pointer, members map[string]any, known ...string) {
-	for name := range members {
-		if !slices.Contains(known, name) {
-			f.add(at.AppendToken(name), "Unknown field. Remove it; names are case-sensitive.")
+// A faultList collects the faults of a document while it is read. Its methods
+// read the next value each. They ignore errors, because a canonical form has
+// none, and because json.Unmarshal notices what isn't read to its end.
+type faultList struct {
+	*jsontext.Decoder
+
+	read   func(*faultList)
+	faults []web.ParamFault
+}
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (f *faultList) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	f.Decoder = dec
+	f.read(f)
+	return nil
+}
+
+// add notes a fault of what was read last.
+func (f *faultList) add(detail string) { f.addAt(f.StackPointer(), detail) }
+
+func (f *faultList) addAt(at jsontext.Pointer, detail string) {
+	f.faults = append(f.faults, web.ParamFault{Pointer: string(at), Detail: detail})
+}
+
+// A field is a member that an object may have.
+type field struct {
+	name     string
+	required bool
+	read     func()
+}
+
+// object reads an object. Every member that isn't one of fields is a fault.
+func (f *faultList) object(fields ...field) {
+	_, _ = f.ReadToken()
+	for f.PeekKind() == jsontext.KindString {
+		name, _ := f.ReadValue()
+		i := slices.IndexFunc(fields, func(field field) bool { return field.name == string(bytes.Trim(name, `"`)) })
+		if i < 0 {
+			f.add("Unknown field. Remove it; names are case-sensitive.")
+			_ = f.SkipValue()
+			continue
+		}
+		fields[i].read()
+		fields[i].required = false
+	}
+	_, _ = f.ReadToken()
+	for _, missing := range fields {
+		if missing.required {
+			f.addAt(f.StackPointer()+jsontext.Pointer("/"+missing.name), "Required, but missing.")
 		}
 	}
 }
 
-func (f *faultList) point(members map[string]any, name string) (Point, bool) {
-	at := jsontext.Pointer("/" + name)
-	value, present := members[name]
-	if !present {
-		f.add(at, "Required, but missing.")
-		return Point{}, false
+// params checks the fare only if both points are valid.
+func (f *faultList) params(maxFare int64, guard *callbacks.Guard) (params Params) {
+	var originOK, targetOK bool
+	f.object(
+		field{"origin", true, func() { params.Origin, originOK = f.point() }},
+		field{"target", true, func() { params.Target, targetOK = f.point() }},
+		field{"callback_url", false, func() { params.CallbackURL = f.callbackURL(guard) }},
+	)
+	if originOK && targetOK && Fare(params.Origin, params.Target) > maxFare {
+		f.addAt("/target", fmt.Sprintf("Must be nearer to the origin: a ride may cost at most %d cents.", maxFare))
 	}
-	coordinates, ok := value.(map[string]any)
-	if !ok {
-		f.add(at, "Must be an object with the numbers lat and lon.")
-		return Point{}, false
-	}
-	f.unknown(at, coordinates, "lat", "lon")
-	lat, latOK := f.degrees(at, coordinates, "lat", 90)
-	lon, lonOK := f.degrees(at, coordinates, "lon", 180)
-	return Point{Lat: lat, Lon: lon}, latOK && lonOK
+	return params
 }
 
-func (f *faultList) degrees(at jsontext.Pointer, members map[string]any, name string, limit float64) (float64, bool) {
-	at = at.AppendToken(name)
-	value, present := members[name]
-	if !present {
-		f.add(at, "Required, but missing.")
+func (f *faultList) point() (point Point, ok bool) {
+	if f.PeekKind() != jsontext.KindBeginObject {
+		_ = f.SkipValue()
+		f.add("Must be an object with the numbers lat and lon.")
+		return Point{}, false
+	}
+	var latOK, lonOK bool
+	f.object(
+		field{"lat", true, func() { point.Lat, latOK = f.degrees(90) }},
+		field{"lon", true, func() { point.Lon, lonOK = f.degrees(180) }},
+	)
+	return point, latOK && lonOK
+}
+
+func (f *faultList) degrees(limit float64) (float64, bool) {
+	value, _ := f.ReadValue()
+	if value.Kind() != jsontext.KindNumber {
+		f.add("Must be a number.")
 		return 0, false
 	}
-	number, ok := value.(json.Number)
-	if !ok {
-		f.add(at, "Must be a number.")
-		return 0, false
-	}
-	degrees, err := number.Float64()
+	degrees, err := strconv.ParseFloat(string(value), 64)
 	if err != nil {
-		f.add(at, "Must be a finite number.")
+		f.add("Must be a finite number.")
 		return 0, false
 	}
 	if degrees < -limit || degrees > limit {
-		f.add(at, fmt.Sprintf("Must be between -%v and %v degrees.", limit, limit))
+		f.add(fmt.Sprintf("Must be between -%v and %v degrees.", limit, limit))
 		return 0, false
 	}
 	return degrees, true
@@ -158,19 +178,21 @@ func (f *faultList) degrees(at jsontext.Pointer, members map[string]any, name st
 
 // callbackURL returns nil if there is no callback. null and a missing member
 // mean the same, although they are different requests.
-func (f *faultList) callbackURL(members map[string]any, guard *callbacks.Guard) *string {
-	value := members["callback_url"]
-	if value == nil {
+func (f *faultList) callbackURL(guard *callbacks.Guard) *string {
+	value, _ := f.ReadValue()
+	switch value.Kind() {
+	case jsontext.KindNull:
+		return nil
+	case jsontext.KindString:
+	default:
+		f.add("Must be a string or null.")
 		return nil
 	}
-	text, ok := value.(string)
-	if !ok {
-		f.add("/callback_url", "Must be a string or null.")
+	text, _ := jsontext.AppendUnquote(nil, value)
+	url := string(text)
+	if detail := guard.URLFault(url); detail != "" {
+		f.add(detail)
 		return nil
 	}
-	if detail := guard.URLFault(text); detail != "" {
-		f.add("/callback_url", detail)
-		return nil
-	}
-	return &text
+	return &url
 }

@@ -2,10 +2,10 @@ package rides
 
 import (
 	"encoding/base32"
-	"encoding/json"
 	"fmt"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
@@ -136,8 +136,8 @@ var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadd
 // derivedID returns an id that is a pure function of its arguments: the prefix
 // and 26 characters.
 func derivedID(prefix string, parts ...string) string {
-	digest := phases.Digest(append([]string{prefix}, parts...)...)
-	return prefix + idEncoding.EncodeToString(digest[:16])
+	digest := phases.Digest(append(append(make([]string, 0, 8), prefix), parts...)...)
+	return string(idEncoding.AppendEncode(append(make([]byte, 0, 64), prefix...), digest[:16])) // made on the stack
 }
 
 // ridePath returns the path at which a ride can be read.

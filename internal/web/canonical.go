@@ -178,6 +178,6 @@ func (r *Request) Hash(body []byte) [32]byte {
 // in their order, and the body. Each part is preceded by its length, so that
 // parts that are divided differently never give the same bytes.
 func requestHash(method, pattern string, pathIDs []string, body []byte) [32]byte {
-	parts := append([]string{method, pattern}, pathIDs...)
+	parts := append(append(make([]string, 0, 8), method, pattern), pathIDs...)
 	return phases.Digest(append(parts, string(body))...)
 }
