@@ -148,7 +148,7 @@ func TestAFenceWhereTransactionsAreGathered(t *testing.T) {
 	stolen := ""
 	c := b.gather(t, wire.Fault{}, func(keys []string) {
 		stolen = keys[3]
-		b.exec(t, `UPDATE idempotency_keys SET lease_token = gen_random_uuid(), lease_epoch = lease_epoch + 1 WHERE key = $1`, stolen)
+		b.exec(t, `UPDATE idempotency_keys SET lease_token = '00000000-0000-4000-8000-000000000001', lease_epoch = lease_epoch + 1 WHERE key = $1`, stolen)
 	})
 	for key, err := range c.results {
 		switch {

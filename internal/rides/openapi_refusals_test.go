@@ -155,8 +155,10 @@ func (tr *tour) events(t *testing.T) {
 // bugs breaks the database, so that the service makes mistakes.
 func (tr *tour) bugs(t *testing.T) {
 	t.Helper()
-	tr.exec(t, `ALTER TABLE rides RENAME TO no_rides`)
-	tr.exec(t, `ALTER TABLE stripe_events RENAME TO no_events`)
+	for _, table := range []string{"rides", "stripe_events"} {
+		tr.exec(t, `ALTER TABLE `+table+` RENAME TO no_`+table)
+		defer tr.exec(t, `ALTER TABLE no_`+table+` RENAME TO `+table) // tests may share the database
+	}
 	tr.see(t, tr.process, "internal", tr.hailCall("order-8001", ""), 500, web.CodeInternal)
 	tr.see(t, tr.process, "", tr.cancelCall("order-1001", "cancel-8001"), 500, web.CodeInternal)
 	tr.see(t, tr.process, "", call{method: "GET", path: "/v1/rides", as: tr.visa}, 500, web.CodeInternal)
