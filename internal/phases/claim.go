@@ -32,7 +32,7 @@ func (a *attempt) claimRow(ctx context.Context) error {
 			return err
 		}
 		doubt = true
-		if found, readErr := a.engine.read(ctx, a.key.Account, a.key.Key); readErr == nil {
+		if found, readErr := a.engine.read(ctx, a.id()); readErr == nil {
 			if found != nil && orZero(found.token) == a.token {
 				a.hold(&found.row, found.clock(watch))
 				return a.engine.barrier(ctx, a.key.Account, a.key.Key)

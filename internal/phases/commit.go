@@ -225,7 +225,7 @@ func (a *attempt) settle(ctx context.Context, end ending, doubt bool) (ending, e
 // when another worker has claimed the key.
 func (a *attempt) readBack(ctx context.Context, wanted ending) (ending, error) {
 	watch := startStopwatch()
-	found, err := a.engine.read(ctx, a.key.Account, a.key.Key)
+	found, err := a.engine.read(ctx, a.id())
 	if err != nil {
 		// A read that failed is no reason to give up: read again.
 		return ending{}, fmt.Errorf("%w: %w", errNotShown, err)

@@ -70,13 +70,19 @@
 // at most from a stranger's fault. One that has waited for 100 ms waits no
 // longer, because those on their way may hang at a lock.
 //
+// The look-ups of RT1 are gathered likewise, in a pipeline without a
+// transaction: while two are on their way, the others wait for one to arrive.
+// If one of them fails, each is made by itself. They belong to no request, so
+// no client that goes away takes the answer from others. A pipeline that is
+// late by 100 ms holds up nobody: the next one goes without it.
+//
 // # When more come than the database can serve
 //
 // What has begun goes first. Look-ups use half of the connections at most, and
-// of the transactions that wait for company those go first that hold their
-// key. A new request is refused at the door (door.go), before its key is looked
-// up, if those before it take so long that it would have to wait for more than
-// a second. So those inside are as many as the database can serve, however many
+// of the transactions that wait for company those go first that hold their key.
+// A new request is refused at the door (door.go), before its key is looked up,
+// if those before it take so long that it would have to wait for more than a
+// second. So those inside are as many as the database can serve, however many
 // come, and the others are refused at once.
 //
 // # The fence

@@ -8,6 +8,9 @@ import (
 // MaxTrips is how many transactions are on their way before others wait.
 const MaxTrips = maxTrips
 
+// AtOnce is how many groups of look-ups are on their way before others wait.
+const AtOnce = atOnce
+
 // MaxDelay is how long a request may have to wait at the door, and AlwaysIn is
 // how many are let in at any pace.
 const (
@@ -59,6 +62,13 @@ func (e *Engine) Gathering(patience time.Duration) (waiting func() int) {
 		}
 		return n
 	}
+}
+
+// LookUpsWaiting returns how many look-ups wait for company.
+func (e *Engine) LookUpsWaiting() int {
+	e.keys.mu.Lock()
+	defer e.keys.mu.Unlock()
+	return len(e.keys.waiting)
 }
 
 // RenewAll renews the leases of all calls that are on their way, as if all were

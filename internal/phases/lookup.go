@@ -1,14 +1,13 @@
 package phases
 
 import (
-	"context"
-	"fmt"
 	"sync"
 	"time"
 )
 
-// atOnce is how many look-ups of one key this process makes at once. It is not
-// one, so that a connection that hangs holds up nobody else.
+// atOnce is how many look-ups of one key, and how many groups of look-ups, this
+// process makes at once. It is not one, so that a connection that hangs holds
+// up nobody else.
 const atOnce = 2
 
 // defaultMemory is the default of Config.Memory. A claim lasts for seconds, so
@@ -23,15 +22,21 @@ const defaultMemory = 100 * time.Millisecond
 type keyTable struct {
 	mu   sync.Mutex
 	keys map[keyID]*keyState
+	// trips counts the groups of look-ups that are on their way, and waiting
+	// holds the look-ups that go next.
+	trips   int
+	waiting []*lookUp
 }
 
 // A keyState is kept while its key is being read or worked on.
 type keyState struct {
-	// readers counts the look-ups that are on their way. If there are enough of
-	// them, further requests wait for next: what was sent before they came may
-	// not show what their client has been told meanwhile.
+	// next is the look-up that isn't sent yet. It answers all requests that
+	// come until then: what was sent before they came may not show what their
+	// client has been told meanwhile. readers counts those that are sent. If
+	// there are enough of them, next waits for one of them to end, and else in
+	// waiting.
+	next    *lookUp
 	readers int
-	next    *sharedRead
 	// attempts counts this process's attempts at the key. claiming means that
 	// one of them is still claiming it.
 	attempts int
@@ -44,13 +49,6 @@ type keyState struct {
 	// when it was sent.
 	latest   *reading
 	latestAt time.Time
-}
-
-// A sharedRead is a look-up that several requests wait for.
-type sharedRead struct {
-	done  chan struct{}
-	found *reading
-	err   error
 }
 
 // state returns the state of a key. The caller has locked the table.
@@ -73,7 +71,7 @@ func (s *keyState) isHeld() bool {
 
 // forget drops a state that is idle. The caller has locked the table.
 func (t *keyTable) forget(id keyID, state *keyState) {
-	if state.readers == 0 && state.attempts == 0 {
+	if state.next == nil && state.readers == 0 && state.attempts == 0 {
 		delete(t.keys, id)
 	}
 }
@@ -136,77 +134,4 @@ func (e *Engine) Ended(account, key string) <-chan struct{} {
 		state.ended = make(chan struct{})
 	}
 	return state.ended
-}
-
-// lookUp returns the key's row for a request, or nil if there is none. However
-// many requests with one key come at once, few look-ups are made. While an
-// attempt of this process works on the key, one that was made shortly before
-// answers too, without a connection. A request that makes a look-up of its own
-// is let in at the door, if it has a visit to make there.
-func (e *Engine) lookUp(ctx context.Context, id keyID, v *visit) (*reading, error) {
-	t := &e.keys
-	t.mu.Lock()
-	state := t.state(id)
-	switch {
-	case state.isHeld() && time.Since(state.latestAt) < e.config.Memory:
-		defer t.mu.Unlock()
-		return state.latest, nil
-	case state.readers < atOnce:
-		if err := e.letIn(v); err != nil {
-			defer t.mu.Unlock()
-			t.forget(id, state)
-			return nil, err
-		}
-		state.readers++
-		t.mu.Unlock()
-		return e.readShared(ctx, id)
-	case state.next == nil:
-		state.next = &sharedRead{done: make(chan struct{})}
-	}
-	next := state.next
-	t.mu.Unlock()
-	// As long as a look-up may take. Those that hang would hold it up for ever.
-	ctx, cancel := context.WithTimeout(ctx, acquireTimeout+statementTimeout)
-	defer cancel()
-	select {
-	case <-next.done:
-		return next.found, next.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: waiting for a look-up: %w", ErrUnavailable, context.Cause(ctx))
-	}
-}
-
-// readInTurn is read in one of the places of those who read; see Read.
-func (e *Engine) readInTurn(ctx context.Context, id keyID) (*reading, error) {
-	if err := e.takePlace(ctx); err != nil {
-		return nil, err
-	}
-	defer func() { <-e.readers }()
-	return e.read(ctx, id.account, id.key)
-}
-
-// readShared reads the key's row, and then starts the look-up that others wait
-// for.
-func (e *Engine) readShared(ctx context.Context, id keyID) (*reading, error) {
-	sentAt := time.Now()
-	found, err := e.readInTurn(ctx, id)
-	t := &e.keys
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	state := t.state(id)
-	if err == nil && state.attempts > 0 {
-		state.latest, state.latestAt = found, sentAt
-	}
-	next := state.next
-	state.next = nil
-	if next == nil {
-		state.readers--
-		t.forget(id, state)
-		return found, err
-	}
-	go func() {
-		next.found, next.err = e.readShared(context.WithoutCancel(ctx), id)
-		close(next.done)
-	}()
-	return found, err
 }

@@ -107,31 +107,49 @@ func (r *reading) claimAge() time.Duration {
 	return r.now.Sub(r.createdAt)
 }
 
-// read returns the key's row, or nil if there is none. It is one round trip, no
-// transaction and no write.
-func (e *Engine) read(ctx context.Context, account, key string) (*reading, error) {
+// readKey reads the key's row into found, which is nil if there is none. It is
+// no transaction and no write.
+func readKey(id keyID, found **reading) statement {
+	return statement{
+		sql: `
+		SELECT ` + columns + `, now()
+		FROM idempotency_keys
+		WHERE account_id = $1 AND key = $2`,
+		args: []any{id.account, id.key},
+		scan: func(row pgx.Row) error {
+			*found = new(reading)
+			err := row.Scan(append((*found).targets(), &(*found).now)...)
+			if errors.Is(err, pgx.ErrNoRows) {
+				*found = nil // as is usual for a new key
+				return nil
+			}
+			return err
+		},
+	}
+}
+
+// readRows reads in one round trip.
+func (e *Engine) readRows(ctx context.Context, reads ...statement) error {
+	conn, err := e.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if failed := sendBatch(ctx, conn, reads); failed != nil {
+		return failed.err
+	}
+	return nil
+}
+
+// read returns the key's row, or nil if there is none.
+func (e *Engine) read(ctx context.Context, id keyID) (found *reading, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	var found reading
-	err := Reread(ctx, func(ctx context.Context) error {
-		conn, err := e.acquire(ctx)
-		if err != nil {
-			return err
-		}
-		defer conn.Release()
-		return conn.QueryRow(ctx, `
-			SELECT `+columns+`, now()
-			FROM idempotency_keys
-			WHERE account_id = $1 AND key = $2`,
-			account, key).Scan(append(found.targets(), &found.now)...)
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil //nolint:nilnil // no row is the ordinary answer for a new key, and no error
-	}
+	err = Reread(ctx, func(ctx context.Context) error { return e.readRows(ctx, readKey(id, &found)) })
 	if err != nil {
 		return nil, fmt.Errorf("reading key: %w", err)
 	}
-	return &found, nil
+	return found, nil
 }
 
 // maxRereads bounds how often a read is made again. After a restart of Postgres

@@ -223,7 +223,7 @@ func (a *attempt) fenced(ctx context.Context) (Result, error) {
 		return Result{}, errFenced
 	}
 	e.log.LogAttrs(ctx, slog.LevelWarn, "fenced", a.attrs(ctx)...)
-	found, err := e.read(context.WithoutCancel(ctx), a.key.Account, a.key.Key)
+	found, err := e.read(context.WithoutCancel(ctx), a.id())
 	if err != nil {
 		return Result{}, err
 	}

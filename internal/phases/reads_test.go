@@ -1,0 +1,138 @@
+package phases_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/proof/wire"
+)
+
+// hangLookUps has as many look-ups hang as are on their way before others wait.
+// Of what is sent from then on, the first message with more than one look-up
+// meets fault, and n counts those with one. free lets the look-ups go on.
+func (b *bundle) hangLookUps(t *testing.T, fault wire.Fault) (n func() (together, alone int), free func()) {
+	t.Helper()
+	var mu sync.Mutex
+	var hanging, together, alone int
+	var group sync.WaitGroup
+	held, goOn := make(chan struct{}), make(chan struct{})
+	b.wire.Plan(func(_ int, message []byte) wire.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		switch n := strings.Count(b.wire.Summary(message), "run SELECT FROM idempotency_keys"); {
+		case n == 1 && hanging < phases.AtOnce:
+			hanging++
+			return wire.Fault{Kind: wire.HoldBefore, Hold: func() { held <- struct{}{}; <-goOn }}
+		case n == 1:
+			alone++
+		case n > 1:
+			if together++; together == 1 {
+				return fault
+			}
+		}
+		return wire.Fault{}
+	})
+	for i := range phases.AtOnce {
+		group.Go(func() { b.mustRun(t, fmt.Sprint("done-", i)) })
+		<-held
+	}
+	counts := func() (int, int) {
+		mu.Lock()
+		defer mu.Unlock()
+		return together, alone
+	}
+	return counts, func() { close(goOn); group.Wait() }
+}
+
+// finished makes n keys that are finished, while both of the wire and the
+// test look at what is sent.
+func (b *bundle) finished(t *testing.T, n int) {
+	t.Helper()
+	b.wire.Plan(func(_ int, message []byte) wire.Fault {
+		b.wire.Summary(message) // it must see what is prepared
+		return wire.Fault{}
+	})
+	for i := range n {
+		b.mustRun(t, fmt.Sprint("done-", i))
+	}
+}
+
+// Three look-ups come while others are on their way, and travel together.
+// Whatever becomes of one of them, the others are answered.
+func TestLookUpsTravelTogether(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		third           string
+		gone            bool
+		fault           wire.Fault
+		together, alone int
+	}{
+		"all are answered":       {third: "done-0", together: 1},
+		"one fails":              {third: "\x00", together: 1, alone: 3},
+		"one is given up":        {third: "done-0", gone: true, together: 1},
+		"the connection is lost": {third: "done-0", fault: wire.Fault{Kind: wire.CutBefore}, together: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.finished(t, phases.AtOnce+2)
+			b.engine.Gathering(time.Minute)
+			sent, free := b.hangLookUps(t, test.fault)
+			var group sync.WaitGroup
+			for i := range 2 {
+				group.Go(func() {
+					if got := b.mustRun(t, fmt.Sprint("done-", phases.AtOnce+i)); !got.Replayed {
+						t.Errorf("it wasn't looked up: %+v", got)
+					}
+				})
+			}
+			third, giveUp := context.WithCancel(t.Context())
+			var err error
+			over := make(chan struct{})
+			go func() {
+				defer close(over)
+				_, err = b.engine.Run(third, b.flow, request(test.third))
+			}()
+			waitFor(t, func() bool { return b.engine.LookUpsWaiting() == 3 })
+			if test.gone {
+				giveUp()
+				<-over
+			}
+			free()
+			group.Wait()
+			<-over
+			giveUp()
+			switch {
+			case test.gone && !errors.Is(err, context.Canceled), test.third == "\x00" && !errors.As(err, new(*pgconn.PgError)),
+				!test.gone && test.third != "\x00" && err != nil:
+				t.Errorf("the third one got %v", err)
+			}
+			if together, alone := sent(); together != test.together || alone != test.alone {
+				t.Errorf("%d groups and %d look-ups alone were sent, want %d and %d", together, alone, test.together, test.alone)
+			}
+		})
+	}
+}
+
+// TestLookUpsThatHangHoldUpNoOther: what comes while they hang waits for a
+// moment, and goes without them.
+func TestLookUpsThatHangHoldUpNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.finished(t, phases.AtOnce+1)
+	_, free := b.hangLookUps(t, wire.Fault{})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // less than a look-up may take
+	defer cancel()
+	if _, err := b.engine.Run(ctx, b.flow, request(fmt.Sprint("done-", phases.AtOnce))); err != nil {
+		t.Errorf("beside look-ups that hang: %v", err)
+	}
+	free()
+}
