@@ -32,7 +32,7 @@ func TestAllocations(t *testing.T) {
 		key  func(i int) string
 	}{
 		{"a ride", 600, func(i int) string { return fmt.Sprint("fresh-", i) }},
-		{"a replay", 235, func(int) string { return "warm-0" }},
+		{"a replay", 250, func(int) string { return "warm-0" }},
 	} {
 		got := sent(200, c.key)
 		t.Logf("%s: %.0f allocations", c.what, got)

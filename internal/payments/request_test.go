@@ -186,7 +186,7 @@ func TestOwnTransportSpeaksHTTP1(t *testing.T) {
 	}))
 	server.EnableHTTP2 = true
 	server.StartTLS()
-	transport := newTransport(time.Second)
+	transport := newTransport()
 	transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs //nolint:forcetypeassert // httptest documents it
 	client, _ := server.client(t, func(c *Config) { c.Transport = transport })
 	if _, err := client.Charge(t.Context(), firstSend()); err != nil {

@@ -36,7 +36,7 @@ func servedWire() []servedCase {
 		lost("a 402 ends in its body", answerCut(strings.Replace(half, "200 OK", "402 Payment Required", 1), hangUp), nil),
 		unsent("nobody listens", func(c *Config) { c.URL = "http://" + closedAddress() }),
 		unsent("the name of the server doesn't resolve", func(c *Config) {
-			transport := newTransport(c.Timeout)
+			transport := newTransport()
 			transport.Proxy = nil // it would resolve the name itself
 			c.URL, c.Transport = "http://stripe.invalid", transport
 		}),

@@ -38,7 +38,7 @@ func NewStripe(config Config) (*Stripe, error) {
 	}
 	transport := config.Transport
 	if transport == nil {
-		transport = newTransport(config.Timeout)
+		transport = newTransport()
 	}
 	return &Stripe{
 		backend:       newBackend(cmp.Or(config.URL, stripeURL)),

@@ -26,8 +26,8 @@ const (
 // only, because HTTP/2 sends requests again on its own. It takes a proxy from
 // the environment (HTTPS_PROXY, NO_PROXY), because many networks let nothing
 // out without one. TLS is end to end, so the proxy doesn't see the API key.
-// Redirects are a matter of the client, not of the transport.
-func newTransport(timeout time.Duration) *http.Transport {
+// It follows no redirects. Each request ends with its context.
+func newTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: idleTimeout}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -36,7 +36,6 @@ func newTransport(timeout time.Duration) *http.Transport {
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    tlsTimeout,
-		ResponseHeaderTimeout:  timeout,
 		IdleConnTimeout:        idleTimeout,
 		MaxIdleConnsPerHost:    idleConns,
 		ReadBufferSize:         bufferSize,

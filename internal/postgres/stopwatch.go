@@ -14,18 +14,24 @@ import (
 // the log: waiting for a connection, and for answers. pgx calls it.
 type stopwatch struct{}
 
-type startKey struct{}
+// timed is the context of what is timed.
+type timed struct {
+	context.Context
+
+	line  *trace.Line
+	since time.Time
+}
 
 func start(ctx context.Context) context.Context {
-	if trace.LineOf(ctx) == nil {
-		return ctx
+	if line := trace.LineOf(ctx); line != nil {
+		return &timed{ctx, line, time.Now()}
 	}
-	return context.WithValue(ctx, startKey{}, time.Now())
+	return ctx
 }
 
 func stop(ctx context.Context) {
-	if started, ok := ctx.Value(startKey{}).(time.Time); ok {
-		trace.LineOf(ctx).AddDatabase(time.Since(started))
+	if t, ok := ctx.(*timed); ok {
+		t.line.AddDatabase(time.Since(t.since))
 	}
 }
 

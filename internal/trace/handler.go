@@ -24,8 +24,9 @@ type handler struct{ slog.Handler }
 
 // Handle implements slog.Handler.
 func (h handler) Handle(ctx context.Context, record slog.Record) error {
-	attrs, _ := ctx.Value(attrsKey{}).([]slog.Attr)
-	attrs = append(slices.Clip(attrs), slog.String("traceability_id", ID(ctx)), slog.String("trace_id", traceID(ctx)))
+	added, _ := ctx.Value(attrsKey{}).([]slog.Attr)
+	attrs := append(make([]slog.Attr, 0, 8), added...) // on the stack
+	attrs = append(attrs, slog.String("traceability_id", ID(ctx)), slog.String("trace_id", traceID(ctx)))
 	attrs = slices.DeleteFunc(attrs, func(attr slog.Attr) bool { return attr.Value.String() == "" || has(record, attr.Key) })
 	if len(attrs) > 0 {
 		record = record.Clone()

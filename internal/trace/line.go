@@ -3,7 +3,6 @@ package trace
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 )
@@ -14,6 +13,7 @@ import (
 type Line struct {
 	mu                sync.Mutex
 	attrs             []slog.Attr
+	first             [6]slog.Attr // where attrs begins
 	database, foreign time.Duration
 }
 
@@ -22,6 +22,7 @@ type lineKey struct{}
 // Begin returns ctx with a new line.
 func Begin(ctx context.Context) (context.Context, *Line) {
 	line := new(Line)
+	line.attrs = line.first[:0]
 	return context.WithValue(ctx, lineKey{}, line), line
 }
 
@@ -80,7 +81,7 @@ func (l *Line) Attrs() []slog.Attr {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	attrs := slices.Clone(l.attrs)
+	attrs := append(make([]slog.Attr, 0, len(l.attrs)+2), l.attrs...)
 	if l.database > 0 {
 		attrs = append(attrs, slog.Float64("database_seconds", l.database.Seconds()))
 	}

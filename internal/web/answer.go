@@ -59,10 +59,13 @@ func AnswerResult(w http.ResponseWriter, r *Request, result phases.Result) {
 // reads the stored bytes because they are what the client sees; another release
 // may have written them.
 func codeOf(stored phases.Answer) Code {
+	if stored.Headers["Content-Type"] != ProblemType {
+		return ""
+	}
 	var problem struct {
 		Code Code `json:"code"`
 	}
-	if stored.Headers["Content-Type"] != ProblemType || json.Unmarshal(stored.Body, &problem) != nil {
+	if json.Unmarshal(stored.Body, &problem) != nil {
 		return ""
 	}
 	return problem.Code

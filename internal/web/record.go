@@ -83,11 +83,11 @@ func loggable(text string) string {
 // attrs returns the attributes of the request's line in the log.
 func (r *Request) attrs(route string, took time.Duration) []slog.Attr {
 	record := &r.record
-	attrs := []slog.Attr{
+	attrs := append(make([]slog.Attr, 0, 20),
 		slog.String("request_id", r.ID), slog.String("route", route),
 		slog.String("method", loggable(r.Method)), slog.String("path", loggable(r.URL.Path)),
 		slog.Int("status", record.status), slog.Float64("seconds", took.Seconds()),
-	}
+	)
 	for _, attr := range []slog.Attr{
 		slog.String("account", record.account), slog.String("code", string(record.code)),
 	} {

@@ -52,7 +52,7 @@ type Request struct {
 func newRequest(r *http.Request, pattern string) *Request {
 	r.Pattern = pattern
 	id := uuid.Must(uuid.NewV7())
-	return &Request{Request: r, ID: "req_" + hex.EncodeToString(id[:])}
+	return &Request{Request: r, ID: string(hex.AppendEncode([]byte("req_"), id[:]))}
 }
 
 // A PathID is an id in a request's path, and its name in the route's pattern.
