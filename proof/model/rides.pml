@@ -89,7 +89,7 @@ bit others[4];
 
 #ifdef OPERATOR
 #define covers(k) (k == insert_fused || k == create_ride || k == arm || k == steal && row.point == ride_created && !wrong(claim_uncovered))
-#define covered row.called
+#define covered (row.called || wrong(claim_uncovered))
 #else
 #define covers(k) false
 #define covered true
