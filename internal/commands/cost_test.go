@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 // TestAllocations bounds how often an api allocates for a ride, and for a
@@ -13,6 +15,7 @@ import (
 // creeping back; docs/performance.md says what it is made of.
 func TestAllocations(t *testing.T) {
 	t.Parallel()
+	pgtest.NotThroughPooler(t, "the driver allocates more there")
 	s := newScene(t)
 	api := s.start(t, "api", "RATE_LIMIT=0")
 	// sent returns how often the api allocates for each of n requests.
