@@ -49,7 +49,7 @@ func Statement(key phases.Key, job Job) (sql string, args []any, err error) {
 // a transaction that runs again stages the same job.
 func jobID(kind string, key phases.Key) string {
 	digest := phases.Digest("job", kind, key.Account, key.Key)
-	return "job_" + hex.EncodeToString(digest[:16])
+	return string(hex.AppendEncode(append(make([]byte, 0, 64), "job_"...), digest[:16])) // made on the stack
 }
 
 // A Receipt tells the account by e-mail how a ride ended.

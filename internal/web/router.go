@@ -52,7 +52,7 @@ type Request struct {
 func newRequest(r *http.Request, pattern string) *Request {
 	r.Pattern = pattern
 	id := uuid.Must(uuid.NewV7())
-	return &Request{Request: r, ID: string(hex.AppendEncode([]byte("req_"), id[:]))}
+	return &Request{Request: r, ID: string(hex.AppendEncode(append(make([]byte, 0, 64), "req_"...), id[:]))} // made on the stack
 }
 
 // A PathID is an id in a request's path, and its name in the route's pattern.
