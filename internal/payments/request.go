@@ -135,7 +135,7 @@ func (s *Stripe) exchange(ctx context.Context, r request, seen *exchange, object
 	// reused connection breaks. Every send has to be counted by the engine, and
 	// bounded by the key's window.
 	req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
-	answer, content, err := seen.send(s.transport, req, r.key, s.tiers)
+	answer, content, err := seen.send(s.transport, req, r.key, s.tiers) //nolint:bodyclose // send closes it
 	if err != nil {
 		return err
 	}

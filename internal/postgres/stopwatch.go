@@ -16,7 +16,7 @@ type stopwatch struct{}
 
 // timed is the context of what is timed.
 type timed struct {
-	context.Context
+	context.Context //nolint:containedctx // it is one itself
 
 	line  *trace.Line
 	since time.Time
