@@ -3,9 +3,11 @@ package docs_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -192,6 +194,37 @@ func checkSnippets(t *testing.T, document string, n int, patterns ...string) {
 	}
 	if len(snippets) != n {
 		t.Errorf("%s has %d snippets, want %d", document, len(snippets), n)
+	}
+}
+
+// TestTheClientIsOfUseInAModuleOfYourOwn: the commands of docs/integrate.md
+// point a new module at a clone.
+func TestTheClientIsOfUseInAModuleOfYourOwn(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("integrate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := matches("(?s)```sh\n(go mod edit.*?)```", string(text))
+	if len(commands) != 1 {
+		t.Fatal(commands)
+	}
+	clone, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	mine := filepath.Join(folder, "mine")
+	program := "package main\n\nimport \"github.com/rocketrides/rocketrides/client\"\n\nfunc main() { _ = client.NewKey() }\n"
+	err = errors.Join(os.Symlink(clone, filepath.Join(folder, "rocketrides")), os.Mkdir(mine, 0o755),
+		os.WriteFile(filepath.Join(mine, "main.go"), []byte(program), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := exec.CommandContext(t.Context(), "sh", "-ec", "go mod init example.com/mine\n"+commands[0]+"go build")
+	shell.Dir = mine
+	if output, err := shell.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, output)
 	}
 }
 

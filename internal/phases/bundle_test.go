@@ -39,7 +39,7 @@ func setup(t *testing.T, options ...option) *bundle {
 		CONSTRAINT parcels_pkey PRIMARY KEY (account_id, key))`)
 	pgtest.Distribute(t, b.url, "parcels")
 	if !pgtest.OnCitus() { // a distributed table has no triggers
-		if err := tripwire.Install(t.Context(), b.pool, phases.Started, packed, booked, phases.Finished); err != nil {
+		if err := tripwire.Install(t.Context(), b.pool, parcels(b.carrier, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -214,10 +214,10 @@ func declined(charge payments.Charge) web.Problem {
 	case problem.Code == web.CodePaymentFailed:
 		problem.Detail = "The payment could not be made and nothing was charged, and the card is not at fault. " +
 			"The payment processor may no longer know your account's customer or payment method. " +
-			"Ask the operator of this service, then hail the ride with a new Idempotency-Key."
+			"Ask the operator of this service, then send the request with a new Idempotency-Key."
 	case charge.RetryWithNewKey:
 		problem.Detail = "The bank could not decide on this payment for the moment, and nothing was charged. " +
-			"The same card may work later: hail the ride again in a while, with a new Idempotency-Key."
+			"The same card may work later: send the request again in a while, with a new Idempotency-Key."
 	}
 	return problem
 }

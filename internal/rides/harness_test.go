@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"testing"
 	"time"
 
@@ -84,8 +83,7 @@ func newHarness(tb testing.TB, settings ...setting) *harness {
 	h := &harness{url: pgtest.URL(tb), wire: wire.NewPostgres(), fake: fake, stripe: server.URL, log: slog.New(slog.DiscardHandler)}
 	h.pool = pgtest.Open(tb, postgres.Options{URL: h.url})
 	if !pgtest.OnCitus() { // a distributed table has no triggers
-		points := slices.Insert(hail(nil, accounts.Store{}).RecoveryPoints(), 3, pointRefund)
-		if err := tripwire.Install(tb.Context(), h.pool, points...); err != nil {
+		if err := tripwire.Install(tb.Context(), h.pool, Flows(nil, accounts.Store{})...); err != nil {
 			tb.Fatal(err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,16 +74,34 @@ func (tr *tour) refusals(t *testing.T) {
 	tr.see(t, tr.process, "idempotency_key_expired", hail(func(c *call) { c.key, c.as = "order-2001", tr.declined }), 422, web.CodeIdempotencyKeyExpired)
 }
 
+// calls returns a request to each route that acts for an account. A new route
+// is a new line here.
+func (tr *tour) calls() []call {
+	return []call{
+		tr.hailCall("order-6001", ""),
+		tr.cancelCall("order-1001", "cancel-6001"),
+		{method: "GET", path: "/v1/rides", as: tr.visa},
+		tr.getCall("order-1001", ""),
+	}
+}
+
+// seeAll makes a request to each route, which all have the same fate. The
+// answer of the first is the example.
+func (tr *tour) seeAll(t *testing.T, p *process, example string, status int, code web.Code) {
+	t.Helper()
+	for _, c := range tr.calls() {
+		tr.see(t, p, example, c, status, code)
+		example = ""
+	}
+}
+
 // trouble is what passes by itself.
 func (tr *tour) trouble(t *testing.T) {
 	t.Helper()
 	list := call{method: "GET", path: "/v1/rides", as: tr.visa}
-	read := tr.getCall("order-1001", "")
 	full := tr.fresh(t, func(c *Config) { c.RateLimit = limit.Rate{PerSecond: 0.01, Burst: 1} })
 	tr.see(t, full, "", list, 200, "")
-	for name, c := range map[string]call{"rate_limited": tr.hailCall("order-6001", ""), "": list, " ": read, "  ": tr.cancelCall("order-1001", "k")} {
-		tr.see(t, full, strings.TrimSpace(name), c, 429, web.CodeRateLimited)
-	}
+	tr.seeAll(t, full, "rate_limited", 429, web.CodeRateLimited)
 	line := wire.NewPostgres()
 	cut := tr.startProcess(t, line)
 	cut.config.RateLimit = limit.Rate{PerSecond: 1000, Burst: 1000}
@@ -90,25 +109,23 @@ func (tr *tour) trouble(t *testing.T) {
 	cut.record = tr.record
 	tr.see(t, cut, "", list, 200, "") // it knows the account from now on
 	line.Plan(func(int, []byte) wire.Fault { return wire.Fault{Kind: wire.CutBefore} })
-	for name, c := range map[string]call{"unavailable": tr.hailCall("order-6001", ""), "": list, " ": read, "  ": tr.cancelCall("order-1001", "k")} {
-		tr.see(t, cut, strings.TrimSpace(name), c, 503, web.CodeUnavailable)
-	}
+	tr.seeAll(t, cut, "unavailable", 503, web.CodeUnavailable)
 }
 
 // timeouts are those of bodies that don't come.
 func (tr *tour) timeouts(t *testing.T) {
 	t.Helper()
-	answers := make(chan string, 3)
-	for _, path := range []string{"/v1/rides", "/v1/rides/ride_1/cancel", "/v1/stripe/events"} {
-		go func() { answers <- tr.withhold(t, path) }()
+	var slow sync.WaitGroup
+	for _, c := range append(tr.calls(), call{method: "POST", path: "/v1/stripe/events"}) {
+		if c.method == http.MethodPost {
+			slow.Go(func() { tr.withhold(t, c.path) })
+		}
 	}
-	for range cap(answers) {
-		tr.slow = <-answers
-	}
+	slow.Wait()
 }
 
-// withhold makes a request whose body has no end, and returns its answer.
-func (tr *tour) withhold(t *testing.T, path string) string {
+// withhold makes a request whose body has no end.
+func (tr *tour) withhold(t *testing.T, path string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -120,7 +137,7 @@ func (tr *tour) withhold(t *testing.T, path string) string {
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
 		t.Errorf("%s: %v", path, err)
-		return ""
+		return
 	}
 	body, err := io.ReadAll(response.Body)
 	if _ = response.Body.Close(); err != nil || response.StatusCode != http.StatusRequestTimeout {
@@ -130,7 +147,9 @@ func (tr *tour) withhold(t *testing.T, path string) string {
 		Method: c.method, URL: path, RequestHeader: request.Header, RequestBody: []byte("{"),
 		Status: response.StatusCode, Header: response.Header, Body: body,
 	})
-	return string(body)
+	if path == "/v1/rides" {
+		tr.slow = string(body)
+	}
 }
 
 // events are Stripe's.
@@ -159,10 +178,7 @@ func (tr *tour) bugs(t *testing.T) {
 		tr.exec(t, `ALTER TABLE `+table+` RENAME TO no_`+table)
 		defer tr.exec(t, `ALTER TABLE no_`+table+` RENAME TO `+table) // tests may share the database
 	}
-	tr.see(t, tr.process, "internal", tr.hailCall("order-8001", ""), 500, web.CodeInternal)
-	tr.see(t, tr.process, "", tr.cancelCall("order-1001", "cancel-8001"), 500, web.CodeInternal)
-	tr.see(t, tr.process, "", call{method: "GET", path: "/v1/rides", as: tr.visa}, 500, web.CodeInternal)
-	tr.see(t, tr.process, "", tr.getCall("order-1001", ""), 500, web.CodeInternal)
+	tr.seeAll(t, tr.process, "internal", 500, web.CodeInternal)
 	tr.see(t, tr.process, "", signed(event("evt_1", "charge.refunded", "ch_1"), eventSecret, time.Now()), 500, web.CodeInternal)
 }
 

@@ -36,7 +36,7 @@ func (r Resolver) ResolveCharged(ctx context.Context, seen phases.Record, by, in
 		return phases.Result{}, fmt.Errorf("verifying %s at Stripe: %w", intent, err)
 	}
 	if charge.Status != payments.ChargeSucceeded {
-		return phases.Result{}, fmt.Errorf("%s did not pay this ride: %s", intent, charge.Detail)
+		return phases.Result{}, fmt.Errorf("%s did not pay for this key: %s", intent, charge.Detail)
 	}
 	return r.Engine.ResolveResult(ctx, seen, by, "charged "+intent, charge)
 }
@@ -58,7 +58,7 @@ func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by 
 			return phases.Result{}, fmt.Errorf("looking for a charge at Stripe: %w", err)
 		}
 	}
-	return r.Engine.Resolve(ctx, seen, by, "not charged", notCharged)
+	return r.Engine.Resolve(ctx, seen, by, "not charged", chargeFlows()[seen.Flow].notCharged)
 }
 
 // ResolveChargedUnverified ends a parked key as charged by an intent and its
@@ -79,17 +79,17 @@ func (r Resolver) ResolveNotChargedUnverified(ctx context.Context, seen phases.R
 	if err := r.uncharged(seen); err != nil {
 		return phases.Result{}, err
 	}
-	return r.Engine.Resolve(ctx, seen, by, "not charged, unverified: "+reason, notCharged)
+	return r.Engine.Resolve(ctx, seen, by, "not charged, unverified: "+reason, chargeFlows()[seen.Flow].notCharged)
 }
 
-// uncharged refuses a key whose charge is on its ride, besides those that
+// uncharged refuses a key that is behind its charge, besides those that
 // resolvable refuses.
 func (r Resolver) uncharged(seen phases.Record) error {
-	if err := r.resolvable(seen, hailFlow); err != nil {
+	if err := r.resolvable(seen, ChargeFlows()...); err != nil {
 		return err
 	}
-	if seen.RecoveryPoint != phases.Started && seen.RecoveryPoint != pointRide {
-		return errors.New("this ride is charged already; retry the key instead")
+	if seen.RecoveryPoint != phases.Started && seen.RecoveryPoint != chargeFlows()[seen.Flow].from {
+		return errors.New("this key is charged already; retry the key instead")
 	}
 	return nil
 }
@@ -105,12 +105,12 @@ func (r Resolver) resolvable(seen phases.Record, flows ...string) error {
 	case !r.Engine.Knows(seen):
 		return fmt.Errorf("flow %s/%d of realm %s: %w", seen.Flow, seen.Version, seen.Realm, phases.ErrUnknownVersion)
 	case !slices.Contains(flows, seen.Flow):
-		return fmt.Errorf("this is a key of the flow %s; a hail is charged or not, and any other is refunded or not", seen.Flow)
+		return fmt.Errorf("this is a key of the flow %s; what charges is charged or not, and what refunds is refunded or not", seen.Flow)
 	}
 	return nil
 }
 
-// notCharged is the phase that carries out the decision that a parked key was
+// notCharged is the phase that carries out the decision that a parked hail was
 // not charged. A key without a ride gets one first: when the key's tombstone is
 // gone, only the ride refuses a second life of the key.
 func notCharged(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {

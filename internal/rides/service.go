@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -89,9 +91,22 @@ func Flows(pay *payments.Stripe, store accounts.Store) []phases.Flow {
 	return []phases.Flow{hail(pay, store), cancel(pay, store), refundLate(pay, store)}
 }
 
+// A chargeFlow is what is special about a flow that charges a card.
+type chargeFlow struct {
+	// from is the point that its charge starts from.
+	from string
+	// notCharged carries out the decision that a parked key was not charged.
+	notCharged phases.AtomicFunc
+}
+
+// chargeFlows returns the flows that charge cards, by name.
+func chargeFlows() map[string]chargeFlow {
+	return map[string]chargeFlow{hailFlow: {from: pointRide, notCharged: notCharged}}
+}
+
 // ChargeFlows returns the names of the flows that charge cards. An operator can
 // stop them while money is still given back.
-func ChargeFlows() []string { return []string{hailFlow} }
+func ChargeFlows() []string { return slices.Collect(maps.Keys(chargeFlows())) }
 
 // NewService returns the service.
 func NewService(config Config) *Service {

@@ -55,12 +55,12 @@ var guides = map[Code]guide{
 	},
 	CodeAuthenticationRequired: {
 		"The bank wants the cardholder to confirm the payment, which can't be done here. Nothing was charged, and nothing will be under this key.",
-		"Ask the operator of this service to give your account another card, then hail the ride again.",
+		"Ask the operator of this service to give your account another card, then send the request again.",
 		newKey,
 	},
 	CodePaymentFailed: {
 		"The payment could not be made, and the card is not at fault: Stripe doesn't know the customer or the payment method of your account any more, or a person has looked into the payment. Nothing was charged, and nothing will be under this key.",
-		"Read detail. Hail the ride again, if need be after the operator of this service has mended your account.",
+		"Read detail. Send the request again, if need be after the operator of this service has mended your account.",
 		newKey,
 	},
 	CodeNotFound: {

@@ -100,16 +100,16 @@ var kinds = map[Code]kind{
 	CodeCardDeclined: {
 		status: http.StatusPaymentRequired, title: "Card declined", safeNewKey: true,
 		detail: "Your account's card was declined and nothing was charged. It will most likely be declined again. " +
-			"Ask the operator of this service to give your account another card, then hail the ride with a new Idempotency-Key.",
+			"Ask the operator of this service to give your account another card, then send the request with a new Idempotency-Key.",
 	},
 	CodeAuthenticationRequired: {
 		status: http.StatusPaymentRequired, title: "Cardholder must authenticate", safeNewKey: true,
 		detail: "The bank wants the cardholder to confirm this payment, which can't be done here, and nothing was charged. " +
-			"Ask the operator of this service to give your account another card, then hail the ride with a new Idempotency-Key.",
+			"Ask the operator of this service to give your account another card, then send the request with a new Idempotency-Key.",
 	},
 	CodePaymentFailed: {
 		status: http.StatusPaymentRequired, title: "Payment failed", safeNewKey: true,
-		detail: "The payment was looked into and nothing was charged. Hail the ride again with a new Idempotency-Key.",
+		detail: "The payment was looked into and nothing was charged. Send the request again with a new Idempotency-Key.",
 	},
 	CodeNotFound: {
 		status: http.StatusNotFound, title: "Not found",
@@ -157,7 +157,7 @@ var kinds = map[Code]kind{
 	CodeIdempotencyKeyExpired: {
 		status: http.StatusUnprocessableEntity, title: "Idempotency-Key has expired",
 		detail: "The request with this Idempotency-Key finished long ago and its answer is no longer kept. " +
-			"Look for its ride before you send a new request with a new key.",
+			"Find out what it did before you send a new request with a new key.",
 	},
 	CodeRateLimited: {
 		status: http.StatusTooManyRequests, title: "Too many requests", retryable: true, retryAfter: 1,

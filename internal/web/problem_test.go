@@ -125,7 +125,7 @@ func TestProblemsAreEncodedInAFixedOrder(t *testing.T) {
 			`"errors":[{"pointer":"/origin/lat","detail":"Must be a number."},{"pointer":"/a<b>&","detail":"Unknown field."}]}` + "\n"},
 		"a declined card": {declined, `{"type":"/problems/card_declined","title":"Card declined","status":402,` +
 			`"detail":"Your account's card was declined and nothing was charged. It will most likely be declined again. ` +
-			`Ask the operator of this service to give your account another card, then hail the ride with a new Idempotency-Key.",` +
+			`Ask the operator of this service to give your account another card, then send the request with a new Idempotency-Key.",` +
 			`"code":"card_declined","request_id":"req_2","retryable":false,"safe_new_key":true,` +
 			`"decline_code":"insufficient_funds"}` + "\n"},
 	} {

@@ -19,9 +19,11 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/pause"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
+	"github.com/rocketrides/rocketrides/internal/rides"
 	"github.com/rocketrides/rocketrides/proof/tripwire"
 )
 
@@ -83,7 +85,7 @@ func (d *database) prepare(ctx context.Context, canary bool) error {
 	if err != nil {
 		return err
 	}
-	return tripwire.Install(ctx, d.pool, "started", "ride_created", "charge_created", "refund_created", "finished")
+	return tripwire.Install(ctx, d.pool, rides.Flows(nil, accounts.Store{})...)
 }
 
 // address is where the server listens.

@@ -17,13 +17,13 @@
 // What is enumerated is a flow of the service. The flow refund_late begins with
 // an event of Stripe's, which tells that a declined ride was paid after all. So
 // its trials also break everything about an event: how it is received, stored,
-// worked, and given back for. There, the client is Stripe, which sends its event
-// again, and every recovery needs a completer. The flow order is that of
+// worked, and given back for. There, the client is Stripe, which sends its
+// event again, and every recovery needs a completer. The flow order is that of
 // examples/order: it calls two systems, one of them twice.
 //
 // A new flow is a new element of flows (flow_test.go): how its service is made,
-// its request, its list of points, scripts and checks. Most checks are those of
-// other flows. order_test.go shows all of it.
+// its request, scripts and checks. Most checks are those of other flows.
+// order_test.go shows all of it.
 //
 // Each trial begins with processes that have no connection, no prepared
 // statement, and no memory of an earlier trial. So a trial in which one worker

@@ -21,45 +21,64 @@ import (
 type flow struct {
 	name string
 	// service returns what the processes of a trial run, and schema makes the
-	// tables that it has beside those of rides.
+	// tables that no migration makes.
 	service func(p *process, stripe *payments.Stripe) service
 	schema  string
-	// points are its recovery points, in order.
+	// points are its recovery points, in order. A lane takes them from the
+	// service.
 	points []string
 	// called is the point that its call to Stripe reaches, and sent the path at
-	// Stripe that the call is sent to.
+	// Stripe that the call is sent to. If it calls Stripe twice, they are those
+	// of the call that the scripts are about.
 	called, sent string
 	// stored is the condition, in SQL, that what it stores before it sends
-	// anything is there for the key k.
+	// anything is there for the key k. It is asked whenever something arrives
+	// at Stripe, or beside it. That may be a worker that was held until the key
+	// was declined, and what it had stored was given back.
 	stored string
 	// beside returns another system that it calls, at paths under /beside/; nil:
 	// there is none.
 	beside func() http.Handler
-	// path and body are those of the request. others is a body with other
-	// parameters.
+	// path and body are those of the request. others is a valid body with other
+	// parameters, which must be refused under the same key.
 	path         func(r *run) string
 	body, others string
 	// done is the status of a success, and refused are those of the other
-	// answers that are stored.
-	done    int
-	refused []int
+	// answers that are stored. A 409 is stored if its code is conflict and it
+	// has no Retry-After.
+	done     int
+	refused  []int
+	conflict string
 	// event is set if the request is an event of Stripe's. Then completers work
 	// it, and only they.
 	event bool
-	// long is set if it sends many messages.
+	// long is set if it sends so many messages that of all pairs of faults only
+	// a sample is run.
 	long bool
-	// stranger is the code with which another account is refused.
+	// stranger is the code with which another account's request with the body
+	// {} is refused.
 	stranger string
-	// prepare does what must have happened before the request; nil: nothing.
+	// prepare does what must have happened before the request, in every trial
+	// and before the script's before; nil: nothing.
 	prepare func(ctx context.Context, r *run) error
-	// resolve ends a parked key as a person would.
+	// resolve ends a parked key as a person would: it looks at Stripe, and
+	// says what it finds there.
 	resolve func(ctx context.Context, r *run, parked phases.Record) error
-	// look queues the queries about its own tables; nil: there are none.
-	look    func(s *snapshot, batch *pgx.Batch, account string)
+	// look queues the queries about its own tables, whose rows go into s.own;
+	// nil: there are none.
+	look func(s *snapshot, batch *pgx.Batch, account string)
+	// scripts are how the other side behaves. Those of a flow that charges once
+	// can be chargeScripts.
 	scripts []script
 	// checks are those of the invariants, in the order in which they are
 	// printed.
 	checks []check
+}
+
+// final reports whether every later reply must equal this one.
+func (f flow) final(r reply) bool {
+	return r.status == http.StatusCreated || r.status == http.StatusOK || r.status == http.StatusPaymentRequired ||
+		f.conflict != "" && r.code == f.conflict && !r.passes
 }
 
 // A service is what the processes of a flow run.
@@ -101,7 +120,6 @@ var flows = []flow{
 		name:    "hail",
 		service: ridesService,
 		stored:  hasRide,
-		points:  []string{"started", "ride_created", "charge_created", "finished"},
 		called:  "charge_created",
 		sent:    "/v1/payment_intents",
 		path:    func(*run) string { return "/v1/rides" },
@@ -111,7 +129,7 @@ var flows = []flow{
 		refused: []int{http.StatusPaymentRequired},
 
 		stranger: "invalid_parameters",
-		resolve:  resolveHail,
+		resolve:  resolveCharge,
 		scripts:  chargeScripts,
 		checks:   hailChecks,
 	},
@@ -119,7 +137,6 @@ var flows = []flow{
 		name:    "cancel",
 		service: ridesService,
 		stored:  hasCancel,
-		points:  []string{"started", "refund_created", "finished"},
 		called:  "refund_created",
 		sent:    "/v1/refunds",
 		path:    func(r *run) string { return "/v1/rides/" + r.ride + "/cancel" },
@@ -128,6 +145,7 @@ var flows = []flow{
 		done:    http.StatusOK,
 		refused: []int{http.StatusConflict},
 
+		conflict: "ride_not_cancelable",
 		stranger: "not_found",
 		prepare:  hailBefore,
 		resolve:  resolveCancel,
@@ -138,7 +156,6 @@ var flows = []flow{
 		name:    "refund_late",
 		service: ridesService,
 		stored:  hasLate,
-		points:  []string{"started", "refund_created", "finished"},
 		called:  "refund_created",
 		sent:    "/v1/refunds",
 		path:    func(*run) string { return "/v1/stripe/events" },
@@ -153,20 +170,6 @@ var flows = []flow{
 		checks:  lateChecks,
 	},
 	orders,
-}
-
-// allPoints returns the recovery points of all flows, each flow's in their
-// order: a ride that a trial cancels was hailed before.
-func allPoints() []string {
-	points := []string{phases.Started}
-	for _, f := range flows {
-		for _, point := range f.points[1 : len(f.points)-1] {
-			if !slices.Contains(points, point) {
-				points = append(points, point)
-			}
-		}
-	}
-	return append(points, phases.Finished)
 }
 
 func flowNamed(name string) (flow, bool) {

@@ -62,10 +62,10 @@ func (e *evidence) oneAnswer() (bool, []string) {
 	violations := e.noted("I9")
 	for _, r := range e.replies {
 		same := r.status == first.status && r.body == first.body && r.headers == first.headers
-		violations = appendIf(violations, r.terminal() && !same, "answered %d %s%s, and then %d %s%s", first.status, first.headers, first.body, r.status, r.headers, r.body)
+		violations = appendIf(violations, e.flow.final(r) && !same, "answered %d %s%s, and then %d %s%s", first.status, first.headers, first.body, r.status, r.headers, r.body)
 		later := r.from > first.to
-		violations = appendIf(violations, later && !r.terminal() && r.status < http.StatusInternalServerError, "answered %d after %d", r.status, first.status)
-		violations = appendIf(violations, later && r.terminal() && !r.replayed, "a repeated answer is not marked as one")
+		violations = appendIf(violations, later && !e.flow.final(r) && r.status < http.StatusInternalServerError, "answered %d after %d", r.status, first.status)
+		violations = appendIf(violations, later && e.flow.final(r) && !r.replayed, "a repeated answer is not marked as one")
 	}
 	return len(e.replies) > 1, violations
 }
@@ -123,12 +123,12 @@ func (e *evidence) noFailureStored() (bool, []string) {
 		violations = appendIf(violations, !stored, "%d was stored: %s", k.status, k.body)
 	}
 	for _, r := range e.replies {
-		named := r.terminal() || slices.Contains([]string{
+		named := e.flow.final(r) || slices.Contains([]string{
 			"idempotency_key_in_use", "payment_under_review", "payment_processor_unavailable", "unavailable",
 		}, r.code) || r.status == http.StatusAccepted && e.flow.name == "cancel"
 		violations = appendIf(violations, !named, "answered %d %s", r.status, r.body)
 	}
-	return slices.ContainsFunc(e.replies, func(r reply) bool { return !r.terminal() }), violations
+	return slices.ContainsFunc(e.replies, func(r reply) bool { return !e.flow.final(r) }), violations
 }
 
 // rightEnd checks how the request came to rest.

@@ -92,7 +92,7 @@ func appendIf(violations []string, wrong bool, format string, args ...any) []str
 func (e *evidence) terminals() []reply {
 	var found []reply
 	for _, r := range e.replies {
-		if r.terminal() {
+		if e.flow.final(r) {
 			found = append(found, r)
 		}
 	}

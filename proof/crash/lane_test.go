@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/tripwire"
@@ -44,14 +46,20 @@ func newLane(t *testing.T, f flow) *lane {
 	t.Helper()
 	url := pgtest.URL(t)
 	l := &lane{flow: f, pool: pgtest.Open(t, postgres.Options{URL: url, MaxConns: 2})}
-	if err := tripwire.Install(t.Context(), l.pool, allPoints()...); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := l.pool.Exec(t.Context(), f.schema); err != nil {
 		t.Fatal(err)
 	}
 	l.server = httptest.NewServer(l)
 	t.Cleanup(l.server.Close)
+	known := f.service(&process{lane: l}, nil).flows
+	i := slices.IndexFunc(known, func(k phases.Flow) bool { return k.Name() == f.name })
+	if i < 0 {
+		t.Fatalf("the service of %s doesn't have the flow", f.name)
+	}
+	l.flow.points = known[i].RecoveryPoints()
+	if err := tripwire.Install(t.Context(), l.pool, known...); err != nil {
+		t.Fatal(err)
+	}
 	cut := url + "&idle_in_transaction_session_timeout=" + idleInTransaction
 	l.api = [2]*process{newProcess(t, l, "api1", cut), newProcess(t, l, "api2", cut)}
 	l.worker, l.calm = newProcess(t, l, "completer", cut), newProcess(t, l, "calm", url)
@@ -111,7 +119,7 @@ func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
 // newRun prepares a trial: its fake Stripe, its account, and the processes.
 func (l *lane) newRun(ctx context.Context, t trial) (*run, error) {
-	f, _ := flowNamed(t.flow)
+	f := l.flow
 	s, _ := f.script(t.script)
 	options := fakestripe.Options{}
 	if f.event {

@@ -32,10 +32,10 @@ var orderChecks = []check{
 
 // order returns the one order of the trial, or the zero value if there is none.
 func (s snapshot) order() orderRow {
-	if len(s.orders) == 0 {
-		return orderRow{}
+	if orders := rowsOf[orderRow](s); len(orders) > 0 {
+		return orders[0]
 	}
-	return s.orders[0]
+	return orderRow{}
 }
 
 // orderIsWhole checks what a success must have: here, at Stripe, and in the
@@ -45,8 +45,8 @@ func (e *evidence) orderIsWhole() (bool, []string) {
 		return false, nil
 	}
 	s, o, stock := e.final, e.final.order(), e.stock()
-	wrong := len(s.keys) != 1 || len(s.orders) != 1 || len(s.jobs) != 2 || len(e.succeeded) != 1
-	violations := appendIf(nil, wrong, "%d keys, %d orders, %d jobs, %d charges", len(s.keys), len(s.orders), len(s.jobs), len(e.succeeded))
+	wrong := len(s.keys) != 1 || len(s.own) != 1 || len(s.jobs) != 2 || len(e.succeeded) != 1
+	violations := appendIf(nil, wrong, "%d keys, %d orders, %d jobs, %d charges", len(s.keys), len(s.own), len(s.jobs), len(e.succeeded))
 	for _, intent := range e.succeeded {
 		same := intent.ChargeID == o.charge && intent.Amount == o.amount && intent.Metadata["ride_id"] == o.id
 		violations = appendIf(violations, !same || o.status != "paid", "the order is %+v, Stripe has %+v", o, intent)
@@ -90,7 +90,7 @@ func (e *evidence) orderSnapshotsAgree() (bool, []string) {
 	var violations []string
 	applies := false
 	for _, s := range e.snapshots {
-		if len(s.keys)+len(s.orders)+len(s.jobs) > 0 {
+		if len(s.keys)+len(s.own)+len(s.jobs) > 0 {
 			applies = true
 			violations = append(violations, e.orderAgrees(s)...)
 		}
@@ -102,7 +102,7 @@ func (e *evidence) orderSnapshotsAgree() (bool, []string) {
 func (e *evidence) orderAgrees(s snapshot) []string {
 	k, o := s.key(), s.order()
 	begun := k.point != phases.Started
-	violations := appendIf(nil, len(s.keys) != 1 || begun != (len(s.orders) == 1), "%d keys and %d orders at %s", len(s.keys), len(s.orders), k.point)
+	violations := appendIf(nil, len(s.keys) != 1 || begun != (len(s.own) == 1), "%d keys and %d orders at %s", len(s.keys), len(s.own), k.point)
 	decided := slices.Index(e.flow.points, k.point) >= slices.Index(e.flow.points, e.flow.called)
 	violations = appendIf(violations, begun && decided == (o.status == "pending"), "the order is %s at %s", o.status, k.point)
 	violations = appendIf(violations, (o.status == "paid") != (o.charge != ""), "the order is %s with charge %q", o.status, o.charge)

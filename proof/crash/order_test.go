@@ -21,7 +21,6 @@ var orders = flow{
 	name:    "order",
 	service: orderService,
 	schema:  order.Schema,
-	points:  []string{"started", "order_created", "goods_reserved", "payment_decided", "goods_settled", "finished"},
 	called:  "payment_decided",
 	sent:    "/v1/payment_intents",
 	stored:  `EXISTS (SELECT FROM orders o WHERE o.account_id = k.account_id AND o.key = k.key)`,
@@ -32,6 +31,7 @@ var orders = flow{
 	done:    http.StatusCreated,
 	refused: []int{http.StatusPaymentRequired, http.StatusConflict},
 
+	conflict: "out_of_stock",
 	long:     true,
 	stranger: "invalid_parameters",
 	resolve:  resolvePayment,
@@ -108,8 +108,10 @@ func lookAtOrders(s *snapshot, batch *pgx.Batch, account string) {
 		SELECT id, status, charge_id, quantity, amount
 		FROM orders
 		WHERE account_id = $1`, account).Query(func(rows pgx.Rows) (err error) {
-		s.orders, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (o orderRow, err error) {
-			return o, row.Scan(&o.id, &o.status, &o.charge, &o.quantity, &o.amount)
+		s.own, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (any, error) {
+			var o orderRow
+			err := row.Scan(&o.id, &o.status, &o.charge, &o.quantity, &o.amount)
+			return o, err
 		})
 		return err
 	})

@@ -224,7 +224,7 @@ func (r *run) replay(ctx context.Context) {
 	}
 	r.client(ctx, r.lane.calm)()
 	violation := ""
-	if got := r.replies[len(r.replies)-1]; !got.terminal() || !got.replayed {
+	if got := r.replies[len(r.replies)-1]; !r.flow.final(got) || !got.replayed {
 		violation = fmt.Sprintf("at the end a client was told %d %s (replayed: %t)", got.status, got.code, got.replayed)
 	}
 	r.note("I9", violation)
@@ -252,9 +252,9 @@ func (r *run) resolver() rides.Resolver {
 	return rides.Resolver{Engine: r.lane.calm.engine, Stripe: r.lane.calm.stripe, Accounts: accounts.Store{Pool: r.lane.pool}}
 }
 
-// resolveHail resolves a key as charged if Stripe shows the charge, else as not
+// resolveCharge resolves a key as charged if Stripe shows the charge, else as not
 // charged.
-func resolveHail(ctx context.Context, r *run, parked phases.Record) error {
+func resolveCharge(ctx context.Context, r *run, parked phases.Record) error {
 	resolver := r.resolver()
 	_, err := resolver.ResolveNotCharged(ctx, parked, "ann")
 	if possible, ok := errors.AsType[*payments.ChargePossibleError](err); ok {

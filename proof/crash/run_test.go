@@ -35,12 +35,6 @@ type reply struct {
 	headers  string
 }
 
-// terminal reports whether every later reply must equal this one.
-func (r reply) terminal() bool {
-	return r.status == http.StatusCreated || r.status == http.StatusOK || r.status == http.StatusPaymentRequired ||
-		(r.code == "ride_not_cancelable" || r.code == "out_of_stock") && !r.passes
-}
-
 // A run is a trial while it runs, and what it recorded.
 type run struct {
 	lane    *lane

@@ -4,9 +4,28 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/rides"
 	"github.com/rocketrides/rocketrides/proof/invariants"
 )
+
+// TestEveryFlowOfTheServiceIsHere, and those that charge cards can be stopped by
+// CHARGES=off.
+func TestEveryFlowOfTheServiceIsHere(t *testing.T) {
+	t.Parallel()
+	for _, served := range rides.Flows(nil, accounts.Store{}) {
+		f, ok := flowNamed(served.Name())
+		if !ok {
+			t.Errorf("flows lacks %s", served.Name())
+			continue
+		}
+		charges := f.sent == "/v1/payment_intents"
+		if got := slices.Contains(rides.ChargeFlows(), f.name); got != charges {
+			t.Errorf("rides.ChargeFlows has %s: %t, and it charges cards: %t", f.name, got, charges)
+		}
+	}
+}
 
 // TestEveryInvariantCanFail falsifies the evidence of a good run, once for each
 // invariant. The check of the invariant must notice it.
@@ -69,10 +88,9 @@ func copyOf(r *run) *evidence {
 
 // clone returns a copy of the snapshot.
 func (s snapshot) clone() snapshot {
-	return snapshot{
-		keys: slices.Clone(s.keys), rides: slices.Clone(s.rides), orders: slices.Clone(s.orders), audits: slices.Clone(s.audits),
-		jobs: slices.Clone(s.jobs), log: slices.Clone(s.log), events: slices.Clone(s.events), moment: s.moment,
-	}
+	s.keys, s.rides, s.own, s.audits = slices.Clone(s.keys), slices.Clone(s.rides), slices.Clone(s.own), slices.Clone(s.audits)
+	s.jobs, s.log, s.events = slices.Clone(s.jobs), slices.Clone(s.log), slices.Clone(s.events)
+	return s
 }
 
 // sabotages falsify the evidence that the check of an invariant looks at, of any
@@ -111,9 +129,9 @@ var sabotages = map[string]func(*evidence){
 	"refund_late I22": func(e *evidence) { e.snapshots[len(e.snapshots)-1].keys[0].reaped = true },
 	"refund_late I27": func(e *evidence) { e.final.rides[0].refundAmount++ },
 
-	"order I2":  func(e *evidence) { e.final.orders[0].amount++ },
+	"order I2":  func(e *evidence) { o := e.final.order(); o.amount++; e.final.own = []any{o} },
 	"order I6":  func(e *evidence) { e.sends = append(e.sends, fakestripe.Send{Key: e.sends[0].Key, Body: "amount=1"}) },
-	"order I12": func(e *evidence) { e.snapshots[0].orders = nil },
+	"order I12": func(e *evidence) { e.snapshots[0].own = nil },
 
 	"cancel I1": func(e *evidence) { e.refunds = append(e.refunds, e.refunds[0]) },
 	"cancel I2": func(e *evidence) { e.final.rides[0].refundAmount++ },

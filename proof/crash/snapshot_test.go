@@ -14,7 +14,7 @@ import (
 type snapshot struct {
 	keys   []keyRow
 	rides  []rideRow
-	orders []orderRow
+	own    []any // rows of the flow's own tables, as values; see rowsOf
 	audits []auditRow
 	jobs   []jobRow
 	log    []logRow
@@ -74,6 +74,17 @@ func (s snapshot) ride() rideRow {
 	return s.rides[0]
 }
 
+// rowsOf returns the rows of one type of those of the flow's own tables.
+func rowsOf[Row any](s snapshot) []Row {
+	var rows []Row
+	for _, row := range s.own {
+		if r, ok := row.(Row); ok {
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
 // audited counts the audit records of an action.
 func (s snapshot) audited(action string) int {
 	n := 0
@@ -93,7 +104,8 @@ func (s snapshot) over() bool {
 // begun reports whether the request has left anything that goes on by itself.
 func (s snapshot) begun() bool { return len(s.keys)+len(s.events) > 0 }
 
-// end returns how the request stands.
+// end returns how the request stands. A status that has no word of its own is
+// "answered 204".
 func (s snapshot) end() end {
 	k := s.key()
 	switch {

@@ -10,6 +10,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // Invariant returns the number of the invariant that the statement broke which
@@ -32,14 +34,14 @@ func Invariant(sqlstate string) string {
 //
 //	RR001  an UPDATE of a finished key, except to reap it (I8)
 //	RR002  an UPDATE that lowers a lease epoch (I7)
-//	RR003  an UPDATE to a point that does not come later in the flow (I7)
+//	RR003  an UPDATE to a point that does not come later in its flow (I7)
 //	RR004  a DELETE of a key that is not a tombstone (I22)
 //
 // All other changes of keys are logged in the table phase_log, in order, with
 // the application_name of the session that made them.
 //
-// points are a flow's recovery points in order, from Started to Finished.
-func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
+// flows are those of the keys.
+func Install(ctx context.Context, pool *pgxpool.Pool, flows ...phases.Flow) error {
 	if _, err := pool.Exec(ctx, `
 		CREATE TABLE phase_log (
 		    n          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -49,7 +51,7 @@ func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
 
 		CREATE INDEX phase_log_account_id_key_idx ON phase_log (account_id, key);
 
-		CREATE TABLE legal_points (point text PRIMARY KEY, n int);
+		CREATE TABLE legal_points (flow text, point text, n int, PRIMARY KEY (flow, point));
 
 		CREATE FUNCTION watch_key() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN
@@ -74,8 +76,9 @@ func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
 		    END IF;
 		    IF NEW.recovery_point <> OLD.recovery_point AND NOT EXISTS (
 		           SELECT FROM legal_points f, legal_points t
-		           WHERE f.point = OLD.recovery_point AND t.point = NEW.recovery_point AND f.n < t.n) THEN
-		        RAISE EXCEPTION 'I7: a key moved from % to %', OLD.recovery_point, NEW.recovery_point USING ERRCODE = 'RR003';
+		           WHERE f.flow = NEW.flow AND t.flow = NEW.flow
+		             AND f.point = OLD.recovery_point AND t.point = NEW.recovery_point AND f.n < t.n) THEN
+		        RAISE EXCEPTION 'I7: a key of % moved from % to %', NEW.flow, OLD.recovery_point, NEW.recovery_point USING ERRCODE = 'RR003';
 		    END IF;
 		    INSERT INTO phase_log (account_id, key, epoch, token, old_token, from_point, to_point)
 		    VALUES (NEW.account_id, NEW.key, NEW.lease_epoch, NEW.lease_token, OLD.lease_token, OLD.recovery_point, NEW.recovery_point);
@@ -86,8 +89,11 @@ func Install(ctx context.Context, pool *pgxpool.Pool, points ...string) error {
 		FOR EACH ROW EXECUTE FUNCTION watch_key();`); err != nil {
 		return fmt.Errorf("installing tripwires: %w", err)
 	}
-	for i, point := range points {
-		if _, err := pool.Exec(ctx, `INSERT INTO legal_points VALUES ($1, $2)`, point, i); err != nil {
+	for _, flow := range flows {
+		if _, err := pool.Exec(ctx, `
+			INSERT INTO legal_points
+			SELECT $1, point, n
+			FROM unnest($2::text[]) WITH ORDINALITY AS points (point, n)`, flow.Name(), flow.RecoveryPoints()); err != nil {
 			return fmt.Errorf("installing tripwires: %w", err)
 		}
 	}
