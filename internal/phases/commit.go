@@ -19,8 +19,8 @@ const (
 	// acquireTimeout bounds the wait for a connection: when the pool is
 	// exhausted, refusing early beats queueing for ever.
 	acquireTimeout = 2 * time.Second
-	// statementTimeout bounds one read, or one try of one transaction. It lies
-	// above the lock time-out (2 s).
+	// statementTimeout bounds one read, or what a transaction sends at once. It
+	// lies above the lock time-out (2 s).
 	statementTimeout = 8 * time.Second
 	rollbackTimeout  = time.Second
 	// maxRepeats bounds how often a transaction is run again that the server
@@ -148,8 +148,6 @@ func (a *attempt) transact(ctx context.Context, compose composer) (ending, error
 // try runs one transaction once. If shares is set, it may share its COMMIT with
 // others.
 func (a *attempt) try(ctx context.Context, compose composer, shares bool) (ending, fate, error) {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
 	watch := startStopwatch()
 	tx := &Tx{ctx: ctx, attempt: a, known: slices.Clip(a.known), shares: shares}
 	defer tx.close()

@@ -67,14 +67,13 @@
 // a statement fails, the server rolls all of them back, and each runs again by
 // itself. If nobody knows whether they committed, each is in doubt, and settles
 // its doubt alone. A transaction is gathered once at most, so it suffers once
-// at most from a stranger's fault. One that has waited for 100 ms waits no
-// longer, because those on their way may hang at a lock.
+// at most from a stranger's fault. A group that takes longer than 100 ms may
+// hang at a lock, and the others wait for it no longer.
 //
 // The look-ups of RT1 are gathered likewise, in a pipeline without a
 // transaction: while two are on their way, the others wait for one to arrive.
 // If one of them fails, each is made by itself. They belong to no request, so
-// no client that goes away takes the answer from others. A pipeline that is
-// late by 100 ms holds up nobody: the next one goes without it.
+// no client that goes away takes the answer from others.
 //
 // # When more come than the database can serve
 //

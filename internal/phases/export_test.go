@@ -40,14 +40,14 @@ func GatheringOrder(held ...bool) (order []int) {
 		place[m] = i
 		q.add(m)
 	}
-	for _, m := range q.take(0) {
+	for _, m := range q.take() {
 		order = append(order, place[m])
 	}
 	return order
 }
 
-// Gathering returns how many transactions wait for company, and makes the
-// others that will wait as patient as said.
+// Gathering returns how many transactions wait for company, and says when a
+// group is late from now on.
 func (e *Engine) Gathering(patience time.Duration) (waiting func() int) {
 	g := &e.gathering
 	g.mu.Lock()

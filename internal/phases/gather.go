@@ -22,8 +22,8 @@ const (
 	maxTrips = 4
 	// maxGathered is the most transactions that share one COMMIT.
 	maxGathered = 32
-	// defaultPatience is how long a transaction waits for the groups on their
-	// way, which may be waiting for a lock.
+	// defaultPatience is how long others wait for a group that is on its way,
+	// which may be waiting for a lock.
 	defaultPatience = 100 * time.Millisecond
 	// gatherTimeout bounds one shared COMMIT, so that a member has time left to
 	// settle its doubt, and to release its key.
@@ -57,9 +57,9 @@ type gathering struct {
 	queues map[string]*queue
 }
 
-// A queue counts the groups on their way, also those of one, and holds the
-// transactions that wait for them. Nothing waits if fewer than maxTrips are on
-// their way.
+// A queue counts the groups on their way, also those of one, but not those that
+// are late. It holds the transactions that wait for them. Nothing waits if
+// fewer than maxTrips are on their way.
 type queue struct {
 	trips   int
 	waiting []*member
@@ -89,7 +89,13 @@ func (g *gathering) commit(tx *Tx) error {
 		return err
 	}
 	if next.lead != nil {
-		defer g.arrive(m)
+		// Those that wait go without a group that is late.
+		late := time.AfterFunc(g.patience, func() { g.arrive(m) })
+		defer func() {
+			if late.Stop() {
+				g.arrive(m)
+			}
+		}()
 		next = g.travel(next.lead)
 	}
 	trace.LineOf(tx.ctx).AddDatabase(time.Since(began))
@@ -132,16 +138,13 @@ func (g *gathering) join(m *member) (turn, error) {
 	q.add(m)
 	g.mu.Unlock()
 
-	patience := time.NewTimer(g.patience)
-	defer patience.Stop()
 	select {
 	case next := <-m.turn:
 		return next, nil
-	case <-patience.C:
 	case <-m.tx.ctx.Done():
 	}
-	if next, err := g.hurry(m); next.lead != nil || err != nil {
-		return next, err
+	if g.leave(m) {
+		return turn{}, fmt.Errorf("%w: waiting for other transactions: %w: %w", ErrUnavailable, errUnsent, context.Cause(m.tx.ctx))
 	}
 	return <-m.turn, nil // a group has taken it
 }
@@ -160,25 +163,20 @@ func (q *queue) add(m *member) {
 
 func (m *member) isNew() bool { return m.tx.attempt.entry == entryInsert }
 
-// hurry returns the turn of a member that waits no longer, or none if a group
-// has taken it.
-func (g *gathering) hurry(m *member) (turn, error) {
+// leave reports whether a member still waits, and lets it wait no longer.
+func (g *gathering) leave(m *member) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := g.queues[g.queueName(m)]
 	if q == nil {
-		return turn{}, nil
+		return false
 	}
 	i := slices.Index(q.waiting, m)
 	if i < 0 {
-		return turn{}, nil
+		return false
 	}
-	if err := context.Cause(m.tx.ctx); err != nil {
-		q.waiting = slices.Delete(q.waiting, i, i+1)
-		return turn{}, fmt.Errorf("%w: waiting for other transactions: %w: %w", ErrUnavailable, errUnsent, err)
-	}
-	q.trips++
-	return turn{lead: q.take(i)}, nil
+	q.waiting = slices.Delete(q.waiting, i, i+1)
+	return true
 }
 
 // arrive ends the trip that m has led, and lets those go that wait.
@@ -186,23 +184,22 @@ func (g *gathering) arrive(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := g.queue(m)
-	if len(q.waiting) == 0 || q.trips > maxTrips {
+	if len(q.waiting) == 0 {
 		if q.trips--; q.trips == 0 {
 			delete(g.queues, g.queueName(m))
 		}
 		return
 	}
-	group := q.take(0)
+	group := q.take()
 	group[0].turn <- turn{lead: group}
 }
 
-// take takes a group from those that wait: the one at index from, and those
-// behind it. No two of them have one key.
-func (q *queue) take(from int) []*member {
+// take takes a group from those that wait. No two of them have one key.
+func (q *queue) take() []*member {
 	var group []*member
 	ids := map[keyID]bool{}
-	left := q.waiting[:from]
-	for _, m := range q.waiting[from:] {
+	left := q.waiting[:0]
+	for _, m := range q.waiting {
 		id := m.tx.attempt.id()
 		if len(group) == maxGathered || ids[id] {
 			left = append(left, m)

@@ -197,6 +197,34 @@ func TestALockWhereTransactionsAreGathered(t *testing.T) {
 	}
 }
 
+// As many transactions hang as are on their way before others wait. Another
+// request comes to its end all the same.
+func TestTransactionsThatHangHoldUpNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	held, free := make(chan struct{}), make(chan struct{})
+	holding := 0
+	b.wire.Plan(func(_ int, message []byte) wire.Fault {
+		if strings.Contains(b.wire.Summary(message), "run INSERT INTO idempotency_keys") && holding < phases.MaxTrips {
+			holding++
+			return wire.Fault{Kind: wire.HoldBefore, Hold: func() { held <- struct{}{}; <-free }}
+		}
+		return wire.Fault{}
+	})
+	var group sync.WaitGroup
+	for i := range phases.MaxTrips {
+		group.Go(func() { _, _ = b.run(t, fmt.Sprint("hanging", i)) })
+		<-held
+	}
+	began := time.Now()
+	b.mustRun(t, "k")
+	if took := time.Since(began); took > 6*time.Second { // a transaction may hang for 8 seconds
+		t.Errorf("it took %s", took)
+	}
+	close(free)
+	group.Wait()
+}
+
 // One of six has an argument that can't be sent, or that panics when it is
 // encoded. The five others are answered all the same, after one doubt at most.
 func TestAPoisonedArgumentWhereTransactionsAreGathered(t *testing.T) {

@@ -156,8 +156,10 @@ func (tx *Tx) send(last statement) error {
 		return tx.failure.err
 	}
 	tx.queue = append(tx.queue, last)
+	ctx, cancel := context.WithTimeout(tx.ctx, statementTimeout)
+	defer cancel()
 	if tx.conn == nil {
-		conn, err := tx.attempt.engine.acquire(tx.ctx)
+		conn, err := tx.attempt.engine.acquire(ctx)
 		if err != nil {
 			tx.failure = &failure{err: err, unsent: true}
 			return err
@@ -166,7 +168,7 @@ func (tx *Tx) send(last statement) error {
 	}
 	batch := tx.queue
 	tx.queue = nil
-	if tx.failure = sendBatch(tx.ctx, tx.conn, batch); tx.failure != nil {
+	if tx.failure = sendBatch(ctx, tx.conn, batch); tx.failure != nil {
 		return tx.failure.err
 	}
 	tx.unconfirmed = last.sql == sqlCommit && tx.attempt.engine.config.Unconfirmed(tx.conn.Conn())
