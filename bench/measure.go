@@ -182,7 +182,7 @@ func (l *lab) snapshot(ctx context.Context, s *system) (snapshot, error) {
 	if s.helper != nil {
 		now.helper = usageOf(s.helper.PID()).own
 	}
-	err = l.admin.QueryRow(ctx, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_wal_insert_lsn()::text`).
+	err = l.admin.QueryRow(ctx, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_wal_flush_lsn()::text`).
 		Scan(&now.transactions, &now.wal)
 	now.postgres = treeTime(l.server.PID())
 	now.stripe = usageOf(l.stripe.PID()).own
