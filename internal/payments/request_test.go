@@ -31,6 +31,7 @@ func TestRequestCarriesOnlyWhatTheAPIWants(t *testing.T) {
 		for name, want := range map[string]string{
 			"Authorization": "Bearer " + testKey, "Content-Type": "application/x-www-form-urlencoded",
 			"Stripe-Version": "2023-10-16", "Idempotency-Key": testTerms().Operation, "X-Stripe-Client-Telemetry": "",
+			"Accept-Encoding": "",
 		} {
 			wantEqual(t, name, want, strings.Join(request.header.Values(name), ", "))
 		}

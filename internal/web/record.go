@@ -83,7 +83,7 @@ func loggable(text string) string {
 // attrs returns the attributes of the request's line in the log.
 func (r *Request) attrs(route string, took time.Duration) []slog.Attr {
 	record := &r.record
-	attrs := append(make([]slog.Attr, 0, 20),
+	attrs := append(make([]slog.Attr, 0, 16),
 		slog.String("request_id", r.ID), slog.String("route", route),
 		slog.String("method", loggable(r.Method)), slog.String("path", loggable(r.URL.Path)),
 		slog.Int("status", record.status), slog.Float64("seconds", took.Seconds()),
