@@ -125,9 +125,14 @@ func (l *lab) createDatabase(ctx context.Context, name string) error {
 	return err
 }
 
+// connect connects to a database, for statements that take their time.
+func (l *lab) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	return pgx.Connect(ctx, l.url(database)+"&options=-c%20statement_timeout%3D0")
+}
+
 // exec runs statements in a database.
 func (l *lab) exec(ctx context.Context, database, sql string) error {
-	conn, err := pgx.Connect(ctx, l.url(database))
+	conn, err := l.connect(ctx, database)
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (r *run) measureRows(ctx context.Context) error {
 // fill makes the rows, and returns the ids of some.
 func (r *run) fill(ctx context.Context, s *service) ([]string, error) {
 	const piece = 500_000
-	conn, err := pgx.Connect(ctx, r.url(s.database)+"&options=-c%20statement_timeout%3D0")
+	conn, err := r.connect(ctx, s.database)
 	if err != nil {
 		return nil, err
 	}
