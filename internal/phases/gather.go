@@ -82,7 +82,7 @@ type turn struct {
 // commit sends a transaction of which everything is queued but COMMIT.
 func (g *gathering) commit(tx *Tx) error {
 	began := time.Now()
-	m := &member{tx: tx, turn: make(chan turn, 1)}
+	m := &member{tx: tx}
 	next, err := g.join(m)
 	if err != nil {
 		tx.failure = &failure{err: err, unsent: true}
@@ -135,6 +135,7 @@ func (g *gathering) join(m *member) (turn, error) {
 		g.mu.Unlock()
 		return turn{lead: []*member{m}}, nil
 	}
+	m.turn = make(chan turn, 1)
 	q.add(m)
 	g.mu.Unlock()
 

@@ -219,8 +219,10 @@ func encodeHeaders(headers map[string]string) string {
 // encode returns strings as a JSON object. It is called for each answer, so it
 // does without reflection.
 func encode(strings map[string]string) string {
-	text := []byte{'{'}
-	for i, name := range slices.Sorted(maps.Keys(strings)) {
+	names := slices.AppendSeq(make([]string, 0, 8), maps.Keys(strings))
+	slices.Sort(names)
+	text := append(make([]byte, 0, 512), '{') // on the stack
+	for i, name := range names {
 		if i > 0 {
 			text = append(text, ',')
 		}
