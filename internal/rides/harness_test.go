@@ -83,7 +83,7 @@ func newHarness(tb testing.TB, settings ...setting) *harness {
 	h := &harness{url: pgtest.URL(tb), wire: wire.NewPostgres(), fake: fake, stripe: server.URL, log: slog.New(slog.DiscardHandler)}
 	h.pool = pgtest.Open(tb, postgres.Options{URL: h.url})
 	if !pgtest.OnCitus() { // a distributed table has no triggers
-		if err := tripwire.Install(tb.Context(), h.pool, Flows(nil, accounts.Store{})...); err != nil {
+		if err := tripwire.Install(tb.Context(), h.pool, append(Flows(nil, accounts.Store{}), waving(nil))...); err != nil {
 			tb.Fatal(err)
 		}
 	}

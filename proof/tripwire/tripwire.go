@@ -34,7 +34,8 @@ func Invariant(sqlstate string) string {
 //
 //	RR001  an UPDATE of a finished key, except to reap it (I8)
 //	RR002  an UPDATE that lowers a lease epoch (I7)
-//	RR003  an UPDATE to a point that does not come later in its flow (I7)
+//	RR003  an UPDATE to a point that does not come later in its flow, in any
+//	       version (I7)
 //	RR004  a DELETE of a key that is not a tombstone (I22)
 //
 // All other changes of keys are logged in the table phase_log, in order, with
@@ -51,7 +52,7 @@ func Install(ctx context.Context, pool *pgxpool.Pool, flows ...phases.Flow) erro
 
 		CREATE INDEX phase_log_account_id_key_idx ON phase_log (account_id, key);
 
-		CREATE TABLE legal_points (flow text, point text, n int, PRIMARY KEY (flow, point));
+		CREATE TABLE legal_points (flow text, version int, point text, n int, PRIMARY KEY (flow, version, point));
 
 		CREATE FUNCTION watch_key() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN
@@ -76,7 +77,7 @@ func Install(ctx context.Context, pool *pgxpool.Pool, flows ...phases.Flow) erro
 		    END IF;
 		    IF NEW.recovery_point <> OLD.recovery_point AND NOT EXISTS (
 		           SELECT FROM legal_points f, legal_points t
-		           WHERE f.flow = NEW.flow AND t.flow = NEW.flow
+		           WHERE f.flow = NEW.flow AND t.flow = f.flow AND t.version = f.version
 		             AND f.point = OLD.recovery_point AND t.point = NEW.recovery_point AND f.n < t.n) THEN
 		        RAISE EXCEPTION 'I7: a key of % moved from % to %', NEW.flow, OLD.recovery_point, NEW.recovery_point USING ERRCODE = 'RR003';
 		    END IF;
@@ -92,8 +93,8 @@ func Install(ctx context.Context, pool *pgxpool.Pool, flows ...phases.Flow) erro
 	for _, flow := range flows {
 		if _, err := pool.Exec(ctx, `
 			INSERT INTO legal_points
-			SELECT $1, point, n
-			FROM unnest($2::text[]) WITH ORDINALITY AS points (point, n)`, flow.Name(), flow.RecoveryPoints()); err != nil {
+			SELECT $1, $2, point, n
+			FROM unnest($3::text[]) WITH ORDINALITY AS points (point, n)`, flow.Name(), flow.Version(), flow.RecoveryPoints()); err != nil {
 			return fmt.Errorf("installing tripwires: %w", err)
 		}
 	}

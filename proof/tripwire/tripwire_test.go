@@ -15,14 +15,15 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // TestEachFlowHasItsOwnOrder uses two flows that have the same points in
-// another order.
+// another order, one of them in two versions.
 func TestEachFlowHasItsOwnOrder(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Open(t, postgres.Options{URL: pgtest.URL(t)})
 	end := phases.Atomic(phases.Finished, nil)
 	first := phases.NewFlow("first", 1, phases.Atomic("paid", nil), phases.Atomic("packed", nil), end)
 	second := phases.NewFlow("second", 1, phases.Atomic("packed", nil), phases.Atomic("paid", nil), end)
-	if err := tripwire.Install(t.Context(), pool, first, second); err != nil {
+	later := phases.NewFlow("first", 2, phases.Atomic("paid", nil), phases.Atomic("weighed", nil), phases.Atomic("packed", nil), end)
+	if err := tripwire.Install(t.Context(), pool, first, second, later); err != nil {
 		t.Fatal(err)
 	}
 	for flow, refused := range map[string]bool{"first": false, "second": true, "unknown": true} {
