@@ -52,10 +52,6 @@ func (s *Service) serveKeyed(w http.ResponseWriter, r *web.Request, route keyedR
 	if err != nil {
 		return err
 	}
-	if err := s.engine.Crowded(); err != nil {
-		web.SkipBody(w, r)
-		return err
-	}
 	body, err := route.readBody(w, r) // media type, size, JSON
 	if err != nil {
 		return err

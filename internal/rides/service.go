@@ -158,6 +158,7 @@ func (s *Service) Handler() http.Handler { return s.router() }
 func (s *Service) router() *web.Router {
 	router := web.NewRouter(s.log, s.metrics)
 	router.TrustProxies(s.proxies)
+	router.RefuseCrowds(s.engine.Crowded)
 	router.Get("/v1/rides", s.authenticated(s.listRides), listParams()...)
 	router.Get("/v1/rides/{id}", s.authenticated(s.getRide))
 	router.Post("/v1/rides", s.keyed(keyedRoute{flow: s.hail, check: s.checkParams, pending: s.pendingRide}))

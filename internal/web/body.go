@@ -102,10 +102,6 @@ func ReadBody(w http.ResponseWriter, r *Request, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// SkipBody reads the body, whatever it is, so that the connection can be used
-// again. It is for requests that are refused before they are looked at.
-func SkipBody(w http.ResponseWriter, r *Request) { _, _ = ReadBody(w, r, maxBody) }
-
 // incomplete is the refusal of a body that could not be read to its end: it
 // came too slowly, the client is gone, or its transfer coding is malformed. The
 // same document may be sent again.

@@ -83,14 +83,18 @@ type Router struct {
 	// busy logs one request a second of those that are refused because there
 	// are too many: the lines would make the flood worse. The metrics count
 	// all.
-	busy rate.Sometimes
+	busy    rate.Sometimes
+	crowded func() error // see RefuseCrowds
 }
 
 // NewRouter returns a router without routes, which answers everything with 404.
 // It logs each request to logger and registers rides_http_… in registry, unless
 // that is nil.
 func NewRouter(logger *slog.Logger, registry prometheus.Registerer) *Router {
-	rt := &Router{mux: chi.NewRouter(), log: logger, metrics: newMetrics(registry), busy: rate.Sometimes{Interval: time.Second}}
+	rt := &Router{
+		mux: chi.NewRouter(), log: logger, metrics: newMetrics(registry), busy: rate.Sometimes{Interval: time.Second},
+		crowded: func() error { return nil },
+	}
 	rt.handler = middleware.ClientIPFromRemoteAddr(rt.mux)
 	rt.mux.NotFound(rt.serve("", notFound))
 	rt.mux.MethodNotAllowed(rt.serve("", rt.methodNotAllowed))
@@ -103,19 +107,19 @@ func NewRouter(logger *slog.Logger, registry prometheus.Registerer) *Router {
 // handler is called.
 func (rt *Router) Get(pattern string, handler Handler, params ...QueryParam) {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		rt.handle(method, pattern, func(w http.ResponseWriter, r *Request) error {
+		rt.handle(method, pattern, rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
 			if err := checkQuery(r.URL.RawQuery, params); err != nil {
 				return err
 			}
 			return handler(w, r)
-		})
+		}))
 	}
 }
 
 // Post adds a route for POST that needs an Idempotency-Key. A request with
 // query parameters is refused before the handler is called.
 func (rt *Router) Post(pattern string, handler KeyedHandler) {
-	rt.handle(http.MethodPost, pattern, func(w http.ResponseWriter, r *Request) error {
+	serve := rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
 		// The key is read first because every answer echoes it.
 		key, keyErr := readIdempotencyKey(w, r)
 		if err := checkQuery(r.URL.RawQuery, nil); err != nil {
@@ -123,23 +127,24 @@ func (rt *Router) Post(pattern string, handler KeyedHandler) {
 		}
 		return handler(w, r, key, keyErr)
 	})
+	rt.handle(http.MethodPost, pattern, rt.atDoor(pattern, serve))
 }
 
 // PostUnkeyed adds a route for POST that takes no Idempotency-Key: its requests
 // may be repeated at will. A request with query parameters is refused before
 // the handler is called.
 func (rt *Router) PostUnkeyed(pattern string, handler Handler) {
-	rt.handle(http.MethodPost, pattern, func(w http.ResponseWriter, r *Request) error {
+	rt.handle(http.MethodPost, pattern, rt.serve(pattern, func(w http.ResponseWriter, r *Request) error {
 		if err := checkQuery(r.URL.RawQuery, nil); err != nil {
 			return err
 		}
 		return handler(w, r)
-	})
+	}))
 }
 
-func (rt *Router) handle(method, pattern string, handler Handler) {
+func (rt *Router) handle(method, pattern string, handler http.HandlerFunc) {
 	rt.metrics.expect(method + " " + pattern)
-	rt.mux.Method(method, pattern, rt.serve(pattern, handler))
+	rt.mux.Method(method, pattern, handler)
 }
 
 // ServeHTTP answers one request.
