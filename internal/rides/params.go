@@ -78,8 +78,8 @@ func readObject(canonical []byte, read func(*faultList)) ([]web.ParamFault, erro
 }
 
 // A faultList collects the faults of a document while it is read. Its methods
-// read the next value each. They ignore errors, because a canonical form has
-// none, and because json.Unmarshal notices what isn't read to its end.
+// read the next value each. They return no errors, because a canonical form
+// has none, and because json.Unmarshal notices what isn't read to its end.
 type faultList struct {
 	*jsontext.Decoder
 
@@ -112,7 +112,10 @@ type field struct {
 func (f *faultList) object(fields ...field) {
 	_, _ = f.ReadToken()
 	for f.PeekKind() == jsontext.KindString {
-		name, _ := f.ReadValue()
+		name, err := f.ReadValue()
+		if err != nil {
+			return // else the loop would never end
+		}
 		i := slices.IndexFunc(fields, func(field field) bool { return field.name == string(bytes.Trim(name, `"`)) })
 		if i < 0 {
 			f.add("Unknown field. Remove it; names are case-sensitive.")

@@ -230,8 +230,12 @@ func TestParseParamsRefusesWhatIsNotAnObject(t *testing.T) {
 			t.Errorf("%s: faults %v, error %v", doc, faults, err)
 		}
 	}
-	if _, _, err := parseParams(nil, 50_000, callbacks.NewGuard()); err == nil {
-		t.Error("a missing document was accepted")
+	for _, doc := range []string{
+		"", "{", `{"`, `{"a`, `{"a":`, `{"origin"`, `{"origin":"`, `{"origin":{"lat":"\ud`, `{"origin":{"lat":1`, `{"callback_url":"`, "{}{}",
+	} {
+		if _, _, err := parseParams([]byte(doc), 50_000, callbacks.NewGuard()); err == nil {
+			t.Errorf("a part of a document was accepted: %s", doc)
+		}
 	}
 }
 
