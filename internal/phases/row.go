@@ -136,7 +136,7 @@ func (e *Engine) readRows(ctx context.Context, reads ...statement) error {
 	}
 	defer conn.Release()
 	if failed := sendBatch(ctx, conn, reads); failed != nil {
-		return failed.err
+		return fmt.Errorf("reading key: %w", failed.err)
 	}
 	return nil
 }
@@ -146,10 +146,7 @@ func (e *Engine) read(ctx context.Context, id keyID) (found *reading, err error)
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	err = Reread(ctx, func(ctx context.Context) error { return e.readRows(ctx, readKey(id, &found)) })
-	if err != nil {
-		return nil, fmt.Errorf("reading key: %w", err)
-	}
-	return found, nil
+	return found, err
 }
 
 // maxRereads bounds how often a read is made again. After a restart of Postgres
