@@ -56,6 +56,13 @@ func NewAuthenticator(pool *pgxpool.Pool, live bool) *Authenticator {
 	return &Authenticator{live: live, accounts: newAccountCache(pool, rememberedFor), guesses: newGuesses()}
 }
 
+// ReadBy has the database read by a function such as [phases.Engine.Read],
+// which bounds how many connections reads take, instead of [phases.Reread].
+// Call it before the first request.
+func (a *Authenticator) ReadBy(read func(ctx context.Context, read func(context.Context) error) error) {
+	a.accounts.read = read
+}
+
 // Authenticate returns the account whose API key is in the Authorization
 // header. An account is remembered for 30 seconds, with its API keys and with
 // what is needed to charge it; so a change of it is in force within that time.

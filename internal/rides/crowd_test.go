@@ -1,14 +1,18 @@
 package rides
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/web"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // TestACrowdIsRefusedBeforeAnythingElse: all connections are taken, and as many
@@ -43,4 +47,43 @@ func TestACrowdIsRefusedBeforeAnythingElse(t *testing.T) {
 	}
 	waiting.Wait()
 	h.send(t, stranger).must(t, http.StatusUnauthorized, web.CodeUnauthenticated)
+}
+
+// TestLookUpsOfAccountsLeaveConnections: requests of more accounts than there
+// are connections come at once, and the database answers none of their
+// look-ups. A ride that has begun gets the connections that it needs to end.
+func TestLookUpsOfAccountsLeaveConnections(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.hailAs(t, h.visa, "warm").must(t, http.StatusCreated, "")
+	reached, release := h.holdCharge(t)
+	begun := make(chan reply, 1)
+	go func() { begun <- h.hailAs(t, h.visa, "begun") }()
+	reached()
+	free := make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(free) })
+	defer letGo()
+	h.wire.Plan(func(_ int, message []byte) wire.Fault {
+		if bytes.Contains(message, []byte("acct_")) && !bytes.Contains(message, []byte(h.visa.AccountID)) {
+			return wire.Fault{Kind: wire.HoldBefore, Hold: func() { <-free }}
+		}
+		return wire.Fault{}
+	})
+	most := int(h.process.config.Pool.Config().MaxConns)
+	var strangers sync.WaitGroup
+	var refused atomic.Int32
+	for range 2 * most {
+		id := accounts.NewAccountID()
+		who := accounts.Credentials{AccountID: id, APIKey: accounts.NewAPIKey(id, false)}
+		strangers.Go(func() {
+			h.send(t, call{method: http.MethodGet, path: "/v1/rides", as: who})
+			refused.Add(1)
+		})
+	}
+	// As many as hang have a place to read, and the others get none.
+	waitFor(t, func() bool { return int(refused.Load()) >= 2*most-most/2 })
+	release()
+	(<-begun).must(t, http.StatusCreated, "")
+	letGo()
+	strangers.Wait()
 }

@@ -118,6 +118,7 @@ func NewService(config Config) *Service {
 	}
 	live := config.Stripe.Live()
 	authenticator := accounts.NewAuthenticator(config.Pool, live)
+	authenticator.ReadBy(config.Engine.Read)
 	return &Service{
 		pool:     config.Pool,
 		engine:   config.Engine,
