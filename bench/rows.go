@@ -19,8 +19,8 @@ import (
 )
 
 // The rows that are made are copies of a finished key and its ride, all of one
-// account. Keys and ids are random, as clients and the service make them. One
-// answer in ten is older than the retention.
+// account. Keys and ids are random, as clients and the service make them. The
+// first tenth of the answers is older than the retention.
 const (
 	makeIDs = `
 		CREATE TABLE old AS
@@ -33,7 +33,7 @@ const (
 		SELECT k.account_id, old.id, k.flow, k.flow_version, k.realm, k.request_id, k.method, k.path, k.request_hash,
 		       k.canon_version, k.params, k.recovery_point, k.foreign_key, k.lease_epoch, k.attempts, k.first_sent_at,
 		       k.response_status, k.response_headers, k.response_body, k.run_after, now(),
-		       now() - CASE WHEN old.n % 10 = 0 THEN interval '73 hours' ELSE interval '1 hour' END
+		       now() - CASE WHEN old.n <= $4 THEN interval '73 hours' ELSE interval '1 hour' END + old.n * interval '1 us'
 		FROM idempotency_keys AS k, old
 		WHERE k.account_id = $1 AND k.key = (SELECT max(key) FROM rides WHERE account_id = $1) AND old.n BETWEEN $2 AND $3`
 	copyRides = `
@@ -44,7 +44,7 @@ const (
 		FROM rides AS r, old
 		WHERE r.account_id = $1 AND r.key = (SELECT max(key) FROM rides WHERE account_id = $1) AND old.n BETWEEN $2 AND $3`
 	// answered are ids whose keys are still answered.
-	answered = `SELECT id FROM old WHERE n % 10 <> 0 ORDER BY random() LIMIT 100000`
+	answered = `SELECT id FROM old WHERE n > $1 ORDER BY random() LIMIT 100000`
 )
 
 // measureRows compares a database with many finished keys and rides with one
@@ -99,14 +99,15 @@ func (r *run) fill(ctx context.Context, s *service) ([]string, error) {
 	}
 	for from := 1; from <= r.Rows; from += piece {
 		to := min(from+piece-1, r.Rows)
-		for _, statement := range []string{copyKeys, copyRides} {
-			if _, err := conn.Exec(ctx, statement, s.accounts[0].ID, from, to); err != nil {
-				return nil, fmt.Errorf("making rows: %w", err)
-			}
+		if _, err := conn.Exec(ctx, copyKeys, s.accounts[0].ID, from, to, r.Rows/10); err != nil {
+			return nil, fmt.Errorf("making keys: %w", err)
+		}
+		if _, err := conn.Exec(ctx, copyRides, s.accounts[0].ID, from, to); err != nil {
+			return nil, fmt.Errorf("making rides: %w", err)
 		}
 		fmt.Fprintf(r.out, "made %d of %d keys and rides\n", to, r.Rows)
 	}
-	found, err := conn.Query(ctx, answered)
+	found, err := conn.Query(ctx, answered, r.Rows/10)
 	if err != nil {
 		return nil, err
 	}
