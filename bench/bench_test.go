@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,8 +64,8 @@ func TestAnOpenLoopWaitsForNobody(t *testing.T) {
 	defer stop()
 	r, done := new(recorder), make(chan struct{})
 	go func() {
-		c := newCaller(server.Listener.Addr().String(), func() call { return call{method: http.MethodGet, path: "/"} })
-		c.openLoop(ctx, 200, r)
+		l := load{server.Listener.Addr().String(), func() call { return call{method: http.MethodGet, path: "/"} }}
+		l.openLoop(ctx, 200, r)
 		close(done)
 	}()
 	began := time.Now()
@@ -82,6 +83,31 @@ func TestAnOpenLoopWaitsForNobody(t *testing.T) {
 	slices.SortFunc(samples, func(a, b sample) int { return int(b.latency - a.latency) })
 	if longest := samples[0].latency; longest < held.Sub(began)/2 {
 		t.Errorf("the longest latency is %s, although the server answered nobody for %s", longest, held.Sub(began))
+	}
+}
+
+// TestAnOpenLoopOutlivesItsConnections: a server closes connections, after an
+// answer, and when they are idle. Every request is answered.
+func TestAnOpenLoopOutlivesItsConnections(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1)%3 == 0 {
+			w.Header().Set("Connection", "close")
+		}
+	}))
+	server.Config.IdleTimeout = 20 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	ctx, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
+	began, r := time.Now(), new(recorder)
+	load{server.Listener.Addr().String(), func() call { return call{method: http.MethodGet, path: "/"} }}.openLoop(ctx, 50, r)
+	samples := r.between(began, time.Now())
+	failed := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.status == http.StatusOK })
+	// One may have been sent while its connection was closed.
+	if len(samples) < 20 || len(failed) > len(samples)/4 {
+		t.Errorf("of %d requests %d failed", len(samples), len(failed))
 	}
 }
 

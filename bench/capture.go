@@ -35,8 +35,8 @@ func (l *lab) captureRide(ctx context.Context, database string) (first, second [
 		return nil, nil, err
 	}
 	defer l.stop(ctx, api) //nolint:errcheck // it has no more to do
-	caller := newCaller(api.address, freshRides(accounts))
-	defer caller.client.CloseIdleConnections()
+	c, next := client{address: api.address}, freshRides(accounts)
+	defer c.close()
 	var rides [][]statement
 	// The first ride also reads what is cached from then on. Others may meet
 	// something that the api does from time to time.
@@ -45,7 +45,7 @@ func (l *lab) captureRide(ctx context.Context, database string) (first, second [
 		if err != nil {
 			return nil, nil, err
 		}
-		if status := caller.send(); status != 201 {
+		if status := c.send(next()); status != 201 {
 			return nil, nil, fmt.Errorf("a ride was answered %d", status)
 		}
 		log, err := os.ReadFile(l.server.Log())

@@ -62,7 +62,7 @@ func (r *run) measureRows(ctx context.Context) error {
 	defer many.pool.Close()
 	for _, s := range []*service{few, many} {
 		s.accounts = s.accounts[:1]
-		if err := newCaller(s.service.address, freshRides(s.accounts)).sendAll(finished, created); err != nil {
+		if err := (load{s.service.address, freshRides(s.accounts)}).sendAll(finished, created); err != nil {
 			return err
 		}
 	}

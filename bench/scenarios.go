@@ -125,7 +125,7 @@ const finished = 1000
 // replays hails rides, and returns calls that repeat them.
 func replays(_ context.Context, s *service) (calls, error) {
 	ride := rides(s.accounts)
-	if err := newCaller(s.service.address, numbered(ride)).sendAll(finished, created); err != nil {
+	if err := (load{s.service.address, numbered(ride)}).sendAll(finished, created); err != nil {
 		return nil, err
 	}
 	return numbered(func(n int64) call { return ride(n % finished) }), nil

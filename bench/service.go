@@ -65,11 +65,11 @@ func (s *service) sending(next calls) *system {
 // httpLoad sends calls to an address.
 func httpLoad(address string, next calls) func(context.Context, workload, *recorder) error {
 	return func(ctx context.Context, w workload, r *recorder) error {
-		c := newCaller(address, next)
+		l := load{address, next}
 		if w.rate > 0 {
-			c.openLoop(ctx, w.rate, r)
+			l.openLoop(ctx, w.rate, r)
 		} else {
-			c.closedLoop(ctx, w.clients, r)
+			l.closedLoop(ctx, w.clients, r)
 		}
 		return nil
 	}

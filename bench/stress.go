@@ -53,7 +53,8 @@ func (r *run) measureInFlight(ctx context.Context) error {
 	return r.add(ctx, inFlight, s, loaded, workload{rate: rate, seconds: time.Minute, ends: true, wanted: []int{created}})
 }
 
-// measureOverload sends ten times as many rides as the service can serve.
+// measureOverload sends ten times as many rides as the service can serve, and
+// soon after that half as many as it can.
 func (r *run) measureOverload(ctx context.Context) error {
 	best, err := r.bestRate(ctx)
 	if err != nil {
@@ -65,7 +66,12 @@ func (r *run) measureOverload(ctx context.Context) error {
 	}
 	defer s.pool.Close()
 	w := workload{rate: 10 * best, seconds: r.short(30 * time.Second), settle: time.Second, wanted: []int{created}}
-	return r.add(ctx, overload, s, s.sending(freshRides(s.accounts)), w)
+	next := freshRides(s.accounts)
+	if err := r.add(ctx, overload, s, s.sending(next), w); err != nil {
+		return err
+	}
+	w.rate /= 20
+	return r.add(ctx, "after flood", s, s.sending(next), w)
 }
 
 // measureBurst sends 2,000 requests with one key at once.
@@ -84,13 +90,13 @@ func (r *run) measureBurst(ctx context.Context) error {
 	ride := rides(s.accounts)
 	loaded := s.system
 	loaded.load = func(_ context.Context, _ workload, rec *recorder) error {
-		c := newCaller(s.service.address, func() call { return ride(0) })
-		defer c.client.CloseIdleConnections()
 		var group sync.WaitGroup
 		for range requests {
 			start := time.Now()
 			group.Go(func() {
-				status := c.send()
+				c := client{address: s.service.address}
+				defer c.close()
+				status := c.send(ride(0))
 				rec.add(sample{end: time.Now(), latency: time.Since(start), status: status})
 			})
 		}

@@ -22,7 +22,7 @@ func TestACrowdIsRefusedBeforeAnythingElse(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.hailAs(t, h.visa, "warm").must(t, http.StatusCreated, "")
-	pool := h.process.config.Pool
+	pool := h.config.Pool
 	var taken []*pgxpool.Conn
 	for range pool.Config().MaxConns {
 		conn, err := pool.Acquire(t.Context())
@@ -69,7 +69,7 @@ func TestLookUpsOfAccountsLeaveConnections(t *testing.T) {
 		}
 		return wire.Fault{}
 	})
-	most := int(h.process.config.Pool.Config().MaxConns)
+	most := int(h.config.Pool.Config().MaxConns)
 	var strangers sync.WaitGroup
 	var refused atomic.Int32
 	for range 2 * most {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"syscall"
 	"testing"
@@ -41,7 +42,7 @@ func BenchmarkRefusalAtTheDoor(b *testing.B) {
 	defer runtime.UnlockOSThread()
 	var clients []int
 	for range sockets {
-		clients = append(clients, connect(b, listener.Addr().(*net.TCPAddr)))
+		clients = append(clients, connect(b, listener.Addr().String()))
 	}
 	answer := make([]byte, 16<<10)
 	before, refusals := processorTime(b, syscall.RUSAGE_SELF)-processorTime(b, ofThread), 0
@@ -65,14 +66,18 @@ func BenchmarkRefusalAtTheDoor(b *testing.B) {
 }
 
 // connect returns a socket that blocks.
-func connect(b *testing.B, to *net.TCPAddr) (socket int) {
+func connect(b *testing.B, address string) (socket int) {
 	b.Helper()
-	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	socket, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = syscall.Close(socket) })
-	if err := syscall.Connect(socket, &syscall.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}); err != nil {
+	if err := syscall.Connect(socket, &syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
 		b.Fatal(err)
 	}
 	return socket
