@@ -56,7 +56,7 @@
 // # Transactions that share a COMMIT
 //
 // What costs most about so small a transaction is its end: the sync of the log,
-// and the round trip. So while four transactions of a process are on their way,
+// and the round trip. So while two transactions of a process are on their way,
 // those that become ready wait for one to arrive, and then go together, up to
 // 32 in one BEGIN … COMMIT (gather.go). While fewer are on their way, a
 // transaction goes at once. Only transactions that are wholly queued are

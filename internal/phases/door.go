@@ -10,9 +10,9 @@ import (
 const (
 	// maxDelay is how long a request may have to wait at the door.
 	maxDelay = time.Second
-	// alwaysIn is how many requests may be inside at any pace: as many as can
-	// be on their way at once.
-	alwaysIn = maxTrips * maxGathered
+	// alwaysIn is how many requests may be inside at any pace: as many as are on
+	// their way at once, and as many again that go next.
+	alwaysIn = 2 * maxTrips * maxGathered
 	// paceMemory is how many of the last requests the pace is taken from.
 	paceMemory = 32
 )

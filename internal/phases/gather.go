@@ -18,8 +18,9 @@ import (
 // Limits of gathering. No safety rests on them.
 const (
 	// maxTrips is how many groups are on their way before a transaction waits
-	// for company.
-	maxTrips = 4
+	// for company: while one waits for the disk, the other one has the
+	// processor. With more of them the groups are smaller.
+	maxTrips = 2
 	// maxGathered is the most transactions that share one COMMIT.
 	maxGathered = 32
 	// defaultPatience is how long others wait for a group that is on its way,
