@@ -73,7 +73,11 @@ func (v *visit) through() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.inside--
-	d.pace += (time.Since(v.since)/time.Duration(v.place) - d.pace) / paceMemory
+	// Few are served side by side, each in its own time. That says nothing about
+	// how fast many get through.
+	if v.place >= alwaysIn/2 {
+		d.pace += (time.Since(v.since)/time.Duration(v.place) - d.pace) / paceMemory
+	}
 }
 
 // letIn begins a visit, or returns errCrowded. nil is nobody's.

@@ -100,6 +100,35 @@ func TestTheDoorIsOpen(t *testing.T) {
 	})
 }
 
+// Few come for a while, and each takes its time, because nobody waits for
+// another one. Then many come at once, as have before: none is refused.
+func TestTheDoorRemembersACrowd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		enter := phases.NewDoor()
+		crowd := func(n int) (refused int) {
+			var inside sync.WaitGroup
+			for range n {
+				through, ok := enter()
+				if !ok {
+					refused++
+					continue
+				}
+				inside.Go(func() { time.Sleep(20 * time.Millisecond); through() })
+			}
+			inside.Wait()
+			return refused
+		}
+		crowd(phases.AlwaysIn)
+		for range 100 {
+			crowd(1)
+		}
+		if refused := crowd(4 * phases.AlwaysIn); refused > 0 {
+			t.Errorf("%d of %d were refused", refused, 4*phases.AlwaysIn)
+		}
+	})
+}
+
 // Some get stuck, for instance at a lock. Others are let in.
 func TestTheDoorStaysOpenBesideStuckRequests(t *testing.T) {
 	t.Parallel()
