@@ -96,7 +96,7 @@ func chart(f facts, results []result) string {
 	}
 	d := new(drawing)
 	fmt.Fprintf(d, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif">`+"\n", chartWidth, chartHeight)
-	d.WriteString("<style>text{fill:#222;font-size:13px}.title{font-size:16px;font-weight:600}.small{font-size:11px;fill:#555}.grid{stroke:#ddd}</style>\n")
+	d.WriteString("<style>text{fill:#222;font-size:13px}.title{font-size:16px;font-weight:600}.small{font-size:11px;fill:#555}.value{font-size:8px;fill:#555}.grid{stroke:#ddd}</style>\n")
 	d.rect(0, 0, chartWidth, chartHeight, "#fff")
 	d.rates(rides, clients, systems)
 	d.costs(rides, clients[min(len(clients)-1, max(0, slices.Index(clients, 32)))], systems)
@@ -129,7 +129,7 @@ func (d *drawing) rates(rides []result, clients []int, systems []string) {
 		left := leftPlot + group*(float64(slices.Index(clients, r.Clients))+0.1)
 		x := left + bar*float64(slices.Index(systems, r.System))
 		d.rect(x, plotTop+plotHeight-r.PerSecond*unit, bar-2, r.PerSecond*unit, colourOf(r.System))
-		d.text(x+bar/2-1, plotTop+plotHeight-r.PerSecond*unit-4, "middle", "small", fmt.Sprintf("%.0f", r.PerSecond))
+		d.text(x+bar/2-1, plotTop+plotHeight-r.PerSecond*unit-4, "middle", "value", fmt.Sprintf("%.0f", r.PerSecond))
 	}
 	for i, n := range clients {
 		d.text(leftPlot+group*(float64(i)+0.5), plotTop+plotHeight+18, "middle", "", strconv.Itoa(n))
