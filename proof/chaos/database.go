@@ -219,6 +219,17 @@ func (d *database) unfinished(ctx context.Context) (int, error) {
 	return n, err
 }
 
+// unsettled is unfinished without the keys that know what Stripe is still
+// working on: those end when Stripe does.
+func (d *database) unsettled(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var n int
+	err := d.pool.QueryRow(ctx, `
+		SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL AND foreign_ref IS NULL`).Scan(&n)
+	return n, err
+}
+
 // close ends the server and removes its files.
 func (d *database) close(ctx context.Context) error {
 	if d.pool != nil {

@@ -74,7 +74,7 @@ func (s *system) restEvents(ctx context.Context) error {
 			break
 		}
 	}
-	return s.rest(ctx, restBound)
+	return s.rest(ctx, restBound, s.database.unfinished)
 }
 
 // waitingEvents counts the events that are not worked.

@@ -90,7 +90,7 @@ func (r *run) postgresKills() int { return r.nemesis.tally(killPostgres, killPos
 
 // judge waits until everything is at rest, and checks everything.
 func (r *run) judge(ctx context.Context) ([]check, error) {
-	if err := r.system.rest(ctx, restBound+process.ReadyTimeout); err != nil {
+	if err := r.system.rest(ctx, restBound+process.ReadyTimeout, r.system.database.unsettled); err != nil {
 		return nil, err
 	}
 	took := time.Since(r.faultless)

@@ -197,13 +197,13 @@ func (s *system) apiURLs() map[string]string {
 	return urls
 }
 
-// rest waits until every key is finished or parked, for at most limit.
-func (s *system) rest(ctx context.Context, limit time.Duration) error {
+// rest waits until count returns 0 keys, for at most limit.
+func (s *system) rest(ctx context.Context, limit time.Duration, count func(context.Context) (int, error)) error {
 	if err := s.awaitReady(ctx); err != nil {
 		return err
 	}
 	for begun := time.Now(); time.Since(begun) < limit && ctx.Err() == nil; _ = pause.For(ctx, 50*time.Millisecond) {
-		if n, err := s.database.unfinished(ctx); err == nil && n == 0 {
+		if n, err := count(ctx); err == nil && n == 0 {
 			break
 		}
 	}
