@@ -33,7 +33,7 @@ func mockClient(t *testing.T) *Stripe {
 func TestStripeMockAcceptsEveryRequest(t *testing.T) {
 	t.Parallel()
 	client, sent := mockClient(t), firstSend()
-	for name, o := range map[string]observation{
+	for name, o := range map[string]*observation{
 		"charge":           client.create(t.Context(), sent.Key, sent.Form),
 		"read":             client.read(t.Context(), "pi_1", sent.Form),
 		"list":             client.list(t.Context(), sent.FirstSentAt, sent.Form, nil),
