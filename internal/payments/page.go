@@ -57,7 +57,7 @@ func (l listing[T]) pages(
 
 // page reads one page of the list.
 func (l listing[T]) page(ctx context.Context, params stripe.ListParamsContainer) (*listPage[T], *observation) {
-	ctx, cancel := context.WithTimeout(ctx, l.stripe.timeout)
+	ctx, cancel := l.stripe.limited(ctx)
 	defer cancel()
 	params.GetListParams().Limit = new(int64(listLimit))
 	page, values := new(listPage[T]), new(form.Values)
