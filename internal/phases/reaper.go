@@ -54,10 +54,10 @@ func (c *Completer) reap(ctx context.Context, counts *Counts) error {
 
 // inBatches lists old keys with one statement and changes them with another,
 // account by account, until there are no more. It tells done how many it has
-// changed. The change repeats the condition: between the two anything may have happened. It writes it in
-// another way, from which Postgres can't conclude that the index of the list
-// would do: it finds its rows by their primary key, and doesn't walk what else
-// is old.
+// changed. The change repeats the condition: between the two anything may have
+// happened. It writes it in another way, from which Postgres can't conclude
+// that the index of the list would do: it finds its rows by their primary key,
+// and doesn't walk what else is old.
 func (e *Engine) inBatches(ctx context.Context, age time.Duration, done func(n int), list, change string) error {
 	for ctx.Err() == nil {
 		began := time.Now()
