@@ -211,22 +211,20 @@ func (d *database) cut(ctx context.Context, who string) error {
 
 // unfinished counts the keys that are neither finished nor parked.
 func (d *database) unfinished(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	var n int
-	err := d.pool.QueryRow(ctx, `
-		SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL`).Scan(&n)
-	return n, err
+	return d.count(ctx, `idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL`)
 }
 
 // unsettled is unfinished without the keys that know what Stripe is still
 // working on: those end when Stripe does.
 func (d *database) unsettled(ctx context.Context) (int, error) {
+	return d.count(ctx, `idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL AND foreign_ref IS NULL`)
+}
+
+// count counts rows, given a table and a condition.
+func (d *database) count(ctx context.Context, rows string) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	var n int
-	err := d.pool.QueryRow(ctx, `
-		SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL AND foreign_ref IS NULL`).Scan(&n)
+	err = d.pool.QueryRow(ctx, `SELECT count(*) FROM `+rows).Scan(&n)
 	return n, err
 }
 

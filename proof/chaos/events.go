@@ -79,11 +79,7 @@ func (s *system) restEvents(ctx context.Context) error {
 
 // waitingEvents counts the events that are not worked.
 func (d *database) waitingEvents(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	var n int
-	err := d.pool.QueryRow(ctx, `SELECT count(*) FROM stripe_events WHERE worked_at IS NULL`).Scan(&n)
-	return n, err
+	return d.count(ctx, `stripe_events WHERE worked_at IS NULL`)
 }
 
 func (f *facts) readUnparked(ctx context.Context, pool *pgxpool.Pool) error {
