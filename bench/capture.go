@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,7 +29,7 @@ func (l *lab) captureRide(ctx context.Context, database string) (first, second [
 	if err != nil {
 		return nil, nil, err
 	}
-	api, err := l.startAPI(ctx, l.url(database)+"&options=-c%20log_statement%3Dall")
+	api, err := l.startAPI(ctx, withSetting(l.url(database), "log_statement", "all"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -41,18 +40,16 @@ func (l *lab) captureRide(ctx context.Context, database string) (first, second [
 	// The first ride also reads what is cached from then on. Others may meet
 	// something that the api does from time to time.
 	for range 12 {
-		from, err := os.Stat(l.server.Log())
+		log, err := l.logged(func() error {
+			if status := c.send(next()); status != created {
+				return fmt.Errorf("a ride was answered %d", status)
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, nil, err
 		}
-		if status := c.send(next()); status != 201 {
-			return nil, nil, fmt.Errorf("a ride was answered %d", status)
-		}
-		log, err := os.ReadFile(l.server.Log())
-		if err != nil {
-			return nil, nil, err
-		}
-		rides = append(rides, readLog(string(log[from.Size():])))
+		rides = append(rides, readLog(log))
 	}
 	rides = rides[2:]
 	for i := range rides[1:] {

@@ -127,7 +127,28 @@ func (l *lab) createDatabase(ctx context.Context, name string) error {
 
 // connect connects to a database, for statements that take their time.
 func (l *lab) connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, l.url(database)+"&options=-c%20statement_timeout%3D0")
+	return pgx.Connect(ctx, withSetting(l.url(database), "statement_timeout", "0"))
+}
+
+// withSetting returns a database's URL for sessions with a setting of Postgres.
+func withSetting(databaseURL, name, value string) string {
+	return databaseURL + "&options=-c%20" + name + "%3D" + value
+}
+
+// logged returns what Postgres logs while something is done.
+func (l *lab) logged(do func() error) (string, error) {
+	from, err := os.Stat(l.server.Log())
+	if err != nil {
+		return "", err
+	}
+	if err := do(); err != nil {
+		return "", err
+	}
+	log, err := os.ReadFile(l.server.Log())
+	if err != nil {
+		return "", err
+	}
+	return string(log[from.Size():]), nil
 }
 
 // exec runs statements in a database.

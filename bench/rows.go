@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -174,26 +173,22 @@ var duration = regexp.MustCompile(`LOG:  duration: ([0-9.]+) ms  (?:execute|stat
 // measurePoll measures how long the completer's question for due keys takes, by
 // Postgres's log.
 func (r *run) measurePoll(ctx context.Context, s *service) error {
-	from, err := os.Stat(r.server.Log())
-	if err != nil {
-		return err
-	}
-	completer, err := r.startCompleter(ctx, s.url+"&options=-c%20log_min_duration_statement%3D0", "RETENTION=10000h", "POLL=100ms")
-	if err != nil {
-		return err
-	}
-	if err := pause.For(ctx, r.short(6*time.Second)); err != nil {
-		return err
-	}
-	if err := r.stop(ctx, completer); err != nil {
-		return err
-	}
-	log, err := os.ReadFile(r.server.Log())
+	log, err := r.logged(func() error {
+		url := withSetting(s.url, "log_min_duration_statement", "0")
+		completer, err := r.startCompleter(ctx, url, "RETENTION=10000h", "POLL=100ms")
+		if err != nil {
+			return err
+		}
+		if err := pause.For(ctx, r.short(6*time.Second)); err != nil {
+			return err
+		}
+		return r.stop(ctx, completer)
+	})
 	if err != nil {
 		return err
 	}
 	var polls []time.Duration
-	for entry := range strings.SplitSeq(string(log[from.Size():]), logPrefix) {
+	for entry := range strings.SplitSeq(log, logPrefix) {
 		if found := duration.FindStringSubmatch(entry); found != nil {
 			took, err := time.ParseDuration(found[1] + "ms")
 			if err != nil {
