@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,12 +37,12 @@ func (b *bundle) gather(t *testing.T, fault wire.Fault, prepare func(keys []stri
 	b.mustRun(t, "warm")
 	waiting := b.engine.Gathering(time.Minute)
 	first, rest, free := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	var booking, held sync.WaitGroup
-	booking.Add(phases.MaxTrips + crowdSize)
+	var booked atomic.Int32
+	var held sync.WaitGroup
 	held.Add(phases.MaxTrips)
 	already := len(b.carrier.sent())
 	b.carrier.set(hooks{before: func(_ context.Context, n int) error {
-		booking.Done()
+		booked.Add(1)
 		if n <= already+phases.MaxTrips {
 			<-first
 		} else {
@@ -62,7 +63,7 @@ func (b *bundle) gather(t *testing.T, fault wire.Fault, prepare func(keys []stri
 			c.results[key] = err
 		})
 	}
-	booking.Wait()
+	waitFor(t, func() bool { return booked.Load() == phases.MaxTrips+crowdSize })
 	b.carrier.set(hooks{})
 	for _, s := range b.carrier.sent()[already+phases.MaxTrips:] {
 		c.keys = append(c.keys, strings.TrimPrefix(s.form, "parcel="))
