@@ -56,11 +56,11 @@
 // # Transactions that share a COMMIT
 //
 // What costs most about so small a transaction is its end: the sync of the log,
-// and the round trip. So while two transactions of a process are on their way,
-// those that become ready wait for one to arrive, and then go together, up to
-// 32 in one BEGIN … COMMIT (gather.go). While fewer are on their way, a
-// transaction goes at once. Only transactions that are wholly queued are
-// gathered, so none that reads.
+// and the round trip. So while a transaction of a process is on its way, those
+// that become ready wait for it to arrive, and then go together, up to 32 in one
+// BEGIN … COMMIT (gather.go). Eight that wait go beside it, so that the disk and
+// the processor both have work. Alone, a transaction goes at once. Only
+// transactions that are wholly queued are gathered, so none that reads.
 //
 // Each keeps its guard. The guards come first, in the order of account and key,
 // so that they can't deadlock, and no lock is waited for longer than 100 ms. If

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// MaxTrips is how many transactions are on their way before others wait.
-const MaxTrips = maxTrips
+// Company is how many transactions wait for no other.
+const Company = company
 
 // AtOnce is how many groups of look-ups are on their way before others wait.
 const AtOnce = atOnce

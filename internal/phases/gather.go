@@ -17,10 +17,12 @@ import (
 
 // Limits of gathering. No safety rests on them.
 const (
-	// maxTrips is how many groups are on their way before a transaction waits
-	// for company: while one waits for the disk, the other one has the
-	// processor. With more of them the groups are smaller.
+	// maxTrips is how many groups are on their way at most: while one waits for
+	// the disk, the other one has the processor.
 	maxTrips = 2
+	// company is how many transactions go beside a group that is on its way.
+	// Fewer wait for its end: what they save by sharing is worth more.
+	company = 8
 	// maxGathered is the most transactions that share one COMMIT.
 	maxGathered = 32
 	// defaultPatience is how long others wait for a group that is on its way,
@@ -40,7 +42,8 @@ var errShared = errors.New("a COMMIT that several transactions shared has failed
 
 // A gathering lets transactions share a COMMIT. What costs most about a small
 // transaction is its end: while some are on their way, those that become ready
-// wait, and go together in the next one. Alone, a transaction goes at once.
+// wait, and go together: in the next one, or as soon as they are enough. Alone,
+// a transaction goes at once.
 //
 // Each keeps its guard. The guards come first, in the order of account and key,
 // so that they can't deadlock; any other deadlock ends with the lock time-out.
@@ -59,8 +62,7 @@ type gathering struct {
 }
 
 // A queue counts the groups on their way, also those of one, but not those that
-// are late. It holds the transactions that wait for them. Nothing waits if
-// fewer than maxTrips are on their way.
+// are late. It holds the transactions that wait for them.
 type queue struct {
 	trips   int
 	waiting []*member
@@ -131,13 +133,9 @@ func (g *gathering) queueName(m *member) string {
 func (g *gathering) join(m *member) (turn, error) {
 	g.mu.Lock()
 	q := g.queue(m)
-	if q.trips < maxTrips {
-		q.trips++
-		g.mu.Unlock()
-		return turn{lead: []*member{m}}, nil
-	}
 	m.turn = make(chan turn, 1)
 	q.add(m)
+	q.depart()
 	g.mu.Unlock()
 
 	select {
@@ -149,6 +147,17 @@ func (g *gathering) join(m *member) (turn, error) {
 		return turn{}, fmt.Errorf("%w: waiting for other transactions: %w: %w", ErrUnavailable, errUnsent, context.Cause(m.tx.ctx))
 	}
 	return <-m.turn, nil // a group has taken it
+}
+
+// depart lets those who wait go, if nobody is on the way, or if they are enough
+// for a group of their own beside it.
+func (q *queue) depart() {
+	if n := len(q.waiting); n == 0 || q.trips == maxTrips || q.trips > 0 && n < company {
+		return
+	}
+	q.trips++
+	group := q.take()
+	group[0].turn <- turn{lead: group}
 }
 
 // add lets a member wait. Those who hold their key come before those who would
@@ -186,14 +195,10 @@ func (g *gathering) arrive(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := g.queue(m)
-	if len(q.waiting) == 0 {
-		if q.trips--; q.trips == 0 {
-			delete(g.queues, g.queueName(m))
-		}
-		return
+	q.trips--
+	if q.depart(); q.trips == 0 {
+		delete(g.queues, g.queueName(m))
 	}
-	group := q.take()
-	group[0].turn <- turn{lead: group}
 }
 
 // take takes a group from those that wait. No two of them have one key.

@@ -17,14 +17,18 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// A crowd is some requests whose last transactions are ready while as many
-// others are on their way as may be, so that they share a COMMIT.
+// A crowd is some requests whose last transactions are ready while another one
+// is on its way, so that they share a COMMIT.
 type crowd struct {
 	keys    []string // those that share
 	results map[string]error
 }
 
-const crowdSize = 6
+// The crowd waits for one transaction, and is too small to go without waiting.
+const (
+	ahead     = 1
+	crowdSize = 6
+)
 
 // gather runs a crowd. When its transactions wait for company, prepare is
 // called with its keys. fault then strikes what they send first.
@@ -39,11 +43,11 @@ func (b *bundle) gather(t *testing.T, fault wire.Fault, prepare func(keys []stri
 	first, rest, free := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var booked atomic.Int32
 	var held sync.WaitGroup
-	held.Add(phases.MaxTrips)
+	held.Add(ahead)
 	already := len(b.carrier.sent())
 	b.carrier.set(hooks{before: func(_ context.Context, n int) error {
 		booked.Add(1)
-		if n <= already+phases.MaxTrips {
+		if n <= already+ahead {
 			<-first
 		} else {
 			<-rest
@@ -54,7 +58,7 @@ func (b *bundle) gather(t *testing.T, fault wire.Fault, prepare func(keys []stri
 	c := crowd{results: map[string]error{}}
 	var mu sync.Mutex
 	var group sync.WaitGroup
-	for i := range phases.MaxTrips + crowdSize {
+	for i := range ahead + crowdSize {
 		group.Go(func() {
 			key := fmt.Sprint("c", i)
 			_, err := b.run(t, key)
@@ -63,15 +67,15 @@ func (b *bundle) gather(t *testing.T, fault wire.Fault, prepare func(keys []stri
 			c.results[key] = err
 		})
 	}
-	waitFor(t, func() bool { return booked.Load() == phases.MaxTrips+crowdSize })
+	waitFor(t, func() bool { return booked.Load() == ahead+crowdSize })
 	b.carrier.set(hooks{})
-	for _, s := range b.carrier.sent()[already+phases.MaxTrips:] {
+	for _, s := range b.carrier.sent()[already+ahead:] {
 		c.keys = append(c.keys, strings.TrimPrefix(s.form, "parcel="))
 	}
 	holding, struck := 0, false
 	b.wire.Plan(func(_ int, message []byte) wire.Fault {
 		switch n := strings.Count(b.wire.Summary(message), "run UPDATE idempotency_keys"); {
-		case n == 1 && holding < phases.MaxTrips:
+		case n == 1 && holding < ahead:
 			holding++
 			return wire.Fault{Kind: wire.HoldBefore, Hold: func() { held.Done(); <-free }}
 		case n > 1 && !struck:
@@ -182,7 +186,7 @@ func TestALockWhereTransactionsAreGathered(t *testing.T) {
 		}
 		others.Go(func() {
 			waitFor(t, func() bool {
-				return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key LIKE 'c%' AND finished_at IS NOT NULL`) == phases.MaxTrips+crowdSize-1
+				return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key LIKE 'c%' AND finished_at IS NOT NULL`) == ahead+crowdSize-1
 			})
 			if err := tx.Rollback(t.Context()); err != nil {
 				t.Error(err)
@@ -198,32 +202,63 @@ func TestALockWhereTransactionsAreGathered(t *testing.T) {
 	}
 }
 
-// As many transactions hang as are on their way before others wait. Another
-// request comes to its end all the same.
-func TestTransactionsThatHangHoldUpNoOther(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	held, free := make(chan struct{}), make(chan struct{})
+// hold makes the first transactions that insert a key hang until free is closed,
+// and returns what waits until the next of them hangs.
+func (b *bundle) hold(transactions int, free <-chan struct{}) (hangs func()) {
+	held := make(chan struct{})
 	holding := 0
 	b.wire.Plan(func(_ int, message []byte) wire.Fault {
-		if strings.Contains(b.wire.Summary(message), "run INSERT INTO idempotency_keys") && holding < phases.MaxTrips {
+		if strings.Contains(b.wire.Summary(message), "run INSERT INTO idempotency_keys") && holding < transactions {
 			holding++
 			return wire.Fault{Kind: wire.HoldBefore, Hold: func() { held <- struct{}{}; <-free }}
 		}
 		return wire.Fault{}
 	})
+	return func() { <-held }
+}
+
+// Three transactions hang, one after the other. Another request comes to its
+// end all the same.
+func TestTransactionsThatHangHoldUpNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const hanging = 3
+	free := make(chan struct{})
+	hangs := b.hold(hanging, free)
 	var group sync.WaitGroup
-	for i := range phases.MaxTrips {
+	for i := range hanging {
 		group.Go(func() { _, _ = b.run(t, fmt.Sprint("hanging", i)) })
-		<-held
+		hangs()
 	}
-	began := time.Now()
+	start := time.Now()
 	b.mustRun(t, "k")
-	if took := time.Since(began); took > 6*time.Second { // a transaction may hang for 8 seconds
+	if took := time.Since(start); took > 6*time.Second { // a transaction may hang for 8 seconds
 		t.Errorf("it took %s", took)
 	}
 	close(free)
 	group.Wait()
+}
+
+// Enough transactions for a group of their own wait for none that is on its way.
+func TestEnoughTransactionsWaitForNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.engine.Gathering(time.Minute)
+	free := make(chan struct{})
+	hangs := b.hold(1, free)
+	var hanging, group sync.WaitGroup
+	hanging.Go(func() { _, _ = b.run(t, "hanging") })
+	hangs()
+	for i := range phases.Company {
+		group.Go(func() {
+			if _, err := b.run(t, fmt.Sprint("k", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	close(free)
+	hanging.Wait()
 }
 
 // One of six has an argument that can't be sent, or that panics when it is
@@ -235,7 +270,7 @@ func TestAPoisonedArgumentWhereTransactionsAreGathered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			b.carrier.poison, b.carrier.poisonAt = poison, 1+phases.MaxTrips+3 // behind that of "warm", and of those that go first
+			b.carrier.poison, b.carrier.poisonAt = poison, 1+ahead+3 // behind that of "warm", and of those that go first
 			c := b.gather(t, wire.Fault{}, nil)
 			for key, err := range c.results {
 				switch {
@@ -270,16 +305,8 @@ func TestAccountsMayShareNothing(t *testing.T) {
 			b.engine = b.newEngine(t, b.wire, func(c *phases.Config) { c.OneAccount = one })
 			waiting := b.engine.Gathering(time.Minute)
 			free := make(chan struct{})
-			var held, group sync.WaitGroup
-			held.Add(phases.MaxTrips)
-			holding := 0
-			b.wire.Plan(func(_ int, message []byte) wire.Fault {
-				if strings.Contains(b.wire.Summary(message), "run INSERT INTO idempotency_keys") && holding < phases.MaxTrips {
-					holding++
-					return wire.Fault{Kind: wire.HoldBefore, Hold: func() { held.Done(); <-free }}
-				}
-				return wire.Fault{}
-			})
+			hangs := b.hold(ahead, free)
+			var group sync.WaitGroup
 			run := func(account string) {
 				r := request("k")
 				r.Account = account
@@ -289,10 +316,10 @@ func TestAccountsMayShareNothing(t *testing.T) {
 					}
 				})
 			}
-			for i := range phases.MaxTrips {
+			for i := range ahead {
 				run(fmt.Sprint("acct_1", i))
 			}
-			held.Wait()
+			hangs()
 			run("acct_2")
 			run("acct_3")
 			const finished = `SELECT count(*) FROM idempotency_keys WHERE account_id IN ('acct_2', 'acct_3') AND finished_at IS NOT NULL`
