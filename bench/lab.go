@@ -27,6 +27,7 @@ func settings() map[string]string {
 		"shared_buffers":             "256MB",
 		"max_connections":            "400",
 		"max_wal_size":               "8GB",
+		"min_wal_size":               "4GB", // see keepLogFiles
 		"checkpoint_timeout":         "1h",
 		"log_parameter_max_length":   "-1", // see capture
 		"log_min_duration_statement": "-1",
@@ -83,8 +84,26 @@ func openLab(ctx context.Context, programs string) (*lab, error) {
 	if l.admin, err = pgxpool.New(ctx, l.server.URL()); err != nil {
 		return l, err
 	}
+	if err := l.keepLogFiles(ctx); err != nil {
+		return l, err
+	}
 	l.stripe, err = l.startSelf(ctx, "stripe")
 	return l, err
+}
+
+// keepLogFiles gives Postgres files of its log to write over, 4 GB together, as
+// a server has them that has run for a while. While it makes a new one, which
+// takes tens of milliseconds, nothing commits.
+func (l *lab) keepLogFiles(ctx context.Context) error {
+	for range 256 {
+		for _, sql := range []string{`SELECT pg_logical_emit_message(false, 'bench', '')`, `SELECT pg_switch_wal()`} {
+			if _, err := l.admin.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("filling the log: %w", err)
+			}
+		}
+	}
+	_, err := l.admin.Exec(ctx, `CHECKPOINT`)
+	return err
 }
 
 // close ends all processes and removes their files.
