@@ -53,6 +53,14 @@ func (s *Stripe) cancel(ctx context.Context, id string, form ChargeForm) *observ
 func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, id string) *observation {
 	answer := new(intentAnswer)
 	o := s.send(ctx, r, answer)
+	s.observeIntent(o, answer, form, id)
+	return o
+}
+
+// observeIntent adds to o what is in an answer that should be a payment intent.
+// It is no part of sendForIntent, because what it needs of the stack would be
+// held by each of the thousands who may wait for their answers.
+func (s *Stripe) observeIntent(o *observation, answer *intentAnswer, form ChargeForm, id string) {
 	if o.hasObject() && (answer.Object != "payment_intent" || answer.ID == "") {
 		o.body = bodyOther // stripe-go reads {} as an intent without an id
 	}
@@ -60,7 +68,6 @@ func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, 
 		o.intent = answer.read()
 	}
 	o.ours = form.matches(o.intent) && o.intent.live == s.Live() && (id == "" || o.intent.id == id)
-	return o
 }
 
 // An intentAnswer is what is looked at in an answer that is a payment intent.
@@ -141,8 +148,8 @@ func (o *observation) stoppable() bool {
 	return o.stop && o.hasObject() && o.ours && (o.intent.canBeConfirmed() || o.intent.isClosed())
 }
 
-// canBeConfirmed reports whether somebody with access to Stripe could still make
-// the intent take money.
+// canBeConfirmed reports whether somebody with access to Stripe could still
+// make the intent take money.
 func (i paymentIntent) canBeConfirmed() bool {
 	return i.received == 0 && slices.Contains([]string{"requires_payment_method", "requires_confirmation", "requires_action"}, i.status)
 }
@@ -161,8 +168,8 @@ const (
 	stateCanceled
 )
 
-// contradictsItself reports whether the intent succeeded by a charge that wasn't
-// paid.
+// contradictsItself reports whether the intent succeeded by a charge that
+// wasn't paid.
 func (i paymentIntent) contradictsItself() bool {
 	return i.status == "succeeded" && i.expanded && !i.chargePaid
 }

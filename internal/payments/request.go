@@ -72,9 +72,9 @@ func (s *Stripe) send(ctx context.Context, r request, object any) *observation {
 	return o
 }
 
-// roundTrip makes a request. It takes from the wire whether the request was sent
-// and answered, because stripe-go's errors don't say, and from stripe-go what is
-// in the answer's body.
+// roundTrip makes a request. It takes from the wire whether the request was
+// sent and answered, because stripe-go's errors don't say, and from stripe-go
+// what is in the answer's body.
 func (s *Stripe) roundTrip(ctx context.Context, r request, object any) *observation {
 	seen := new(exchange)
 	defer seen.done()
@@ -94,6 +94,18 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object any) *observat
 	s.metrics.observeRequest(r.call, took)
 	trace.LineOf(ctx).AddForeign(took)
 	o := seen.observation(err)
+	o.readBody(err)
+	if o.refused(http.StatusTooManyRequests) && !o.inUse() {
+		s.metrics.limited.WithLabelValues(r.call).Inc()
+		s.throttle.slow(r.call)
+	}
+	s.logRequest(ctx, r, o, waited, took)
+	return o
+}
+
+// readBody says what an answer's body turned out to be, which stripe-go has
+// decoded, or has returned as err. For the stack see observeIntent.
+func (o *observation) readBody(err error) {
 	failure, failed := errors.AsType[*stripe.Error](err)
 	switch {
 	case o.fault != faultNone:
@@ -106,12 +118,6 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object any) *observat
 			o.intent = readIntent(failure.PaymentIntent)
 		}
 	}
-	if o.refused(http.StatusTooManyRequests) && !o.inUse() {
-		s.metrics.limited.WithLabelValues(r.call).Inc()
-		s.throttle.slow(r.call)
-	}
-	s.logRequest(ctx, r, o, waited, took)
-	return o
 }
 
 // exchange sends a request, which seen watches, and decodes the answer into
@@ -131,9 +137,9 @@ func (s *Stripe) exchange(ctx context.Context, r request, seen *exchange, object
 	if err != nil {
 		return err
 	}
-	// It has no GetBody. Otherwise net/http would send it again on its own when a
-	// reused connection breaks. Every send has to be counted by the engine, and
-	// bounded by the key's window.
+	// It has no GetBody. Otherwise net/http would send it again on its own when
+	// a reused connection breaks. Every send has to be counted by the engine,
+	// and bounded by the key's window.
 	req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 	answer, content, err := seen.send(s.transport, req, r.key, s.tiers) //nolint:bodyclose // send closes it
 	if err != nil {
