@@ -104,12 +104,12 @@ func (e *Engine) nextAttempt(flow Flow, seen *row, request *Request) *attempt {
 // run claims the key and takes it from where it stands to its end, one phase
 // after another. It is the one loop in which requests and the completer go on.
 // With untilCall, it stops when a foreign call is next.
-func (a *attempt) run(ctx context.Context, untilCall bool) (ending, error) {
+func (a *attempt) run(ctx context.Context, untilCall bool) (*ending, error) {
 	end, err := a.claim(ctx)
 	for err == nil && !end.final() {
 		var next Phase
 		if next, err = a.flow.after(a.key.RecoveryPoint); err != nil {
-			return ending{}, err
+			return nil, err
 		}
 		switch {
 		case next.foreign == nil:
@@ -126,7 +126,7 @@ func (a *attempt) run(ctx context.Context, untilCall bool) (ending, error) {
 // claim gets hold of the key, unless the attempt holds it already. The row of a
 // new key is inserted by its first transaction; fused, phases follow in the
 // same one.
-func (a *attempt) claim(ctx context.Context) (ending, error) {
+func (a *attempt) claim(ctx context.Context) (*ending, error) {
 	switch a.entry {
 	case entryInsert:
 		return a.runPhase(ctx, Atomic(Started, func(*Tx, Key) (Outcome, error) { return Advance(), nil }))
@@ -139,33 +139,33 @@ func (a *attempt) claim(ctx context.Context) (ending, error) {
 
 // runPhase runs an atomic phase in one transaction; fused, together with the
 // atomic phases that follow.
-func (a *attempt) runPhase(ctx context.Context, phase Phase) (ending, error) {
-	return a.transact(ctx, func(tx *Tx) (ending, error) { return a.compose(tx, phase) })
+func (a *attempt) runPhase(ctx context.Context, phase Phase) (*ending, error) {
+	return a.transact(ctx, func(tx *Tx) (*ending, error) { return a.compose(tx, phase) })
 }
 
 // compose queues the statements of an atomic phase and, fused, those of the
 // atomic phases that follow. If a foreign call is next then, it is frozen in
 // the same transaction, so that the intent commits with what led to it.
-func (a *attempt) compose(tx *Tx, phase Phase) (ending, error) {
+func (a *attempt) compose(tx *Tx, phase Phase) (*ending, error) {
 	for {
 		end, err := decide(func() (Outcome, error) { return phase.atomic(tx, a.key) })
 		if err != nil {
-			return ending{}, fmt.Errorf("phase to %s: %w", phase.point, err)
+			return nil, fmt.Errorf("phase to %s: %w", phase.point, err)
 		}
 		if end.kind != endAdvanced {
 			return end, nil
 		}
 		if phase.point == Finished {
-			return ending{}, errNoAnswer
+			return nil, errNoAnswer
 		}
 		next, err := a.flow.after(phase.point)
 		switch {
 		case err != nil:
-			return ending{}, err
+			return nil, err
 		case next.foreign != nil:
 			return a.freeze(tx, phase.point, next)
 		case !a.fused:
-			return ending{kind: endAdvanced, point: phase.point}, nil
+			return &ending{kind: endAdvanced, point: phase.point}, nil
 		}
 		phase = next
 	}
@@ -173,7 +173,7 @@ func (a *attempt) compose(tx *Tx, phase Phase) (ending, error) {
 
 // freeze prepares the foreign call that starts from point, in the transaction
 // that reaches point.
-func (a *attempt) freeze(tx *Tx, point string, next Phase) (ending, error) {
+func (a *attempt) freeze(tx *Tx, point string, next Phase) (*ending, error) {
 	key := a.foreignKey(next)
 	var form string
 	end, err := decide(func() (outcome Outcome, err error) {
@@ -181,18 +181,18 @@ func (a *attempt) freeze(tx *Tx, point string, next Phase) (ending, error) {
 		return outcome, err
 	})
 	if err != nil {
-		return ending{}, fmt.Errorf("preparing the call to %s: %w", next.point, err)
+		return nil, fmt.Errorf("preparing the call to %s: %w", next.point, err)
 	}
 	if end.kind == endAdvanced {
-		end.point, end.foreignKey, end.form, end.calls = point, &key, &form, true
+		end = &ending{kind: endAdvanced, point: point, foreignKey: &key, form: &form, calls: true}
 	}
 	return end, nil
 }
 
 // decide runs the code of a phase and returns what it decided.
-func decide(run func() (Outcome, error)) (ending, error) {
+func decide(run func() (Outcome, error)) (*ending, error) {
 	outcome, err := catchPanic(run)
-	if err == nil && outcome.ending.kind == endNone {
+	if err == nil && outcome.ending == nil {
 		err = errNoOutcome
 	}
 	return outcome.ending, err
@@ -202,7 +202,7 @@ func decide(run func() (Outcome, error)) (ending, error) {
 func (a *attempt) id() keyID { return keyID{a.key.Account, a.key.Key} }
 
 // stay is the ending that leaves the key where it stands.
-func (a *attempt) stay() ending { return ending{kind: endAdvanced, point: a.key.RecoveryPoint} }
+func (a *attempt) stay() *ending { return &ending{kind: endAdvanced, point: a.key.RecoveryPoint} }
 
 // adopt takes the attempt's state from the key's row. froze means that the
 // attempt's own transaction has just frozen the call that the row shows.

@@ -1,6 +1,7 @@
 package phases
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,7 +85,7 @@ func provesAbort(pg *pgconn.PgError) bool {
 
 // A composer queues one transaction's statements and decides how it leaves the
 // key. It may run more than once.
-type composer func(tx *Tx) (ending, error)
+type composer func(tx *Tx) (*ending, error)
 
 // transact runs one transaction until its fate is known, and returns how it
 // left the key. It returns errFenced when another worker has claimed the key,
@@ -96,7 +97,7 @@ type composer func(tx *Tx) (ending, error)
 // token: whichever run comes second meets the fence. After such a doubt a
 // barrier is written before anything is built on the row, because a primary
 // that waits for a synchronous standby can show what isn't durable yet.
-func (a *attempt) transact(ctx context.Context, compose composer) (ending, error) {
+func (a *attempt) transact(ctx context.Context, compose composer) (*ending, error) {
 	doubt, repeats, start := false, 0, time.Now()
 	for try := 1; ; try++ {
 		end, happened, err := a.try(ctx, compose, try == 1)
@@ -106,14 +107,14 @@ func (a *attempt) transact(ctx context.Context, compose composer) (ending, error
 		case fateUnconfirmed:
 			return a.settle(ctx, end, true)
 		case fateFailed:
-			return ending{}, err
+			return nil, err
 		case fateDoubtful, fateFenced:
 			if happened == fateDoubtful {
 				doubt = true
 				a.engine.metrics.doubts.Inc()
 			}
 			if !doubt {
-				return ending{}, errFenced
+				return nil, errFenced
 			}
 			// After a doubt, a transaction may be fenced by its own earlier
 			// run.
@@ -122,32 +123,32 @@ func (a *attempt) transact(ctx context.Context, compose composer) (ending, error
 				return a.settle(ctx, shown, true)
 			}
 			if !errors.Is(err, errNotShown) {
-				return ending{}, err
+				return nil, err
 			}
 		case fateRepeat:
 			if repeats++; repeats > maxRepeats {
-				return ending{}, fmt.Errorf("after %d runs: %w", repeats, err)
+				return nil, fmt.Errorf("after %d runs: %w", repeats, err)
 			}
 			if a.entry == entryInsert && !doubt && isLockTimeout(err) {
 				if isKeyLocked(err) {
-					return ending{}, ErrInUse // another request is inserting the row
+					return nil, ErrInUse // another request is inserting the row
 				}
-				return ending{}, err // nothing is claimed yet: refuse early
+				return nil, err // nothing is claimed yet: refuse early
 			}
 		case fateUnsent:
 			if a.entry != entryHeld && !doubt && errors.Is(err, errUnsent) {
-				return ending{}, err // nothing is claimed yet: refuse early
+				return nil, err // nothing is claimed yet: refuse early
 			}
 		}
 		if time.Since(start) > doubtPatience || backOff(ctx, try) != nil {
-			return ending{}, asUnavailable(fmt.Errorf("giving up on a transaction after %d tries: %w", try, err))
+			return nil, asUnavailable(fmt.Errorf("giving up on a transaction after %d tries: %w", try, err))
 		}
 	}
 }
 
 // try runs one transaction once. If shares is set, it may share its COMMIT with
 // others.
-func (a *attempt) try(ctx context.Context, compose composer, shares bool) (ending, fate, error) {
+func (a *attempt) try(ctx context.Context, compose composer, shares bool) (*ending, fate, error) {
 	watch := startStopwatch()
 	tx := &Tx{ctx: ctx, attempt: a, known: slices.Clip(a.known), shares: shares}
 	defer tx.close()
@@ -158,7 +159,8 @@ func (a *attempt) try(ctx context.Context, compose composer, shares bool) (endin
 	}
 	switch {
 	case tx.failure != nil:
-		return end, tx.failure.fate(), tx.failure.wrap()
+		// A phase whose own read failed has not decided on an end.
+		return cmp.Or(end, &ending{}), tx.failure.fate(), tx.failure.wrap()
 	case err != nil:
 		return end, fateFailed, err // a phase gave up
 	}
@@ -175,10 +177,10 @@ func (a *attempt) try(ctx context.Context, compose composer, shares bool) (endin
 // settle ends a transaction that is known to have committed: it brings the
 // attempt to where the transaction left the key, after a barrier if there was a
 // doubt.
-func (a *attempt) settle(ctx context.Context, end ending, doubt bool) (ending, error) {
+func (a *attempt) settle(ctx context.Context, end *ending, doubt bool) (*ending, error) {
 	if doubt {
 		if err := a.engine.barrier(ctx, a.key.Account, a.key.Key); err != nil {
-			return ending{}, err
+			return nil, err
 		}
 	}
 	if a.entry != entryHeld {
@@ -221,23 +223,23 @@ func (a *attempt) settle(ctx context.Context, end ending, doubt bool) (ending, e
 // wanted is the ending of the transaction in doubt. It returns errNotShown when
 // the row doesn't show the transaction, which proves nothing, and errFenced
 // when another worker has claimed the key.
-func (a *attempt) readBack(ctx context.Context, wanted ending) (ending, error) {
+func (a *attempt) readBack(ctx context.Context, wanted *ending) (*ending, error) {
 	watch := startStopwatch()
 	found, err := a.engine.read(ctx, a.id())
 	if err != nil {
 		// A read that failed is no reason to give up: read again.
-		return ending{}, fmt.Errorf("%w: %w", errNotShown, err)
+		return nil, fmt.Errorf("%w: %w", errNotShown, err)
 	}
 	switch {
 	case found == nil:
-		return ending{}, errNotShown
+		return nil, errNotShown
 	case a.entry == entryUnpark && found.parkedReason != nil && found.epoch == a.epoch:
-		return ending{}, errNotShown // as it was before
+		return nil, errNotShown // as it was before
 	case a.entry == entryInsert && orZero(found.token) != a.token:
 		// Another request may have inserted the key first, with other
 		// parameters. Its answer must not be given before the two requests are
 		// compared.
-		return ending{}, errFenced
+		return nil, errFenced
 	case found.finishedAt != nil || found.parkedReason != nil:
 		end, err := found.ending()
 		end.replayed = wanted.kind != endFinished || found.epoch != a.epoch // otherwise this attempt wrote it
@@ -245,14 +247,14 @@ func (a *attempt) readBack(ctx context.Context, wanted ending) (ending, error) {
 	case orZero(found.token) == a.token:
 		moved := found.point != a.key.RecoveryPoint || a.entry != entryHeld
 		if !moved {
-			return ending{}, errNotShown // such a transaction can run twice
+			return nil, errNotShown // such a transaction can run twice
 		}
 		a.clock = found.clock(watch)
-		return ending{kind: endAdvanced, point: found.point, form: wanted.form, row: found}, nil
+		return &ending{kind: endAdvanced, point: found.point, form: wanted.form, row: found}, nil
 	case wanted.kind == endReleased && found.token == nil && found.epoch == a.epoch+1:
 		return wanted, nil
 	default:
-		return ending{}, errFenced
+		return nil, errFenced
 	}
 }
 

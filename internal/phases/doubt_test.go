@@ -195,6 +195,37 @@ func TestATransactionFencedByItsOwnEarlierRunIsBelieved(t *testing.T) {
 	}
 }
 
+// TestAReadIsFencedByItsOwnEarlierRun: as above, but the phase reads, so the
+// second run meets the fence before the phase has decided anything.
+func TestAReadIsFencedByItsOwnEarlierRun(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.flow = b.recording(func(tx *phases.Tx, key phases.Key, form bookingForm, out booking) (phases.Outcome, error) {
+		var n int
+		if err := tx.QueryRow(`SELECT 1`).Scan(&n); err != nil {
+			return phases.Outcome{}, err
+		}
+		return record(tx, key, form, out)
+	})
+	b.engine = b.newEngine(t, b.wire, func(c *phases.Config) { c.Flows = []phases.Flow{b.flow} })
+	b.mustRun(t, "warm")
+	b.wire.Plan(func(n int, _ []byte) wire.Fault {
+		switch n {
+		case 4: // COMMIT, behind the look-up, the intent and the read
+			return wire.Fault{Kind: wire.CutAfter}
+		case 5:
+			return wire.Fault{Kind: wire.CutBefore}
+		default:
+			return wire.Fault{}
+		}
+	})
+	b.mustRun(t, "k")
+	b.checkDone(t, "k")
+	if got := b.barriers(t); got != 1 {
+		t.Errorf("%d barriers, want 1", got)
+	}
+}
+
 // TestADoubtAboutAReapedKeyEndsAsExpired: the row has no answer any more.
 func TestADoubtAboutAReapedKeyEndsAsExpired(t *testing.T) {
 	t.Parallel()

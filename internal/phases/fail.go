@@ -33,7 +33,7 @@ func (a *attempt) fail(ended context.Context, cause error) error {
 	defer cancel()
 	end := a.afterFailure(cause)
 	a.logFailure(ctx, cause, end)
-	_, err := a.transact(ctx, func(*Tx) (ending, error) { return end, nil })
+	_, err := a.transact(ctx, func(*Tx) (*ending, error) { return end, nil })
 	switch {
 	case errors.Is(err, errFenced):
 		a.engine.metrics.fenced.Inc()
@@ -50,12 +50,12 @@ func (a *attempt) fail(ended context.Context, cause error) error {
 }
 
 // afterFailure decides how a failed attempt leaves its key.
-func (a *attempt) afterFailure(cause error) ending {
-	end := ending{kind: endReleased, reason: cause.Error(), after: a.engine.config.Backoff.Next(a.key.Attempts)}
+func (a *attempt) afterFailure(cause error) *ending {
+	end := &ending{kind: endReleased, reason: cause.Error(), after: a.engine.config.Backoff.Next(a.key.Attempts)}
 	var call *CallError
 	switch {
 	case errors.Is(cause, ErrKeyExpired):
-		return ending{kind: endExpired}
+		return &ending{kind: endExpired}
 	case errors.Is(cause, ErrAborted):
 		end.after = 0 // another process may go on at once
 	case errors.As(cause, &call):
@@ -77,7 +77,7 @@ func (a *attempt) afterFailure(cause error) ending {
 // countFailure counts a failure that would repeat with the same input, and
 // parks the key when there were enough of them. Only what the completer finds
 // is counted: a client must not be able to park a key by retrying.
-func (a *attempt) countFailure(cause error, end ending) ending {
+func (a *attempt) countFailure(cause error, end *ending) *ending {
 	end.failures = 1
 	if isImpossible(cause) {
 		end.kind, end.reason, end.detail = endParked, reasonImpossible, cause.Error()
@@ -96,7 +96,7 @@ func (a *attempt) unattended() bool { return a.request == nil || a.request.Async
 
 // logFailure logs a failure that no caller waits for, with its cause. If the
 // key is parked for it, reportParked does.
-func (a *attempt) logFailure(ctx context.Context, cause error, end ending) {
+func (a *attempt) logFailure(ctx context.Context, cause error, end *ending) {
 	if !a.unattended() || end.kind == endParked {
 		return
 	}
@@ -113,7 +113,7 @@ func (a *attempt) logFailure(ctx context.Context, cause error, end ending) {
 }
 
 // reportParked tells people that a key waits for them.
-func (a *attempt) reportParked(ctx context.Context, end ending) {
+func (a *attempt) reportParked(ctx context.Context, end *ending) {
 	a.engine.metrics.parked.WithLabelValues(end.reason).Inc()
 	a.engine.log.LogAttrs(ctx, slog.LevelError, "parked: a person must decide", a.attrs(ctx,
 		slog.String("reason", end.reason), slog.String("cause", end.detail))...)

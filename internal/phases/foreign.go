@@ -13,7 +13,7 @@ const reasonWindow = "window_over"
 
 // makeCall makes the foreign call that is next, between two transactions, and
 // commits its result.
-func (a *attempt) makeCall(ctx context.Context, next Phase) (ending, error) {
+func (a *attempt) makeCall(ctx context.Context, next Phase) (*ending, error) {
 	if end, err := a.ensureFrozen(ctx, next); err != nil || end.final() {
 		return end, err
 	}
@@ -22,7 +22,7 @@ func (a *attempt) makeCall(ctx context.Context, next Phase) (ending, error) {
 	case errors.Is(err, ErrNothingFound):
 		return a.nothingFound(ctx)
 	case err != nil:
-		return ending{}, err
+		return nil, err
 	}
 	form := a.call.form
 	return a.runPhase(ctx, Atomic(next.point, func(tx *Tx, key Key) (Outcome, error) {
@@ -33,20 +33,20 @@ func (a *attempt) makeCall(ctx context.Context, next Phase) (ending, error) {
 // ensureFrozen commits, before anything is sent, what will be sent, the time of
 // its first send, and until when this send may be under way. Usually all of it
 // was committed when the key reached its point, or was claimed.
-func (a *attempt) ensureFrozen(ctx context.Context, next Phase) (ending, error) {
+func (a *attempt) ensureFrozen(ctx context.Context, next Phase) (*ending, error) {
 	stay := a.stay()
 	stay.calls = true
 	switch {
 	case a.call.foreignKey != a.foreignKey(next):
-		return a.transact(ctx, func(tx *Tx) (ending, error) { return a.freeze(tx, a.key.RecoveryPoint, next) })
+		return a.transact(ctx, func(tx *Tx) (*ending, error) { return a.freeze(tx, a.key.RecoveryPoint, next) })
 	case a.call.firstSentAt.IsZero():
 		// An earlier claim, which knew that nothing was sent, cleared the time.
 		stay.foreignKey, stay.form = &a.call.foreignKey, &a.call.form
-		return a.transact(ctx, func(*Tx) (ending, error) { return stay, nil })
+		return a.transact(ctx, func(*Tx) (*ending, error) { return stay, nil })
 	case a.clock.leaseLeft() < a.engine.config.Lease/2:
 		// The commit was slow, or this process was: the call would begin with
 		// little or no time to renew its lease.
-		return a.transact(ctx, func(*Tx) (ending, error) { return stay, nil })
+		return a.transact(ctx, func(*Tx) (*ending, error) { return stay, nil })
 	default:
 		return stay, nil
 	}
@@ -75,8 +75,8 @@ func (a *attempt) sendOrFind(ctx context.Context, f *foreign) (any, error) {
 	}
 	// From now on the form is never sent again. That is committed before the
 	// first look-up.
-	if _, err := a.transact(ctx, func(*Tx) (ending, error) {
-		return ending{kind: endLookUp, reason: unclear.Reason, after: unclear.Patience}, nil
+	if _, err := a.transact(ctx, func(*Tx) (*ending, error) {
+		return &ending{kind: endLookUp, reason: unclear.Reason, after: unclear.Patience}, nil
 	}); err != nil {
 		return nil, err
 	}
@@ -145,16 +145,16 @@ func (a *attempt) windowLeft() time.Duration {
 // nothingFound decides what follows when no earlier send left a trace. That is
 // no proof that none got through, so nothing is ever sent again: the call is
 // looked up once more later, or the key is parked.
-func (a *attempt) nothingFound(ctx context.Context) (ending, error) {
+func (a *attempt) nothingFound(ctx context.Context) (*ending, error) {
 	reason := a.call.findReason
 	switch {
 	case reason != "" && a.clock.now().Before(a.call.findUntil) && a.windowLeft() > 0,
 		reason == "" && a.windowLeft() > 0:
-		return ending{}, &CallError{Class: Unknown, Err: ErrNothingFound}
+		return nil, &CallError{Class: Unknown, Err: ErrNothingFound}
 	case reason == "":
 		reason = reasonWindow
 	}
-	return a.transact(ctx, func(*Tx) (ending, error) {
+	return a.transact(ctx, func(*Tx) (*ending, error) {
 		return Park(reason, "no earlier send left a trace at the other side, which is no proof").ending, nil
 	})
 }

@@ -243,8 +243,8 @@ func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, 
 	}
 	if err == nil && !end.final() {
 		// If even this fails, the lease must run out.
-		_, _ = a.transact(ctx, func(*Tx) (ending, error) {
-			return ending{kind: endReleased, reason: "resolved", neverSent: true}, nil
+		_, _ = a.transact(ctx, func(*Tx) (*ending, error) {
+			return &ending{kind: endReleased, reason: "resolved", neverSent: true}, nil
 		})
 		return Result{Pending: true, Key: a.key}, nil
 	}

@@ -4,7 +4,7 @@ import "time"
 
 // An Outcome is what a phase decided. The zero value is no outcome: a phase
 // that returns it without an error is a mistake and ends its attempt.
-type Outcome struct{ ending ending }
+type Outcome struct{ ending *ending }
 
 // Answer is the definitive answer to a request. Once committed it is replayed,
 // byte for byte, until the key is reaped.
@@ -17,28 +17,34 @@ type Answer struct {
 }
 
 // Advance moves the key to the phase's recovery point.
-func Advance() Outcome { return Outcome{ending{kind: endAdvanced}} }
+func Advance() Outcome { return Outcome{&advanced} }
+
+//nolint:gochecknoglobals // a constant, in effect
+var advanced = ending{kind: endAdvanced}
 
 // Finish ends the key with an answer, from whatever phase it is returned.
 func Finish(status int, headers map[string]string, body []byte) Outcome {
-	return Outcome{ending{kind: endFinished, answer: Answer{Status: status, Headers: headers, Body: body}}}
+	return Outcome{&ending{kind: endFinished, answer: Answer{Status: status, Headers: headers, Body: body}}}
 }
 
 // Wait leaves the key where it is, because the other side is still working. The
 // completer comes back after the given time and looks ref up with Call.Find
 // instead of sending again. What the phase queued is committed.
 func Wait(after time.Duration, ref string) Outcome {
-	return Outcome{ending{kind: endReleased, after: after, ref: ref, reason: "waiting for the other side"}}
+	return Outcome{&ending{kind: endReleased, after: after, ref: ref, reason: "waiting for the other side"}}
 }
 
 // Park stops the key where it is until a person decides. reason is one short
 // word for metrics and operators, such as "stripe_mismatch"; detail is a line
 // for the person who decides. What the phase queued is committed.
 func Park(reason, detail string) Outcome {
-	return Outcome{ending{kind: endParked, reason: reason, detail: detail}}
+	return Outcome{&ending{kind: endParked, reason: reason, detail: detail}}
 }
 
-// An ending is how a transaction leaves its key.
+// An ending is how a transaction leaves its key. It is large, and many
+// functions pass it on while a request goes deepest into its stack, so they
+// pass its address. One that a phase returned may be returned again, and is
+// never changed.
 type ending struct {
 	kind endingKind
 	// point is where an advanced key stands.
@@ -83,4 +89,4 @@ const (
 )
 
 // final reports whether the attempt is over.
-func (e ending) final() bool { return e.kind > endLookUp }
+func (e *ending) final() bool { return e.kind > endLookUp }

@@ -181,15 +181,15 @@ func (r *row) asKey() Key {
 }
 
 // ending returns the ending that a finished or parked row shows.
-func (r *row) ending() (ending, error) {
+func (r *row) ending() (*ending, error) {
 	switch {
 	case r.reapedAt != nil:
-		return ending{kind: endExpired}, nil
+		return &ending{kind: endExpired}, nil
 	case r.finishedAt != nil:
 		answer, err := r.storedAnswer()
-		return ending{kind: endFinished, answer: answer}, err
+		return &ending{kind: endFinished, answer: answer}, err
 	default:
-		return ending{kind: endParked, reason: *r.parkedReason}, nil
+		return &ending{kind: endParked, reason: *r.parkedReason}, nil
 	}
 }
 

@@ -67,29 +67,40 @@ type Result struct {
 // PanicError. None of them is stored, and the same request may be made again.
 func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, error) {
 	defer request.visit.through()
+	a, result, err := e.attemptFor(ctx, flow, &request)
+	if a == nil {
+		return result, err
+	}
+	return e.runAttempt(ctx, a)
+}
+
+// attemptFor returns the attempt that a request needs, or nil and what the
+// request is answered without one.
+func (e *Engine) attemptFor(ctx context.Context, flow Flow, request *Request) (*attempt, Result, error) {
 	found, err := e.lookUp(ctx, keyID{request.Account, request.Key}, &request.visit)
 	if err != nil {
-		return Result{}, err
+		return nil, Result{}, err
 	}
 	if found == nil {
 		if err := request.Check(); err != nil {
-			return Result{}, err
+			return nil, Result{}, err
 		}
 		var ok bool
 		if request.hash, ok = request.Hash(request.CanonVersion); !ok {
-			return Result{}, fmt.Errorf("request cannot be hashed under its own version %d", request.CanonVersion)
+			return nil, Result{}, fmt.Errorf("request cannot be hashed under its own version %d", request.CanonVersion)
 		}
-		return e.runAttempt(ctx, e.newAttempt(flow, &request))
+		return e.newAttempt(flow, request), Result{}, nil
 	}
-	result, err := e.answerFrom(found, &request)
+	result, err := e.answerFrom(found, request)
 	if !errors.Is(err, errAbandoned) {
-		return result, err
+		return nil, result, err
 	}
 	flow, ok := e.flow(found.flow, found.version, found.realm)
 	if !ok {
-		return request.refuse(found.asKey(), ErrUnknownVersion)
+		result, err = request.refuse(found.asKey(), ErrUnknownVersion)
+		return nil, result, err
 	}
-	return e.runAttempt(ctx, e.nextAttempt(flow, &found.row, &request))
+	return e.nextAttempt(flow, &found.row, request), Result{}, nil
 }
 
 // Look answers a request from its key's row, as Run would, and does nothing for
@@ -157,21 +168,26 @@ func (e *Engine) runAttempt(ctx context.Context, a *attempt) (Result, error) {
 	}
 	end, err := a.run(ctx, a.request != nil && a.request.Async)
 	if err == nil && !end.final() {
-		a.note(ctx)
-		pending := Result{Pending: true, Key: a.key}
-		go func() {
-			defer leave()
-			end, err := a.run(ctx, false)
-			_, _ = a.result(ctx, end, err) // no caller waits; the row and the log show how it ended
-		}()
-		return pending, nil
+		return a.goOn(ctx, leave), nil
 	}
 	defer leave()
 	return a.result(ctx, end, err)
 }
 
+// goOn runs the rest of an attempt in the background.
+func (a *attempt) goOn(ctx context.Context, leave func()) Result {
+	a.note(ctx)
+	pending := Result{Pending: true, Key: a.key}
+	go func() {
+		defer leave()
+		end, err := a.run(ctx, false)
+		_, _ = a.result(ctx, end, err) // no caller waits; the row and the log show how it ended
+	}()
+	return pending
+}
+
 // result is what the end of an attempt means to its caller.
-func (a *attempt) result(ctx context.Context, end ending, err error) (Result, error) {
+func (a *attempt) result(ctx context.Context, end *ending, err error) (Result, error) {
 	a.note(ctx)
 	switch {
 	case errors.Is(err, errFenced):

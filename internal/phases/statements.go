@@ -56,7 +56,7 @@ func (a *attempt) fenceArgs() []any {
 // guard is the statement that begins a transaction, and aborts it if the
 // attempt doesn't hold the row. It leaves the key as end says, if the attempt
 // holds the row or inserts it. The database's clock is stored in now.
-func (a *attempt) guard(end ending, now *time.Time) statement {
+func (a *attempt) guard(end *ending, now *time.Time) statement {
 	switch a.entry {
 	case entryInsert:
 		return insertKey(a, end, now)
@@ -68,7 +68,7 @@ func (a *attempt) guard(end ending, now *time.Time) statement {
 }
 
 // write is the write that leaves a held row as end says.
-func (a *attempt) write(end ending, now *time.Time) statement {
+func (a *attempt) write(end *ending, now *time.Time) statement {
 	switch end.kind {
 	case endLookUp:
 		return lookUpKey(a, end, now)
@@ -88,7 +88,7 @@ func (a *attempt) write(end ending, now *time.Time) statement {
 // insertKey inserts the row, at the point that its transaction reaches. If the
 // key exists already, its primary key aborts the transaction. There is neither
 // ON CONFLICT nor a WITH: Citus would insert from the coordinator.
-func insertKey(a *attempt, end ending, now *time.Time) statement {
+func insertKey(a *attempt, end *ending, now *time.Time) statement {
 	req := a.request
 	firstSentAt, callingUntil := `NULL`, `NULL`
 	args := []any{
@@ -149,7 +149,7 @@ const nobodyCalls = `(leased_until IS NULL OR leased_until <= now()) AND (callin
 //
 // Each of the four cases has a statement of its own, because Citus refuses
 // now() inside CASE and COALESCE.
-func advanceKey(a *attempt, end ending, now *time.Time) statement {
+func advanceKey(a *attempt, end *ending, now *time.Time) statement {
 	args := append(a.fenceArgs(), a.engine.config.Lease.Seconds(), a.othersCall)
 	set := `leased_until = now() + $5 * interval '1 second', calling_until = `
 	if end.calls {
@@ -185,7 +185,7 @@ func advanceKey(a *attempt, end ending, now *time.Time) statement {
 
 // lookUpKey stores that the call is only looked up from now on, and renews the
 // lease for the look-up.
-func lookUpKey(a *attempt, end ending, now *time.Time) statement {
+func lookUpKey(a *attempt, end *ending, now *time.Time) statement {
 	return statement{
 		guard: true,
 		sql: `
@@ -201,7 +201,7 @@ func lookUpKey(a *attempt, end ending, now *time.Time) statement {
 
 // finishKey stores the answer and ends the lease. The form goes, because nothing
 // is sent any more: it is a quarter of the row, and of the log of this UPDATE.
-func finishKey(a *attempt, end ending) statement {
+func finishKey(a *attempt, end *ending) statement {
 	return statement{
 		guard: true,
 		sql: `
@@ -242,7 +242,7 @@ const atRest = `lease_token = NULL, claimed_at = NULL, leased_until = NULL, leas
 
 // releaseKey releases the row where it stands. A client's retry may claim it at
 // once, the completer after end.after.
-func releaseKey(a *attempt, end ending) statement {
+func releaseKey(a *attempt, end *ending) statement {
 	return statement{
 		guard: true,
 		sql: `
@@ -260,7 +260,7 @@ func releaseKey(a *attempt, end ending) statement {
 }
 
 // parkKey stops the row where it stands until a person decides.
-func parkKey(a *attempt, end ending) statement {
+func parkKey(a *attempt, end *ending) statement {
 	return statement{
 		guard: true,
 		sql: `

@@ -123,7 +123,7 @@ func (tx *Tx) audit(action string, data map[string]string) {
 
 // begin puts BEGIN and the guard before what is queued, unless that was done.
 // end is how the guard leaves the key.
-func (tx *Tx) begin(end ending) {
+func (tx *Tx) begin(end *ending) {
 	if !tx.begun {
 		tx.begun = true
 		tx.queue = append([]statement{{sql: sqlBegin}, tx.attempt.guard(end, &tx.now)}, tx.queue...)
@@ -133,7 +133,7 @@ func (tx *Tx) begin(end ending) {
 // commit leaves the key as end says and sends what is queued, and COMMIT behind
 // it. Mostly the guard itself can leave the key so, and the key's row is
 // written once; such a transaction may share its COMMIT.
-func (tx *Tx) commit(end ending) error {
+func (tx *Tx) commit(end *ending) error {
 	if end.kind == endParked {
 		tx.audit("key.parked", map[string]string{"reason": end.reason})
 	}

@@ -88,15 +88,15 @@ func (k keyedRoute) readBody(w http.ResponseWriter, r *web.Request) ([]byte, err
 
 // request returns what the engine must know of a request. It refers to nothing
 // of r, because an asynchronous attempt outlives r.
-func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, body []byte) (phases.Request, error) {
+func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, body []byte) (*phases.Request, error) {
 	ids := r.PathIDs()
 	params, err := flowParams(body, ids)
 	if err != nil {
-		return phases.Request{}, err
+		return nil, err
 	}
 	hash := r.Hash(body)
 	ctx := r.Context() // of Check, which runs before an asynchronous attempt outlives r
-	request := phases.Request{
+	request := &phases.Request{
 		Account:      who.AccountID,
 		Key:          key,
 		RequestID:    r.ID,
@@ -109,7 +109,7 @@ func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, 
 		Async:        k.pending != nil && web.ReadPreferences(r.Header).Async,
 		Known:        []any{who},
 	}
-	request.Check = func() error { return k.checkNew(ctx, &request, ids, body) }
+	request.Check = func() error { return k.checkNew(ctx, request, ids, body) }
 	return request, nil
 }
 

@@ -69,35 +69,40 @@ func (w *wait) until(what watch, ended <-chan struct{}) (*sighting, why) {
 // A key that is in use may be released without an answer. Then the request goes
 // on with it, as any retry would. One that asked to respond-async leaves that
 // to the completer: it would try again at once, and again.
-func (s *Service) run(r *web.Request, flow phases.Flow, request phases.Request, d time.Duration) (phases.Result, time.Duration, error) {
-	result, err := s.engine.Run(r.Context(), flow, request)
-	if !isOpen(result, err) {
-		return result, 0, err
+func (s *Service) run(r *web.Request, flow phases.Flow, request *phases.Request, d time.Duration) (result phases.Result, waited time.Duration, err error) {
+	if result, err = s.engine.Run(r.Context(), flow, *request); isOpen(&result, err) {
+		if wait, ok := s.beginWait(r, d); ok {
+			waited, err = d, s.await(wait, flow, request, &result, err)
+		}
 	}
-	wait, ok := s.beginWait(r, d)
-	if !ok {
-		return result, 0, err
-	}
+	return result, waited, err
+}
+
+// await waits while the result of a request, and its error, are open. It brings
+// result up to date, and returns its error.
+func (s *Service) await(wait *wait, flow phases.Flow, request *phases.Request, result *phases.Result, err error) error {
 	defer wait.end()
+	ctx := wait.request.Context()
 	for reason := changed; reason == changed && isOpen(result, err); {
 		what := watch{Account: request.Account, Key: request.Key, AtEnd: result.Pending}
 		_, reason = wait.until(what, s.engine.Ended(request.Account, request.Key))
 		switch {
 		case reason == gone:
-			return phases.Result{}, d, web.ErrClientGone
+			*result = phases.Result{}
+			return web.ErrClientGone
 		case result.Pending:
-			result, err = s.engine.Look(r.Context(), request)
+			*result, err = s.engine.Look(ctx, *request)
 		default:
-			result, err = s.engine.Run(r.Context(), flow, request)
+			*result, err = s.engine.Run(ctx, flow, *request)
 		}
 	}
 	// The answer to the very request that made the key is no replay.
 	result.Replayed = result.Replayed && result.Key.RequestID != request.RequestID
-	return result, d, err
+	return err
 }
 
 // isOpen reports whether a request may have an answer later.
-func isOpen(result phases.Result, err error) bool {
+func isOpen(result *phases.Result, err error) bool {
 	return result.Pending || errors.Is(err, phases.ErrInUse)
 }
 
