@@ -249,6 +249,7 @@ func TestEnoughTransactionsWaitForNoOther(t *testing.T) {
 	var hanging, group sync.WaitGroup
 	hanging.Go(func() { _, _ = b.run(t, "hanging") })
 	hangs()
+	start := time.Now()
 	for i := range phases.Company {
 		group.Go(func() {
 			if _, err := b.run(t, fmt.Sprint("k", i)); err != nil {
@@ -257,6 +258,9 @@ func TestEnoughTransactionsWaitForNoOther(t *testing.T) {
 		})
 	}
 	group.Wait()
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("it took %s", took)
+	}
 	close(free)
 	hanging.Wait()
 }
