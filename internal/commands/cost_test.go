@@ -3,10 +3,14 @@ package commands
 import (
 	"fmt"
 	"net/http"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
@@ -45,6 +49,46 @@ func TestAllocations(t *testing.T) {
 	}
 	if next := api.metric(t, "go_memstats_next_gc_bytes"); next < 2*heapRoom {
 		t.Errorf("the collector runs again at %.0f bytes, want %d at least", next, 2*heapRoom)
+	}
+}
+
+// TestStacks bounds the stacks of a ride that waits for Stripe, which are half
+// of what it takes of an api's memory. That of the server's goroutine is of 16
+// kB, and would be of 32 if it ever needed a little more: so large is whatever
+// is passed by value between the handler and the statements of a ride, and
+// between the handler and the call to Stripe.
+func TestStacks(t *testing.T) {
+	t.Parallel()
+	const waiting, atOnce = 200, 20
+	s := newScene(t)
+	api := s.start(t, "api", "RATE_LIMIT=0", "MAX_RIDES_PER_ACCOUNT=1000", "LEASE=10m", "STRIPE_TIMEOUT=5m")
+	if a := s.hail(api, "warm"); a.status != http.StatusCreated {
+		t.Fatalf("a ride was answered %d", a.status)
+	}
+	gate := make(chan struct{})
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate, Times: waiting})
+	before := api.metric(t, "go_memstats_stack_inuse_bytes")
+	var clients sync.WaitGroup
+	for i := range waiting {
+		clients.Go(func() {
+			if a := s.hail(api, fmt.Sprint("k", i)); a.status != http.StatusCreated {
+				t.Errorf("ride %d was answered %d %s %v", i, a.status, a.body, a.err)
+			}
+		})
+		if sent := i + 1; sent%atOnce == 0 {
+			s.waitForStripe(t, 1+sent)
+		}
+	}
+	got := (api.metric(t, "go_memstats_stack_inuse_bytes") - before) / waiting / 1000
+	close(gate)
+	clients.Wait()
+	t.Logf("%.1f kB", got)
+	most := 36.0
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		most = 60 // the race detector makes every call take more
+	}
+	if got > most {
+		t.Errorf("the stacks of a ride that waits for Stripe are of %.1f kB, want %.0f at most", got, most)
 	}
 }
 
