@@ -47,9 +47,9 @@ type Config struct {
 	// Stepwise makes every attempt commit at every recovery point. Otherwise a
 	// key's first attempt fuses phases that no foreign call separates.
 	Stepwise bool
-	// OneAccount keeps transactions of different accounts from sharing a COMMIT.
-	// A database that is distributed by account (Citus) would pay for that with
-	// a two-phase commit.
+	// OneAccount keeps transactions of different accounts from sharing a
+	// COMMIT. A database that is distributed by account (Citus) would pay for
+	// that with a two-phase commit.
 	OneAccount bool
 	// Paused names the flows that are stopped: their new keys are refused
 	// before a claim, and their unfinished ones wait.
@@ -67,6 +67,9 @@ type Config struct {
 	// commit on conn was not confirmed by its synchronous standby. nil means
 	// that it never warns.
 	Unconfirmed func(conn *pgx.Conn) bool
+	// Sending, if it is not nil, is told of each statement that an attempt or a
+	// look-up sends, for tests.
+	Sending func(sql string, args []any)
 	// Logger logs what happens to keys. nil means slog.Default().
 	Logger *slog.Logger
 	// Metrics registers the engine's metrics. nil means that they are not

@@ -19,6 +19,8 @@ type Engine struct {
 	flows   map[flowID]Flow
 	log     *slog.Logger
 	metrics *metrics
+	// prepares means that connections keep prepared statements.
+	prepares bool
 
 	keys      keyTable
 	gathering gathering
@@ -72,6 +74,7 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 		flows:      map[flowID]Flow{},
 		log:        config.Logger,
 		metrics:    newMetrics(config.Metrics),
+		prepares:   config.Pool.Config().ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement,
 		keys:       keyTable{keys: map[keyID]*keyState{}},
 		perAccount: map[string]int{},
 		door:       newDoor(),

@@ -155,6 +155,13 @@ func isTrouble(code string) bool {
 
 const lockNotAvailable = "55P03"
 
+// isStale reports whether err says that a prepared statement is of no use any
+// more: the server has lost it, or the type of a column has changed.
+func isStale(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "26000" || pg.Code == "0A000")
+}
+
 func isLockTimeout(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == lockNotAvailable

@@ -247,7 +247,7 @@ func (g *gathering) sendTogether(group []*member) turn {
 	}
 	defer giveBack(ctx, conn)
 
-	failed := sendBatch(ctx, conn, together(group))
+	failed := g.engine.sendBatch(ctx, conn, together(group))
 	switch {
 	case failed != nil && failed.fate() != fateDoubtful:
 		g.engine.metrics.parted.Inc()

@@ -95,7 +95,7 @@ func (b *bundle) gather(t *testing.T, fault wire.Fault, prepare func(keys []stri
 	close(free)
 	group.Wait()
 	b.wire.Plan(wire.Nothing)
-	if !struck {
+	if !struck && b.carrier.poison == nil {
 		t.Error("no two transactions were sent together")
 	}
 	return c
@@ -266,10 +266,10 @@ func TestEnoughTransactionsWaitForNoOther(t *testing.T) {
 }
 
 // One of six has an argument that can't be sent, or that panics when it is
-// encoded. The five others are answered all the same, after one doubt at most.
+// encoded, before anything of the six is sent. The five others are answered all
+// the same, without a doubt.
 func TestAPoisonedArgumentWhereTransactionsAreGathered(t *testing.T) {
 	t.Parallel()
-	pgtest.NotThroughPooler(t, "there all arguments are encoded before any is sent, so nothing is sent together with a bad one")
 	for name, poison := range map[string]any{"unsendable": make(chan int), "panics": panics{}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -286,8 +286,8 @@ func TestAPoisonedArgumentWhereTransactionsAreGathered(t *testing.T) {
 					b.checkDone(t, key)
 				}
 			}
-			if n := value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'key.barrier'`); n > 5 {
-				t.Errorf("five strangers had %d doubts", n)
+			if n := value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'key.barrier'`); n > 0 {
+				t.Errorf("there were %d doubts", n)
 			}
 		})
 	}

@@ -170,3 +170,17 @@ func TestAFailedTransactionCostsNoConnection(t *testing.T) {
 		t.Errorf("%d connections were made for 20 refused requests", got)
 	}
 }
+
+// TestAPreparedStatementThatNoLongerFits: a column has another type now, and
+// the server refuses what was prepared before, as long as the connection lives.
+func TestAPreparedStatementThatNoLongerFits(t *testing.T) {
+	t.Parallel()
+	pgtest.NotOnCitus(t, "it changes the type of a column")
+	b := setup(t)
+	b.onePool(t)
+	b.mustRun(t, "before")
+	b.exec(t, `ALTER TABLE idempotency_keys ALTER COLUMN params TYPE varchar`)
+	_, _ = b.run(t, "refused")
+	b.mustRun(t, "after")
+	b.checkDone(t, "after")
+}

@@ -135,7 +135,7 @@ func (e *Engine) readRows(ctx context.Context, reads ...statement) error {
 		return err
 	}
 	defer conn.Release()
-	if failed := sendBatch(ctx, conn, reads); failed != nil {
+	if failed := e.sendBatch(ctx, conn, reads); failed != nil {
 		return fmt.Errorf("reading key: %w", failed.err)
 	}
 	return nil

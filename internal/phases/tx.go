@@ -3,7 +3,6 @@ package phases
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -43,7 +42,7 @@ type failure struct {
 	committing bool
 	// last means that the failed statement is COMMIT itself.
 	last bool
-	// unsent means that there was no connection to send on.
+	// unsent means that there was no connection to send on, or not any more.
 	unsent bool
 }
 
@@ -168,58 +167,10 @@ func (tx *Tx) send(last statement) error {
 	}
 	batch := tx.queue
 	tx.queue = nil
-	if tx.failure = sendBatch(ctx, tx.conn, batch); tx.failure != nil {
+	if tx.failure = tx.attempt.engine.sendBatch(ctx, tx.conn, batch); tx.failure != nil {
 		return tx.failure.err
 	}
 	tx.unconfirmed = last.sql == sqlCommit && tx.attempt.engine.config.Unconfirmed(tx.conn.Conn())
-	return nil
-}
-
-// sendBatch sends statements in one round trip, and returns what failed first.
-// An argument or a target of somebody else's type may panic in pgx, before or
-// after everything was sent.
-func sendBatch(ctx context.Context, conn *pgxpool.Conn, batch []statement) *failure {
-	committing := batch[len(batch)-1].sql == sqlCommit
-	failed, err := catchPanic(func() (*failure, error) { return exchange(ctx, conn, batch, committing), nil })
-	if err != nil {
-		return &failure{err: err, committing: committing}
-	}
-	return failed
-}
-
-// exchange is sendBatch without a care for panics.
-func exchange(ctx context.Context, conn *pgxpool.Conn, batch []statement, committing bool) *failure {
-	queries := make([]pgx.QueuedQuery, len(batch))
-	queued := pgx.Batch{QueuedQueries: make([]*pgx.QueuedQuery, len(batch))}
-	for i, s := range batch {
-		queries[i] = pgx.QueuedQuery{SQL: s.sql, Arguments: s.args}
-		queued.QueuedQueries[i] = &queries[i]
-	}
-	results := conn.SendBatch(ctx, &queued)
-	for i, s := range batch {
-		if err := readResult(results, s); err != nil {
-			_ = results.Close() // it repeats err
-			return &failure{statement: s, err: err, committing: committing, last: committing && i == len(batch)-1}
-		}
-	}
-	if err := results.Close(); err != nil && !committing {
-		// After COMMIT was acknowledged nothing can take it back.
-		return &failure{err: err}
-	}
-	return nil
-}
-
-func readResult(results pgx.BatchResults, s statement) error {
-	if s.scan != nil {
-		return s.scan(results.QueryRow())
-	}
-	tag, err := results.Exec()
-	if err != nil {
-		return err
-	}
-	if s.sql == sqlCommit && tag.String() != sqlCommit {
-		return fmt.Errorf("COMMIT was answered with %s", tag.String())
-	}
 	return nil
 }
 

@@ -62,7 +62,7 @@ func statementsOfAService(t *testing.T) map[string][]any {
 	t.Helper()
 	h := newHarness(t)
 	pool, seen := pgtest.Traced(t, h.url)
-	p := h.startProcess(t, nil, func(c *phases.Config) { c.Pool = pool })
+	p := h.startProcess(t, nil, func(c *phases.Config) { c.Pool, c.Sending = pool, seen.Add })
 	for range 2 { // the second one is a replay
 		p.hailAs(t, h.visa, "k").must(t, 201, "")
 	}

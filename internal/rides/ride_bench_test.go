@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,4 +79,24 @@ func BenchmarkRide(b *testing.B) {
 			b.Fatalf("ride %d was answered %d", i, status)
 		}
 	}
+}
+
+// BenchmarkRides is the same with 32 clients, whose rides share what they send
+// to the database.
+func BenchmarkRides(b *testing.B) {
+	h := newHarness(b)
+	hail := h.startFast(b)
+	hail(h.visa, "warm")
+	b.ReportAllocs()
+	b.SetParallelism(32 / runtime.GOMAXPROCS(0))
+	runtime.GC()
+	b.ResetTimer()
+	var n atomic.Int64
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if status := hail(h.visa, fmt.Sprint("bench-", n.Add(1))); status != http.StatusCreated {
+				b.Errorf("a ride was answered %d", status)
+			}
+		}
+	})
 }

@@ -21,7 +21,7 @@ func TestEachStatementOfARideIsAboutItsAccount(t *testing.T) {
 	h := newHarness(t)
 	pool, seen := pgtest.Traced(t, h.url)
 	for mode, settings := range map[string][]setting{"fused": nil, "stepwise": {stepwise}} {
-		p := h.startProcess(t, nil, append(settings, func(c *phases.Config) { c.Pool = pool })...)
+		p := h.startProcess(t, nil, append(settings, func(c *phases.Config) { c.Pool, c.Sending = pool, seen.Add })...)
 		p.hailAs(t, h.visa, mode).must(t, 201, "")
 		for _, fault := range []fakestripe.Kind{
 			fakestripe.Declined402, fakestripe.DropBefore, fakestripe.DropAfter,

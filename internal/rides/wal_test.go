@@ -24,7 +24,7 @@ func TestWhatARideWrites(t *testing.T) {
 	)
 	h := newHarness(t)
 	pool, seen := pgtest.Traced(t, h.url)
-	p := h.startProcess(t, nil, func(c *phases.Config) { c.Pool = pool })
+	p := h.startProcess(t, nil, func(c *phases.Config) { c.Pool, c.Sending = pool, seen.Add })
 	for i := range 10 { // then there are pages to write to, and authentication is cached
 		p.hailAs(t, h.visa, fmt.Sprint("warm", i)).must(t, 201, "")
 	}

@@ -60,7 +60,8 @@ func (s *Statements) Texts() map[string][]any {
 	return s.args
 }
 
-func (s *Statements) add(sql string, args []any) {
+// Add adds a statement that is sent past the tracer.
+func (s *Statements) Add(sql string, args []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if strings.Contains(sql, "pg_settings") {
@@ -76,14 +77,14 @@ func (s *Statements) add(sql string, args []any) {
 
 // TraceQueryStart is called before each query.
 func (s *Statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	s.add(data.SQL, data.Args)
+	s.Add(data.SQL, data.Args)
 	return ctx
 }
 
 // TraceBatchStart is called before each pipeline.
 func (s *Statements) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
 	for _, query := range data.Batch.QueuedQueries {
-		s.add(query.SQL, query.Arguments)
+		s.Add(query.SQL, query.Arguments)
 	}
 	return ctx
 }
