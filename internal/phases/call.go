@@ -128,7 +128,7 @@ func (c Class) String() string {
 // side replays its first answer.
 func ForeignKey(flow, point, account, key string) string {
 	digest := Digest(flow, point, account, key)
-	return hex.EncodeToString(digest[:])
+	return string(hex.AppendEncode(make([]byte, 0, 2*sha256.Size), digest[:])) // made on the stack
 }
 
 // Digest returns the SHA-256 of parts, each prefixed by its length. So two

@@ -150,7 +150,7 @@ func (a *attempt) transact(ctx context.Context, compose composer) (*ending, erro
 // others.
 func (a *attempt) try(ctx context.Context, compose composer, shares bool) (*ending, fate, error) {
 	watch := startStopwatch()
-	tx := &Tx{ctx: ctx, attempt: a, known: slices.Clip(a.known), shares: shares}
+	tx := &Tx{ctx: ctx, attempt: a, known: slices.Clip(a.known), shares: shares, queue: make([]statement, 2, 8)}
 	defer tx.close()
 
 	end, err := compose(tx)

@@ -85,7 +85,8 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 	}
 	e.gathering.engine, e.gathering.patience, e.gathering.queues = e, defaultPatience, map[string]*queue{}
 	e.renewals.engine, e.renewals.calls = e, map[string]*heldCall{}
-	e.aborted, e.abort = context.WithCancel(context.WithoutCancel(ctx))
+	aborted, abort := context.WithCancelCause(context.WithoutCancel(ctx))
+	e.aborted, e.abort = aborted, func() { abort(ErrAborted) }
 	return e, nil
 }
 
@@ -120,15 +121,34 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 		e.keys.end(id)
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithCancelCause(a.traced(context.WithoutCancel(caller)))
-	stop := context.AfterFunc(e.aborted, func() { cancel(ErrAborted) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
+	return attemptContext{a.traced(context.WithoutCancel(caller)), e.aborted}, func() {
 		a.claimed()
 		e.keys.end(id)
 		e.discharge(a)
 	}, nil
+}
+
+// An attemptContext has the values of one context, which must have no end, and
+// the end of another one. Package context has none that does so without several
+// allocations.
+type attemptContext struct {
+	context.Context //nolint:containedctx // it is one itself
+
+	aborted context.Context //nolint:containedctx // likewise
+}
+
+// Done implements context.Context.
+func (c attemptContext) Done() <-chan struct{} { return c.aborted.Done() }
+
+// Err implements context.Context.
+func (c attemptContext) Err() error { return c.aborted.Err() }
+
+// Value implements context.Context. Package context looks here for the cause.
+func (c attemptContext) Value(key any) any {
+	if value := c.Context.Value(key); value != nil {
+		return value
+	}
+	return c.aborted.Value(key)
 }
 
 // admit counts an attempt in, or returns ErrBusy. The caller has locked e.mu.

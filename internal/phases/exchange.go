@@ -57,7 +57,7 @@ func exchange(ctx context.Context, conn *pgx.Conn, queued *pgconn.Batch, batch [
 // a round trip of its own.
 func (e *Engine) encode(ctx context.Context, conn *pgx.Conn, batch []statement) (*pgconn.Batch, error) {
 	var queued pgconn.Batch
-	builder := pgx.ExtendedQueryBuilder{ParamValues: make([][]byte, 0, 32), ParamFormats: make([]int16, 0, 32)}
+	builder := pgx.ExtendedQueryBuilder{ParamValues: make([][]byte, 0, 32), ParamFormats: make([]int16, 0, 32), ResultFormats: make([]int16, 0, 32)}
 	for _, s := range batch {
 		if e.config.Sending != nil {
 			e.config.Sending(s.sql, s.args)
@@ -90,10 +90,13 @@ func readResult(results *pgconn.MultiResultReader, types *pgtype.Map, s statemen
 		}
 		return fmt.Errorf("there is no answer to %s", s.sql)
 	}
-	if s.scan != nil {
-		return s.scan(firstRow{pgx.RowsFromResultReader(types, results.ResultReader())})
+	result := results.ResultReader()
+	if s.scan != nil && result.NextRow() {
+		if err := s.scan(firstRow{result, types}); err != nil {
+			return err
+		}
 	}
-	tag, err := results.ResultReader().Close()
+	tag, err := result.Close()
 	if err != nil {
 		return err
 	}
@@ -103,21 +106,22 @@ func readResult(results *pgconn.MultiResultReader, types *pgtype.Map, s statemen
 	return nil
 }
 
-// firstRow is a pgx.Row over rows of which there is one at most.
-type firstRow struct{ rows pgx.Rows }
+// A firstRow is the row of a result at which its reader stands.
+type firstRow struct {
+	result *pgconn.ResultReader
+	types  *pgtype.Map
+}
 
-// Scan implements pgx.Row.
-func (r firstRow) Scan(dest ...any) error {
-	if !r.rows.Next() {
-		if err := r.rows.Err(); err != nil {
-			return err
+// Scan implements pgx.Row. It reads nothing of a column whose target is nil.
+func (r firstRow) Scan(targets ...any) error {
+	fields, values := r.result.FieldDescriptions(), r.result.Values()
+	if len(targets) != len(fields) {
+		return fmt.Errorf("a row has %d columns, for %d targets", len(fields), len(targets))
+	}
+	for i, target := range targets {
+		if err := r.types.Scan(fields[i].DataTypeOID, fields[i].Format, values[i], target); err != nil {
+			return pgx.ScanArgError{ColumnIndex: i, FieldName: fields[i].Name, Err: err}
 		}
-		return pgx.ErrNoRows
 	}
-	err := r.rows.Scan(dest...)
-	r.rows.Close()
-	if err != nil {
-		return err
-	}
-	return r.rows.Err()
+	return nil
 }

@@ -118,12 +118,7 @@ func readKey(id keyID, found **reading) statement {
 		args: []any{id.account, id.key},
 		scan: func(row pgx.Row) error {
 			*found = new(reading)
-			err := row.Scan(append((*found).targets(), &(*found).now)...)
-			if errors.Is(err, pgx.ErrNoRows) {
-				*found = nil // as is usual for a new key
-				return nil
-			}
-			return err
+			return row.Scan(append((*found).targets(), &(*found).now)...)
 		},
 	}
 }

@@ -12,7 +12,7 @@ import (
 type statement struct {
 	sql  string
 	args []any
-	// scan reads the statement's one row; nil when it has none.
+	// scan reads the statement's first row, if there is one. nil reads none.
 	scan func(pgx.Row) error
 	// guard marks the statement with which the server itself aborts the
 	// transaction when the row isn't as the attempt left it.
@@ -199,8 +199,9 @@ func lookUpKey(a *attempt, end *ending, now *time.Time) statement {
 	}
 }
 
-// finishKey stores the answer and ends the lease. The form goes, because nothing
-// is sent any more: it is a quarter of the row, and of the log of this UPDATE.
+// finishKey stores the answer and ends the lease. The form goes, because
+// nothing is sent any more: it is a quarter of the row, and of the log of this
+// UPDATE.
 func finishKey(a *attempt, end *ending) statement {
 	return statement{
 		guard: true,
@@ -213,7 +214,6 @@ func finishKey(a *attempt, end *ending) statement {
 		  RETURNING 1)
 		SELECT 1/count(*) FROM finished`,
 		args: append(a.fenceArgs(), end.answer.Status, encodeHeaders(end.answer.Headers), end.answer.Body),
-		scan: scanGuard(nil, 0),
 	}
 }
 
@@ -231,7 +231,6 @@ func expireKey(a *attempt) statement {
 		  RETURNING 1)
 		SELECT 1/count(*) FROM expired`,
 		args: a.fenceArgs(),
-		scan: scanGuard(nil, 0),
 	}
 }
 
@@ -255,7 +254,6 @@ func releaseKey(a *attempt, end *ending) statement {
 		  RETURNING 1)
 		SELECT 1/count(*) FROM released`,
 		args: append(a.fenceArgs(), a.othersCall, end.after.Seconds(), orNull(end.reason), end.failures, end.neverSent, orNull(end.ref)),
-		scan: scanGuard(nil, 0),
 	}
 }
 
@@ -272,7 +270,6 @@ func parkKey(a *attempt, end *ending) statement {
 		  RETURNING 1)
 		SELECT 1/count(*) FROM parked`,
 		args: append(a.fenceArgs(), a.othersCall, end.reason, orNull(end.detail), end.neverSent),
-		scan: scanGuard(nil, 0),
 	}
 }
 
@@ -305,21 +302,14 @@ func auditRecord(account, action string, data map[string]string) statement {
 	}
 }
 
-// scanGuard reads a guard's row. When now is given, the second column is the
-// database's clock plus ahead: Citus refuses RETURNING now(), so the clock is
-// taken from a time that the statement has just set.
+// scanGuard reads a guard's row. The second column is the database's clock plus
+// ahead: Citus refuses RETURNING now(), so the clock is taken from a time that
+// the statement has just set.
 func scanGuard(now *time.Time, ahead time.Duration) func(pgx.Row) error {
 	return func(r pgx.Row) error {
-		var one int
-		if now == nil {
-			return r.Scan(&one)
-		}
-		var set time.Time
-		if err := r.Scan(&one, &set); err != nil {
-			return err
-		}
-		*now = set.Add(-ahead)
-		return nil
+		err := r.Scan(nil, now)
+		*now = now.Add(-ahead)
+		return err
 	}
 }
 

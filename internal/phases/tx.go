@@ -2,7 +2,6 @@ package phases
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -16,8 +15,9 @@ import (
 type Tx struct {
 	ctx     context.Context //nolint:containedctx // a Tx lives for one call, as an http.Request does
 	attempt *attempt
-	queue   []statement
-	known   []any
+	// queue begins with room for BEGIN and the guard; see begin.
+	queue []statement
+	known []any
 
 	// shares means that the transaction may share its COMMIT.
 	shares bool
@@ -76,14 +76,10 @@ type Row struct {
 
 // Scan sends the query and reads its first row into dest.
 func (r Row) Scan(dest ...any) error {
-	var none bool
+	none := true
 	query := statement{sql: r.sql, args: r.args, scan: func(found pgx.Row) error {
-		err := found.Scan(dest...)
-		none = errors.Is(err, pgx.ErrNoRows)
-		if none {
-			return nil
-		}
-		return err
+		none = false
+		return found.Scan(dest...)
 	}}
 	r.tx.begin(r.tx.attempt.stay())
 	if err := r.tx.send(query); err != nil {
@@ -120,12 +116,12 @@ func (tx *Tx) audit(action string, data map[string]string) {
 	tx.queue = append(tx.queue, auditRecord(key.Account, action, data))
 }
 
-// begin puts BEGIN and the guard before what is queued, unless that was done.
-// end is how the guard leaves the key.
+// begin fills in BEGIN and the guard before what is queued, unless that was
+// done. end is how the guard leaves the key.
 func (tx *Tx) begin(end *ending) {
 	if !tx.begun {
 		tx.begun = true
-		tx.queue = append([]statement{{sql: sqlBegin}, tx.attempt.guard(end, &tx.now)}, tx.queue...)
+		tx.queue[0], tx.queue[1] = statement{sql: sqlBegin}, tx.attempt.guard(end, &tx.now)
 	}
 }
 
