@@ -38,7 +38,7 @@ func TestAllocations(t *testing.T) {
 		most float64
 		key  func(i int) string
 	}{
-		{"a ride", 600, func(i int) string { return fmt.Sprint("fresh-", i) }},
+		{"a ride", 510, func(i int) string { return fmt.Sprint("fresh-", i) }},
 		{"a replay", 250, func(int) string { return "warm-0" }},
 	} {
 		got := sent(200, c.key)
