@@ -48,7 +48,8 @@ type failure struct {
 
 // Queue adds a statement to the transaction. It isn't sent before the phase has
 // decided, so it has no result and no error; one that fails aborts the whole
-// transaction. The statement must name the key's account.
+// transaction. The statement must name the key's account. A connection keeps
+// what it has prepared, so the text must be one of few: values are arguments.
 func (tx *Tx) Queue(sql string, args ...any) {
 	tx.queue = append(tx.queue, statement{sql: sql, args: args})
 }
