@@ -105,6 +105,9 @@ func makeSchema(ctx context.Context, conn *pgx.Conn, url string) error {
 	if err := dropTables(ctx, conn, []string{}); err != nil {
 		return err
 	}
+	if _, err := conn.Exec(ctx, `DROP FUNCTION IF EXISTS idempotency_key_is_sound, ride_is_sound`); err != nil {
+		return err
+	}
 	if err := postgres.Migrate(ctx, url, nil); err != nil {
 		return err
 	}
