@@ -119,10 +119,14 @@ func (a *attempt) transact(ctx context.Context, compose composer) (*ending, erro
 			// After a doubt, a transaction may be fenced by its own earlier
 			// run.
 			shown, err := a.readBack(ctx, end)
-			if err == nil {
+			switch {
+			case err == nil:
 				return a.settle(ctx, shown, true)
-			}
-			if !errors.Is(err, errNotShown) {
+			case errors.Is(err, errFenced):
+				// The request is answered from the row, and that may be its own:
+				// inserted and finished at once.
+				return nil, cmp.Or(a.engine.barrier(ctx, a.key.Account, a.key.Key), errFenced)
+			case !errors.Is(err, errNotShown):
 				return nil, err
 			}
 		case fateRepeat:

@@ -226,6 +226,24 @@ func TestAReadIsFencedByItsOwnEarlierRun(t *testing.T) {
 	}
 }
 
+// TestADoubtAboutAKeyThatIsFinishedAtOnceIsDurable: one transaction has inserted
+// the key and stored its answer, and the answer to its COMMIT was lost. The row
+// names no holder, so it may be another request's, and is answered like that.
+func TestADoubtAboutAKeyThatIsFinishedAtOnceIsDurable(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.flow = phases.NewFlow("parcel", 1, phases.Atomic(phases.Finished, func(*phases.Tx, phases.Key) (phases.Outcome, error) {
+		return phases.Finish(201, nil, []byte("{}")), nil
+	}))
+	b.engine = b.newEngine(t, b.wire, func(c *phases.Config) { c.Flows = []phases.Flow{b.flow} })
+	b.mustRun(t, "warm")
+	b.wire.Plan(wire.On(2, wire.Fault{Kind: wire.CutAfter}))
+	b.mustRun(t, "k")
+	if got := b.barriers(t); got != 1 {
+		t.Errorf("%d barriers, want 1", got)
+	}
+}
+
 // TestADoubtAboutAReapedKeyEndsAsExpired: the row has no answer any more.
 func TestADoubtAboutAReapedKeyEndsAsExpired(t *testing.T) {
 	t.Parallel()
