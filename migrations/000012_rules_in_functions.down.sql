@@ -11,7 +11,6 @@ ALTER TABLE rides ADD CONSTRAINT rides_refund_whole CHECK (
 ALTER TABLE rides ADD CONSTRAINT rides_refund_status_known CHECK (
     refund_status IS NULL OR refund_status IN ('pending', 'succeeded', 'failed'));
 ALTER TABLE rides ADD CONSTRAINT rides_canceled_is_refunded CHECK (status <> 'canceled' OR refund_id IS NOT NULL);
-DROP FUNCTION ride_is_sound;
 
 ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_sound;
 ALTER TABLE idempotency_keys ADD CONSTRAINT idempotency_keys_key_length CHECK (octet_length(key) BETWEEN 1 AND 255);
@@ -35,6 +34,5 @@ ALTER TABLE idempotency_keys ADD CONSTRAINT idempotency_keys_point_of_flow CHECK
         WHEN 'refund_late/1' THEN recovery_point IN ('started', 'refund_created', 'finished')
         ELSE recovery_point <> ''
     END);
-DROP FUNCTION idempotency_key_is_sound;
 
 COMMIT;

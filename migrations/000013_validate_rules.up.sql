@@ -1,4 +1,4 @@
--- Checks the rows that were there before 000011. It locks out neither reads nor
+-- Checks the rows that were there before 000012. It locks out neither reads nor
 -- writes.
 
 BEGIN;

@@ -1,0 +1,6 @@
+BEGIN;
+
+DROP FUNCTION ride_is_sound;
+DROP FUNCTION idempotency_key_is_sound;
+
+COMMIT;
