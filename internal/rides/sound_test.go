@@ -67,9 +67,9 @@ func TestRowsThatContradictThemselvesAreRefused(t *testing.T) {
 					h.visa.AccountID, change.key)
 				return err
 			})
-			// On Citus, the constraint of a shard has its number behind its name.
+			// Citus tells the name of the constraint in the message only.
 			violated, ok := errors.AsType[*pgconn.PgError](err)
-			if !ok || violated.Code != pgerrcode.CheckViolation || !strings.HasPrefix(violated.ConstraintName, change.table+"_sound") {
+			if !ok || violated.Code != pgerrcode.CheckViolation || !strings.Contains(violated.Message, change.table+"_sound") {
 				t.Errorf("%v, want %s_sound violated", err, change.table)
 			}
 		})
