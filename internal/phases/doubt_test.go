@@ -171,6 +171,28 @@ func TestFirstSentAtCanBeClearedAfterALostAnswer(t *testing.T) {
 	}
 }
 
+// loseAnswerAndRead cuts off the answer to the COMMIT that is the n-th message,
+// and the first read of the row behind it.
+func loseAnswerAndRead(n int) wire.Plan {
+	return func(at int, _ []byte) wire.Fault {
+		switch at {
+		case n:
+			return wire.Fault{Kind: wire.CutAfter}
+		case n + 1:
+			return wire.Fault{Kind: wire.CutBefore}
+		default:
+			return wire.Fault{}
+		}
+	}
+}
+
+func (b *bundle) wantOneBarrier(t *testing.T) {
+	t.Helper()
+	if got := b.barriers(t); got != 1 {
+		t.Errorf("%d barriers, want 1", got)
+	}
+}
+
 // TestATransactionFencedByItsOwnEarlierRunIsBelieved: the transaction
 // committed, but its answer was lost, and so was the first read of the row. The
 // second run meets the fence.
@@ -178,21 +200,10 @@ func TestATransactionFencedByItsOwnEarlierRunIsBelieved(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustRun(t, "warm")
-	b.wire.Plan(func(n int, _ []byte) wire.Fault {
-		switch n {
-		case 3:
-			return wire.Fault{Kind: wire.CutAfter}
-		case 4:
-			return wire.Fault{Kind: wire.CutBefore}
-		default:
-			return wire.Fault{}
-		}
-	})
+	b.wire.Plan(loseAnswerAndRead(3))
 	b.mustRun(t, "k")
 	b.checkDone(t, "k")
-	if got := b.barriers(t); got != 1 {
-		t.Errorf("%d barriers, want 1", got)
-	}
+	b.wantOneBarrier(t)
 }
 
 // TestAReadIsFencedByItsOwnEarlierRun: as above, but the phase reads, so the
@@ -209,21 +220,10 @@ func TestAReadIsFencedByItsOwnEarlierRun(t *testing.T) {
 	})
 	b.engine = b.newEngine(t, b.wire, func(c *phases.Config) { c.Flows = []phases.Flow{b.flow} })
 	b.mustRun(t, "warm")
-	b.wire.Plan(func(n int, _ []byte) wire.Fault {
-		switch n {
-		case 4: // COMMIT, behind the look-up, the intent and the read
-			return wire.Fault{Kind: wire.CutAfter}
-		case 5:
-			return wire.Fault{Kind: wire.CutBefore}
-		default:
-			return wire.Fault{}
-		}
-	})
+	b.wire.Plan(loseAnswerAndRead(4)) // behind the look-up, the intent and the read
 	b.mustRun(t, "k")
 	b.checkDone(t, "k")
-	if got := b.barriers(t); got != 1 {
-		t.Errorf("%d barriers, want 1", got)
-	}
+	b.wantOneBarrier(t)
 }
 
 // TestADoubtAboutAKeyThatIsFinishedAtOnceIsDurable: one transaction has inserted
@@ -239,9 +239,7 @@ func TestADoubtAboutAKeyThatIsFinishedAtOnceIsDurable(t *testing.T) {
 	b.mustRun(t, "warm")
 	b.wire.Plan(wire.On(2, wire.Fault{Kind: wire.CutAfter}))
 	b.mustRun(t, "k")
-	if got := b.barriers(t); got != 1 {
-		t.Errorf("%d barriers, want 1", got)
-	}
+	b.wantOneBarrier(t)
 }
 
 // TestADoubtAboutAReapedKeyEndsAsExpired: the row has no answer any more.

@@ -179,9 +179,9 @@ func stageReceipt(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 // it.
 //
 // The UPDATE has no condition on the ride's status. A ride that is charged
-// makes it fail on the constraint rides_sound, which says that the
-// key's recovery point and the ride contradict each other; with a condition it
-// would change nothing and the client would be told that nothing was charged.
+// makes it fail on the constraint rides_sound, which says that the key's
+// recovery point and the ride contradict each other; with a condition it would
+// change nothing and the client would be told that nothing was charged.
 func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string, problem web.Problem) (phases.Outcome, error) {
 	failure, err := json.Marshal(failureOf(problem))
 	if err != nil {
