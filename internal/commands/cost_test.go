@@ -38,8 +38,8 @@ func TestAllocations(t *testing.T) {
 		most float64
 		key  func(i int) string
 	}{
-		{"a ride", 510, func(i int) string { return fmt.Sprint("fresh-", i) }},
-		{"a replay", 250, func(int) string { return "warm-0" }},
+		{"a ride", 475, func(i int) string { return fmt.Sprint("fresh-", i) }},
+		{"a replay", 240, func(int) string { return "warm-0" }},
 	} {
 		got := sent(200, c.key)
 		t.Logf("%s: %.0f allocations", c.what, got)

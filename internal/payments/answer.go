@@ -49,6 +49,9 @@ var (
 func (x *exchange) readBody(ctx context.Context, answer *http.Response, tiers []answerTier) ([]byte, error) {
 	defer func() { _ = answer.Body.Close() }()
 	var body bytes.Buffer
+	if n := answer.ContentLength; 0 < n && n <= int64(tiers[0].length) {
+		body.Grow(int(n) + bytes.MinRead) // it reads until the end, and so for some bytes more
+	}
 	for _, tier := range tiers {
 		if err := x.take(ctx, tier.places); err != nil {
 			return nil, err

@@ -161,10 +161,9 @@ func (s *Stripe) logRequest(ctx context.Context, r request, o *observation, wait
 	if trace.LineOf(ctx) == nil {
 		return
 	}
-	attrs := []slog.Attr{
+	attrs := append(make([]slog.Attr, 0, 10), // on the stack
 		slog.String("call", r.call), slog.Int("status", o.status), slog.Bool("replayed", o.replayed), slog.Float64("seconds", took.Seconds()),
-		slog.Float64("waited_seconds", waited.Seconds()),
-	}
+		slog.Float64("waited_seconds", waited.Seconds()))
 	for _, attr := range []slog.Attr{
 		slog.String("stripe_request", safeWord(o.requestID)), slog.String("intent", safeWord(o.intent.id)), slog.String("code", safeWord(o.apiError.code)),
 		slog.String("decline_code", safeWord(o.apiError.declineCode)),

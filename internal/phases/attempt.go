@@ -79,7 +79,7 @@ func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
 		token:   uuid.NewString(),
 		epoch:   1,
 		fused:   !e.config.Stepwise,
-		known:   request.Known,
+		known:   append(make([]any, 0, 4), request.Known...), // and what the phases tell each other
 		from:    Started,
 		key: Key{
 			Account: request.Account, Key: request.Key, RequestID: request.RequestID, Params: request.Params,
@@ -94,7 +94,7 @@ func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
 func (e *Engine) nextAttempt(flow Flow, seen *row, request *Request) *attempt {
 	a := &attempt{engine: e, flow: flow, request: request, entry: entryClaim, token: uuid.NewString(), from: seen.point}
 	if request != nil {
-		a.known = request.Known
+		a.known = slices.Clip(request.Known)
 	}
 	a.adopt(seen, false)
 	a.othersCall = seen.callingUntil

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -154,7 +153,7 @@ func (a *attempt) transact(ctx context.Context, compose composer) (*ending, erro
 // others.
 func (a *attempt) try(ctx context.Context, compose composer, shares bool) (*ending, fate, error) {
 	watch := startStopwatch()
-	tx := &Tx{ctx: ctx, attempt: a, known: slices.Clip(a.known), shares: shares, queue: make([]statement, 2, 8)}
+	tx := &Tx{ctx: ctx, attempt: a, known: a.known, shares: shares, queue: make([]statement, 2, 8)}
 	defer tx.close()
 
 	end, err := compose(tx)

@@ -121,7 +121,11 @@ func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context,
 		e.keys.end(id)
 		return nil, nil, err
 	}
-	return attemptContext{a.traced(context.WithoutCancel(caller)), e.aborted}, func() {
+	values := caller
+	if caller.Done() != nil { // mostly it has no end
+		values = context.WithoutCancel(caller)
+	}
+	return attemptContext{a.traced(values), e.aborted}, func() {
 		a.claimed()
 		e.keys.end(id)
 		e.discharge(a)

@@ -3,7 +3,6 @@ package phases
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,9 +75,10 @@ func (e *Engine) encode(ctx context.Context, conn *pgx.Conn, batch []statement) 
 			queued.ExecParams(s.sql, builder.ParamValues, nil, builder.ParamFormats, builder.ResultFormats)
 			continue
 		}
-		// The batch keeps the formats of the results, and the builder reuses
-		// them.
-		queued.ExecStatement(prepared, builder.ParamValues, builder.ParamFormats, slices.Clone(builder.ResultFormats))
+		queued.ExecStatement(prepared, builder.ParamValues, builder.ParamFormats, builder.ResultFormats)
+		// The batch keeps the formats of the results, so the builder must not
+		// write over them.
+		builder.ResultFormats = builder.ResultFormats[len(builder.ResultFormats):]
 	}
 	return &queued, nil
 }

@@ -69,8 +69,8 @@ func (a *attempt) sendOrFind(ctx context.Context, f *foreign) (any, error) {
 		return a.callOnce(ctx, "find", f.find)
 	}
 	result, err := a.callOnce(ctx, "do", f.do)
-	var unclear *CallError
-	if !errors.As(err, &unclear) || unclear.Class != LookUp {
+	unclear, ok := errors.AsType[*CallError](err)
+	if !ok || unclear.Class != LookUp {
 		return result, err
 	}
 	// From now on the form is never sent again. That is committed before the
@@ -122,12 +122,11 @@ func (a *attempt) callOnce(
 	if lost := a.engine.renewals.end(a); lost && err != nil {
 		err = givenUp(err)
 	}
-	var failed *CallError
-	certain := errors.As(err, &failed) && failed.Class == Transient
+	failed, certain := errors.AsType[*CallError](err)
+	certain = certain && failed.Class == Transient
 	a.call.first = a.call.first && certain // nothing was sent, so the next send is the first
 	a.engine.metrics.observeCall(a.flow.name, how, err, watch.elapsed())
-	var panicked *PanicError
-	if err == nil || errors.Is(err, ErrNothingFound) || errors.As(err, &panicked) {
+	if _, panicked := errors.AsType[*PanicError](err); err == nil || errors.Is(err, ErrNothingFound) || panicked {
 		return result, err
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, ErrAborted) {

@@ -71,8 +71,15 @@ type queue struct {
 // A member is a transaction that may share its COMMIT.
 type member struct {
 	tx *Tx
-	// turn tells a member that waits what it does next.
-	turn chan turn
+	// turn is closed when the member, which waits, has its next turn.
+	turn chan struct{}
+	next turn
+}
+
+// give tells a member what it does next.
+func (m *member) give(next turn) {
+	m.next = next
+	close(m.turn)
 }
 
 // A turn is what a member does next: it leads a group, or sends its own
@@ -85,7 +92,7 @@ type turn struct {
 // commit sends a transaction of which everything is queued but COMMIT.
 func (g *gathering) commit(tx *Tx) error {
 	began := time.Now()
-	m := &member{tx: tx}
+	m := &member{tx: tx, turn: make(chan struct{})}
 	next, err := g.join(m)
 	if err != nil {
 		tx.failure = &failure{err: err, unsent: true}
@@ -133,20 +140,20 @@ func (g *gathering) queueName(m *member) string {
 func (g *gathering) join(m *member) (turn, error) {
 	g.mu.Lock()
 	q := g.queue(m)
-	m.turn = make(chan turn, 1)
 	q.add(m)
 	q.depart()
 	g.mu.Unlock()
 
 	select {
-	case next := <-m.turn:
-		return next, nil
+	case <-m.turn:
+		return m.next, nil
 	case <-m.tx.ctx.Done():
 	}
 	if g.leave(m) {
 		return turn{}, fmt.Errorf("%w: waiting for other transactions: %w: %w", ErrUnavailable, errUnsent, context.Cause(m.tx.ctx))
 	}
-	return <-m.turn, nil // a group has taken it
+	<-m.turn // a group has taken it
+	return m.next, nil
 }
 
 // depart lets those who wait go, if nobody is on the way, or if they are enough
@@ -157,7 +164,7 @@ func (q *queue) depart() {
 	}
 	q.trips++
 	group := q.take()
-	group[0].turn <- turn{lead: group}
+	group[0].give(turn{lead: group})
 }
 
 // add lets a member wait. Those who hold their key come before those who would
@@ -228,7 +235,7 @@ func (g *gathering) travel(group []*member) turn {
 	}
 	next := g.sendTogether(group)
 	for _, m := range group[1:] {
-		m.turn <- next
+		m.give(next)
 	}
 	return next
 }

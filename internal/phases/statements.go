@@ -45,7 +45,8 @@ const unfinished = `num_nonnulls(finished_at, parked_reason) = 0`
 
 // fenceArgs are the arguments of the fence, which come first in its statement.
 func (a *attempt) fenceArgs() []any {
-	return []any{a.key.Account, a.key.Key, a.token, a.key.RecoveryPoint}
+	args := make([]any, 0, 10) // with room for those that follow
+	return append(args, a.key.Account, a.key.Key, a.token, a.key.RecoveryPoint)
 }
 
 // Every guard except the INSERT is a WITH over a write that returns a row, and
@@ -90,28 +91,27 @@ func (a *attempt) write(end *ending, now *time.Time) statement {
 // ON CONFLICT nor a WITH: Citus would insert from the coordinator.
 func insertKey(a *attempt, end *ending, now *time.Time) statement {
 	req := a.request
-	firstSentAt, callingUntil := `NULL`, `NULL`
-	args := []any{
+	args := append(make([]any, 0, 19),
 		req.Account, req.Key, a.flow.name, a.flow.version, a.realm, req.RequestID, req.Method, req.Path,
 		req.hash, req.CanonVersion, req.Params, orNull(req.Trace), req.Async, end.point, end.foreignKey, end.form,
-		a.token, a.engine.config.Lease.Seconds(),
-	}
-	if end.form != nil {
-		firstSentAt, callingUntil = `now()`, `now() + $19 * interval '1 second'`
-		args = append(args, a.callTime(end.calls).Seconds())
-	}
-	return statement{
-		guard: true,
-		sql: `
+		a.token, a.engine.config.Lease.Seconds())
+	const (
+		insert = `
 		INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path,
 		       request_hash, canon_version, params, trace, async, recovery_point, foreign_key, foreign_form, first_sent_at,
 		       lease_token, lease_epoch, leased_until, attempts, calling_until)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text, $16::text, ` + firstSentAt + `,
-		        $17, 1, now() + $18 * interval '1 second', 1, ` + callingUntil + `)
-		RETURNING 1, created_at`,
-		args: args,
-		scan: scanGuard(now, 0),
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text, $16::text, `
+		lease = `,
+		        $17, 1, now() + $18 * interval '1 second', 1, `
+		returning = `)
+		RETURNING 1, created_at`
+	)
+	sql := insert + `NULL` + lease + `NULL` + returning
+	if end.form != nil {
+		sql = insert + `now()` + lease + `now() + $19 * interval '1 second'` + returning
+		args = append(args, a.callTime(end.calls).Seconds())
 	}
+	return statement{guard: true, sql: sql, args: args, scan: scanGuard(now, 0)}
 }
 
 // unparkKey claims a parked row, for the transaction in which a person's

@@ -57,17 +57,18 @@ func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	if err != nil {
 		return phases.Outcome{}, err
 	}
-	createdAt, args := `now()`, []any{
+	const insert = `
+		INSERT INTO rides (account_id, id, key, status, origin_lat, origin_lon, target_lat, target_lon,
+		       fare_amount, fare_currency, callback_url, created_at)
+		VALUES ($1, $3, $2, 'pending', $4, $5, $6, $7, $8, $9, $10, `
+	sql, args := insert+`now())`, []any{
 		key.Account, key.Key, ride.ID, ride.Origin.Lat, ride.Origin.Lon, ride.Target.Lat, ride.Target.Lon,
 		ride.Fare.Amount, ride.Fare.Currency, ride.CallbackURL,
 	}
 	if !key.CreatedAt.IsZero() {
-		createdAt, args = `$11`, append(args, key.CreatedAt)
+		sql, args = insert+`$11)`, append(args, key.CreatedAt)
 	}
-	tx.QueueOnce(`
-		INSERT INTO rides (account_id, id, key, status, origin_lat, origin_lon, target_lat, target_lon,
-		       fare_amount, fare_currency, callback_url, created_at)
-		VALUES ($1, $3, $2, 'pending', $4, $5, $6, $7, $8, $9, $10, `+createdAt+`)`, args...)
+	tx.QueueOnce(sql, args...)
 	data, err := json.Marshal(struct {
 		Key       string `json:"key"`
 		RequestID string `json:"request_id"`

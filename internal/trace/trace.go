@@ -25,6 +25,9 @@ var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceCont
 // What is malformed, too long or sent twice is ignored: optional headers are no
 // reason to refuse a request.
 func FromHeader(ctx context.Context, header http.Header) context.Context {
+	if header["Traceparent"] == nil && header[traceabilityHeader] == nil {
+		return ctx // as most, and to ask the propagator takes allocations
+	}
 	return propagator.Extract(ctx, headers(header))
 }
 

@@ -11,7 +11,7 @@ import (
 // Gone returns a channel that is closed when the client hangs up. It is for a
 // handler that waits: nothing else may depend on the connection. A client that
 // hangs up before the handler has read its body is noticed late.
-func (r *Request) Gone() <-chan struct{} { return r.gone }
+func (r *Request) Gone() <-chan struct{} { return r.client.Done() }
 
 // RecordWait notes how long the answer was held back because the client
 // preferred to wait. The log shows it, and the time of the request in the
