@@ -44,10 +44,11 @@ func hail(pay *payments.Stripe, store accounts.Store) phases.Flow {
 	)
 }
 
-// createRide inserts the ride and its audit record. The ride takes created_at
-// from its key, so that an answer can be made from the key alone: in the
-// transaction that inserts the key, both have the time of the transaction. If
-// the ride exists already, the key had an earlier life and is refused.
+// createRide inserts the ride and its audit record. The record names the
+// request and the ride, which has all else and is never deleted. The ride takes
+// created_at from its key, so that an answer can be made from the key alone: in
+// the transaction that inserts the key, both have the time of the transaction.
+// If the ride exists already, the key had an earlier life and is refused.
 func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	who, err := principalOf(tx, key)
 	if err != nil {
@@ -70,10 +71,8 @@ func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	}
 	tx.QueueOnce(sql, args...)
 	data, err := json.Marshal(struct {
-		Key       string `json:"key"`
 		RequestID string `json:"request_id"`
-		Fare      Money  `json:"fare"`
-	}{key.Key, key.RequestID, ride.Fare})
+	}{key.RequestID})
 	if err != nil {
 		return phases.Outcome{}, fmt.Errorf("encoding audit record: %w", err)
 	}
