@@ -91,7 +91,7 @@ func checkScans(t *testing.T, sql string, scans []string) {
 	t.Helper()
 	finds := map[string]string{
 		"idempotency_keys_due_idx": "ORDER BY run_after", "idempotency_keys_reapable_idx": "ORDER BY finished_at",
-		"idempotency_keys_tombstone_idx": "ORDER BY reaped_at", "rides_page_idx": "COLLATE",
+		"idempotency_keys_tombstone_idx": "ORDER BY reaped_at", "rides_newest_idx": "COLLATE",
 	}
 	for _, index := range scans {
 		found := finds[index] != "" && strings.Contains(sql, finds[index]) || strings.Contains(sql, "count(*) FROM idempotency_keys")
@@ -106,7 +106,7 @@ func checkScans(t *testing.T, sql string, scans []string) {
 // but not while enable_sort is off.
 func checkOnlyOne(t *testing.T, conn *pgx.Conn, sql, index string) {
 	t.Helper()
-	if index == "rides_page_idx" {
+	if index == "rides_newest_idx" {
 		return
 	}
 	pgtest.Execute(t, conn, `BEGIN`)

@@ -112,7 +112,7 @@ type rideQuery struct {
 // statement returns the statement that reads a page of an account's rides. What
 // isn't asked for isn't in it: a condition that holds or is off, as $2 says,
 // can't be the bound of an index. A ride's id is that of its key. The collation
-// is that of rides_page_idx, see there.
+// is that of rides_newest_idx, see there.
 func (q rideQuery) statement(account string) (sql string, args []any) {
 	where, args := `r.account_id = $1 AND r.account_id COLLATE "C" = $1`, []any{account, q.limit + 1}
 	if q.key != "" {
@@ -165,16 +165,14 @@ func (s *Service) rides(ctx context.Context, account string, query rideQuery) ([
 }
 
 // findStart reads when the ride before the page was created. It refuses an id
-// that is not one of the account's rides. It reads the status for nothing:
-// rides_page_idx, which has all else, could answer without it, by its whole
-// length.
+// that is not one of the account's rides.
 func (s *Service) findStart(ctx context.Context, account string, query *rideQuery) error {
 	err := s.read(ctx, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `
-			SELECT created_at, status
+			SELECT created_at
 			FROM rides
 			WHERE account_id = $1 AND id = $2`,
-			account, query.after).Scan(&query.afterTime, new(Status))
+			account, query.after).Scan(&query.afterTime)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return web.InvalidParameters([]web.ParamFault{

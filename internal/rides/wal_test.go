@@ -20,7 +20,7 @@ func TestWhatARideWrites(t *testing.T) {
 	const (
 		key        = "0b9c4a1e-3f57-4d0e-9c62-1c1a4f6b7d20"
 		statements = 11
-		mostBytes  = 4_000
+		mostBytes  = 3_800
 	)
 	h := newHarness(t)
 	pool, seen := pgtest.Traced(t, h.url)

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY rides_newest_idx;

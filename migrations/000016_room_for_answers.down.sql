@@ -1,0 +1,5 @@
+BEGIN;
+
+ALTER TABLE idempotency_keys SET (fillfactor = 70);
+
+COMMIT;
