@@ -161,7 +161,7 @@ func (s *Stripe) logRequest(ctx context.Context, r request, o *observation, wait
 	if trace.LineOf(ctx) == nil {
 		return
 	}
-	attrs := append(make([]slog.Attr, 0, 10), // on the stack
+	attrs := append(make([]slog.Attr, 0, 10),
 		slog.String("call", r.call), slog.Int("status", o.status), slog.Bool("replayed", o.replayed), slog.Float64("seconds", took.Seconds()),
 		slog.Float64("waited_seconds", waited.Seconds()))
 	for _, attr := range []slog.Attr{
@@ -177,5 +177,12 @@ func (s *Stripe) logRequest(ctx context.Context, r request, o *observation, wait
 		level = slog.LevelWarn
 		attrs = append(attrs, slog.Any("error", o.err))
 	}
-	s.log.LogAttrs(ctx, level, "stripe request", attrs...)
+	// To log takes much of the stack, and that of the caller would grow for
+	// good. So it is done on another one.
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		s.log.LogAttrs(ctx, level, "stripe request", attrs...)
+	}()
+	<-logged
 }

@@ -17,9 +17,11 @@ const (
 	idleTimeout = 30 * time.Second
 	idleConns   = 64
 	headerLimit = 64 << 10 // bytes
-	// bufferSize is that of each connection, of which there are as many as calls
-	// at once. A charge's request fits in.
-	bufferSize = 2 << 10 // bytes
+	// writeBuffer and readBuffer are those of each connection, of which there are
+	// as many as calls at once. A charge's request fits in, and so does the head
+	// of its answer. The body of a longer one is read past the buffer.
+	writeBuffer = 1536 // bytes
+	readBuffer  = 1 << 10
 )
 
 // newTransport returns the transport to Stripe's servers. It speaks HTTP/1.1
@@ -40,8 +42,8 @@ func newTransport() *http.Transport {
 		DisableCompression:     true,
 		IdleConnTimeout:        idleTimeout,
 		MaxIdleConnsPerHost:    idleConns,
-		ReadBufferSize:         bufferSize,
-		WriteBufferSize:        bufferSize,
+		ReadBufferSize:         readBuffer,
+		WriteBufferSize:        writeBuffer,
 		MaxResponseHeaderBytes: headerLimit,
 		Protocols:              &protocols,
 	}
