@@ -73,10 +73,10 @@ func (v *visit) through() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.inside--
-	// Few are served side by side, each in its own time. That says nothing about
-	// how fast many get through.
-	if v.place >= alwaysIn/2 {
-		d.pace += (time.Since(v.since)/time.Duration(v.place) - d.pace) / paceMemory
+	// Of few, each is served in its own time. They show that the pace is at least
+	// so fast, but not that it is no faster.
+	if pace := time.Since(v.since) / time.Duration(v.place); pace < d.pace || v.place >= alwaysIn/2 {
+		d.pace += (pace - d.pace) / paceMemory
 	}
 }
 

@@ -129,6 +129,21 @@ func TestTheDoorRemembersACrowd(t *testing.T) {
 	})
 }
 
+// A few come again and again. Then the database stops for a moment, so that
+// many come before one of them gets through: none is refused.
+func TestTheDoorLearnsFromAFew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(200 * time.Microsecond)
+		s.offer(1000, 400*time.Microsecond)
+		for i := range 4 * phases.AlwaysIn {
+			if _, ok := s.enter(); !ok {
+				t.Fatalf("%d are inside, and the next one is refused", i)
+			}
+		}
+	})
+}
+
 // Some get stuck, for instance at a lock. Others are let in.
 func TestTheDoorStaysOpenBesideStuckRequests(t *testing.T) {
 	t.Parallel()

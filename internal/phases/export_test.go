@@ -5,11 +5,8 @@ import (
 	"time"
 )
 
-// Company is how many transactions wait for no other.
+// Company is how many transactions, or look-ups, wait for no other.
 const Company = company
-
-// AtOnce is how many groups of look-ups are on their way before others wait.
-const AtOnce = atOnce
 
 // MaxDelay is how long a request may have to wait at the door, and AlwaysIn is
 // how many are let in at any pace.

@@ -18,10 +18,10 @@ import (
 // Limits of gathering. No safety rests on them.
 const (
 	// maxTrips is how many groups are on their way at most: while one waits for
-	// the disk, the other one has the processor.
+	// the disk, the other one has the processor. So it is for groups of look-ups.
 	maxTrips = 2
-	// company is how many transactions go beside a group that is on its way.
-	// Fewer wait for its end: what they save by sharing is worth more.
+	// company is how many transactions, or look-ups, go beside a group that is on
+	// its way. Fewer wait for its end: what they save by sharing is worth more.
 	company = 8
 	// maxGathered is the most transactions that share one COMMIT.
 	maxGathered = 32
@@ -156,15 +156,21 @@ func (g *gathering) join(m *member) (turn, error) {
 	return m.next, nil
 }
 
-// depart lets those who wait go, if nobody is on the way, or if they are enough
-// for a group of their own beside it.
+// depart lets those who wait go, if they need wait no longer.
 func (q *queue) depart() {
-	if n := len(q.waiting); n == 0 || q.trips == maxTrips || q.trips > 0 && n < company {
+	if !departs(len(q.waiting), q.trips) {
 		return
 	}
 	q.trips++
 	group := q.take()
 	group[0].give(turn{lead: group})
+}
+
+// departs reports whether those who wait, for a COMMIT or for a look-up, go now,
+// beside so many groups: nobody is on the way, or they are enough for a group of
+// their own.
+func departs(waiting, trips int) bool {
+	return waiting > 0 && trips < maxTrips && (trips == 0 || waiting >= company)
 }
 
 // add lets a member wait. Those who hold their key come before those who would

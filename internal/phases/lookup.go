@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// atOnce is how many look-ups of one key, and how many groups of look-ups, this
-// process makes at once. It is not one, so that a connection that hangs holds
-// up nobody else.
+// atOnce is how many look-ups of one key this process makes at once. It is not
+// one, so that a connection that hangs holds up nobody else.
 const atOnce = 2
 
 // defaultMemory is the default of Config.Memory. A claim lasts for seconds, so

@@ -59,19 +59,18 @@ func (e *Engine) lookUp(ctx context.Context, id keyID, v *visit) (*reading, erro
 	}
 }
 
-// sendNext sends the key's next look-up: at once, or with the others that wait,
-// as soon as one of the groups on their way has arrived. The caller has locked
-// the table.
+// sendNext sends the key's next look-up: at once, or with the others that wait
+// for a group on its way, as transactions do. The caller has locked the table.
 func (e *Engine) sendNext(state *keyState) {
 	t := &e.keys
 	t.waiting = append(t.waiting, state.next)
-	if t.trips < atOnce {
+	if departs(len(t.waiting), t.trips) {
 		t.trips++
 		go e.travel()
 	}
 }
 
-// travel makes look-ups, one group after the other, until none waits. A group
+// travel makes look-ups, one group after the other, until none goes. A group
 // that takes long, because something hangs, doesn't hold up those behind it:
 // they go without it. They belong to no request, so none that is given up takes
 // an answer from others.
@@ -89,11 +88,11 @@ func (e *Engine) travel() {
 	}
 }
 
-// take returns the look-ups that go next, or ends a trip if there are none.
+// take returns the look-ups that go next, or ends a trip if none go.
 func (t *keyTable) take() []*lookUp {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.waiting) == 0 {
+	if !departs(len(t.waiting), t.trips-1) {
 		t.trips--
 		return nil
 	}

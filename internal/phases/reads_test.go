@@ -15,22 +15,23 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// hangLookUps has as many look-ups hang as are on their way before others wait.
-// Of what is sent from then on, the first message with more than one look-up
-// meets fault, and n counts those with one. free lets the look-ups go on.
-func (b *bundle) hangLookUps(t *testing.T, fault wire.Fault) (n func() (together, alone int), free func()) {
+// hangLookUp has the look-up of the key done-0 hang. Of what is sent from then
+// on, the first message with more than one look-up meets fault, and n counts
+// those with one. free lets the look-up go on.
+func (b *bundle) hangLookUp(t *testing.T, fault wire.Fault) (n func() (together, alone int), free func()) {
 	t.Helper()
 	var mu sync.Mutex
-	var hanging, together, alone int
+	var hangs bool
+	var together, alone int
 	var group sync.WaitGroup
 	held, goOn := make(chan struct{}), make(chan struct{})
 	b.wire.Plan(func(_ int, message []byte) wire.Fault {
 		mu.Lock()
 		defer mu.Unlock()
 		switch n := strings.Count(b.wire.Summary(message), "run SELECT FROM idempotency_keys"); {
-		case n == 1 && hanging < phases.AtOnce:
-			hanging++
-			return wire.Fault{Kind: wire.HoldBefore, Hold: func() { held <- struct{}{}; <-goOn }}
+		case n == 1 && !hangs:
+			hangs = true
+			return wire.Fault{Kind: wire.HoldBefore, Hold: func() { close(held); <-goOn }}
 		case n == 1:
 			alone++
 		case n > 1:
@@ -40,10 +41,8 @@ func (b *bundle) hangLookUps(t *testing.T, fault wire.Fault) (n func() (together
 		}
 		return wire.Fault{}
 	})
-	for i := range phases.AtOnce {
-		group.Go(func() { b.mustRun(t, fmt.Sprint("done-", i)) })
-		<-held
-	}
+	group.Go(func() { b.mustRun(t, "done-0") })
+	<-held
 	counts := func() (int, int) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -65,7 +64,7 @@ func (b *bundle) finished(t *testing.T, n int) {
 	}
 }
 
-// Three look-ups come while others are on their way, and travel together.
+// Three look-ups come while one is on its way, and travel together.
 // Whatever becomes of one of them, the others are answered.
 func TestLookUpsTravelTogether(t *testing.T) {
 	t.Parallel()
@@ -83,13 +82,13 @@ func TestLookUpsTravelTogether(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			b.finished(t, phases.AtOnce+2)
+			b.finished(t, 3)
 			b.engine.Gathering(time.Minute)
-			sent, free := b.hangLookUps(t, test.fault)
+			sent, free := b.hangLookUp(t, test.fault)
 			var group sync.WaitGroup
 			for i := range 2 {
 				group.Go(func() {
-					if got := b.mustRun(t, fmt.Sprint("done-", phases.AtOnce+i)); !got.Replayed {
+					if got := b.mustRun(t, fmt.Sprint("done-", 1+i)); !got.Replayed {
 						t.Errorf("it wasn't looked up: %+v", got)
 					}
 				})
@@ -122,17 +121,35 @@ func TestLookUpsTravelTogether(t *testing.T) {
 	}
 }
 
-// TestLookUpsThatHangHoldUpNoOther: what comes while they hang waits for a
-// moment, and goes without them.
-func TestLookUpsThatHangHoldUpNoOther(t *testing.T) {
+// TestALookUpThatHangsHoldsUpNoOther: what comes while it hangs waits for a
+// moment, and goes without it.
+func TestALookUpThatHangsHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.finished(t, phases.AtOnce+1)
-	_, free := b.hangLookUps(t, wire.Fault{})
+	b.finished(t, 2)
+	_, free := b.hangLookUp(t, wire.Fault{})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // less than a look-up may take
 	defer cancel()
-	if _, err := b.engine.Run(ctx, b.flow, request(fmt.Sprint("done-", phases.AtOnce))); err != nil {
-		t.Errorf("beside look-ups that hang: %v", err)
+	if _, err := b.engine.Run(ctx, b.flow, request("done-1")); err != nil {
+		t.Errorf("beside a look-up that hangs: %v", err)
+	}
+	free()
+}
+
+// TestEnoughLookUpsWaitForNoOther: they go together beside one that hangs.
+func TestEnoughLookUpsWaitForNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.finished(t, 1+phases.Company)
+	b.engine.Gathering(time.Minute)
+	sent, free := b.hangLookUp(t, wire.Fault{})
+	var group sync.WaitGroup
+	for i := range phases.Company {
+		group.Go(func() { b.mustRun(t, fmt.Sprint("done-", 1+i)) })
+	}
+	group.Wait()
+	if together, alone := sent(); together != 1 || alone != 0 {
+		t.Errorf("%d groups and %d look-ups alone were sent, want one group", together, alone)
 	}
 	free()
 }
