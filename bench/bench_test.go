@@ -179,6 +179,15 @@ func TestTheTimeOfChildrenThatHaveEndedCounts(t *testing.T) {
 	}
 }
 
+func TestTheMemoryIsReadFromProc(t *testing.T) {
+	t.Parallel()
+	for info, want := range map[string]int64{"MemTotal:       24689560 kB\nMemFree: 1 kB\n": 24689560 << 10, "": 0, "MemFree: 1 kB\n": 0} {
+		if got := parseMemory([]byte(info)); got != want {
+			t.Errorf("%q: got %d bytes, want %d", info, got, want)
+		}
+	}
+}
+
 func TestTheChartIsXML(t *testing.T) {
 	t.Parallel()
 	if drawn := chart(facts{}, []result{{Scenario: "list", System: product}}); drawn != "" {

@@ -73,6 +73,22 @@ func treeTime(pid int) time.Duration {
 	return total
 }
 
+// memory is how many bytes of memory the machine has.
+func memory() int64 {
+	info, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	return parseMemory(info)
+}
+
+// parseMemory reads the first line of /proc/meminfo (proc(5)).
+func parseMemory(info []byte) int64 {
+	var kilobytes int64
+	_, _ = fmt.Sscanf(string(info), "MemTotal: %d kB", &kilobytes) // what isn't so is 0
+	return kilobytes << 10
+}
+
 // ownTime is the processor time of this process: the load.
 func ownTime() time.Duration {
 	var r syscall.Rusage
