@@ -73,13 +73,21 @@ func treeTime(pid int) time.Duration {
 	return total
 }
 
-// memory is how many bytes of memory the machine has.
+// memory is how many bytes of memory this process and its children may have:
+// those of the machine, or of its container.
 func memory() int64 {
 	info, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0
 	}
-	return parseMemory(info)
+	total := parseMemory(info)
+	for _, limit := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		text, _ := os.ReadFile(limit) // there is one of them, or none
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
+			total = min(total, n)
+		}
+	}
+	return total
 }
 
 // parseMemory reads the first line of /proc/meminfo (proc(5)).

@@ -179,10 +179,12 @@ func (s *Stripe) logRequest(ctx context.Context, r request, o *observation, wait
 	}
 	// To log takes much of the stack, and that of the caller would grow for
 	// good. So it is done on another one.
-	logged := make(chan struct{})
+	panicked := make(chan any)
 	go func() {
-		defer close(logged)
+		defer func() { panicked <- recover() }()
 		s.log.LogAttrs(ctx, level, "stripe request", attrs...)
 	}()
-	<-logged
+	if value := <-panicked; value != nil {
+		panic(value) // it costs the caller one request, and here it would cost the process
+	}
 }

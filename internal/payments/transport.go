@@ -18,8 +18,8 @@ const (
 	idleConns   = 64
 	headerLimit = 64 << 10 // bytes
 	// writeBuffer and readBuffer are those of each connection, of which there are
-	// as many as calls at once. A charge's request fits in, and so does the head
-	// of its answer. The body of a longer one is read past the buffer.
+	// as many as calls at once. A charge's request fits in. An answer that
+	// doesn't is read in several turns.
 	writeBuffer = 1536 // bytes
 	readBuffer  = 1 << 10
 )

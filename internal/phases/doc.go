@@ -70,9 +70,9 @@
 // at most from a stranger's fault. A group that takes longer than 100 ms may
 // hang at a lock, and the others wait for it no longer.
 //
-// The look-ups of RT1 are gathered likewise, in a pipeline without a
-// transaction: while two are on their way, the others wait for one to arrive.
-// If one of them fails, each is made by itself. They belong to no request, so
+// The look-ups of RT1 are gathered by the same rule, in a pipeline without a
+// transaction: alone at once; beside a group on its way only if eight wait;
+// without one that takes longer than 100 ms. If one of them fails, each is made by itself. They belong to no request, so
 // no client that goes away takes the answer from others.
 //
 // # When more come than the database can serve

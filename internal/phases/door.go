@@ -1,7 +1,6 @@
 package phases
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -13,7 +12,11 @@ const (
 	// alwaysIn is how many requests may be inside at any pace: as many as are on
 	// their way at once, and as many again that go next.
 	alwaysIn = 2 * maxTrips * maxGathered
-	// paceMemory is how many of the last requests the pace is taken from.
+	// mostIn is how many may be inside, however fast they get through. If the
+	// database stops then, no more than these wait for it.
+	mostIn = 8192
+	// paceMemory is how many of the last requests that count for the pace make
+	// most of it.
 	paceMemory = 32
 )
 
@@ -23,12 +26,13 @@ var errCrowded = fmt.Errorf("%w: those before it take too long", ErrBusy)
 // A door keeps requests out for which the database has no time. Inside are
 // those whose key is being looked up or claimed; one that has claimed its key,
 // or got its answer, is through. A request that comes is refused if it would
-// have to wait for more than maxDelay, as fast as those before it get through
-// lately. So however many come, those inside stay as many as the database can
-// serve, and the others needn't wait for their refusal.
+// have to wait for more than maxDelay, as fast as others got through lately. So
+// however many come, those inside stay as many as the database can serve, and
+// the others needn't wait for their refusal.
 type door struct {
 	mu     sync.Mutex
 	inside int
+	passed int // how many have got through
 	// pace is the time from one request that gets through to the next one.
 	pace time.Duration
 }
@@ -42,8 +46,8 @@ type visit struct {
 	door  *door
 	since time.Time
 	// place counts those who were inside when the request came, itself
-	// included.
-	place int
+	// included, and passed those who had got through.
+	place, passed int
 }
 
 // enter lets a request in, or reports that there are too many.
@@ -54,13 +58,13 @@ func (d *door) enter() (v visit, ok bool) {
 		return visit{}, false
 	}
 	d.inside++
-	return visit{door: d, since: time.Now(), place: d.inside}, true
+	return visit{door: d, since: time.Now(), place: d.inside, passed: d.passed}, true
 }
 
 // crowded reports whether a request that comes is refused. The caller has
 // locked the door.
 func (d *door) crowded() bool {
-	return d.inside >= alwaysIn && time.Duration(d.inside)*d.pace > maxDelay
+	return d.inside >= mostIn || d.inside >= alwaysIn && time.Duration(d.inside)*d.pace > maxDelay
 }
 
 // through notes that the request has got through. Once is enough.
@@ -73,9 +77,10 @@ func (v *visit) through() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.inside--
-	// Of few, each is served in its own time. They show that the pace is at least
-	// so fast, but not that it is no faster.
-	if pace := time.Since(v.since) / time.Duration(v.place); pace < d.pace || v.place >= alwaysIn/2 {
+	d.passed++
+	// Of few, each is served in its own time. They show that the pace may be so
+	// fast, but not that it is no faster.
+	if pace := time.Since(v.since) / time.Duration(d.passed-v.passed); pace < d.pace || v.place >= alwaysIn/2 {
 		d.pace += (pace - d.pace) / paceMemory
 	}
 }
@@ -107,32 +112,4 @@ func (e *Engine) Crowded() error {
 		return e.refuseAtDoor()
 	}
 	return nil
-}
-
-// Read runs a read of the database for somebody who holds no key, again if the
-// connection is lost; see the function Reread. Together such reads use half of
-// the pool's connections at most: the others are kept for those who hold a key,
-// so that what has begun can end however many look.
-func (e *Engine) Read(ctx context.Context, read func(context.Context) error) error {
-	if err := e.takePlace(ctx); err != nil {
-		return err
-	}
-	defer func() { <-e.readers }()
-	return Reread(ctx, read)
-}
-
-func (e *Engine) takePlace(ctx context.Context) error {
-	select {
-	case e.readers <- struct{}{}:
-		return nil
-	default:
-	}
-	ctx, cancel := context.WithTimeout(ctx, acquireTimeout)
-	defer cancel()
-	select {
-	case e.readers <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w: waiting to read: %w: %w", ErrUnavailable, errUnsent, context.Cause(ctx))
-	}
 }

@@ -144,6 +144,64 @@ func TestTheDoorLearnsFromAFew(t *testing.T) {
 	})
 }
 
+// Some are fast beside many that take their time: 730 get through in a second,
+// all together. Then the database stops. About as many are let in as get through
+// in a second, and not as many as the fast ones alone would make believe.
+func TestTheDoorCountsWhoGetsThrough(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		enter, stop := phases.NewDoor(), make(chan struct{})
+		visit := func(took time.Duration) {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if through, ok := enter(); ok {
+					time.Sleep(took)
+					through()
+				}
+			}
+		}
+		var group sync.WaitGroup
+		for i := range 40 {
+			group.Go(func() {
+				time.Sleep(time.Duration(i) * 2500 * time.Microsecond)
+				visit(100 * time.Millisecond)
+			})
+		}
+		group.Go(func() { visit(3 * time.Millisecond) })
+		time.Sleep(10 * time.Second)
+		close(stop)
+		group.Wait()
+		if in := letIn(enter); in < 500 || in > 1500 {
+			t.Errorf("%d were let in", in)
+		}
+	})
+}
+
+// TestTheDoorHasALimit: the database answers at once for a while, and then stops.
+func TestTheDoorHasALimit(t *testing.T) {
+	t.Parallel()
+	enter := phases.NewDoor()
+	for range 1000 {
+		through, _ := enter()
+		through()
+	}
+	if in := letIn(enter); in != phases.MostIn {
+		t.Errorf("%d were let in, want %d", in, phases.MostIn)
+	}
+}
+
+// letIn returns how many are let in while nobody gets through.
+func letIn(enter func() (func(), bool)) (in int) {
+	for ok := true; ok && in < 100_000; in++ {
+		_, ok = enter()
+	}
+	return in - 1
+}
+
 // Some get stuck, for instance at a lock. Others are let in.
 func TestTheDoorStaysOpenBesideStuckRequests(t *testing.T) {
 	t.Parallel()
@@ -170,6 +228,7 @@ func TestTheDoorStaysOpenBesideStuckRequests(t *testing.T) {
 func TestWhatHasBegunEnds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.engine = b.newEngine(t, nil, fewConnections(t, b))
 	b.mustRun(t, "warm")
 	called, answer, free := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	b.carrier.set(hooks{before: func(context.Context, int) error {
@@ -198,6 +257,7 @@ func TestWhatHasBegunEnds(t *testing.T) {
 		})
 	}
 	waitFor(t, func() bool { return errors.Is(b.engine.Crowded(), phases.ErrBusy) })
+	waitFor(t, b.engine.ReadPlacesTaken)
 	close(answer)
 	if err := <-begun; err != nil {
 		t.Errorf("what had begun got %v", err)

@@ -8,11 +8,12 @@ import (
 // Company is how many transactions, or look-ups, wait for no other.
 const Company = company
 
-// MaxDelay is how long a request may have to wait at the door, and AlwaysIn is
-// how many are let in at any pace.
+// MaxDelay is how long a request may have to wait at the door. AlwaysIn is how
+// many are let in at any pace, and MostIn how many at most.
 const (
 	MaxDelay = maxDelay
 	AlwaysIn = alwaysIn
+	MostIn   = mostIn
 )
 
 // NewDoor returns a door: what lets a request in, and returns how it gets
@@ -24,6 +25,9 @@ func NewDoor() (enter func() (through func(), ok bool)) {
 		return v.through, ok
 	}
 }
+
+// ReadPlacesTaken reports whether nobody else can read at once.
+func (e *Engine) ReadPlacesTaken() bool { return len(e.readPlaces) == cap(e.readPlaces) }
 
 // GatheringOrder returns the order in which transactions are gathered that come
 // one after the other, some for a key that they hold.

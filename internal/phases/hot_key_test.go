@@ -19,7 +19,9 @@ import (
 // fewConnections gives an engine a pool of four connections.
 func fewConnections(t *testing.T, b *bundle) option {
 	t.Helper()
-	return func(c *phases.Config) { c.Pool = pgtest.Open(t, postgres.Options{URL: b.url, MaxConns: 4}) }
+	return func(c *phases.Config) {
+		c.Pool = pgtest.Open(t, postgres.Options{URL: b.url, MaxConns: 4, DialFunc: b.wire.Dial})
+	}
 }
 
 // TestAHotKeyTakesNoConnectionsFromOthers: forty clients retry a key whose row

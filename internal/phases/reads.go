@@ -92,7 +92,9 @@ func (e *Engine) travel() {
 func (t *keyTable) take() []*lookUp {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !departs(len(t.waiting), t.trips-1) {
+	// What waits is taken by this trip, or by another one, or by the one that
+	// goes in the place of one that is late.
+	if others := t.trips - 1; !departs(len(t.waiting), others) {
 		t.trips--
 		return nil
 	}
@@ -144,4 +146,32 @@ func (e *Engine) arrive(l *lookUp) {
 	state.readers--
 	t.forget(l.id, state)
 	close(l.done)
+}
+
+// Read runs a read of the database for somebody who holds no key, again if the
+// connection is lost; see the function Reread. Together such reads use half of
+// the pool's connections at most: the others are kept for those who hold a key,
+// so that what has begun can end however many look.
+func (e *Engine) Read(ctx context.Context, read func(context.Context) error) error {
+	if err := e.takePlace(ctx); err != nil {
+		return err
+	}
+	defer func() { <-e.readPlaces }()
+	return Reread(ctx, read)
+}
+
+func (e *Engine) takePlace(ctx context.Context) error {
+	select {
+	case e.readPlaces <- struct{}{}:
+		return nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, acquireTimeout)
+	defer cancel()
+	select {
+	case e.readPlaces <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: waiting to read: %w: %w", ErrUnavailable, errUnsent, context.Cause(ctx))
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/golang-migrate/migrate/v4/database"
@@ -85,13 +86,14 @@ func (d *driver) Run(file io.Reader) error {
 	return nil
 }
 
-// runAlone runs a file that can't be in a transaction, such as CREATE INDEX
-// CONCURRENTLY.
+// runAlone runs a file that can't be in a transaction: CREATE or DROP INDEX
+// CONCURRENTLY. That waits for transactions that may be long, such as those of a
+// backup. Nobody queues up behind it, and a time-out would leave it half-way.
 func (d *driver) runAlone(statements []statement) error {
 	if err := d.Driver.SetVersion(d.version, true); err != nil {
 		return err
 	}
-	return d.run(statements)
+	return d.run(slices.Concat(split("SET lock_timeout = 0;"), statements, split("RESET lock_timeout;")))
 }
 
 // versionStatements are the end of a file that is one transaction. They use

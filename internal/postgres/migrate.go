@@ -46,9 +46,9 @@ func Migrate(ctx context.Context, url string, logger *slog.Logger) error {
 type migrator struct {
 	files fs.FS
 
-	// lockTimeout bounds the wait for one lock. While a migration waits,
-	// requests queue up behind it; so it gives up, makes a pause and tries
-	// again, up to tries times.
+	// lockTimeout bounds the wait for one lock, except in CREATE and DROP INDEX
+	// CONCURRENTLY. While a migration waits, requests queue up behind it; so it
+	// gives up, makes a pause and tries again, up to tries times.
 	lockTimeout time.Duration
 	tries       int
 	pause       time.Duration

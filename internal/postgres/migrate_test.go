@@ -155,7 +155,7 @@ func TestMigrationsAreTransactions(t *testing.T) {
 		whole := last > 1 && statements[0] == "BEGIN;" && statements[last] == "COMMIT;" && bytes.Count(sql, []byte("COMMIT;")) == 1
 		alone := last == 0 && strings.Contains(statements[0], " INDEX CONCURRENTLY ")
 		if !whole && !alone {
-			t.Errorf("%s is neither one transaction, BEGIN; … COMMIT;, nor one CREATE INDEX CONCURRENTLY", name)
+			t.Errorf("%s is neither one transaction, BEGIN; … COMMIT;, nor one CREATE or DROP INDEX CONCURRENTLY", name)
 		}
 	}
 }
@@ -341,6 +341,45 @@ func TestMigrateWaitsForLocks(t *testing.T) {
 	pgtest.Execute(t, reader, "COMMIT")
 	if err := <-migrated; err != nil {
 		t.Errorf("the migration failed after the lock was released: %v", err)
+	}
+}
+
+// TestAnIndexWaitsForLongTransactions: a transaction lasts for longer than a
+// migration waits for a lock, as that of a backup does. If the migration gave up,
+// it would leave half an index and a schema that no program starts with.
+func TestAnIndexWaitsForLongTransactions(t *testing.T) {
+	t.Parallel()
+	url := pgtest.EmptyURL(t)
+	if err := migrator().Up(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	backup := pgtest.Connect(t, url)
+	pgtest.Execute(t, backup, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	pgtest.Execute(t, backup, "SELECT id FROM rides")
+
+	m := migrator("CREATE INDEX CONCURRENTLY later_idx ON rides (id);\n", "BEGIN;\nALTER TABLE rides ADD COLUMN fare int;\nCOMMIT;\n")
+	m.LockTimeout, m.Tries = 50*time.Millisecond, 100
+	migrated := make(chan error, 1)
+	go func() { migrated <- m.Up(t.Context(), url) }()
+	watcher := pgtest.Connect(t, url)
+	pgtest.Eventually(t, "the index waits for longer than for a lock", func() bool {
+		var waits bool
+		err := watcher.QueryRow(t.Context(), `
+			SELECT EXISTS (
+			  SELECT FROM pg_stat_activity
+			  WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%CONCURRENTLY%'
+			    AND clock_timestamp() - query_start > interval '150 ms')`).Scan(&waits)
+		if err != nil || len(migrated) > 0 {
+			t.Fatalf("the migration has ended: %v, %v", err, <-migrated)
+		}
+		return waits
+	})
+	pgtest.Execute(t, backup, "COMMIT")
+	if err := <-migrated; err != nil {
+		t.Errorf("the migration failed after the transaction: %v", err)
+	}
+	if version, dirty := state(t, watcher); version != 3 || dirty {
+		t.Errorf("version = %d, dirty = %t; want 3, false", version, dirty)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +44,34 @@ func TestListing(t *testing.T) {
 	none := h.send(t, call{method: "GET", path: "/v1/rides?idempotency_key=other", as: h.visa})
 	if !strings.Contains(none.body, `"data":[]`) {
 		t.Errorf("an empty list is %s", none.body)
+	}
+}
+
+// TestListingOfOneTime: rides that share a COMMIT share their time too. Each of
+// them is on one page.
+func TestListingOfOneTime(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	var want []string
+	for i := range 7 {
+		want = append(want, h.hailAs(t, h.visa, fmt.Sprint("k", i)).must(t, 201, "").ride.ID)
+	}
+	h.exec(t, `UPDATE rides SET created_at = now()`)
+	slices.Sort(want)
+	slices.Reverse(want)
+	var got []string
+	for path := "/v1/rides?limit=2"; len(got) <= len(want); {
+		list := decode[rideList](t, h.send(t, call{method: "GET", path: path, as: h.visa}).must(t, 200, ""))
+		for _, ride := range list.Data {
+			got = append(got, ride.ID)
+		}
+		if !list.HasMore {
+			break
+		}
+		path = "/v1/rides?limit=2&starting_after=" + got[len(got)-1]
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"time"
 
@@ -54,18 +53,21 @@ func (s *stripe) events(ctx context.Context) (all []told, pending int, err error
 	return shown.Events, len(shown.Pending), err
 }
 
-// restEventsFor is how long not one event may be taken or worked, once nothing
-// fails any more, until they count as stuck. Thousands may be waiting then, and
-// a slow machine needs its time for them.
-const restEventsFor = 90 * time.Second
+// Once nothing fails any more, events count as stuck if none is worked for
+// restEventsFor, or if some are left after restEventsWithin. Thousands may be
+// waiting then, and a slow machine needs its time for them.
+const (
+	restEventsFor    = 90 * time.Second
+	restEventsWithin = 10 * time.Minute
+)
 
 // restEvents waits until every event that Stripe sends has been taken and
 // worked, and every key that an event has let go on is at rest. Events that are
 // stuck are left to the checks. The fake's clock is advanced, because it sends
 // again what failed, later and later.
 func (s *system) restEvents(ctx context.Context) error {
-	fewest, since := math.MaxInt, time.Now()
-	for fewest > 0 && time.Since(since) < restEventsFor && ctx.Err() == nil {
+	left, before, since, end := 1, 0, time.Now(), time.Now().Add(restEventsWithin)
+	for left > 0 && time.Since(since) < restEventsFor && time.Now().Before(end) && ctx.Err() == nil {
 		if err := s.stripe.call(ctx, http.MethodPost, "/_fake/clock", "application/json", `{"advance":"1m"}`, nil); err != nil {
 			return err
 		}
@@ -73,18 +75,25 @@ func (s *system) restEvents(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		waiting, err := s.database.waitingEvents(ctx)
-		if err == nil && pending+waiting < fewest {
-			fewest, since = pending+waiting, time.Now()
+		waiting, worked, err := s.database.countEvents(ctx)
+		if err == nil {
+			left = pending + waiting
+		}
+		if err == nil && worked > before {
+			before, since = worked, time.Now()
 		}
 		_ = pause.For(ctx, time.Second) // the loop looks at ctx itself
 	}
 	return s.rest(ctx, restBound, s.database.unfinished)
 }
 
-// waitingEvents counts the events that are not worked.
-func (d *database) waitingEvents(ctx context.Context) (int, error) {
-	return d.count(ctx, `stripe_events WHERE worked_at IS NULL`)
+// countEvents counts the events that wait, and those that are worked.
+func (d *database) countEvents(ctx context.Context) (waiting, worked int, err error) {
+	if waiting, err = d.count(ctx, `stripe_events WHERE worked_at IS NULL`); err != nil {
+		return 0, 0, err
+	}
+	worked, err = d.count(ctx, `stripe_events WHERE worked_at IS NOT NULL`)
+	return waiting, worked, err
 }
 
 func (f *facts) readUnparked(ctx context.Context, pool *pgxpool.Pool) error {
