@@ -57,10 +57,10 @@
 //
 // What costs most about so small a transaction is its end: the sync of the log,
 // and the round trip. So while a transaction of a process is on its way, those
-// that become ready wait for it to arrive, and then go together, up to 32 in one
-// BEGIN … COMMIT (gather.go). Eight that wait go beside it, so that the disk and
-// the processor both have work. Alone, a transaction goes at once. Only
-// transactions that are wholly queued are gathered, so none that reads.
+// that become ready wait for it to arrive, and then go together, up to 32 in
+// one BEGIN … COMMIT (gather.go). Eight that wait go beside it, so that the
+// disk and the processor both have work. Alone, a transaction goes at once.
+// Only transactions that are wholly queued are gathered, so none that reads.
 //
 // Each keeps its guard. The guards come first, in the order of account and key,
 // so that they can't deadlock, and no lock is waited for longer than 100 ms. If
@@ -72,8 +72,9 @@
 //
 // The look-ups of RT1 are gathered by the same rule, in a pipeline without a
 // transaction: alone at once; beside a group on its way only if eight wait;
-// without one that takes longer than 100 ms. If one of them fails, each is made by itself. They belong to no request, so
-// no client that goes away takes the answer from others.
+// without one that takes longer than 100 ms. If one of them fails, each is made
+// by itself. They belong to no request, so no client that goes away takes the
+// answer from others.
 //
 // # When more come than the database can serve
 //

@@ -16,7 +16,8 @@ import (
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
-// fewConnections gives an engine a pool of four connections.
+// fewConnections gives an engine a pool of four connections, which go through
+// the bundle's wire.
 func fewConnections(t *testing.T, b *bundle) option {
 	t.Helper()
 	return func(c *phases.Config) {

@@ -369,8 +369,11 @@ func TestAnIndexWaitsForLongTransactions(t *testing.T) {
 			  SELECT FROM pg_stat_activity
 			  WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%CONCURRENTLY%'
 			    AND clock_timestamp() - query_start > interval '150 ms')`).Scan(&waits)
-		if err != nil || len(migrated) > 0 {
-			t.Fatalf("the migration has ended: %v, %v", err, <-migrated)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(migrated) > 0 {
+			t.Fatalf("the migration has ended: %v", <-migrated)
 		}
 		return waits
 	})

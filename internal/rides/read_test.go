@@ -11,6 +11,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// listPages returns the rides of the account visa, read page by page. There may
+// be four pages at most.
+func (h *harness) listPages(t *testing.T, limit int) (rides []Ride) {
+	t.Helper()
+	path := fmt.Sprint("/v1/rides?limit=", limit)
+	for range 4 {
+		list := decode[rideList](t, h.send(t, call{method: "GET", path: path, as: h.visa}).must(t, 200, ""))
+		rides = append(rides, list.Data...)
+		if !list.HasMore {
+			return rides
+		}
+		path = fmt.Sprintf("/v1/rides?limit=%d&starting_after=%s", limit, rides[len(rides)-1].ID)
+	}
+	t.Fatal("the list never ends")
+	return nil
+}
+
 func TestListing(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -19,20 +36,8 @@ func TestListing(t *testing.T) {
 	}
 	h.hailAs(t, h.second, "k0").must(t, 201, "")
 	var keys []string
-	path := "/v1/rides?limit=3"
-	for pages := 1; ; pages++ {
-		r := h.send(t, call{method: "GET", path: path, as: h.visa}).must(t, 200, "")
-		list := decode[rideList](t, r)
-		for _, ride := range list.Data {
-			keys = append(keys, ride.IdempotencyKey)
-		}
-		if !list.HasMore {
-			break
-		}
-		if pages > 3 {
-			t.Fatal("the list never ends")
-		}
-		path = "/v1/rides?limit=3&starting_after=" + list.Data[len(list.Data)-1].ID
+	for _, ride := range h.listPages(t, 3) {
+		keys = append(keys, ride.IdempotencyKey)
 	}
 	if diff := cmp.Diff([]string{"k6", "k5", "k4", "k3", "k2", "k1", "k0"}, keys); diff != "" {
 		t.Error(diff)
@@ -60,15 +65,8 @@ func TestListingOfOneTime(t *testing.T) {
 	slices.Sort(want)
 	slices.Reverse(want)
 	var got []string
-	for path := "/v1/rides?limit=2"; len(got) <= len(want); {
-		list := decode[rideList](t, h.send(t, call{method: "GET", path: path, as: h.visa}).must(t, 200, ""))
-		for _, ride := range list.Data {
-			got = append(got, ride.ID)
-		}
-		if !list.HasMore {
-			break
-		}
-		path = "/v1/rides?limit=2&starting_after=" + got[len(got)-1]
+	for _, ride := range h.listPages(t, 2) {
+		got = append(got, ride.ID)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
