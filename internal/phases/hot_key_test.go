@@ -164,6 +164,63 @@ func TestALookUpIsNotSharedBackwards(t *testing.T) {
 	}
 }
 
+// TestAKeyThatEndsIsLookedUp: a COMMIT that ends a key is done, but its answer
+// is slow. Another process has replayed the key's answer meanwhile. A client
+// that knows that answer must not be told, from what this process has looked up
+// before, that the key is in use.
+func TestAKeyThatEndsIsLookedUp(t *testing.T) {
+	t.Parallel()
+	for name, ends := range map[string]struct {
+		lost   error
+		answer string
+		want   error
+	}{
+		"finished": {},
+		"released": {lost: errLost},
+		"parked":   {answer: "odd", want: phases.ErrParked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			engine := b.newEngine(t, b.wire, func(c *phases.Config) { c.Memory = time.Hour })
+			calling, answer := make(chan struct{}), make(chan struct{})
+			b.carrier.set(hooks{answer: ends.answer, before: func(_ context.Context, n int) error {
+				if n > 1 {
+					return nil
+				}
+				close(calling)
+				<-answer
+				return ends.lost
+			}})
+			var clients sync.WaitGroup
+			clients.Go(func() { _, _ = engine.Run(t.Context(), b.flow, request("k")) })
+			<-calling
+			if _, err := engine.Run(t.Context(), b.flow, request("k")); !errors.Is(err, phases.ErrInUse) {
+				t.Errorf("while the key is held a request got %v, want ErrInUse", err)
+			}
+			committed, goOn := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			b.wire.Plan(func(_ int, message []byte) wire.Fault {
+				if !bytes.Contains(message, []byte("acct_1")) {
+					return wire.Fault{}
+				}
+				fault := wire.Fault{}
+				once.Do(func() {
+					fault = wire.Fault{Kind: wire.HoldAfter, Hold: func() { close(committed); <-goOn }}
+				})
+				return fault
+			})
+			close(answer)
+			<-committed
+			if _, err := engine.Run(t.Context(), b.flow, request("k")); !errors.Is(err, ends.want) {
+				t.Errorf("a request got %v, want %v", err, ends.want)
+			}
+			close(goOn)
+			clients.Wait()
+		})
+	}
+}
+
 // TestNobodyWaitsForLookUpsThatHang: a request that waits for the look-ups of
 // others gives up after the time that one look-up may take.
 func TestNobodyWaitsForLookUpsThatHang(t *testing.T) {

@@ -40,7 +40,8 @@ type keyState struct {
 	// one of them is still claiming it.
 	attempts int
 	claiming bool
-	// holder is the token of the attempt that has claimed the key last.
+	// holder is the token of the attempt that has claimed the key last, until it
+	// lets the key go.
 	holder string
 	// ended is closed when an attempt ends, if anybody asked for it.
 	ended chan struct{}
@@ -101,6 +102,18 @@ func (t *keyTable) claimed(id keyID, token string) {
 	state.claiming = false
 	state.holder = token
 	state.latestAt = time.Time{}
+}
+
+// letGo notes that an attempt is about to send a transaction that leaves its key
+// to others, or finished. As soon as that has committed, another process may
+// have told a client so, long before its answer arrives here: nothing that was
+// looked up during the attempt shows that this process holds the key.
+func (t *keyTable) letGo(id keyID, token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if state := t.keys[id]; state != nil && state.holder == token {
+		state.holder = ""
+	}
 }
 
 // end notes that an attempt is over, and tells those that wait for that. What

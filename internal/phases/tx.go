@@ -134,6 +134,9 @@ func (tx *Tx) commit(end *ending) error {
 		tx.audit("key.parked", map[string]string{"reason": end.reason})
 	}
 	a := tx.attempt
+	if end.final() {
+		a.engine.keys.letGo(a.id(), a.token)
+	}
 	if !tx.begun && (a.entry == entryHeld || a.entry == entryInsert && end.kind == endAdvanced) {
 		tx.begin(end)
 		if tx.shares {
