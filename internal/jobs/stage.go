@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -48,8 +47,7 @@ func Statement(key phases.Key, job Job) (sql string, args []any, err error) {
 // jobID returns the id of a job. It is a pure function of kind and key, so that
 // a transaction that runs again stages the same job.
 func jobID(kind string, key phases.Key) string {
-	digest := phases.Digest("job", kind, key.Account, key.Key)
-	return string(hex.AppendEncode(append(make([]byte, 0, 64), "job_"...), digest[:16])) // made on the stack
+	return phases.DerivedID("job_", kind, key.Account, key.Key)
 }
 
 // A Receipt tells the account by e-mail how a ride ended.

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -26,9 +25,9 @@ func (SwitchedOff) version() int { return 1 }
 // switchedOffNotice returns the job that tells the account of an endpoint that
 // it is switched off.
 func switchedOffNotice(account, host string, since, at time.Time, r result) delivery[SwitchedOff] {
-	digest := phases.Digest("job", "switched_off", account, host, since.UTC().Format(time.RFC3339Nano))
+	id := phases.DerivedID("job_", "switched_off", account, host, since.UTC().Format(time.RFC3339Nano))
 	return delivery[SwitchedOff]{
-		envelope: envelope{Account: account, ID: "job_" + hex.EncodeToString(digest[:16]), StagedAt: at.UTC()},
+		envelope: envelope{Account: account, ID: id, StagedAt: at.UTC()},
 		Job:      SwitchedOff{Host: host, Since: since.UTC(), Answer: r.text()},
 	}
 }

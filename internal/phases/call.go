@@ -3,6 +3,7 @@ package phases
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -142,6 +143,17 @@ func Digest(parts ...string) [sha256.Size]byte {
 	}
 	return sha256.Sum256(text)
 }
+
+// DerivedID returns an id that is a pure function of its arguments: the prefix
+// and 26 characters, which are base32hex in lower case (RFC 4648). A transaction
+// that runs again makes the same ids.
+func DerivedID(prefix string, parts ...string) string {
+	digest := Digest(append(append(make([]string, 0, 8), prefix), parts...)...)
+	return string(idEncoding.AppendEncode(append(make([]byte, 0, 64), prefix...), digest[:16])) // made on the stack
+}
+
+//nolint:gochecknoglobals // a constant, in effect
+var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 // classify returns err as a *CallError. An error without a class is Unknown.
 func classify(err error) *CallError {

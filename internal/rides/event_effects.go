@@ -248,7 +248,7 @@ func (w *eventRun) record(ctx context.Context, account, action, ride, object str
 		INSERT INTO audit_records (account_id, id, action, ride_id, data)
 		VALUES ($1, $2, $3, nullif($4, ''), $5)
 		ON CONFLICT (account_id, id) DO NOTHING`,
-		account, derivedID("aud_", action, account, object), action, ride, string(text))
+		account, phases.DerivedID("aud_", action, account, object), action, ride, string(text))
 	if err != nil {
 		return false, fmt.Errorf("inserting audit record: %w", err)
 	}

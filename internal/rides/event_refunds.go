@@ -126,7 +126,7 @@ func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string,
 		INSERT INTO audit_records (account_id, id, action, ride_id, data)
 		VALUES ($1, $2, 'ride.refund_failed', $3, $4)
 		ON CONFLICT (account_id, id) DO NOTHING`,
-		r.account, derivedID("aud_", "ride.refund_failed", r.account, seen.id), r.id, string(data)); err != nil {
+		r.account, phases.DerivedID("aud_", "ride.refund_failed", r.account, seen.id), r.id, string(data)); err != nil {
 		return fmt.Errorf("inserting audit record: %w", err)
 	}
 	ride, err := scanRide(tx.QueryRow(ctx, `

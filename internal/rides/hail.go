@@ -79,7 +79,7 @@ func createRide(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	tx.Queue(`
 		INSERT INTO audit_records (account_id, id, action, ride_id, data)
 		VALUES ($1, $2, 'ride.created', $3, $4)`,
-		key.Account, derivedID("aud_", "ride.created", key.Account, key.Key), ride.ID, string(data))
+		key.Account, phases.DerivedID("aud_", "ride.created", key.Account, key.Key), ride.ID, string(data))
 	phases.Know(tx, ride)
 	return phases.Advance(), nil
 }

@@ -36,7 +36,7 @@ func waving(fail func() error) phases.Flow {
 			tx.Queue(`
 				INSERT INTO audit_records (account_id, id, action, ride_id, data)
 				VALUES ($1, $2, 'ride.waved', $3, '{}')`,
-				key.Account, derivedID("aud_", "ride.waved", key.Account, key.Key), p.ID)
+				key.Account, phases.DerivedID("aud_", "ride.waved", key.Account, key.Key), p.ID)
 			return phases.Advance(), nil
 		}),
 		phases.Atomic(phases.Finished, func(_ *phases.Tx, key phases.Key) (phases.Outcome, error) {

@@ -134,6 +134,6 @@ func endLateRefund(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	tx.Queue(`
 		INSERT INTO audit_records (account_id, id, action, ride_id, data)
 		VALUES ($1, $2, 'ride.refunded_late', $3, $4)`,
-		key.Account, derivedID("aud_", "ride.refunded_late", key.Account, key.Key), ride.ID, string(data))
+		key.Account, phases.DerivedID("aud_", "ride.refunded_late", key.Account, key.Key), ride.ID, string(data))
 	return finishWithRide(ride)
 }

@@ -1,7 +1,6 @@
 package rides
 
 import (
-	"encoding/base32"
 	"fmt"
 	"time"
 
@@ -119,25 +118,13 @@ func newRide(key phases.Key, live bool) (Ride, error) {
 // one from a sequence, would change if the ride's row were lost and made again,
 // and Stripe would refuse to charge with other metadata under the same key.
 func rideID(account, key string) string {
-	return derivedID("ride_", operationOf(account, key))
+	return phases.DerivedID("ride_", operationOf(account, key))
 }
 
 // operationOf returns the idempotency key under which the charge of a key is
 // sent to Stripe, and which everything carries that it makes there.
 func operationOf(account, key string) string {
 	return phases.ForeignKey(hailFlow, pointCharge, account, key)
-}
-
-// idEncoding is base32hex in lower case (RFC 4648).
-//
-//nolint:gochecknoglobals // a constant, in effect
-var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
-
-// derivedID returns an id that is a pure function of its arguments: the prefix
-// and 26 characters.
-func derivedID(prefix string, parts ...string) string {
-	digest := phases.Digest(append(append(make([]string, 0, 8), prefix), parts...)...)
-	return string(idEncoding.AppendEncode(append(make([]byte, 0, 64), prefix...), digest[:16])) // made on the stack
 }
 
 // ridePath returns the path at which a ride can be read.
