@@ -179,7 +179,9 @@
 //	    its charge has a charged ride, a success has its receipt, and a parked
 //	    key has a reason and a record.
 //	I13 What was acknowledged is there after any crash.
-//	I14 POST and GET of one key are linearizable.
+//	I14 POST and GET of one key are linearizable, but for the moment in which
+//	    an operator parks a key that is being worked on: for Config.Memory after
+//	    that a process may still say that it is in use.
 //	I15 A failure (an invalid request, 401, 409 in use, 429, any 5xx) is never
 //	    stored as an answer, and a refused request leaves no key.
 //	I16 When faults stop and the other side gives definite answers, every key is

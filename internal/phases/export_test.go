@@ -8,6 +8,10 @@ import (
 // Company is how many transactions, or look-ups, wait for no other.
 const Company = company
 
+// GatherTimeout is how long look-ups, or transactions, that travel together may
+// take.
+const GatherTimeout = gatherTimeout
+
 // MaxDelay is how long a request may have to wait at the door. AlwaysIn is how
 // many are let in at any pace, and MostIn how many at most.
 const (

@@ -33,14 +33,15 @@ func (a *attempt) fail(ended context.Context, cause error) error {
 	defer cancel()
 	end := a.afterFailure(cause)
 	a.logFailure(ctx, cause, end)
-	_, err := a.transact(ctx, func(*Tx) (*ending, error) { return end, nil })
+	// After a doubt the row may show that another worker has ended the key.
+	shown, err := a.transact(ctx, func(*Tx) (*ending, error) { return end, nil })
 	switch {
 	case errors.Is(err, errFenced):
 		a.engine.metrics.fenced.Inc()
 	case err != nil:
 		a.engine.log.LogAttrs(ctx, slog.LevelWarn, "not released: the lease must run out", a.attrs(ctx, slog.Any("error", err))...)
-	case end.kind == endParked:
-		a.reportParked(ctx, end)
+	case shown.kind == endParked:
+		a.reportParked(ctx, shown)
 		return ErrParked
 	}
 	if call, ok := errors.AsType[*CallError](cause); ok {

@@ -29,7 +29,8 @@ const (
 	// which may be waiting for a lock.
 	defaultPatience = 100 * time.Millisecond
 	// gatherTimeout bounds one shared COMMIT, so that a member has time left to
-	// settle its doubt, and to release its key.
+	// settle its doubt, and to release its key. It bounds shared look-ups too, so
+	// that each can be made again by itself.
 	gatherTimeout = 4 * time.Second
 	// sqlShortLocks bounds how long a transaction that several share waits for a
 	// lock, because all of them wait then.
@@ -71,6 +72,8 @@ type queue struct {
 // A member is a transaction that may share its COMMIT.
 type member struct {
 	tx *Tx
+	// queue is the name of the queue that it waits in.
+	queue string
 	// turn is closed when the member, which waits, has its next turn.
 	turn chan struct{}
 	next turn
@@ -93,6 +96,9 @@ type turn struct {
 func (g *gathering) commit(tx *Tx) error {
 	began := time.Now()
 	m := &member{tx: tx, turn: make(chan struct{})}
+	if g.engine.config.OneAccount {
+		m.queue = tx.attempt.key.Account
+	}
 	next, err := g.join(m)
 	if err != nil {
 		tx.failure = &failure{err: err, unsent: true}
@@ -120,20 +126,12 @@ func (g *gathering) commit(tx *Tx) error {
 
 // queue returns the queue of a member. The caller has locked g.
 func (g *gathering) queue(m *member) *queue {
-	name := g.queueName(m)
-	q := g.queues[name]
+	q := g.queues[m.queue]
 	if q == nil {
 		q = &queue{}
-		g.queues[name] = q
+		g.queues[m.queue] = q
 	}
 	return q
-}
-
-func (g *gathering) queueName(m *member) string {
-	if g.engine.config.OneAccount {
-		return m.tx.attempt.key.Account
-	}
-	return ""
 }
 
 // join returns the member's turn, as soon as it has one.
@@ -191,7 +189,7 @@ func (m *member) isNew() bool { return m.tx.attempt.entry == entryInsert }
 func (g *gathering) leave(m *member) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	q := g.queues[g.queueName(m)]
+	q := g.queues[m.queue]
 	if q == nil {
 		return false
 	}
@@ -210,7 +208,7 @@ func (g *gathering) arrive(m *member) {
 	q := g.queue(m)
 	q.trips--
 	if q.depart(); q.trips == 0 {
-		delete(g.queues, g.queueName(m))
+		delete(g.queues, m.queue)
 	}
 }
 

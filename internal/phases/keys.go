@@ -9,9 +9,10 @@ import (
 // one, so that a connection that hangs holds up nobody else.
 const atOnce = 2
 
-// defaultMemory is the default of Config.Memory. A claim lasts for seconds, so
-// what is this old is still true, unless an operator or another process has
-// taken the key over in the meantime; then the client is told to try again.
+// defaultMemory is the default of Config.Memory. While the lease lasts, what is
+// this old is still true, unless an operator has parked the key in the meantime.
+// Then a client may be told that the key is in use, and to try again, after
+// another process has said that it is under review.
 const defaultMemory = 100 * time.Millisecond
 
 // keyTable knows which keys this process is reading and working on. It keeps
@@ -41,14 +42,16 @@ type keyState struct {
 	attempts int
 	claiming bool
 	// holder is the token of the attempt that has claimed the key last, until it
-	// lets the key go.
-	holder string
+	// lets the key go, or a look-up shows that somebody has taken it. heldSince is
+	// when that claim was known to be done.
+	holder    string
+	heldSince time.Time
 	// ended is closed when an attempt ends, if anybody asked for it.
 	ended chan struct{}
-	// latest is what the last look-up found, nil for no row, and latestAt is
-	// when it was sent.
-	latest   *reading
-	latestAt time.Time
+	// latest is what the last look-up found, nil for no row, and age has run
+	// since that was sent. The zero value is older than anything.
+	latest *reading
+	age    stopwatch
 }
 
 // state returns the state of a key. The caller has locked the table.
@@ -66,7 +69,7 @@ func (t *keyTable) state(id keyID) *keyState {
 // finished the key then, unless an operator has taken it away.
 func (s *keyState) isHeld() bool {
 	return s.attempts > 0 && s.latest != nil && s.holder != "" && orZero(s.latest.token) == s.holder && s.latest.leased() &&
-		time.Since(s.latestAt) < s.latest.leasedUntil.Sub(s.latest.now)
+		s.age.elapsed() < s.latest.leasedUntil.Sub(s.latest.now)
 }
 
 // forget drops a state that is idle. The caller has locked the table.
@@ -100,8 +103,8 @@ func (t *keyTable) claimed(id keyID, token string) {
 	defer t.mu.Unlock()
 	state := t.state(id)
 	state.claiming = false
-	state.holder = token
-	state.latestAt = time.Time{}
+	state.holder, state.heldSince = token, time.Now()
+	state.age = stopwatch{}
 }
 
 // letGo notes that an attempt is about to send a transaction that leaves its key
@@ -116,6 +119,19 @@ func (t *keyTable) letGo(id keyID, token string) {
 	}
 }
 
+// note keeps what a look-up has found while an attempt works on the key. One that
+// was sent since the claim, and shows another holder or none, ends the holder's
+// time for good: an older look-up may still arrive that shows it.
+func (s *keyState) note(l *lookUp) {
+	if s.attempts == 0 {
+		return
+	}
+	s.latest, s.age = l.found, l.sent
+	if l.sent.monotonic.After(s.heldSince) && (l.found == nil || orZero(l.found.token) != s.holder) {
+		s.holder = ""
+	}
+}
+
 // end notes that an attempt is over, and tells those that wait for that. What
 // was looked up during it answers nobody any more.
 func (t *keyTable) end(id keyID) {
@@ -123,7 +139,7 @@ func (t *keyTable) end(id keyID) {
 	defer t.mu.Unlock()
 	state := t.state(id)
 	state.attempts--
-	state.latestAt = time.Time{}
+	state.age = stopwatch{}
 	if state.ended != nil {
 		close(state.ended)
 		state.ended = nil

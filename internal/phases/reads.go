@@ -11,11 +11,11 @@ import (
 
 // A lookUp is one reading of a key's row, for one request or more.
 type lookUp struct {
-	id     keyID
-	sentAt time.Time
-	done   chan struct{}
-	found  *reading
-	err    error
+	id    keyID
+	sent  stopwatch
+	done  chan struct{}
+	found *reading
+	err   error
 }
 
 // lookUp returns the key's row for a request, or nil if there is none. However
@@ -28,7 +28,7 @@ func (e *Engine) lookUp(ctx context.Context, id keyID, v *visit) (*reading, erro
 	t.mu.Lock()
 	state := t.state(id)
 	switch {
-	case state.isHeld() && time.Since(state.latestAt) < e.config.Memory:
+	case state.isHeld() && state.age.elapsed() < e.config.Memory:
 		defer t.mu.Unlock()
 		return state.latest, nil
 	case state.next == nil:
@@ -99,10 +99,10 @@ func (t *keyTable) take() []*lookUp {
 		return nil
 	}
 	n := min(len(t.waiting), maxGathered)
-	group, now := t.waiting[:n:n], time.Now()
+	group, now := t.waiting[:n:n], startStopwatch()
 	t.waiting = t.waiting[n:]
 	for _, l := range group {
-		l.sentAt = now
+		l.sent = now
 		state := t.state(l.id)
 		state.next = nil
 		state.readers++
@@ -110,10 +110,14 @@ func (t *keyTable) take() []*lookUp {
 	return group
 }
 
-// readTogether makes look-ups in one round trip. If that fails, each is made by
-// itself, so that nobody pays for a stranger's fault.
+// readTogether makes look-ups in one round trip. If that fails, or hangs, each is
+// made by itself, so that nobody pays for a stranger's fault.
 func (e *Engine) readTogether(group []*lookUp) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.aborted), statementTimeout)
+	timeout := statementTimeout
+	if len(group) > 1 {
+		timeout = gatherTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.aborted), timeout)
 	defer cancel()
 	reads := make([]statement, len(group))
 	for i, l := range group {
@@ -121,7 +125,7 @@ func (e *Engine) readTogether(group []*lookUp) {
 	}
 	err := e.Read(ctx, func(ctx context.Context) error { return e.readRows(ctx, reads...) })
 	for _, l := range group {
-		if err != nil && len(group) > 1 && ctx.Err() == nil && !errors.Is(err, errUnsent) {
+		if err != nil && len(group) > 1 && !errors.Is(err, errUnsent) {
 			go e.readTogether([]*lookUp{l})
 			continue
 		}
@@ -137,8 +141,8 @@ func (e *Engine) arrive(l *lookUp) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state := t.state(l.id)
-	if l.err == nil && state.attempts > 0 {
-		state.latest, state.latestAt = l.found, l.sentAt
+	if l.err == nil {
+		state.note(l)
 	}
 	if state.next != nil && state.readers == atOnce {
 		e.sendNext(state)

@@ -68,6 +68,7 @@ func (b *bundle) finished(t *testing.T, n int) {
 // Whatever becomes of one of them, the others are answered.
 func TestLookUpsTravelTogether(t *testing.T) {
 	t.Parallel()
+	slow := wire.Fault{Kind: wire.HoldBefore, Hold: func() { <-time.After(phases.GatherTimeout + 100*time.Millisecond) }}
 	for name, test := range map[string]struct {
 		third           string
 		gone            bool
@@ -78,6 +79,7 @@ func TestLookUpsTravelTogether(t *testing.T) {
 		"one fails":              {third: "\x00", together: 1, alone: 3},
 		"one is given up":        {third: "done-0", gone: true, together: 1},
 		"the connection is lost": {third: "done-0", fault: wire.Fault{Kind: wire.CutBefore}, together: 2},
+		"the connection hangs":   {third: "done-0", fault: slow, together: 1, alone: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
