@@ -10,7 +10,7 @@ import (
 
 // The chart's sizes, in pixels.
 const (
-	chartWidth  = 960
+	chartWidth  = 970
 	chartHeight = 520
 	plotTop     = 96
 	plotHeight  = 330
@@ -96,7 +96,7 @@ func chart(f facts, results []result) string {
 	}
 	d := new(drawing)
 	fmt.Fprintf(d, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif">`+"\n", chartWidth, chartHeight)
-	d.WriteString("<style>text{fill:#222;font-size:13px}.title{font-size:16px;font-weight:600}.small{font-size:11px;fill:#555}.value{font-size:8px;fill:#555}.grid{stroke:#ddd}</style>\n")
+	d.WriteString("<style>text{fill:#222;font-size:13px}.title{font-size:16px;font-weight:600}.small{font-size:11px;fill:#555}.value{font-size:10px;fill:#555}.grid{stroke:#ddd}</style>\n")
 	d.rect(0, 0, chartWidth, chartHeight, "#fff")
 	d.rates(rides, clients, systems)
 	d.costs(rides, clients[min(len(clients)-1, max(0, slices.Index(clients, 32)))], systems)

@@ -1,5 +1,6 @@
 // Figures draws the pictures of the documents: each file with the ending seq
-// becomes a file with the ending svg beside it.
+// becomes a file with the ending svg beside it. performance.svg is one that bench
+// has drawn.
 //
 //	go run ./docs/figures
 //
