@@ -147,17 +147,19 @@ func TestAPollIsPlannedForTheTablesAsTheyAre(t *testing.T) {
 	poll()
 	h.exec(t, `ANALYZE`)
 	poll()
-	const rows = 200_000
-	h.exec(t, `
-		INSERT INTO rides (account_id, id, key, status, origin_lat, origin_lon, target_lat, target_lon, fare_amount, fare_currency, created_at)
-		SELECT $1, 'ride_' || n, 'k' || n, 'pending', 0, 0, 1, 1, 500, 'usd', now() FROM generate_series(1, $2::int) AS n`,
-		h.visa.AccountID, rows)
-	h.exec(t, `
-		INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path, request_hash,
-		       canon_version, params, recovery_point, lease_token, lease_epoch, leased_until, attempts)
-		SELECT $1, 'k' || n, 'hail', 1, 'test', '', 'POST', '/v1/rides', '', 1, '{}', 'ride_created',
-		       gen_random_uuid(), 1, now() + interval '1 hour', 1
-		FROM generate_series(1, $2::int) AS n`,
-		h.visa.AccountID, rows)
+	const rows, piece = 200_000, 25_000 // a statement may take 10 seconds
+	for n := 1; n <= rows; n += piece {
+		h.exec(t, `
+			INSERT INTO rides (account_id, id, key, status, origin_lat, origin_lon, target_lat, target_lon, fare_amount, fare_currency, created_at)
+			SELECT $1, 'ride_' || n, 'k' || n, 'pending', 0, 0, 1, 1, 500, 'usd', now() FROM generate_series($2::int, $3::int) AS n`,
+			h.visa.AccountID, n, n+piece-1)
+		h.exec(t, `
+			INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path, request_hash,
+			       canon_version, params, recovery_point, lease_token, lease_epoch, leased_until, attempts)
+			SELECT $1, 'k' || n, 'hail', 1, 'test', '', 'POST', '/v1/rides', '', 1, '{}', 'ride_created',
+			       gen_random_uuid(), 1, now() + interval '1 hour', 1
+			FROM generate_series($2::int, $3::int) AS n`,
+			h.visa.AccountID, n, n+piece-1)
+	}
 	poll()
 }
