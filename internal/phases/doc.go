@@ -72,9 +72,9 @@
 //
 // The look-ups of RT1 are gathered by the same rule, in a pipeline without a
 // transaction: alone at once; beside a group on its way only if eight wait;
-// without one that takes longer than 100 ms. If one of them fails, each is made
-// by itself. They belong to no request, so no client that goes away takes the
-// answer from others.
+// without one that takes longer than 100 ms. If one of them fails, or all hang,
+// each is made by itself. They belong to no request, so no client that goes away
+// takes the answer from others.
 //
 // # When more come than the database can serve
 //

@@ -200,14 +200,12 @@ func TestAKeyThatEndsIsLookedUp(t *testing.T) {
 			}
 			committed, goOn := make(chan struct{}), make(chan struct{})
 			var once sync.Once
-			b.wire.Plan(func(_ int, message []byte) wire.Fault {
-				if !bytes.Contains(message, []byte("acct_1")) {
-					return wire.Fault{}
+			b.wire.Plan(func(_ int, message []byte) (fault wire.Fault) {
+				if bytes.Contains(message, []byte("acct_1")) {
+					once.Do(func() {
+						fault = wire.Fault{Kind: wire.HoldAfter, Hold: func() { close(committed); <-goOn }}
+					})
 				}
-				fault := wire.Fault{}
-				once.Do(func() {
-					fault = wire.Fault{Kind: wire.HoldAfter, Hold: func() { close(committed); <-goOn }}
-				})
 				return fault
 			})
 			close(answer)
