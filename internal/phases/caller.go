@@ -30,6 +30,12 @@ func CallerOf(ctx context.Context) Caller {
 	return caller
 }
 
+// WithCaller returns a context whose foreign calls are made for the caller, for
+// calls that no attempt makes.
+func WithCaller(ctx context.Context, caller Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller)
+}
+
 // withCaller returns the context of a foreign call that the attempt makes, and
 // that may be sent until watch shows limit. how is "do" or "find"; a look-up may
 // be made at any time.
@@ -38,5 +44,5 @@ func (a *attempt) withCaller(ctx context.Context, how string, watch stopwatch, l
 	if how == "do" {
 		caller.MaySend = func() bool { return watch.elapsed() < limit }
 	}
-	return context.WithValue(ctx, callerKey{}, caller)
+	return WithCaller(ctx, caller)
 }

@@ -278,3 +278,41 @@ func TestWhatHasBegunIsGatheredFirst(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
+
+// However many new requests ask somebody else at once, who takes his time,
+// others are let in.
+func TestWhoAsksIsNotAtTheDoor(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const many = 2 * phases.AlwaysIn
+	asked, answer, refused := make(chan struct{}), make(chan struct{}), make(chan error, many)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer close(answer)
+	unwanted := errors.New("unwanted")
+	for i := range many {
+		asks := request(fmt.Sprint("asks-", i))
+		asks.Ask = func() error {
+			asked <- struct{}{}
+			<-answer
+			return unwanted
+		}
+		asking.Go(func() {
+			_, err := b.engine.Run(t.Context(), b.flow, asks)
+			refused <- err
+		})
+		select {
+		case <-asked:
+		case err := <-refused:
+			t.Fatalf("beside %d others that ask, one got %v", i, err)
+		}
+	}
+	b.mustRun(t, "k")
+	answer <- struct{}{}
+	if err := <-refused; !errors.Is(err, unwanted) {
+		t.Errorf("who was told no got %v", err)
+	}
+	if n := value[int](t, b, `SELECT count(*) FROM idempotency_keys`); n != 1 {
+		t.Errorf("%d keys have a row, want only that of k", n)
+	}
+}

@@ -30,6 +30,10 @@ type Request struct {
 	// was given, and before anything is written, so that a refused request
 	// leaves no key.
 	Check func() error
+	// Ask, if it is not nil, follows Check. It may take its time, because it asks
+	// somebody else about what is requested. Meanwhile the request isn't one of
+	// those that wait for the database: others would be refused on its account.
+	Ask func() error
 	// Async asks for Result.Pending as soon as a foreign call is next; the rest
 	// is done in the background. A key that exists and is unfinished is Pending
 	// also when this process can't claim it.
@@ -63,7 +67,7 @@ type Result struct {
 // written. A new or abandoned key is claimed and run through the phases of its
 // flow, on a context of its own: a caller who goes away does not stop it. flow
 // is the flow of a new key; an existing key has its own. The errors are those
-// of this package, those of Check, those of the phases, and ForeignError and
+// of this package, those of Check and Ask, those of the phases, and ForeignError and
 // PanicError. None of them is stored, and the same request may be made again.
 func (e *Engine) Run(ctx context.Context, flow Flow, request Request) (Result, error) {
 	defer request.visit.through()
@@ -82,7 +86,7 @@ func (e *Engine) attemptFor(ctx context.Context, flow Flow, request *Request) (*
 		return nil, Result{}, err
 	}
 	if found == nil {
-		if err := request.Check(); err != nil {
+		if err := e.checkNew(request); err != nil {
 			return nil, Result{}, err
 		}
 		var ok bool
@@ -101,6 +105,19 @@ func (e *Engine) attemptFor(ctx context.Context, flow Flow, request *Request) (*
 		return nil, result, err
 	}
 	return e.nextAttempt(flow, &found.row, request), Result{}, nil
+}
+
+// checkNew checks a request whose key is new. What it asks for takes the time of
+// somebody else, and not the database's, so the request isn't at the door then.
+func (e *Engine) checkNew(request *Request) error {
+	if err := request.Check(); err != nil || request.Ask == nil {
+		return err
+	}
+	request.visit.through()
+	if err := request.Ask(); err != nil {
+		return err
+	}
+	return e.letIn(&request.visit)
 }
 
 // Look answers a request from its key's row, as Run would, and does nothing for

@@ -21,13 +21,7 @@ import (
 const disputeTimeout = 5 * time.Second
 
 // checkCancel validates a new request to cancel a ride. Its body is empty.
-//
-// It also asks Stripe for disputes, because none of Stripe's events may have
-// come: a dispute that keeps the ride from being refunded must be known when
-// claimRide looks at the ride, since such a request leaves no key. If Stripe
-// can't be asked, the request goes on, and Stripe's answer to the refund
-// decides.
-func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body []byte) error {
+func checkCancel(_ context.Context, _ *phases.Request, body []byte) error {
 	faults, err := readObject(body, func(f *faultList) { f.object() })
 	if err != nil {
 		return err
@@ -35,6 +29,15 @@ func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body
 	if len(faults) > 0 {
 		return invalidNew(faults)
 	}
+	return nil
+}
+
+// askForDisputes asks Stripe for the disputes of a ride that is to be canceled,
+// because none of Stripe's events may have come: a dispute that keeps the ride
+// from being refunded must be known when claimRide looks at the ride, since such
+// a request leaves no key. If Stripe can't be asked, the request goes on, and
+// Stripe's answer to the refund decides.
+func (s *Service) askForDisputes(ctx context.Context, request *phases.Request) error {
 	id, err := canceledID(phases.Key{Params: request.Params})
 	if err != nil {
 		return err
@@ -44,7 +47,7 @@ func (s *Service) checkCancel(ctx context.Context, request *phases.Request, body
 		return err
 	}
 	ctx = trace.With(ctx, slog.String("account", request.Account), slog.String("key", request.Key), slog.String("request_id", request.RequestID))
-	ctx, cancel := context.WithTimeout(ctx, disputeTimeout)
+	ctx, cancel := context.WithTimeout(phases.WithCaller(ctx, phases.Caller{Account: request.Account}), disputeTimeout)
 	defer cancel()
 	dispute, err := s.stripe.DisputeOf(ctx, ride.intent)
 	if err != nil {

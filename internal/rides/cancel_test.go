@@ -484,6 +484,40 @@ func TestADisputedRideIsNotCanceled(t *testing.T) {
 	})
 }
 
+// seeing is a transport that notes for which account a path is asked.
+type seeing struct {
+	path     string
+	accounts chan string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s seeing) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path == s.path {
+		s.accounts <- phases.CallerOf(r.Context()).Account
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// Where many requests wait for their turn at Stripe, those of one account don't
+// hold up those of others: also those that ask for disputes.
+func TestDisputesAreAskedForInTheAccountsTurn(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	ride := h.charged(t)
+	seen := seeing{"/v1/disputes", make(chan string, 1)}
+	stripe, err := payments.NewStripe(payments.Config{
+		Key: stripeKey, URL: h.stripe, Transport: seen, Timeout: 10 * time.Second, Saved500After: time.Hour, Logger: h.log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.service.stripe = stripe
+	h.cancelAs(t, h.visa, ride.ID, "k").must(t, 200, "")
+	if account := <-seen.accounts; account != h.visa.AccountID {
+		t.Errorf("Stripe was asked for %q, want %q", account, h.visa.AccountID)
+	}
+}
+
 // What one reader has seen at Stripe is not written over what another has
 // stored since that reader began.
 func TestAnOlderSightOfADisputeIsNotStored(t *testing.T) {

@@ -18,9 +18,11 @@ import (
 type keyedRoute struct {
 	// flow is what the route does.
 	flow phases.Flow
-	// check validates the body of a request whose key is new, and may look at
-	// what it is about.
+	// check validates the body of a request whose key is new.
 	check func(ctx context.Context, request *phases.Request, body []byte) error
+	// ask asks Stripe about what such a request is for. nil means that nothing
+	// is asked.
+	ask func(ctx context.Context, request *phases.Request) error
 	// pending returns the ride that a 202 shows for a key that is not finished.
 	// nil means that the route ignores Prefer: respond-async.
 	pending func(ctx context.Context, key phases.Key) (Ride, error)
@@ -95,7 +97,7 @@ func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, 
 		return nil, err
 	}
 	hash := r.Hash(body)
-	ctx := r.Context() // of Check, which runs before an asynchronous attempt outlives r
+	ctx := r.Context() // of Check and Ask, which run before an asynchronous attempt outlives r
 	request := &phases.Request{
 		Account:      who.AccountID,
 		Key:          key,
@@ -110,6 +112,9 @@ func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, 
 		Known:        []any{who},
 	}
 	request.Check = func() error { return k.checkNew(ctx, request, ids, body) }
+	if k.ask != nil {
+		request.Ask = func() error { return k.ask(ctx, request) }
+	}
 	return request, nil
 }
 

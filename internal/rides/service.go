@@ -164,7 +164,7 @@ func (s *Service) router() *web.Router {
 	router.Get("/v1/rides/{id}", s.authenticated(s.getRide))
 	router.Post("/v1/rides", s.keyed(keyedRoute{flow: s.hail, check: s.checkParams, pending: s.pendingRide}))
 	router.Post("/v1/rides/{id}/cancel", s.keyed(keyedRoute{
-		flow: s.cancel, check: s.checkCancel, waiting: s.openRefund, refunds: true, bodyOptional: true,
+		flow: s.cancel, check: checkCancel, ask: s.askForDisputes, waiting: s.openRefund, refunds: true, bodyOptional: true,
 	}))
 	router.PostUnkeyed("/v1/stripe/events", s.events.receive)
 	addReference(router)
