@@ -25,11 +25,12 @@ import (
 // keepTrying is how long a callback is tried again.
 const keepTrying = 3 * 24 * time.Hour
 
-// pauses are those of an endpoint that asks for fewer callbacks, or is
-// overloaded, without saying how long.
-//
-//nolint:gochecknoglobals // a constant, in effect
-var pauses = phases.Backoff{Initial: 10 * time.Second, Max: time.Hour}
+// minPause and maxPause bound how long an endpoint is left alone that asks for
+// fewer callbacks, or is overloaded, without saying how long.
+const (
+	minPause = 10 * time.Second
+	maxPause = time.Hour
+)
 
 // keepLane is around every attempt at a callback. If there is no place for it,
 // the job waits for its turn, and that costs no query.
@@ -80,7 +81,7 @@ func (c *Client) deliverCallback(ctx context.Context, job delivery[Callback]) er
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("sending the callback: %w", ctx.Err()) // this process ends, and the receiver did nothing wrong
 	}
-	return c.endCallback(ctx, job, host, judge(answer, err, now.failures+1))
+	return c.endCallback(ctx, job, host, judge(answer, err, now.failingFor))
 }
 
 // A result is what came of an attempt.
@@ -92,9 +93,11 @@ type result struct {
 	pause time.Duration
 }
 
-// judge returns what an answer, or an error, means. failures is how often the
-// endpoint has failed in a row, if this is a failure.
-func judge(answer callbacks.Answer, err error, failures int) result {
+// judge returns what an answer, or an error, means. failingFor is how long the
+// endpoint had been failing when the attempt began. An overloaded one is left
+// alone for that long again. The number of its failures would say little: many
+// callbacks are sent at once, and fail together.
+func judge(answer callbacks.Answer, err error, failingFor time.Duration) result {
 	switch {
 	case errors.Is(err, callbacks.ErrRefused):
 		return result{status: statusRefused, why: err.Error()}
@@ -108,7 +111,7 @@ func judge(answer callbacks.Answer, err error, failures int) result {
 	failed := result{status: statusPending, httpStatus: answer.Status, pause: answer.RetryAfter}
 	switch answer.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout:
-		failed.pause = cmp.Or(failed.pause, pauses.Next(failures))
+		failed.pause = cmp.Or(failed.pause, min(max(failingFor, minPause), maxPause))
 	}
 	return failed
 }

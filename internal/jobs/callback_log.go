@@ -40,7 +40,7 @@ type standing struct {
 	secrets     []string // to sign with
 	at          time.Time
 	switchedOff bool
-	failures    int           // of the endpoint, in a row
+	failingFor  time.Duration // since the first of the endpoint's failures in a row
 	pause       time.Duration // until the endpoint takes callbacks
 }
 
@@ -58,7 +58,8 @@ func (c *Client) beginCallback(ctx context.Context, job delivery[Callback], host
 		job.Account, id, job.Key, job.ID, job.Trace, job.Job.RideID, job.Job.Type, job.Job.URL,
 		job.Job.body(job.StagedAt), job.StagedAt, job.StagedAt.Add(keepTrying))
 	batch.Queue(`
-		SELECT c.status, c.url, c.body, now(), e.switched_off_at IS NOT NULL, coalesce(e.failures, 0),
+		SELECT c.status, c.url, c.body, now(), e.switched_off_at IS NOT NULL,
+		       coalesce(now() - e.failing_since, interval '0'),
 		       greatest(e.paused_until - now(), interval '0'),
 		       a.callback_secret || ARRAY(SELECT f.secret
 		         FROM unnest(a.former_callback_secrets, a.former_callback_secrets_until) AS f (secret, until)
@@ -68,7 +69,7 @@ func (c *Client) beginCallback(ctx context.Context, job delivery[Callback], host
 		LEFT JOIN callback_endpoints e ON e.account_id = c.account_id AND e.host = $3
 		WHERE c.account_id = $1 AND c.id = $2`,
 		job.Account, id, host).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&now.status, &now.url, &now.body, &now.at, &now.switchedOff, &now.failures, &now.pause, &now.secrets)
+		return row.Scan(&now.status, &now.url, &now.body, &now.at, &now.switchedOff, &now.failingFor, &now.pause, &now.secrets)
 	})
 	if err := c.config.Pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return standing{}, fmt.Errorf("recording a callback: %w", err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,22 +75,57 @@ func boolToInt(b bool) int {
 	return 0
 }
 
-// Pauses of a host that doesn't say how long grow with its failures.
+// pausedFor returns for how long the last failure of an endpoint pauses it, in
+// seconds, and how long the endpoint has been failing by then.
+func (b *bundle) pausedFor(t *testing.T) (paused, failing float64) {
+	t.Helper()
+	paused = value[float64](t, b, `SELECT extract(epoch FROM paused_until - failed_at)::float8 FROM callback_endpoints`)
+	failing = value[float64](t, b, `SELECT extract(epoch FROM failed_at - failing_since)::float8 FROM callback_endpoints`)
+	return paused, failing
+}
+
+// A host that doesn't say for how long is paused for as long as it has been
+// failing, for an hour at most.
 func TestPausesGrow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := newReceiver(t, answering(http.StatusBadGateway))
 	b.stageCallbacks(t, "acct_1", "k", r.URL, 1)
-	for range 12 {
-		once(t, b.callbackClient(t))
-		b.exec(t, `UPDATE callback_endpoints SET paused_until = now()`)
-		b.retryNow(t)
-	}
-	b.exec(t, `UPDATE callback_endpoints SET failures = 12`)
 	once(t, b.callbackClient(t))
-	if paused := value[float64](t, b, `
-		SELECT extract(epoch FROM paused_until - failed_at)::float8 FROM callback_endpoints`); paused < 1800 || paused > 3600 {
-		t.Errorf("after many failures it is paused for %v seconds", paused)
+	for _, failing := range []float64{60, 600, 3600, 86400} {
+		b.exec(t, `UPDATE callback_endpoints SET paused_until = now(), failing_since = now() - make_interval(secs => $1)`, failing)
+		b.retryNow(t)
+		once(t, b.callbackClient(t))
+		if paused, until := b.pausedFor(t); paused < min(failing, 3600)-0.001 || paused > min(until, 3600) {
+			t.Errorf("after failing for %v to %v seconds it is paused for %v", failing, until, paused)
+		}
+	}
+}
+
+// Callbacks that were sent at once and failed together are one trouble: the
+// next pause is as short as after a single failure.
+func TestFailuresTogetherMakeNoLongPause(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var sent atomic.Int32
+	together := make(chan struct{})
+	stranger := newStranger(t, func(w http.ResponseWriter, r *http.Request) {
+		if sent.Add(1) == 8 {
+			close(together)
+		}
+		select {
+		case <-together:
+			w.WriteHeader(http.StatusBadGateway)
+		case <-r.Context().Done():
+		}
+	})
+	b.stageCallbacks(t, "acct_1", "k", stranger.URL, 8)
+	once(t, b.callbackClient(t))
+	b.exec(t, `UPDATE callback_endpoints SET paused_until = now()`)
+	b.retryNow(t)
+	once(t, b.callbackClient(t))
+	if paused, failing := b.pausedFor(t); paused > max(10, failing) {
+		t.Errorf("after failing for %v seconds it is paused for %v", failing, paused)
 	}
 }
 
