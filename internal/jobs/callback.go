@@ -78,7 +78,7 @@ func (c *Client) deliverCallback(ctx context.Context, job delivery[Callback]) er
 		URL: now.url, ID: callbackID(job.Account, job.Key, job.Job.Type), At: now.at, Body: now.body, Secrets: now.secrets,
 	})
 	trace.LineOf(ctx).AddForeign(time.Since(start))
-	if errors.Is(ctx.Err(), context.Canceled) {
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("sending the callback: %w", ctx.Err()) // this process ends, and the receiver did nothing wrong
 	}
 	return c.endCallback(ctx, job, host, judge(answer, err, now.failingFor))

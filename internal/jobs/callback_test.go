@@ -1,9 +1,12 @@
 package jobs
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"regexp"
 	"strconv"
@@ -172,6 +175,35 @@ func TestCallbacksSurviveEveryCut(t *testing.T) {
 			return
 		}
 	}
+}
+
+// A process that ends while it reads an answer records what the answer says, so
+// that an acknowledged callback isn't sent again (I19). The process may end
+// before it has seen the status, too. Then nothing is recorded, and the test
+// makes another attempt.
+func TestAnAnswerCountsWhenTheProcessEnds(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newStranger(t, func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).Flush() // 200, and no end of its body
+		<-r.Context().Done()
+	})
+	b.stageCallbacks(t, "acct_1", "k", r.URL, 1)
+	c := b.callbackClient(t)
+	if _, err := c.relay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	job := decoded[Callback](t, value[string](t, b, `SELECT args FROM river.river_job`))
+	err := context.Canceled
+	for n := 0; errors.Is(err, context.Canceled) && n < 100; n++ {
+		ctx, end := context.WithCancel(t.Context())
+		err = c.deliverCallback(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { go end() }}), job)
+		end()
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	b.checkCallbacks(t, "delivered after 1: 200, due again")
 }
 
 // A worker that comes late, after another one has delivered, doesn't undo that.
