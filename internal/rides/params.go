@@ -43,9 +43,7 @@ func (s *Service) checkParams(_ context.Context, _ *phases.Request, body []byte)
 // invalidNew refuses faulty parameters under a key that was looked up and is
 // new.
 func invalidNew(faults []web.ParamFault) *web.ProblemError {
-	refusal := web.InvalidParameters(faults)
-	refusal.Problem.Detail += " The Idempotency-Key was not used up; send it again or a new one."
-	return refusal
+	return web.InvalidParameters(faults, "The Idempotency-Key was not used up; send it again or a new one.")
 }
 
 // parseParams validates the parameters of a new ride. It takes a document as

@@ -30,6 +30,25 @@ const (
 	noHTTPS   = "Must be an absolute https URL with a host."
 )
 
+// A refusal of parameters has no more than 8 KiB, however long the names are
+// that it points at.
+func TestNoRefusalOfParametersIsLargerThanPromised(t *testing.T) {
+	t.Parallel()
+	largest := 0
+	for length := range 300 {
+		faults := slices.Repeat([]web.ParamFault{{Pointer: "/" + strings.Repeat("\x01", length), Detail: unknown}}, 30)
+		problem := invalidNew(faults).Problem
+		problem.RequestID = "req_" + strings.Repeat("0", 32)
+		largest = max(largest, len(problem.Encode()))
+		if !strings.HasSuffix(problem.Detail, " of 30 faults; correct them all. The Idempotency-Key was not used up; send it again or a new one.") {
+			t.Fatalf("the detail is %s", problem.Detail)
+		}
+	}
+	if largest > 8<<10 || largest < 8<<10-100 {
+		t.Errorf("the largest refusal has %d bytes, want 8,192 or slightly less", largest)
+	}
+}
+
 func TestParseParamsReadsAValidRide(t *testing.T) {
 	t.Parallel()
 	hook := "https://example.com/hook"

@@ -39,8 +39,9 @@ const (
 )
 
 // InvalidParameters returns the refusal of a request with faulty parameters. It
-// lists the first 20 of them, or fewer if those are long.
-func InvalidParameters(faults []ParamFault) *ProblemError {
+// lists the first 20 of them, or fewer if those are long. Its detail ends with
+// the advice.
+func InvalidParameters(faults []ParamFault, advice ...string) *ProblemError {
 	var listed []ParamFault
 	for _, fault := range faults[:min(len(faults), maxFaults)] {
 		listed = append(listed, ParamFault{Pointer: cut(fault.Pointer, maxPointer), Detail: cut(fault.Detail, maxDetail)})
@@ -51,6 +52,7 @@ func InvalidParameters(faults []ParamFault) *ProblemError {
 		if len(listed) < len(faults) {
 			refusal.Problem.Detail = fmt.Sprintf("`errors` lists %d of %d faults; correct them all.", len(listed), len(faults))
 		}
+		refusal.Problem.Detail = strings.Join(append([]string{refusal.Problem.Detail}, advice...), " ")
 		if len(refusal.Problem.Encode()) <= maxProblem {
 			return refusal
 		}
