@@ -33,7 +33,7 @@ const (
 	CallbackCharged      = "ride.charged"
 	CallbackDeclined     = "ride.declined"
 	CallbackCanceled     = "ride.canceled"
-	CallbackRefundFailed = "ride.refund_failed" // after the ride was canceled
+	CallbackRefundFailed = "ride.refund_failed" // that of a canceled ride, or of a declined one that was paid late
 )
 
 // A Callback tells how a ride has ended.

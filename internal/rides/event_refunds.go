@@ -91,8 +91,9 @@ func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.
 	}
 }
 
-// failRefund shows a refund that has failed after a cancel was answered with
-// 200. The answer that was given stays, and so does the status of the ride; the
+// failRefund shows a refund that has failed after it was done: after a cancel
+// was answered with 200, or after a payment that succeeded late was given back.
+// The answer that was given stays, and so does the status of the ride; the
 // client gets a callback, and a person is told. Nothing is refunded once more
 // by itself.
 func (w *eventRun) failRefund(ctx context.Context, ride rideFacts, trace string, seen refundFacts) (outcome, error) {
