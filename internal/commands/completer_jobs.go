@@ -75,12 +75,9 @@ func (c *completerJobsRetry) Run(ctx context.Context, o cli.Output) error {
 		all := jobs.Jobs{Pool: pool}
 		ids := c.IDs
 		if c.Dead {
-			dead, err := all.List(ctx, true, maxRetried)
-			if err != nil {
+			var err error
+			if ids, err = all.Dead(ctx); err != nil {
 				return err
-			}
-			for _, record := range dead {
-				ids = append(ids, record.ID)
 			}
 		}
 		retried := 0
@@ -99,6 +96,3 @@ func (c *completerJobsRetry) Run(ctx context.Context, o cli.Output) error {
 		return err
 	})
 }
-
-// maxRetried is the most jobs that one call of jobs retry --dead retries.
-const maxRetried = 10000

@@ -74,6 +74,23 @@ func (j Jobs) List(ctx context.Context, dead bool, limit int) ([]Record, error) 
 	return records, nil
 }
 
+// Dead returns River's numbers of all jobs that were given up, the oldest first.
+func (j Jobs) Dead(ctx context.Context) ([]int64, error) {
+	rows, err := j.Pool.Query(ctx, `
+		SELECT id
+		FROM river.river_job
+		WHERE state IN `+deadStates+`
+		ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("listing dead jobs: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("listing dead jobs: %w", err)
+	}
+	return ids, nil
+}
+
 // ErrNotRetried means that a job isn't one that can be tried again: it doesn't
 // exist, is delivered, or is being worked on.
 var ErrNotRetried = errors.New("there is no such job, or it is delivered, or it is being worked on")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +59,20 @@ func TestOperatorsRetryDeadJobs(t *testing.T) {
 	counts, err := b.client(t, nil, b.deliver).Once(t.Context())
 	if err != nil || counts != (Counts{Relayed: 1, Delivered: 2}) {
 		t.Errorf("the next round did %+v (%v)", counts, err)
+	}
+}
+
+// However many jobs are dead, all of them can be retried.
+func TestAllDeadJobsAreFound(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `
+		INSERT INTO river.river_job (kind, args, max_attempts, state, finalized_at)
+		SELECT 'receipt/1', '{}', 1, CASE i % 3 WHEN 0 THEN 'completed' WHEN 1 THEN 'cancelled' ELSE 'discarded' END::river.river_job_state, now()
+		FROM generate_series(1, 30000) i`)
+	ids, err := Jobs{Pool: b.pool}.Dead(t.Context())
+	if err != nil || len(ids) != 20000 || !slices.IsSorted(ids) {
+		t.Errorf("%d jobs are dead (%v), want 20,000", len(ids), err)
 	}
 }
 
