@@ -95,19 +95,36 @@ const (
 	workTimeout = 50 * time.Second
 )
 
-// due returns subjects with events that are due, those first that have waited
-// the longest.
-func (i inbox) due(ctx context.Context, live bool, limit int) ([]subject, error) {
+// What one statement reads is bounded, however many events wait: after an
+// outage there may be millions, and a statement over all of them would never
+// end in time.
+const (
+	// oldestEvents is how many events due looks at.
+	oldestEvents = 128
+	// eventBatch is how many events of one subject are worked together, and how
+	// many old ones are deleted at a time.
+	eventBatch = 500
+)
+
+// unworked is true of an event that is to be worked. A statement that names its
+// events says so in this way, and not with IS NULL: that is the predicate of the
+// indexes that are as long as the backlog, so Postgres could read one of them
+// instead of the primary key.
+const unworked = `num_nonnulls(worked_at) = 0`
+
+// due returns the subjects of the events that have been due the longest.
+func (i inbox) due(ctx context.Context, live bool) ([]subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
 	rows, err := i.pool.Query(ctx, `
-		SELECT object, object_id
-		FROM stripe_events
-		WHERE account_id = '' AND worked_at IS NULL AND run_after <= now() AND livemode = $1
-		GROUP BY object, object_id
-		ORDER BY min(run_after)
-		LIMIT $2`,
-		live, limit)
+		SELECT DISTINCT object, object_id
+		FROM (
+		  SELECT object, object_id
+		  FROM stripe_events
+		  WHERE account_id = '' AND worked_at IS NULL AND run_after <= now() AND livemode = $1
+		  ORDER BY run_after
+		  LIMIT $2) AS oldest`,
+		live, oldestEvents)
 	if err != nil {
 		return nil, fmt.Errorf("listing events that are due: %w", err)
 	}
@@ -121,18 +138,30 @@ func (i inbox) due(ctx context.Context, live bool, limit int) ([]subject, error)
 	return found, nil
 }
 
-// take takes the events of a subject that are due, for eventLease. It returns
-// none if another worker was faster.
+// take takes events of a subject that are due, for eventLease: all of them, or
+// as many as are worked together. It returns none if another worker was faster.
 func (i inbox) take(ctx context.Context, s subject) (taken, error) {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
 	t := taken{subject: s}
+	// The order is that of one index only. By the one of the poll, this could
+	// read all of the backlog.
+	due, err := i.list(ctx, `
+		SELECT id
+		FROM stripe_events
+		WHERE account_id = '' AND object_id BETWEEN $2 AND $2 AND object = $1 AND worked_at IS NULL AND run_after <= now()
+		ORDER BY object_id
+		LIMIT $3`,
+		string(s.object), s.id, eventBatch)
+	if err != nil || len(due) == 0 {
+		return t, err
+	}
 	rows, err := i.pool.Query(ctx, `
 		UPDATE stripe_events
-		SET attempts = attempts + 1, run_after = now() + $3 * interval '1 second'
-		WHERE account_id = '' AND object_id = $2 AND object = $1 AND worked_at IS NULL AND run_after <= now()
+		SET attempts = attempts + 1, run_after = now() + $2 * interval '1 second'
+		WHERE account_id = '' AND id = ANY($1) AND run_after <= now() AND `+unworked+`
 		RETURNING id, attempts`,
-		string(s.object), s.id, eventLease.Seconds())
+		due, eventLease.Seconds())
 	if err != nil {
 		return t, fmt.Errorf("taking events of %s: %w", s.id, err)
 	}
@@ -148,12 +177,26 @@ func (i inbox) take(ctx context.Context, s subject) (taken, error) {
 	return t, nil
 }
 
+// list returns the ids of events. What is then written names them: a write with
+// a query in it could read all of the table to find them.
+func (i inbox) list(ctx context.Context, sql string, args ...any) ([]string, error) {
+	rows, err := i.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("listing events: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("listing events: %w", err)
+	}
+	return ids, nil
+}
+
 // finish notes what came of events.
 func (i inbox) finish(ctx context.Context, t taken, out outcome) error {
 	return i.note(ctx, t, `
 		UPDATE stripe_events
 		SET worked_at = now(), outcome = $2, owner_id = nullif($3, ''), ride_id = nullif($4, ''), last_error = NULL
-		WHERE account_id = '' AND id = ANY($1) AND worked_at IS NULL`,
+		WHERE account_id = '' AND id = ANY($1) AND `+unworked,
 		t.events, out.word, out.account, out.ride)
 }
 
@@ -162,7 +205,7 @@ func (i inbox) release(ctx context.Context, t taken, after time.Duration, why st
 	return i.note(ctx, t, `
 		UPDATE stripe_events
 		SET run_after = now() + $2 * interval '1 second', last_error = $3
-		WHERE account_id = '' AND id = ANY($1) AND worked_at IS NULL`,
+		WHERE account_id = '' AND id = ANY($1) AND `+unworked,
 		t.events, after.Seconds(), why)
 }
 
@@ -194,15 +237,20 @@ func (i inbox) reap(ctx context.Context) (int64, error) {
 func (i inbox) reapBatch(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
+	old, err := i.list(ctx, `
+		SELECT id
+		FROM stripe_events
+		WHERE account_id = '' AND worked_at IS NOT NULL AND received_at < now() - $1 * interval '1 second'
+		ORDER BY received_at
+		LIMIT $2`,
+		inboxRetention.Seconds(), eventBatch)
+	if err != nil || len(old) == 0 {
+		return 0, err
+	}
 	tag, err := i.pool.Exec(ctx, `
 		DELETE FROM stripe_events
-		WHERE account_id = '' AND id IN (
-		  SELECT id
-		  FROM stripe_events
-		  WHERE account_id = '' AND worked_at IS NOT NULL AND received_at < now() - $1 * interval '1 second'
-		  ORDER BY received_at
-		  LIMIT 500)`,
-		inboxRetention.Seconds())
+		WHERE account_id = '' AND id = ANY($1) AND worked_at IS NOT NULL`,
+		old)
 	if err != nil {
 		return 0, fmt.Errorf("deleting old events: %w", err)
 	}

@@ -163,7 +163,7 @@ func (w *eventRun) round(ctx context.Context) (EventCounts, error) {
 	if w.Realm() == "" {
 		return counts, nil
 	}
-	due, err := w.inbox.due(ctx, w.Stripe.Live(), 4*eventConcurrency)
+	due, err := w.inbox.due(ctx, w.Stripe.Live())
 	if err != nil {
 		return counts, err
 	}

@@ -100,12 +100,14 @@ func (*Statements) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndDa
 
 // A Node is one of a plan, as EXPLAIN (FORMAT JSON) describes it.
 type Node struct {
-	Type     string `json:"Node Type"`
-	Relation string `json:"Relation Name"`
-	Index    string `json:"Index Name"`
-	WAL      int    `json:"WAL Bytes"`
-	Images   int    `json:"WAL FPI"`
-	Plans    []Node `json:"Plans"`
+	Type     string  `json:"Node Type"`
+	Relation string  `json:"Relation Name"`
+	Index    string  `json:"Index Name"`
+	Rows     float64 `json:"Actual Rows"` // of each loop, with ANALYZE
+	Removed  float64 `json:"Rows Removed by Filter"`
+	WAL      int     `json:"WAL Bytes"`
+	Images   int     `json:"WAL FPI"`
+	Plans    []Node  `json:"Plans"`
 }
 
 // Scans returns how the plan reads tables: the names of the indexes, and "all
