@@ -54,11 +54,10 @@
 //	wire.go            a request on the wire, and what is seen of it
 //	answer.go          the length, the depth and the memory of answers
 //	transport.go       the connections to Stripe
+//	throttle.go        this process's share of Stripe's limits
 //	metrics.go         rides_stripe_…
-//
-// # What comes next
-//
-// Stripe's events go into events.go: the signature is checked there, and what an
-// event is about is read by GET and judged by the tables, because only what
-// Stripe answers to a GET is believed.
+//	event.go           an event of Stripe's, and its signature
+//	event_object.go    what an event is about, read by GET: nothing else of an
+//	                   event is believed
+//	event_lists.go     the refunds and disputes that a sweep compares
 package payments
