@@ -82,7 +82,8 @@ type Auditor struct {
 	// Realm is that of the keys that are compared with Stripe's list, which
 	// shows one mode of one Stripe account.
 	Realm string
-	// StripeSince is how far back Stripe's list is read.
+	// StripeSince is how far back rides are compared with Stripe's lists, which
+	// are read from 30 days before that, for earlier lives of keys.
 	StripeSince time.Duration
 	// Overdue is how late an unfinished key may be.
 	Overdue time.Duration

@@ -22,7 +22,7 @@ type completerAudit struct {
 	StripeAPIKey string `help:"Stripe's secret key. Not needed with --no-stripe." name:"stripe-api-key" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 
 	Stripe  bool          `help:"Compare with Stripe's list of payment intents; on unless --no-stripe is given." default:"true" negatable:""`
-	Since   time.Duration `help:"How far back Stripe's list is read." default:"48h"`
+	Since   time.Duration `help:"How far back rides are compared with Stripe's lists. These are read from 30 days before that, 100 payments a request." default:"48h"`
 	Overdue time.Duration `help:"How long after its time an unfinished key may still be waited for." default:"10m"`
 	Limit   int           `help:"Maximum number of findings to list for one check." default:"100"`
 }
