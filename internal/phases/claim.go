@@ -1,6 +1,7 @@
 package phases
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (a *attempt) claimRow(ctx context.Context) error {
 			}
 		}
 		if time.Since(start) > doubtPatience || backOff(ctx, try) != nil {
-			return fmt.Errorf("claiming the key: %w", unavailable(err))
+			return fmt.Errorf("claiming the key: %w", unavailable(cmp.Or(err, errNotShown)))
 		}
 	}
 }
@@ -53,6 +54,10 @@ func (a *attempt) claimOnce(ctx context.Context) (*row, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	e := a.engine
+	if err := e.takePlace(ctx); err != nil {
+		return nil, err
+	}
+	defer e.leavePlace()
 	conn, err := e.acquire(ctx)
 	if err != nil {
 		return nil, err

@@ -36,9 +36,9 @@ type fate int
 
 const (
 	fateCommitted   fate = iota
-	fateUnsent           // nothing reached the server
+	fateBroken           // there was no connection, or it broke before COMMIT was sent
 	fateFailed           // it did not commit, and would not the next time
-	fateRepeat           // the server rolled it back and asks for another run
+	fateRepeat           // the server rolled it back, and another run may do better
 	fateFenced           // the row isn't as this attempt left it
 	fateDoubtful         // it may have committed, or may yet
 	fateUnconfirmed      // it committed here, and perhaps not on the standby
@@ -51,8 +51,8 @@ const (
 // has committed. pgconn.SafeToRetry proves nothing either: with
 // QueryExecModeExec, which poolers need, it is true of a lost answer too.
 func (f *failure) fate() fate {
-	if f.unsent {
-		return fateUnsent
+	if f.broken {
+		return fateBroken
 	}
 	var pg *pgconn.PgError
 	if !errors.As(f.err, &pg) || f.last || !provesAbort(pg) {
@@ -64,7 +64,7 @@ func (f *failure) fate() fate {
 	switch {
 	case f.statement.guard && (pg.Code == "22012" || pg.Code == uniqueViolation):
 		return fateFenced
-	case pg.Code == "40001", pg.Code == "40P01", pg.Code == lockNotAvailable:
+	case pg.Code == "40001", pg.Code == "40P01", pg.Code == lockNotAvailable, isStale(pg):
 		return fateRepeat
 	default:
 		return fateFailed
@@ -138,7 +138,7 @@ func (a *attempt) transact(ctx context.Context, compose composer) (*ending, erro
 				}
 				return nil, err // nothing is claimed yet: refuse early
 			}
-		case fateUnsent:
+		case fateBroken:
 			if a.entry != entryHeld && !doubt && errors.Is(err, errUnsent) {
 				return nil, err // nothing is claimed yet: refuse early
 			}

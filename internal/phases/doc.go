@@ -78,8 +78,9 @@
 //
 // # When more come than the database can serve
 //
-// What has begun goes first. Look-ups use half of the connections at most, and
-// of the transactions that wait for company those go first that hold their key.
+// What has begun goes first. Look-ups and claims use half of the connections at
+// most, and of the transactions that wait for company those go first that hold
+// their key.
 // A new request is refused at the door (door.go), before its key is looked up,
 // if those before it take so long that it would have to wait for more than a
 // second. So those inside are as many as the database can serve, however many

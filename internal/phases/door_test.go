@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -257,7 +258,7 @@ func TestWhatHasBegunEnds(t *testing.T) {
 		})
 	}
 	waitFor(t, func() bool { return errors.Is(b.engine.Crowded(), phases.ErrBusy) })
-	waitFor(t, b.engine.ReadPlacesTaken)
+	waitFor(t, b.engine.PlacesTaken)
 	close(answer)
 	if err := <-begun; err != nil {
 		t.Errorf("what had begun got %v", err)
@@ -270,6 +271,54 @@ func TestWhatHasBegunEnds(t *testing.T) {
 		t.Errorf("after all are through: %v", err)
 	}
 	b.mustRun(t, "k")
+}
+
+// TestClaimsLeaveConnections: the claims of abandoned keys hang, and there are
+// more of them than connections. What has begun comes to its end.
+func TestClaimsLeaveConnections(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const connections, keys = 4, 20
+	b.abandon(t, keys)
+	b.engine = b.newEngine(t, nil, fewConnections(t, b))
+	called, answer, free := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	b.carrier.set(hooks{before: func(context.Context, int) error {
+		close(called)
+		<-answer
+		return nil
+	}})
+	begun := make(chan error)
+	go func() {
+		_, err := b.run(t, "begun")
+		begun <- err
+	}()
+	<-called
+	b.carrier.set(hooks{})
+	hangs := make(chan struct{}, keys)
+	b.wire.Plan(func(_ int, message []byte) wire.Fault {
+		if !strings.HasPrefix(b.wire.Summary(message), "run UPDATE idempotency_keys") {
+			return wire.Fault{}
+		}
+		return wire.Fault{Kind: wire.HoldBefore, Hold: func() { hangs <- struct{}{}; <-free }}
+	})
+	var claims sync.WaitGroup
+	for i := range keys {
+		claims.Go(func() {
+			if _, err := b.run(t, fmt.Sprint("k", i)); err != nil && !errors.Is(err, phases.ErrUnavailable) {
+				t.Errorf("one that had to wait got %v", err)
+			}
+		})
+	}
+	for range connections / 2 {
+		<-hangs
+	}
+	waitFor(t, b.engine.PlacesTaken)
+	close(answer)
+	if err := <-begun; err != nil {
+		t.Errorf("what had begun got %v", err)
+	}
+	close(free)
+	claims.Wait()
 }
 
 func TestWhatHasBegunIsGatheredFirst(t *testing.T) {

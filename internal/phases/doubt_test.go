@@ -370,3 +370,41 @@ func TestAReleaseInDoubtIsNotAnotherWorkers(t *testing.T) {
 		t.Errorf("the worker found its key in other hands %v times, want once", got)
 	}
 }
+
+// TestADoubtMayShowTheAnswer: the COMMIT that says that the call is looked up
+// from now on is lost, and another worker ends the key. The request gets that
+// answer, and nobody looks for what is known.
+func TestADoubtMayShowTheAnswer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustRun(t, "warm")
+	line := wire.NewPostgres()
+	engine := b.newEngine(t, line)
+	step := 0
+	line.Plan(func(_ int, message []byte) wire.Fault {
+		switch {
+		case step == 0 && bytes.Contains(message, []byte("odd_answer")):
+			step = 1
+			return wire.Fault{Kind: wire.CutBefore}
+		case step == 1:
+			step = 2
+			return wire.Fault{Kind: wire.HoldBefore, Hold: func() {
+				b.carrier.set(hooks{})
+				b.expire(t)
+				b.complete(t)
+			}}
+		}
+		return wire.Fault{}
+	})
+	b.carrier.set(hooks{before: func(context.Context, int) error {
+		return &phases.CallError{Class: phases.LookUp, Reason: "odd_answer", Err: errLost}
+	}})
+	result, err := engine.Run(t.Context(), b.flow, request("k"))
+	if err != nil || result.Answer.Status != 201 || step != 2 {
+		t.Errorf("after step %d: status %d, error %v", step, result.Answer.Status, err)
+	}
+	if b.carrier.finds > 0 {
+		t.Errorf("looked up %d times", b.carrier.finds)
+	}
+	b.checkDone(t, "k")
+}

@@ -25,10 +25,10 @@ type Engine struct {
 	keys      keyTable
 	gathering gathering
 	door      *door
-	// readPlaces has room for those who read; see Read.
-	readPlaces chan struct{}
-	renewals   renewals
-	running    sync.WaitGroup
+	// places has room for those who hold no key; see Read.
+	places   chan struct{}
+	renewals renewals
+	running  sync.WaitGroup
 
 	mu       sync.Mutex
 	draining bool
@@ -79,7 +79,7 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 		keys:       keyTable{keys: map[keyID]*keyState{}},
 		perAccount: map[string]int{},
 		door:       newDoor(),
-		readPlaces: make(chan struct{}, max(1, config.Pool.Stat().MaxConns()/2)),
+		places:     make(chan struct{}, max(1, config.Pool.Stat().MaxConns()/2)),
 	}
 	for _, flow := range config.Flows {
 		e.flows[flowID{flow.name, flow.version}] = flow

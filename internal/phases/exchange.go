@@ -20,12 +20,15 @@ func (e *Engine) sendBatch(ctx context.Context, conn *pgxpool.Conn, batch []stat
 	defer func(began time.Time) { trace.LineOf(ctx).AddDatabase(time.Since(began)) }(time.Now())
 	queued, err := catchPanic(func() (*pgconn.Batch, error) { return e.encode(ctx, conn.Conn(), batch) })
 	if err != nil {
-		return &failure{err: err, unsent: conn.Conn().IsClosed()} // no COMMIT is on its way
+		return &failure{err: err, broken: conn.Conn().IsClosed()} // no COMMIT is on its way
 	}
 	committing := batch[len(batch)-1].sql == sqlCommit
 	failed, err := catchPanic(func() (*failure, error) { return exchange(ctx, conn.Conn(), queued, batch, committing), nil })
 	if err != nil {
 		return &failure{err: err, committing: committing}
+	}
+	if failed != nil && !committing {
+		failed.broken = conn.Conn().IsClosed()
 	}
 	return failed
 }

@@ -30,8 +30,8 @@ func NewDoor() (enter func() (through func(), ok bool)) {
 	}
 }
 
-// ReadPlacesTaken reports whether nobody else can read at once.
-func (e *Engine) ReadPlacesTaken() bool { return len(e.readPlaces) == cap(e.readPlaces) }
+// PlacesTaken reports whether nobody else can read or claim at once.
+func (e *Engine) PlacesTaken() bool { return len(e.places) == cap(e.places) }
 
 // GatheringOrder returns the order in which transactions are gathered that come
 // one after the other, some for a key that they hold.

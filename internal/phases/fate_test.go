@@ -25,10 +25,14 @@ func TestFate(t *testing.T) {
 		failure failure
 		want    fate
 	}{
-		"no connection to send on":                      {failure{err: errUnsent, unsent: true, committing: true}, fateUnsent},
+		"no connection to send on":                      {failure{err: errUnsent, broken: true, committing: true}, fateBroken},
 		"what pgx believes was not sent":                {failure{err: notSentError{io.EOF}, committing: true}, fateDoubtful},
 		"the wire, COMMIT on its way":                   {failure{err: io.EOF, committing: true}, fateDoubtful},
-		"the wire, before COMMIT":                       {failure{err: io.EOF}, fateFailed},
+		"the wire, before COMMIT":                       {failure{err: io.EOF, broken: true}, fateBroken},
+		"an error of ours, before COMMIT":               {failure{err: errors.New("a column has another type")}, fateFailed},
+		"a statement that the server knows no more":     {failure{err: raise("ERROR", "26000"), committing: true}, fateRepeat},
+		"a statement whose columns have changed":        {failure{err: raise("ERROR", "0A000"), committing: true}, fateRepeat},
+		"the same of COMMIT":                            {failure{err: raise("ERROR", "26000"), committing: true, last: true}, fateDoubtful},
 		"an ERROR before COMMIT":                        {failure{err: raise("ERROR", "23505"), committing: true}, fateFailed},
 		"an ERROR for COMMIT itself":                    {failure{err: raise("ERROR", "XX000"), committing: true, last: true}, fateDoubtful},
 		"a FATAL":                                       {failure{err: raise("FATAL", "XX000"), committing: true}, fateDoubtful},

@@ -75,12 +75,17 @@ func (a *attempt) sendOrFind(ctx context.Context, f *foreign) (any, error) {
 	}
 	// From now on the form is never sent again. That is committed before the
 	// first look-up.
-	if _, err := a.transact(ctx, func(*Tx) (*ending, error) {
+	end, err := a.transact(ctx, func(*Tx) (*ending, error) {
 		return &ending{kind: endLookUp, reason: unclear.Reason, after: unclear.Patience}, nil
-	}); err != nil {
+	})
+	switch {
+	case err != nil:
 		return nil, err
+	case end.final():
+		return nil, errFenced // the row, which was read after a doubt, shows that another worker has ended the key
+	default:
+		return a.callOnce(ctx, "find", f.find)
 	}
-	return a.callOnce(ctx, "find", f.find)
 }
 
 // callsNext reports whether a foreign call is next for the key.
@@ -147,8 +152,7 @@ func (a *attempt) windowLeft() time.Duration {
 func (a *attempt) nothingFound(ctx context.Context) (*ending, error) {
 	reason := a.call.findReason
 	switch {
-	case reason != "" && a.clock.now().Before(a.call.findUntil) && a.windowLeft() > 0,
-		reason == "" && a.windowLeft() > 0:
+	case a.windowLeft() > 0 && (reason == "" || a.clock.now().Before(a.call.findUntil)):
 		return nil, &CallError{Class: Unknown, Err: ErrNothingFound}
 	case reason == "":
 		reason = reasonWindow

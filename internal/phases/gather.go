@@ -101,7 +101,7 @@ func (g *gathering) commit(tx *Tx) error {
 	}
 	next, err := g.join(m)
 	if err != nil {
-		tx.failure = &failure{err: err, unsent: true}
+		tx.failure = &failure{err: err, broken: true}
 		return err
 	}
 	if next.lead != nil {
@@ -253,7 +253,7 @@ func (g *gathering) sendTogether(group []*member) turn {
 	defer cancel()
 	conn, err := g.engine.acquire(ctx)
 	if err != nil {
-		share(group, failure{err: err, unsent: true})
+		share(group, failure{err: err, broken: true})
 		return turn{}
 	}
 	defer giveBack(ctx, conn)

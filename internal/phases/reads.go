@@ -153,29 +153,33 @@ func (e *Engine) arrive(l *lookUp) {
 }
 
 // Read runs a read of the database for somebody who holds no key, again if the
-// connection is lost; see the function Reread. Together such reads use half of
-// the pool's connections at most: the others are kept for those who hold a key,
-// so that what has begun can end however many look.
+// connection is lost; see the function Reread. Together such reads, and claims,
+// use half of the pool's connections at most: the others are kept for those who
+// hold a key, so that what has begun can end however many come.
 func (e *Engine) Read(ctx context.Context, read func(context.Context) error) error {
 	if err := e.takePlace(ctx); err != nil {
 		return err
 	}
-	defer func() { <-e.readPlaces }()
+	defer e.leavePlace()
 	return Reread(ctx, read)
 }
 
+// takePlace takes one of the places of those who hold no key: they read, or
+// claim one.
 func (e *Engine) takePlace(ctx context.Context) error {
 	select {
-	case e.readPlaces <- struct{}{}:
+	case e.places <- struct{}{}:
 		return nil
 	default:
 	}
 	ctx, cancel := context.WithTimeout(ctx, acquireTimeout)
 	defer cancel()
 	select {
-	case e.readPlaces <- struct{}{}:
+	case e.places <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%w: waiting to read: %w: %w", ErrUnavailable, errUnsent, context.Cause(ctx))
+		return fmt.Errorf("%w: waiting for a place: %w: %w", ErrUnavailable, errUnsent, context.Cause(ctx))
 	}
 }
+
+func (e *Engine) leavePlace() { <-e.places }

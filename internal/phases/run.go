@@ -183,11 +183,17 @@ func (e *Engine) runAttempt(ctx context.Context, a *attempt) (Result, error) {
 	if err != nil {
 		return a.refuse(err)
 	}
+	goesOn := false
+	defer func() { // also after a panic: the process must not go on holding the key
+		if !goesOn {
+			leave()
+		}
+	}()
 	end, err := a.run(ctx, a.request != nil && a.request.Async)
 	if err == nil && !end.final() {
+		goesOn = true
 		return a.goOn(ctx, leave), nil
 	}
-	defer leave()
 	return a.result(ctx, end, err)
 }
 

@@ -26,6 +26,8 @@ type Tx struct {
 	// now is the database's clock at the guard.
 	now  time.Time
 	conn *pgxpool.Conn
+	// placed means that it has taken one of the engine's places.
+	placed bool
 	// failure is the first one; nothing more is sent after it.
 	failure *failure
 	// unconfirmed means that the transaction committed, and that the server
@@ -42,8 +44,9 @@ type failure struct {
 	committing bool
 	// last means that the failed statement is COMMIT itself.
 	last bool
-	// unsent means that there was no connection to send on, or not any more.
-	unsent bool
+	// broken means that there was no connection to send on, or that it broke
+	// before COMMIT was sent. So nothing has committed.
+	broken bool
 }
 
 // Queue adds a statement to the transaction. It isn't sent before the phase has
@@ -158,12 +161,10 @@ func (tx *Tx) send(last statement) error {
 	ctx, cancel := context.WithTimeout(tx.ctx, statementTimeout)
 	defer cancel()
 	if tx.conn == nil {
-		conn, err := tx.attempt.engine.acquire(ctx)
-		if err != nil {
-			tx.failure = &failure{err: err, unsent: true}
+		if err := tx.connect(ctx); err != nil {
+			tx.failure = &failure{err: err, broken: true}
 			return err
 		}
-		tx.conn = conn
 	}
 	batch := tx.queue
 	tx.queue = nil
@@ -174,10 +175,28 @@ func (tx *Tx) send(last statement) error {
 	return nil
 }
 
-// close releases the connection, if there is one.
+// connect takes a connection, and one of the places if the attempt doesn't hold
+// its key yet.
+func (tx *Tx) connect(ctx context.Context) error {
+	e := tx.attempt.engine
+	if tx.attempt.entry != entryHeld {
+		if err := e.takePlace(ctx); err != nil {
+			return err
+		}
+		tx.placed = true
+	}
+	var err error
+	tx.conn, err = e.acquire(ctx)
+	return err
+}
+
+// close releases what connect has taken.
 func (tx *Tx) close() {
 	if tx.conn != nil {
 		giveBack(tx.ctx, tx.conn)
+	}
+	if tx.placed {
+		tx.attempt.engine.leavePlace()
 	}
 }
 
