@@ -76,6 +76,20 @@ func (e *Engine) LookUpsWaiting() int {
 	return len(e.keys.waiting)
 }
 
+// AgeLeases lets the leases of all calls that are on their way be older by an
+// age, as this process sees them.
+func (e *Engine) AgeLeases(age time.Duration) {
+	r := &e.renewals
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, call := range r.calls {
+		call.clock.lease -= age
+	}
+}
+
+// LookAtCalls looks at the calls that are on their way, as the timer does.
+func (e *Engine) LookAtCalls() { e.renewals.look() }
+
 // RenewAll renews the leases of all calls that are on their way, as if all were
 // due at once. It returns how many there are.
 func (e *Engine) RenewAll() int {
