@@ -24,7 +24,8 @@
 //     resolve_refund.go: of a refund
 //   - events.go: how Stripe's events are received
 //   - event_inbox.go: where they wait until they are worked
-//   - event_worker.go: who works them, for the completer
+//   - event_worker.go: who works them, for the completer, and event_crew.go: how
+//     many at once
 //   - event_effects.go, event_refunds.go: what they change
 //   - event_sweep.go: what makes up for those that never came
 //   - event_closer.go: what keeps a declined payment from succeeding later

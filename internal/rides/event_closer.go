@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // An openIntent is the payment intent of a declined ride that may still be
-// open. decline notes it, and closeIntents cancels it: the answer 402 says that
+// open. decline notes it, and closeIntent cancels it: the answer 402 says that
 // no money is taken, then or later (I3).
 type openIntent struct {
 	account, id, ride, operation string
@@ -34,37 +35,24 @@ func (w *eventRun) openIntent(ctx context.Context, ride rideFacts, i payments.In
 	return nil
 }
 
-// closeIntents closes the payment intents that are due, and returns how many.
-func (w *eventRun) closeIntents(ctx context.Context) (closed int, err error) {
-	if w.Realm() == "" {
-		return 0, nil
-	}
-	due, err := w.dueIntents(ctx)
-	if err != nil {
-		return 0, err
-	}
-	for _, i := range due {
-		done, err := w.closeIntent(ctx, i)
-		if err != nil {
-			return closed, err
-		}
-		if done {
-			closed++
-		}
-	}
-	return closed, nil
+// openIntents is the queue of the payment intents that may be open.
+func (w *eventRun) openIntents() queue[openIntent] {
+	return queue[openIntent]{due: w.dueIntents, take: w.takeIntent}
 }
 
-func (w *eventRun) dueIntents(ctx context.Context) ([]openIntent, error) {
+func (w *eventRun) dueIntents(ctx context.Context, before *time.Time) ([]openIntent, error) {
+	if w.Realm() == "" {
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
 	rows, err := w.Pool.Query(ctx, `
 		SELECT account_id, intent_id, ride_id, operation, attempts
 		FROM open_intents
-		WHERE run_after <= now() AND livemode = $1
+		WHERE run_after <= coalesce($2::timestamptz, now()) AND livemode = $1
 		ORDER BY run_after
-		LIMIT 32`,
-		w.Stripe.Live())
+		LIMIT $3`,
+		w.Stripe.Live(), before, 4*eventConcurrency)
 	if err != nil {
 		return nil, fmt.Errorf("listing open payment intents: %w", err)
 	}
@@ -78,17 +66,21 @@ func (w *eventRun) dueIntents(ctx context.Context) ([]openIntent, error) {
 	return due, nil
 }
 
-// closeIntent takes an open intent, unless another process was faster, and
-// closes it. The error is one of the database.
-func (w *eventRun) closeIntent(ctx context.Context, i openIntent) (done bool, err error) {
+// takeIntent takes an open intent, unless another process was faster.
+func (w *eventRun) takeIntent(ctx context.Context, i openIntent) (task, error) {
 	took, err := w.change(ctx, `
 		UPDATE open_intents
 		SET attempts = attempts + 1, run_after = now() + $4 * interval '1 second'
 		WHERE account_id = $1 AND intent_id = $2 AND attempts = $3`,
 		i.account, i.id, i.attempts, eventLease.Seconds())
 	if err != nil || !took {
-		return false, err
+		return nil, err
 	}
+	return func(ctx context.Context) (bool, error) { return w.closeIntent(ctx, i) }, nil
+}
+
+// closeIntent closes an open intent. The error is one of the database.
+func (w *eventRun) closeIntent(ctx context.Context, i openIntent) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
 	ctx, _ = trace.Begin(trace.With(ctx, slog.String("account", i.account), slog.String("ride", i.ride)))

@@ -112,8 +112,9 @@ const (
 // instead of the primary key.
 const unworked = `num_nonnulls(worked_at) = 0`
 
-// due returns the subjects of the events that have been due the longest.
-func (i inbox) due(ctx context.Context, live bool) ([]subject, error) {
+// due returns the subjects of the events that have been due the longest: of
+// those that were due at a time, or are due now if that is nil.
+func (i inbox) due(ctx context.Context, live bool, before *time.Time) ([]subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
 	rows, err := i.pool.Query(ctx, `
@@ -121,10 +122,10 @@ func (i inbox) due(ctx context.Context, live bool) ([]subject, error) {
 		FROM (
 		  SELECT object, object_id
 		  FROM stripe_events
-		  WHERE account_id = '' AND worked_at IS NULL AND run_after <= now() AND livemode = $1
+		  WHERE account_id = '' AND worked_at IS NULL AND run_after <= coalesce($2::timestamptz, now()) AND livemode = $1
 		  ORDER BY run_after
-		  LIMIT $2) AS oldest`,
-		live, oldestEvents)
+		  LIMIT $3) AS oldest`,
+		live, before, oldestEvents)
 	if err != nil {
 		return nil, fmt.Errorf("listing events that are due: %w", err)
 	}
@@ -136,6 +137,17 @@ func (i inbox) due(ctx context.Context, live bool) ([]subject, error) {
 		return nil, fmt.Errorf("listing events that are due: %w", err)
 	}
 	return found, nil
+}
+
+// now returns the database's time.
+func (i inbox) now(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
+	defer cancel()
+	var now time.Time
+	if err := i.pool.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+		return now, fmt.Errorf("asking for the time: %w", err)
+	}
+	return now, nil
 }
 
 // take takes events of a subject that are due, for eventLease: all of them, or

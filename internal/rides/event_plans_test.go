@@ -85,7 +85,7 @@ func readingOf(t *testing.T, sql string) reading {
 	const key = "stripe_events_pkey"
 	some := []string{"evt_ch_crowd_1", "evt_old_2"}
 	for _, r := range []reading{
-		{"AS oldest", "stripe_events_due_idx", oldestEvents, []any{false, oldestEvents}},
+		{"AS oldest", "stripe_events_due_idx", oldestEvents, []any{false, nil, oldestEvents}},
 		{"ORDER BY object_id", "stripe_events_object_idx", eventBatch, []any{"charge", "ch_crowd", eventBatch}},
 		{"attempts + 1", key, 2, []any{some, 60}},
 		{"outcome = $2", key, 2, []any{some, "nothing_new", "", ""}},

@@ -65,15 +65,7 @@ func (w *EventWorker) Sweep(ctx context.Context) (SweepCounts, error) {
 	if err != nil {
 		return counts, fmt.Errorf("reading Stripe's refunds and disputes: %w", err)
 	}
-	for found := 1; found > 0 && err == nil && ctx.Err() == nil; {
-		var round EventCounts
-		round, err = run.round(ctx)
-		counts.Worked, counts.Released = counts.Worked+round.Worked, counts.Released+round.Released
-		found = round.Worked + round.Released
-	}
-	if err == nil {
-		counts.Closed, err = run.closeIntents(ctx)
-	}
+	counts.EventCounts, err = run.once(ctx)
 	return counts, err
 }
 

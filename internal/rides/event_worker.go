@@ -3,9 +3,7 @@ package rides
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -54,10 +52,6 @@ type EventWorker struct {
 	orphanAge time.Duration
 }
 
-// eventConcurrency is how many subjects one process works on at once. Each
-// costs Stripe a request or two.
-const eventConcurrency = 8
-
 // eventBackoff is how long an event is left alone that can't be worked.
 func eventBackoff(attempts int) time.Duration {
 	return phases.Backoff{Initial: time.Second, Max: 10 * time.Minute}.Next(attempts)
@@ -92,38 +86,33 @@ func (w *EventWorker) Run(ctx context.Context) {
 			return err
 		})
 	})
-	group.Go(func() {
-		run.repeat(ctx, "closing payment intents", w.Poll, func(ctx context.Context) error {
-			_, err := run.closeIntents(ctx)
-			return err
-		})
-	})
-	run.repeat(ctx, "working events", w.Poll, func(ctx context.Context) error {
-		for found := 1; found > 0 && ctx.Err() == nil; {
-			counts, err := run.round(ctx)
-			if err != nil {
-				return err
-			}
-			found = counts.Worked + counts.Released
-		}
-		return nil
-	})
+	group.Go(func() { keepWorking(ctx, run, run.openIntents(), "closing payment intents") })
+	keepWorking(ctx, run, run.events(), "working events")
 }
 
 // tidyEvery is how often events are counted, and old ones are reaped.
 const tidyEvery = 10 * time.Second
 
-// Once does one round: it works what is due, and reaps.
+// Once does one round: it works every event that is due when the round begins,
+// closes every payment intent that is due then, and reaps.
 func (w *EventWorker) Once(ctx context.Context) (EventCounts, error) {
 	run := w.start()
-	counts, err := run.round(ctx)
-	if err != nil {
+	counts, err := run.once(ctx)
+	if err == nil {
+		counts.Reaped, err = run.inbox.reap(ctx)
+	}
+	return counts, err
+}
+
+// once works what is due, without reaping. The payment intents come after the
+// events, which find some.
+func (w *eventRun) once(ctx context.Context) (EventCounts, error) {
+	var counts EventCounts
+	var err error
+	if counts.Worked, counts.Released, err = workOnce(ctx, w, w.events()); err != nil {
 		return counts, err
 	}
-	if counts.Closed, err = run.closeIntents(ctx); err != nil {
-		return counts, err
-	}
-	counts.Reaped, err = run.inbox.reap(ctx)
+	counts.Closed, _, err = workOnce(ctx, w, w.openIntents())
 	return counts, err
 }
 
@@ -157,49 +146,33 @@ func (w *eventRun) repeat(ctx context.Context, task string, every time.Duration,
 	}
 }
 
-// round works the subjects that are due.
-func (w *eventRun) round(ctx context.Context) (EventCounts, error) {
-	var counts EventCounts
-	if w.Realm() == "" {
-		return counts, nil
+// events is the queue of the subjects of events.
+func (w *eventRun) events() queue[subject] {
+	return queue[subject]{
+		due: func(ctx context.Context, before *time.Time) ([]subject, error) {
+			if w.Realm() == "" {
+				return nil, nil
+			}
+			return w.inbox.due(ctx, w.Stripe.Live(), before)
+		},
+		take: func(ctx context.Context, s subject) (task, error) {
+			t, err := w.inbox.take(ctx, s)
+			if err != nil || len(t.events) == 0 {
+				return nil, err
+			}
+			return func(ctx context.Context) (bool, error) { return w.workTaken(ctx, t) }, nil
+		},
 	}
-	due, err := w.inbox.due(ctx, w.Stripe.Live())
-	if err != nil {
-		return counts, err
-	}
-	// Several processes read the same list, and the shuffle keeps them apart.
-	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	slots := make(chan struct{}, eventConcurrency)
-	for _, s := range due {
-		slots <- struct{}{}
-		group.Go(func() {
-			defer func() { <-slots }()
-			done, failed := w.workSubject(ctx, s)
-			mu.Lock()
-			defer mu.Unlock()
-			counts.Worked, counts.Released = counts.Worked+done, counts.Released+1-done
-			err = errors.Join(err, failed)
-		})
-	}
-	group.Wait()
-	return counts, err
 }
 
-// workSubject takes the events of a subject, works them, and returns 1 if they
-// are done. The error is one of the inbox.
-func (w *eventRun) workSubject(ctx context.Context, s subject) (done int, err error) {
-	t, err := w.inbox.take(ctx, s)
-	if err != nil || len(t.events) == 0 {
-		return 0, err
-	}
+// workTaken works the events of a subject. The error is one of the inbox.
+func (w *eventRun) workTaken(ctx context.Context, t taken) (done bool, err error) {
 	// It goes on to its end also during a shutdown: a few seconds, mostly.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
 	ctx, line := trace.Begin(trace.With(ctx, slog.String("object", t.id)))
 	start := time.Now()
-	out, err := w.work(ctx, s)
+	out, err := w.work(ctx, t.subject)
 	attrs := []slog.Attr{
 		slog.Any("events", t.events), slog.Int("attempt", t.attempts), slog.String("account", out.account),
 		slog.String("ride", out.ride), slog.Float64("seconds", time.Since(start).Seconds()),
@@ -209,12 +182,12 @@ func (w *eventRun) workSubject(ctx context.Context, s subject) (done int, err er
 		after := eventBackoff(t.attempts)
 		w.metrics.worked.WithLabelValues("failed").Inc()
 		w.log.LogAttrs(ctx, slog.LevelWarn, "event not worked", append(attrs, slog.Any("error", err), slog.Float64("again_in_seconds", after.Seconds()))...)
-		return 0, w.inbox.release(ctx, t, after, fitError(err))
+		return false, w.inbox.release(ctx, t, after, fitError(err))
 	}
 	w.metrics.worked.WithLabelValues(out.word).Inc()
 	if out.waits {
-		return 0, w.inbox.release(ctx, t, cmp.Or(out.again, restingBackoff(t.attempts)), out.word)
+		return false, w.inbox.release(ctx, t, cmp.Or(out.again, restingBackoff(t.attempts)), out.word)
 	}
 	w.log.LogAttrs(ctx, slog.LevelInfo, "event worked", append(attrs, slog.String("outcome", out.word))...)
-	return 1, w.inbox.finish(ctx, t, out)
+	return true, w.inbox.finish(ctx, t, out)
 }
