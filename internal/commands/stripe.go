@@ -47,7 +47,7 @@ const stripeURL = "https://api.stripe.com"
 // stripeCallFlags say how Stripe is called.
 type stripeCallFlags struct {
 	StripeURL     string        `help:"Address of Stripe's API. A live key is only sent to Stripe's own." name:"stripe-url" default:"https://api.stripe.com" env:"STRIPE_URL"`
-	StripeTimeout time.Duration `help:"Time-out of one call to Stripe. It may be longer than the lease." default:"20s" env:"STRIPE_TIMEOUT"`
+	StripeTimeout time.Duration `help:"Time-out of one charge or refund at Stripe, and of each request when one is looked up. It may be longer than the lease." default:"20s" env:"STRIPE_TIMEOUT"`
 	StripeRate    float64       `help:"Requests a second to Stripe: this process's share of Stripe's limits. 0 means all of them (100, and 25 with a test key; 25 to each endpoint), or no limit with another --stripe-url." default:"0" env:"STRIPE_RATE"`
 	Saved500After time.Duration `help:"How long after the first send a 500 that Stripe has saved may still turn out to be a charge. After that the ride waits for a person." name:"saved-500-after" default:"1h" env:"SAVED_500_AFTER"`
 }

@@ -10,10 +10,8 @@ import (
 
 // Account returns the id (acct_…) of the Stripe account that the API key
 // belongs to. It asks even while Refuse or a refused API key keeps all other
-// requests from being sent. The time-out is that of Charge.
+// requests from being sent.
 func (s *Stripe) Account(ctx context.Context) (string, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	id, o := s.readAccount(ctx)
 	if s.countRow(o).then != verdictYes {
 		return "", o.asError()

@@ -62,12 +62,10 @@ const (
 // same request again. If the only send is refused, Charge also reads the
 // customer and the payment method: if one of them is gone, that is final.
 //
-// The call ends with ctx or after the configured time-out, whichever is first.
+// The call ends with ctx, and the engine's ends before a send would be too late.
 // It never sends anything twice, whatever Stripe-Should-Retry says: retries are
 // the engine's.
 func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	o := s.create(ctx, sent.Key, sent.Form)
 	o.first = sent.First
 	return s.judge(ctx, o, sent.Form)
@@ -85,10 +83,9 @@ func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Char
 //
 // Its error wraps phases.ErrNothingFound if it has seen everything and found
 // nothing conclusive. If anything could not be read, the result is unknown, not
-// nothing. The time-out is that of Charge.
+// nothing. There is no bound but ctx to how long it takes: an account's list may
+// have thousands of pages.
 func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm], customers []string) (Charge, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	if sent.Ref != "" {
 		o := s.read(ctx, sent.Ref, sent.Form)
 		o.settled, o.windowOver = true, sent.WindowOver
@@ -97,14 +94,6 @@ func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm], c
 	o := s.list(ctx, sent.FirstSentAt, sent.Form, customers)
 	o.windowOver = sent.WindowOver
 	return s.judge(ctx, o, sent.Form)
-}
-
-// limited returns ctx with the configured time-out, unless it ends before that.
-func (s *Stripe) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	if end, ok := ctx.Deadline(); ok && time.Until(end) <= s.timeout {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, s.timeout)
 }
 
 // create sends the form under the idempotency key.

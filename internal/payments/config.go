@@ -24,9 +24,9 @@ type Config struct {
 	// URL is the address of the API; empty means Stripe's own. A live key is
 	// refused with any other.
 	URL string
-	// Timeout bounds each call of Charge, FindCharge, VerifyCharged and
-	// VerifyNotCharged with all its requests, and each page that Intents reads.
-	// It counts from the dial to the last byte.
+	// Timeout bounds each request, and so each page of a list, from the wait
+	// for its turn to the last byte. A call that makes several requests, such
+	// as Charge, ends with its context.
 	Timeout time.Duration
 	// Saved500After is how long after the first send the card may still be
 	// charged although Stripe has saved a 500 as its answer.

@@ -15,11 +15,8 @@ type Dispute struct {
 	Refuses bool
 }
 
-// DisputeOf returns what the disputes of a payment amount to. The time-out is
-// that of Charge.
+// DisputeOf returns what the disputes of a payment amount to.
 func (s *Stripe) DisputeOf(ctx context.Context, intentID string) (Dispute, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	var found Dispute
 	others := false
 	o, _ := s.disputes().pages(ctx, disputeParams(intentID), func(page []*stripe.Dispute) error {
@@ -38,9 +35,9 @@ func (s *Stripe) DisputeOf(ctx context.Context, intentID string) (Dispute, error
 	return found, nil
 }
 
-// disputes returns the list of disputes.
-func (s *Stripe) disputes() listing[stripe.Dispute] {
-	return listing[stripe.Dispute]{s, callDisputes, "/v1/disputes", func(d *stripe.Dispute) string { return d.ID }}
+// disputes returns a listing of disputes.
+func (s *Stripe) disputes() *listing[stripe.Dispute] {
+	return newListing(s, callDisputes, "/v1/disputes", func(d *stripe.Dispute) string { return d.ID })
 }
 
 func disputeParams(intentID string) *stripe.DisputeListParams {

@@ -8,12 +8,10 @@ import (
 )
 
 // Changed hands the id of every refund and every dispute that Stripe made since a
-// time to read. It returns an error unless all pages were read. The time-out of
-// each page is that of Charge.
+// time to read. It returns an error unless all pages were read.
 func (s *Stripe) Changed(ctx context.Context, since time.Time, read func(kind ObjectKind, id string) error) error {
 	from := &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()}
-	refunds := s.refunds()
-	o, err := refunds.pages(ctx, &stripe.RefundListParams{CreatedRange: from}, func(page []*stripe.Refund) error {
+	o, err := s.refunds().pages(ctx, &stripe.RefundListParams{CreatedRange: from}, func(page []*stripe.Refund) error {
 		for _, refund := range page {
 			if err := read(ObjectRefund, refund.ID); err != nil {
 				return err

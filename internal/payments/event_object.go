@@ -24,11 +24,8 @@ var eventPaths = map[ObjectKind]struct{ path, expand string }{
 // EventIntent reads the object that an event is about, and returns the payment
 // intent that it belongs to, as it is now. It returns false if Stripe doesn't
 // have the object, or if that belongs to no payment intent. Only for an
-// ObjectIntent does the intent tell what became of its charge. The time-out is
-// that of Charge.
+// ObjectIntent does the intent tell what became of its charge.
 func (s *Stripe) EventIntent(ctx context.Context, kind ObjectKind, id string) (Intent, bool, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	answer := new(eventObject)
 	r := request{
 		call: callEvent, method: http.MethodGet, path: stripe.FormatURLPath(eventPaths[kind].path, id),
@@ -109,11 +106,8 @@ func (s *Stripe) Settles(i Intent, sent phases.Sent[ChargeForm]) bool {
 
 // CloseIntent makes sure that a payment intent whose charge was declined never
 // succeeds, and returns false if it already has. operation is the one that the
-// intent carries. An error means that it isn't known. The time-out is that of
-// Charge, for all requests together.
+// intent carries. An error means that it isn't known.
 func (s *Stripe) CloseIntent(ctx context.Context, id, operation string) (closed bool, err error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	o := s.cancel(ctx, id, NewChargeForm(ChargeTerms{Operation: operation}))
 	s.countRow(o)
 	if o.hasObject() && o.intent.id == id && o.intent.operation == operation && o.intent.isClosed() {

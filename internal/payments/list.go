@@ -13,9 +13,9 @@ import (
 // the difference between Stripe's clock and the database's.
 const earlierLife = 30 * 24 * time.Hour
 
-// intents returns the list of payment intents.
-func (s *Stripe) intents() listing[stripe.PaymentIntent] {
-	return listing[stripe.PaymentIntent]{s, callList, intentsPath, func(pi *stripe.PaymentIntent) string { return pi.ID }}
+// intents returns a listing of payment intents.
+func (s *Stripe) intents() *listing[stripe.PaymentIntent] {
+	return newListing(s, callList, intentsPath, func(pi *stripe.PaymentIntent) string { return pi.ID })
 }
 
 // list reads all pages of the payment intents of the charge's customer, and of
@@ -33,9 +33,9 @@ func (s *Stripe) list(ctx context.Context, since time.Time, charge ChargeForm, c
 		}
 		return nil
 	}
-	last := new(observation)
+	last, intents := new(observation), s.intents()
 	for _, customer := range withoutRepeats(terms.Customer, customers) {
-		o := s.listCustomer(ctx, customer, since, note)
+		o := s.listCustomer(ctx, intents, customer, since, note)
 		switch {
 		case o.hasObject():
 			last = o
@@ -55,9 +55,9 @@ func (s *Stripe) list(ctx context.Context, since time.Time, charge ChargeForm, c
 // doesn't list them because the customer was deleted, it reads everybody's: what
 // the customer paid is still there.
 func (s *Stripe) listCustomer(
-	ctx context.Context, customer string, since time.Time, read func([]*stripe.PaymentIntent) error,
+	ctx context.Context, intents *listing[stripe.PaymentIntent], customer string, since time.Time, read func([]*stripe.PaymentIntent) error,
 ) *observation {
-	o, _ := s.intents().pages(ctx, listParams(customer, since), read)
+	o, _ := intents.pages(ctx, listParams(customer, since), read)
 	if !o.noCustomer() {
 		return o
 	}
@@ -65,7 +65,7 @@ func (s *Stripe) listCustomer(
 	s.countRow(asked)
 	switch {
 	case asked.hasObject() && asked.gone:
-		o, _ = s.intents().pages(ctx, listParams("", since), read)
+		o, _ = intents.pages(ctx, listParams("", since), read)
 	case !asked.missing():
 		o.body = bodyOther // nobody knows whether there are any
 	}

@@ -43,10 +43,8 @@ func (s *Stripe) payerStateBy(o *observation) payerState {
 
 // CheckPayer returns nil if Stripe has the customer and the payment method, and
 // they belong together, so that a charge can succeed. The error is one sentence
-// for an operator. The time-out is that of Charge.
+// for an operator.
 func (s *Stripe) CheckPayer(ctx context.Context, customer, method string) error {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	err := s.payerError(s.readCustomer(ctx, customer), "Stripe has no customer "+customer)
 	if err != nil || s.isTestToken(method) {
 		return err

@@ -72,11 +72,8 @@ const (
 // giving back what was paid. It is the Do of a foreign phase. If Stripe's answer
 // isn't a new refund that succeeded, all refunds of the payment are read, and
 // they decide: so a refund that somebody made at Stripe's dashboard counts too.
-// Its error is a *phases.CallError, with the classes that Charge has. The
-// time-out is that of Charge.
+// Its error is a *phases.CallError, with the classes that Charge has.
 func (s *Stripe) Refund(ctx context.Context, sent phases.Sent[RefundForm], paid Paid) (Refund, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	o := s.createRefund(ctx, sent.Key, sent.Form, paid)
 	o.first = sent.First
 	return s.judgeRefund(ctx, o, sent.Form, paid)
@@ -88,17 +85,14 @@ func (s *Stripe) Refund(ctx context.Context, sent phases.Sent[RefundForm], paid 
 //
 // Its error wraps phases.ErrNothingFound if it has seen everything and found
 // nothing conclusive. If anything could not be read, the result is unknown, not
-// nothing. The time-out is that of Charge.
+// nothing.
 func (s *Stripe) FindRefund(ctx context.Context, sent phases.Sent[RefundForm], paid Paid) (Refund, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	o := s.listRefunds(ctx, sent.Form.Terms(), paid)
 	o.windowOver = sent.WindowOver
 	return s.judgeRefund(ctx, o, sent.Form, paid)
 }
 
-// RefundsOf returns what was given back of a payment. The time-out is that of
-// Charge.
+// RefundsOf returns what was given back of a payment.
 func (s *Stripe) RefundsOf(ctx context.Context, intentID string, paid Paid) (Given, error) {
 	o, err := s.seenRefunds(ctx, NewRefundForm(RefundTerms{IntentID: intentID}), paid)
 	if err != nil {
@@ -128,9 +122,9 @@ func (s *Stripe) createRefund(ctx context.Context, key string, form RefundForm, 
 	return o
 }
 
-// refunds returns the list of refunds.
-func (s *Stripe) refunds() listing[stripe.Refund] {
-	return listing[stripe.Refund]{s, callRefunds, refundsPath, func(r *stripe.Refund) string { return r.ID }}
+// refunds returns a listing of refunds.
+func (s *Stripe) refunds() *listing[stripe.Refund] {
+	return newListing(s, callRefunds, refundsPath, func(r *stripe.Refund) string { return r.ID })
 }
 
 // listRefunds reads all refunds of a payment.

@@ -72,10 +72,12 @@ func (s *Stripe) send(ctx context.Context, r request, object any) *observation {
 	return o
 }
 
-// roundTrip makes a request. It takes from the wire whether the request was
-// sent and answered, because stripe-go's errors don't say, and from stripe-go
-// what is in the answer's body.
+// roundTrip makes a request, within the configured time-out. It takes from the
+// wire whether the request was sent and answered, because stripe-go's errors
+// don't say, and from stripe-go what is in the answer's body.
 func (s *Stripe) roundTrip(ctx context.Context, r request, object any) *observation {
+	ctx, cancel := s.limited(ctx)
+	defer cancel()
 	seen := new(exchange)
 	defer seen.done()
 	arrived := time.Now()
@@ -101,6 +103,14 @@ func (s *Stripe) roundTrip(ctx context.Context, r request, object any) *observat
 	}
 	s.logRequest(ctx, r, o, waited, took)
 	return o
+}
+
+// limited returns ctx with the configured time-out, unless it ends before that.
+func (s *Stripe) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= s.timeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.timeout)
 }
 
 // readBody says what an answer's body turned out to be, which stripe-go has

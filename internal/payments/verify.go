@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // VerifyCharged reads the payment intent that an operator names as the charge
@@ -16,14 +18,11 @@ import (
 // amount, currency, customer, ride, account and operation, succeeded, and was
 // not refunded. It may be disputed: that the cardholder contests a charge
 // doesn't undo it, and the operator who names it knows. The Detail of any other
-// Charge says in plain words what is wrong with the intent. The time-out is
-// that of Charge.
+// Charge says in plain words what is wrong with the intent.
 func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID string) (Charge, error) {
 	if !strings.HasPrefix(intentID, "pi_") || !isWord(intentID) {
 		return Charge{}, errors.New("a payment intent's id begins with pi_")
 	}
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
 	o := s.read(ctx, intentID, form)
 	o.settled, o.intent.disputed = true, false
 	charge, err := s.countRow(o).chargeFor(o, s.saved500After)
@@ -87,12 +86,11 @@ func (e *ChargePossibleError) Error() string {
 // the zero time), and each that carries form's operation is canceled or
 // refunded in full. A customer that Stripe doesn't know has none. For any other
 // intent it returns a *ChargePossibleError. Another error means that it could
-// not see everything. The time-out is that of Charge, for all requests
-// together.
+// not see everything. It ends after phases.DefaultFindTimeout at the latest.
 //
 // customers are all that the account has or had; see FindCharge.
 func (s *Stripe) VerifyNotCharged(ctx context.Context, form ChargeForm, since time.Time, customers []string) error {
-	ctx, cancel := s.limited(ctx)
+	ctx, cancel := context.WithTimeout(ctx, phases.DefaultFindTimeout)
 	defer cancel()
 	list := s.list(ctx, since, form, customers)
 	s.countRow(list)

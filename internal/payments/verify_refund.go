@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // VerifyRefunded reads the refunds of the payment that form refunds, for an
 // operator who says that the refund with the id settled it. It returns a Refund
 // that is done only if that refund is one of them, and succeeded refunds are all
-// that was paid. The error says in plain words what is missing. The time-out is
-// that of Charge.
+// that was paid. The error says in plain words what is missing.
 func (s *Stripe) VerifyRefunded(ctx context.Context, form RefundForm, paid Paid, refundID string) (Refund, error) {
 	if !strings.HasPrefix(refundID, "re_") || !isWord(refundID) {
 		return Refund{}, errors.New("a refund's id begins with re_")
@@ -46,7 +47,6 @@ func (e *RefundPossibleError) Error() string {
 // that form refunds, each that carries form's operation has failed or was
 // canceled, and the others don't give all of the payment back. Else it returns
 // a *RefundPossibleError; another error means that it could not see everything.
-// The time-out is that of Charge.
 func (s *Stripe) VerifyNotRefunded(ctx context.Context, form RefundForm, paid Paid) error {
 	o, err := s.seenRefunds(ctx, form, paid)
 	if err != nil {
@@ -61,9 +61,10 @@ func (s *Stripe) VerifyNotRefunded(ctx context.Context, form RefundForm, paid Pa
 }
 
 // seenRefunds returns all refunds of the payment that form refunds, or an error
-// if they can't be seen or believed.
+// if they can't be seen or believed. It ends after phases.DefaultFindTimeout at
+// the latest.
 func (s *Stripe) seenRefunds(ctx context.Context, form RefundForm, paid Paid) (*observation, error) {
-	ctx, cancel := s.limited(ctx)
+	ctx, cancel := context.WithTimeout(ctx, phases.DefaultFindTimeout)
 	defer cancel()
 	o := s.listRefunds(ctx, form.Terms(), paid)
 	s.countRow(o)

@@ -31,7 +31,9 @@ type Call[In ~string, Out any] struct {
 	// Find looks up whether an earlier send got through, and sends nothing that
 	// could have the effect again. It replaces Do when sending is no longer
 	// safe. If it has seen everything and found nothing, it returns
-	// ErrNothingFound. If it has not seen everything, that is Unknown.
+	// ErrNothingFound. If it has not seen everything, that is Unknown. Its ctx
+	// lasts for minutes (Config.FindTimeout), so each of its requests needs a
+	// time-out of its own.
 	Find func(ctx context.Context, sent Sent[In]) (Out, error)
 
 	// Record commits the result, in the transaction that reaches this phase's

@@ -32,8 +32,12 @@ type Config struct {
 	// MinLease. No safety rests on it: the fence shuts out a worker that has
 	// lost its key.
 	Lease time.Duration
-	// CallTimeout bounds one foreign call.
+	// CallTimeout bounds one send. Whoever decides that nothing was done waits
+	// that long for sends that may be under way.
 	CallTimeout time.Duration
+	// FindTimeout bounds one look-up, which may have to read long lists. Nobody
+	// waits for it. 0 means DefaultFindTimeout.
+	FindTimeout time.Duration
 	// Window is how long after the first send the same form may be sent again.
 	// It must lie well below the time after which the other side forgets
 	// idempotency keys. 0 means 20 hours: Stripe forgets after 24 at the
@@ -77,6 +81,10 @@ type Config struct {
 	Metrics prometheus.Registerer
 }
 
+// DefaultFindTimeout is the default of Config.FindTimeout. People who look for
+// the same need no more.
+const DefaultFindTimeout = 15 * time.Minute
+
 // defaultWindow is the default of Config.Window.
 const defaultWindow = 20 * time.Hour
 
@@ -91,8 +99,8 @@ func (c Config) check() error {
 		return errors.New("an engine needs a pool, a realm and at least one flow")
 	case c.Lease < MinLease:
 		return fmt.Errorf("a lease of %s can't be renewed in time: it must last at least %s", c.Lease, MinLease)
-	case c.CallTimeout <= 0:
-		return fmt.Errorf("a foreign call needs a time-out: %s", c.CallTimeout)
+	case c.CallTimeout <= 0 || c.FindTimeout <= 0:
+		return fmt.Errorf("a foreign call and its look-up need time-outs: %s and %s", c.CallTimeout, c.FindTimeout)
 	case c.Window <= c.CallTimeout:
 		return fmt.Errorf("the window (%s) must be longer than a foreign call may take (%s)", c.Window, c.CallTimeout)
 	case c.Backoff.Initial <= 0 || c.Backoff.Max < c.Backoff.Initial:

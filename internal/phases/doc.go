@@ -122,6 +122,10 @@
 // its claim, so the calls of those who had the key before it are still waited
 // for.
 //
+// Nobody waits for a look-up, which may read long lists and so has a time-out of
+// its own, of minutes. It sends nothing, no send of its call follows it, and
+// what it finds after a decision meets the fence.
+//
 // So two workers may send under one foreign key at once: one that lost its
 // lease, and the one that claimed the key then. Both send the same bytes, and
 // the other side does it once. If it refuses one of them while the other is
@@ -187,7 +191,9 @@
 //	    stored as an answer, and a refused request leaves no key.
 //	I16 When faults stop and the other side gives definite answers, every key is
 //	    finished or parked within lease + poll + the longest back-off, or a call's
-//	    time-out instead of the lease if that is longer.
+//	    time-out instead of the lease if that is longer; what is looked up, when
+//	    its lists are read as well. A list that takes longer than
+//	    Config.FindTimeout needs a person.
 //	I17 A key is parked only for a reason that a fault explains. Neither a
 //	    client's retries nor trouble that passes by itself park a key.
 //	I18 A key that always fails delays no healthy key by more than one slot.

@@ -49,6 +49,9 @@ type flowID struct {
 // NewEngine returns an engine. Attempts that outlive their callers have the
 // values of ctx. They don't end when ctx ends, but when Shutdown is called.
 func NewEngine(ctx context.Context, config Config) (*Engine, error) {
+	if config.FindTimeout == 0 {
+		config.FindTimeout = DefaultFindTimeout
+	}
 	if config.Window == 0 {
 		config.Window = defaultWindow
 	}

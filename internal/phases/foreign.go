@@ -104,16 +104,18 @@ func (a *attempt) callTime(calls bool) time.Duration {
 }
 
 // callOnce makes one foreign call with a deadline. That of a send lies inside
-// the window. The lease is renewed if the call lasts; if that can't be done, the
+// the window, and before calling_until. A look-up may last longer than both: it
+// sends nothing, and the fence shuts out what it found if somebody has decided
+// meanwhile. The lease is renewed if the call lasts; if that can't be done, the
 // call is given up.
 func (a *attempt) callOnce(
 	ctx context.Context, how string, call func(context.Context, Sent[string]) (any, error),
 ) (any, error) {
 	watch := startStopwatch()
 	left := a.windowLeft()
-	limit := a.engine.config.CallTimeout
+	limit := a.engine.config.FindTimeout
 	if how == "do" {
-		limit = min(limit, left)
+		limit = min(a.engine.config.CallTimeout, left)
 	}
 	ctx, cancel := context.WithTimeout(a.withCaller(ctx, how, watch, limit), limit)
 	defer cancel()

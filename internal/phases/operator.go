@@ -209,7 +209,8 @@ func (e *Engine) Knows(seen Record) bool {
 }
 
 // Resolve ends a parked key as a person decided, once nobody may still be
-// calling for it. decide is the phase that carries the decision out. If it
+// sending for it. An attempt may still be looking it up, for minutes: that
+// sends nothing, and the fence shuts out what it finds. decide is the phase that carries the decision out. If it
 // advances, the flow goes on behind it in the same transaction, up to its next
 // foreign call. That one is the completer's: the result is Pending then. The
 // audit record says who decided what.

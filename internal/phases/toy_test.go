@@ -125,6 +125,8 @@ type hooks struct {
 	after func(ctx context.Context, n int) error
 	// answer is what it answers instead of booked.
 	answer string
+	// look runs before the look-up; an error ends it.
+	look func(ctx context.Context) error
 	// find replaces the look-up.
 	find   func(sent phases.Sent[bookingForm]) (booking, error)
 	tariff string
@@ -180,7 +182,12 @@ func (c *carrier) book(key, status string) booking {
 	return b
 }
 
-func (c *carrier) find(_ context.Context, sent phases.Sent[bookingForm]) (booking, error) {
+func (c *carrier) find(ctx context.Context, sent phases.Sent[bookingForm]) (booking, error) {
+	if look := c.hooks().look; look != nil {
+		if err := look(ctx); err != nil {
+			return booking{}, err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.finds++
