@@ -7,9 +7,12 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
@@ -167,4 +170,47 @@ func TestCompleterWorksEvents(t *testing.T) {
 	if _, body := fetch(t, api.admin+"/metrics"); !strings.Contains(body, `rides_stripe_events_received_total{result="stored"} 2`) {
 		t.Errorf("the api counts no events: %s", body)
 	}
+}
+
+// A completer ends in time while Stripe doesn't answer about an event, nor a
+// cancel, and another one goes on with both at once.
+func TestSIGTERMReleasesEvents(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	gate := make(chan struct{})
+	release := sync.OnceFunc(func() { close(gate) })
+	defer release()
+	s.fake.Script(
+		fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate, Match: fakestripe.Match{Method: "GET", Path: "/v1/charges/ch_1"}},
+		fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate, Match: fakestripe.Match{Path: "/v1/payment_intents/pi_1/cancel"}},
+	)
+	if _, err := s.pool.Exec(t.Context(), `
+		INSERT INTO stripe_events (id, type, object, object_id, livemode) VALUES ('evt_1', 'charge.refunded', 'charge', 'ch_1', false)`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.pool.Exec(t.Context(), `
+		INSERT INTO open_intents (account_id, intent_id, ride_id, operation, livemode) VALUES ($1, 'pi_1', 'ride_1', 'operation', false)`, s.account); err != nil {
+		t.Fatal(err)
+	}
+	settings := []string{"STRIPE_TIMEOUT=40s", "SHUTDOWN_TIMEOUT=2s"}
+	completer := s.start(t, "completer", settings...)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.fake.WaitSends(ctx, 2, func(send fakestripe.Send) bool { return strings.Contains(send.Path, "_1") }); err != nil {
+		t.Fatal(err)
+	}
+	completer.signal(t, syscall.SIGTERM)
+	select {
+	case <-completer.done:
+	case <-time.After(20 * time.Second): // half of Stripe's time-out
+		t.Fatal("the completer goes on")
+	}
+	if code := completer.command.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	release()
+	s.start(t, "completer", settings...)
+	waitFor(t, "another completer works both", 20*time.Second, func() bool {
+		return number(t, s, `SELECT (SELECT count(*) FROM stripe_events WHERE worked_at IS NULL) + (SELECT count(*) FROM open_intents)`) == 0
+	})
 }

@@ -93,10 +93,12 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 	parts.pin.Keep(ctx, log)
 	log.InfoContext(ctx, "completing", slog.String("admin", admin))
 
+	events := parts.eventWorker(c.Poll, log, metrics)
+	events.Drain = workingTime(c.ShutdownTimeout)
 	var work sync.WaitGroup
 	work.Go(func() { c.completer(parts.engine).Run(ctx) })
 	work.Go(func() { deliver.Run(ctx) })
-	work.Go(func() { parts.eventWorker(c.Poll, log, metrics).Run(ctx) })
+	work.Go(func() { events.Run(ctx) })
 	err = d.serve(ctx)
 	stop() // also when a listener failed
 	work.Wait()

@@ -81,11 +81,13 @@ func (w *eventRun) takeIntent(ctx context.Context, i openIntent) (task, error) {
 
 // closeIntent closes an open intent. The error is one of the database.
 func (w *eventRun) closeIntent(ctx context.Context, i openIntent) (done bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+	working, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
-	ctx, _ = trace.Begin(trace.With(ctx, slog.String("account", i.account), slog.String("ride", i.ride)))
-	if err := w.closeAtStripe(ctx, i); err != nil {
-		after := eventBackoff(i.attempts + 1)
+	working, _ = trace.Begin(trace.With(working, slog.String("account", i.account), slog.String("ride", i.ride)))
+	err = w.closeAtStripe(working, i)
+	after := eventPause(ctx, i.attempts+1)
+	ctx = context.WithoutCancel(working) // what came of it is noted, however late
+	if err != nil {
 		w.log.WarnContext(ctx, "payment intent not closed", slog.String("payment_intent", i.id),
 			slog.Any("error", err), slog.Float64("again_in_seconds", after.Seconds()))
 		_, err := w.change(ctx, `

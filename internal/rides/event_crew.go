@@ -6,13 +6,17 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
 // A crew works on what is due, eventConcurrency at a time. What hangs holds one
 // place, and holds up nothing else. One goroutine gives it work.
 type crew struct {
-	places chan struct{}
-	group  sync.WaitGroup
+	working context.Context //nolint:containedctx // the life of the tasks, which outlives that of who finds them
+	end     context.CancelFunc
+	places  chan struct{}
+	group   sync.WaitGroup
 
 	mu             sync.Mutex
 	done, released int
@@ -23,10 +27,29 @@ type crew struct {
 // many payment intents it closes. Each costs Stripe a request or two.
 const eventConcurrency = 8
 
-func newCrew() *crew { return &crew{places: make(chan struct{}, eventConcurrency)} }
+// newCrew returns a crew whose tasks may go on for a time after the end of ctx.
+// The caller must call wait.
+func newCrew(ctx context.Context, drain time.Duration) *crew {
+	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		_ = pause.For(working, drain) // or until wait has seen their end
+		cancel()
+	})
+	return &crew{
+		working: working, end: func() { stop(); cancel() },
+		places: make(chan struct{}, eventConcurrency),
+	}
+}
+
+// wait waits for all tasks.
+func (c *crew) wait() {
+	c.group.Wait()
+	c.end()
+}
 
 // A task is what this process has taken. It reports whether it is done; else it
-// was released, and is due again later. The error is one of the database.
+// was released, and is due again later, or at once if ctx has ended. The error
+// is one of the database.
 type task func(ctx context.Context) (done bool, err error)
 
 // A queue is where things wait until they are due.
@@ -54,10 +77,11 @@ func (q queue[T]) giveTo(ctx context.Context, c *crew, before *time.Time) error 
 			if stopped := c.enter(ctx); stopped != nil {
 				return errors.Join(err, stopped, c.failures())
 			}
-			// Before the list is read again, which mustn't show it any more.
-			t, failed := q.take(ctx, one)
+			// Before the list is read again, which mustn't show it any more. If
+			// a shutdown cut this off, what was taken would not be released.
+			t, failed := q.take(c.working, one) //nolint:contextcheck // see there
 			err = errors.Join(err, failed)
-			c.start(ctx, t)
+			c.start(t)
 		}
 	}
 	return errors.Join(err, c.failures())
@@ -74,14 +98,14 @@ func (c *crew) enter(ctx context.Context) error {
 }
 
 // start does a task in the place of the caller. nil is none.
-func (c *crew) start(ctx context.Context, t task) {
+func (c *crew) start(t task) {
 	if t == nil {
 		<-c.places
 		return
 	}
 	c.group.Go(func() {
 		defer func() { <-c.places }()
-		done, err := t(ctx)
+		done, err := t(c.working)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if done {
@@ -105,8 +129,8 @@ func (c *crew) failures() error {
 // keepWorking works what falls due in a queue until ctx ends, and waits for what
 // was begun.
 func keepWorking[T any](ctx context.Context, run *eventRun, q queue[T], name string) {
-	c := newCrew()
-	defer c.group.Wait()
+	c := newCrew(ctx, run.Drain)
+	defer c.wait()
 	run.repeat(ctx, name, run.Poll, func(ctx context.Context) error { return q.giveTo(ctx, c, nil) })
 }
 
@@ -118,8 +142,8 @@ func workOnce[T any](ctx context.Context, run *eventRun, q queue[T]) (done, rele
 	if err != nil {
 		return 0, 0, err
 	}
-	c := newCrew()
+	c := newCrew(ctx, run.Drain)
 	err = q.giveTo(ctx, c, &now)
-	c.group.Wait()
+	c.wait()
 	return c.done, c.released, errors.Join(err, c.failures())
 }

@@ -119,3 +119,66 @@ func TestARoundEnds(t *testing.T) {
 		t.Errorf("a round without work has done %d, %v", done, err)
 	}
 }
+
+// TestAWorkerThatStopsReleasesWhatHangs: it goes on with what it has begun for
+// as long as it may, and then leaves it to another process, at once.
+func TestAWorkerThatStopsReleasesWhatHangs(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.fillQueues(t, 2)
+	gates := map[string]chan struct{}{"1": make(chan struct{}), "2": make(chan struct{})}
+	defer close(gates["1"])
+	for n, gate := range gates {
+		h.fake.Script(
+			fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate, Match: fakestripe.Match{Method: "GET", Path: "/v1/charges/ch_" + n}},
+			fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate, Match: fakestripe.Match{Path: "/v1/payment_intents/pi_" + n + "/cancel"}},
+		)
+	}
+	sends := len(h.fake.Ledger())
+	w := h.eventWorker()
+	w.Drain = 2 * time.Second
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.Run(ctx) }()
+	waiting, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	if err := h.fake.WaitSends(waiting, sends+4, func(fakestripe.Send) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	close(gates["2"]) // only now: what has begun goes on
+	<-ended
+	if got := h.left(t); got != [2]int{1, 1} {
+		t.Errorf("%v wait", got)
+	}
+	if n := number(t, h, `SELECT (SELECT count(*) FROM stripe_events WHERE object_id = 'ch_1' AND run_after <= now() AND last_error LIKE '%canceled')
+		+ (SELECT count(*) FROM open_intents WHERE intent_id = 'pi_1' AND run_after <= now() AND last_error LIKE '%canceled')`); n != 2 {
+		t.Errorf("%d of the two that hang were given up, and are due at once", n)
+	}
+}
+
+// TestAShutdownCutsNoTakeOff: nobody would release what it took.
+func TestAShutdownCutsNoTakeOff(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := newCrew(ctx, time.Hour)
+	defer c.wait()
+	taken := 0
+	q := queue[int]{
+		due: func(context.Context, *time.Time) ([]int, error) { return []int{1, 2}, nil },
+		take: func(ctx context.Context, _ int) (task, error) {
+			cancel()
+			taken++
+			if ctx.Err() != nil {
+				t.Error("it was cut off")
+			}
+			return nil, nil
+		},
+	}
+	if err := q.giveTo(ctx, c, nil); err == nil || taken != 1 {
+		t.Errorf("%d were taken (%v), want one, and none after the end", taken, err)
+	}
+	if err := c.working.Err(); err != nil {
+		t.Errorf("the tasks have ended: %v", err)
+	}
+}

@@ -41,6 +41,9 @@ type EventWorker struct {
 	Realm func() string
 	// Poll is how long to wait after a round in which nothing was due.
 	Poll time.Duration
+	// Drain is how long what is being worked on may go on after the context of
+	// Run, Once or Sweep has ended. What is left then is released, due at once.
+	Drain time.Duration
 	// Logger takes what a person must know. nil means slog.Default().
 	Logger *slog.Logger
 	// Metrics registers rides_stripe_events_… and more. nil means nowhere.
@@ -55,6 +58,15 @@ type EventWorker struct {
 // eventBackoff is how long an event is left alone that can't be worked.
 func eventBackoff(attempts int) time.Duration {
 	return phases.Backoff{Initial: time.Second, Max: 10 * time.Minute}.Next(attempts)
+}
+
+// eventPause is how long something is left alone whose task has failed. If the
+// task's context has ended, another process works it at once.
+func eventPause(ctx context.Context, attempts int) time.Duration {
+	if ctx.Err() != nil {
+		return 0
+	}
+	return eventBackoff(attempts)
 }
 
 // restingBackoff is how long an event waits for a key that is being worked on.
@@ -167,19 +179,19 @@ func (w *eventRun) events() queue[subject] {
 
 // workTaken works the events of a subject. The error is one of the inbox.
 func (w *eventRun) workTaken(ctx context.Context, t taken) (done bool, err error) {
-	// It goes on to its end also during a shutdown: a few seconds, mostly.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+	working, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
-	ctx, line := trace.Begin(trace.With(ctx, slog.String("object", t.id)))
+	working, line := trace.Begin(trace.With(working, slog.String("object", t.id)))
 	start := time.Now()
-	out, err := w.work(ctx, t.subject)
+	out, err := w.work(working, t.subject)
+	after := eventPause(ctx, t.attempts)
+	ctx = context.WithoutCancel(working) // what came of it is noted, however late
 	attrs := []slog.Attr{
 		slog.Any("events", t.events), slog.Int("attempt", t.attempts), slog.String("account", out.account),
 		slog.String("ride", out.ride), slog.Float64("seconds", time.Since(start).Seconds()),
 	}
 	attrs = append(attrs, line.Attrs()...)
 	if err != nil {
-		after := eventBackoff(t.attempts)
 		w.metrics.worked.WithLabelValues("failed").Inc()
 		w.log.LogAttrs(ctx, slog.LevelWarn, "event not worked", append(attrs, slog.Any("error", err), slog.Float64("again_in_seconds", after.Seconds()))...)
 		return false, w.inbox.release(ctx, t, after, fitError(err))
