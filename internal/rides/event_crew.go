@@ -79,7 +79,7 @@ func (q queue[T]) giveTo(ctx context.Context, c *crew, before *time.Time) error 
 			}
 			// Before the list is read again, which mustn't show it any more. If
 			// a shutdown cut this off, what was taken would not be released.
-			t, failed := q.take(c.working, one) //nolint:contextcheck // see there
+			t, failed := q.take(c.working, one) //nolint:contextcheck // it has the values of ctx
 			err = errors.Join(err, failed)
 			c.start(t)
 		}
