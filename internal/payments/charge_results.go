@@ -4,6 +4,7 @@ import "slices"
 
 // wireRows are the sends of a charge or a refund without an answer from Stripe.
 func wireRows() []resultRow {
+	saved := func(o *observation) bool { return o.unreadable() && o.replayed && o.status/100 == 2 }
 	return []resultRow{
 		{name: "form_changed", then: verdictLookUp, reason: parkForm, when: faulty(faultForm)},
 		{name: "paused", then: verdictTransient, when: faulty(faultPaused)},
@@ -11,9 +12,11 @@ func wireRows() []resultRow {
 		// The connection was lost, reset or cut, or timed out. The charge may
 		// exist; another send under the same key finds out.
 		{name: "lost", then: verdictUnknown, when: faulty(faultLost)},
+		// It was done, and every further send gets the same answer.
+		{name: "unreadable_saved", then: verdictLookUp, reason: parkUnexpected, when: saved},
 		// HTML, a broken or foreign body, a 200 with {}, a redirect, whatever
 		// the status.
-		{name: "unreadable", then: verdictUnknown, when: (*observation).unreadable},
+		{name: "unreadable", then: verdictUnknown, when: func(o *observation) bool { return o.unreadable() && !saved(o) }},
 	}
 }
 

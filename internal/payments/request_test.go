@@ -169,7 +169,7 @@ func TestErrorsQuoteOnlyWords(t *testing.T) {
 		"asking Stripe (charge): the connection broke",
 		"asking Stripe (charge): connection reset by peer",
 		"asking Stripe (charge): the connection ended before the answer did",
-		"Stripe (charge) answered 200, request req_1",
+		"Stripe (charge) answered 200, with something that is not Stripe's answer to this request, request req_1",
 		"Stripe (charge) answered 429, type invalid_request_error, code (unreadable), parameter (unreadable), request req_1",
 	} {
 		_, err := client.Charge(t.Context(), firstSend())

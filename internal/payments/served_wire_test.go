@@ -23,6 +23,11 @@ func servedWire() []servedCase {
 	unreadable := func(name string, handler http.HandlerFunc) servedCase {
 		return servedCase{name: name, row: "charge/unreadable", answers: chargeOnly(handler), class: phases.Unknown}
 	}
+	saved := func(name string, handler http.HandlerFunc) servedCase {
+		return servedCase{
+			name: name, row: "charge/unreadable_saved", answers: chargeOnly(handler), class: phases.LookUp, reason: "stripe_unexpected",
+		}
+	}
 	const half = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"id\":\"pi_1\""
 	return []servedCase{
 		lost("the connection ends without an answer", answerCut("", hangUp), nil),
@@ -58,6 +63,9 @@ func servedWire() []servedCase {
 		unreadable("a 200 without an id", answerOK(intentWith(object{"id": ""}))),
 		unreadable("a 201", answerWith(201, encodeObject(intentWith(nil)))),
 		unreadable("a 204", answerWith(204, "")),
+		unreadable("a replayed 502 in HTML", answerWith(502, "<html>bad gateway</html>", "Idempotent-Replayed", "true")),
+		saved("a replayed 200 with another kind of object", answerOK(intentWith(object{"object": "charge"}), "Idempotent-Replayed", "true")),
+		saved("a replayed 200 in HTML", answerWith(200, "<html>welcome</html>", "Idempotent-Replayed", "true")),
 		unreadable("a redirect", answerWith(307, "", "Location", "/v1/other")),
 		unreadable("a redirect to a broken address", answerWith(302, "", "Location", "http://[::1")),
 		unreadable("a 400 without Stripe's error", answerWith(400, `{"message":"no"}`)),

@@ -25,6 +25,9 @@ func (o *observation) text() string {
 			parts = append(parts, what+" "+safeWord(value))
 		}
 	}
+	if o.unreadable() {
+		parts = append(parts, "with something that is not Stripe's answer to this request")
+	}
 	add("type", o.apiError.kind)
 	add("code", o.apiError.code)
 	add("parameter", o.apiError.param)

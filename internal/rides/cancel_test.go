@@ -588,6 +588,23 @@ func TestAForgottenCancelIsFinished(t *testing.T) {
 	h.hailAs(t, h.visa, "new").must(t, 503, web.CodeUnavailable)
 }
 
+// TestASavedAnswerThatCannotBeReadIsLookedUp: Stripe repeats such an answer as
+// often as it is asked, so only a look-up shows what was done.
+func TestASavedAnswerThatCannotBeReadIsLookedUp(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	foreign := fakestripe.Fault{Kind: fakestripe.OtherObject, Set: map[string]any{"object": "thing"}}
+	foreign.Match.Path = "/v1/payment_intents"
+	h.fake.Script(foreign)
+	h.hailAs(t, h.visa, "k").must(t, 503, "payment_processor_unavailable")
+	ride := h.hailAs(t, h.visa, "k").must(t, 201, "").ride
+	foreign.Match.Path = "/v1/refunds"
+	h.fake.Script(foreign)
+	h.cancelAs(t, h.visa, ride.ID, "cancel").must(t, 503, "payment_processor_unavailable")
+	h.cancelAs(t, h.visa, ride.ID, "cancel").must(t, 200, "")
+	h.checkCanceled(t, h.visa, ride.ID, "cancel")
+}
+
 // TestAnAnswerAboutAnotherPaymentIsParked: a ride is canceled only by a refund
 // of its own payment.
 func TestAnAnswerAboutAnotherPaymentIsParked(t *testing.T) {
