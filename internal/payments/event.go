@@ -51,7 +51,8 @@ type Event struct {
 	// Account is the Stripe account that the object belongs to. It is empty
 	// for the account to which the event is sent.
 	Account string
-	// CreatedAt is by Stripe's clock; zero if the event doesn't say.
+	// CreatedAt is by Stripe's clock, in the years 2000 to 9999; zero if the
+	// event doesn't say.
 	CreatedAt time.Time
 }
 
@@ -185,14 +186,18 @@ func (s eventShape) event() (Event, error) {
 	return e, nil
 }
 
-// createdAt returns when the event was made.
+// createdAt returns when the event was made, or zero if that is no time of this
+// age. People are shown it, and nothing else looks at it: an event must not be
+// refused because the database can't hold it.
 func (s eventShape) createdAt() time.Time {
-	if seconds, err := strconv.ParseInt(string(s.Created), 10, 64); err == nil {
-		return time.Unix(seconds, 0)
-	}
 	var at time.Time
-	if err := json.Unmarshal(s.Created, &at); err != nil {
-		return time.Time{} // it is only shown to people
+	if seconds, err := strconv.ParseInt(string(s.Created), 10, 64); err == nil {
+		at = time.Unix(seconds, 0)
+	} else if err := json.Unmarshal(s.Created, &at); err != nil {
+		return time.Time{}
+	}
+	if year := at.UTC().Year(); year < 2000 || year > 9999 {
+		return time.Time{}
 	}
 	return at
 }

@@ -47,6 +47,22 @@ func TestASignedEventIsRead(t *testing.T) {
 	}
 }
 
+// TestATimeThatCannotBeIsNone: the event is read all the same.
+func TestATimeThatCannotBeIsNone(t *testing.T) {
+	t.Parallel()
+	for _, created := range []string{
+		"9999999999999", "-99999999999999", "-210866803201", "946684799", "253402300800",
+		"9223372036854775807", "-9223372036854775808", "9223372036854775808", "1e300", "null", "[]", `"x"`,
+		`"1999-12-31T23:59:59Z"`, `"9999-12-31T23:59:59-01:00"`, `"0000-01-01T00:00:00Z"`,
+	} {
+		body, now := strings.Replace(snapshot, "1700000000", created, 1), time.Now()
+		got, err := ReadEvent([]string{oneSecret}, []string{signedAt(body, oneSecret, now)}, []byte(body), now)
+		if err != nil || got.ObjectID != "ch_1" || !got.CreatedAt.IsZero() {
+			t.Errorf("created %s: read as %+v, error %v", created, got, err)
+		}
+	}
+}
+
 func TestWhoSignsAnEvent(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1800000000, 0)
@@ -127,6 +143,7 @@ func TestEventSecrets(t *testing.T) {
 func FuzzReadEvent(f *testing.F) {
 	f.Add(snapshot, "", true)
 	f.Add(thin, "", true)
+	f.Add(`{"id":"evt_1","object":"event","created":9999999999999}`, "", true)
 	f.Add(`{"id":"evt_1","object":"event","created":"x","data":{"object":null}}`, "t=1,v1=00", false)
 	f.Fuzz(func(t *testing.T, body, header string, sign bool) {
 		now := time.Unix(1800000000, 0)
@@ -138,6 +155,8 @@ func FuzzReadEvent(f *testing.F) {
 		case !sign && !errors.Is(err, ErrNotSigned):
 			t.Fatalf("%q is taken for a signature of %q", header, body)
 		case err == nil && (!isWord(event.ID) || event.Object != "" && !isWord(event.ObjectID)):
+			t.Fatalf("read %+v", event)
+		case err == nil && !event.CreatedAt.IsZero() && (event.CreatedAt.UTC().Year() < 2000 || event.CreatedAt.UTC().Year() > 9999):
 			t.Fatalf("read %+v", event)
 		}
 	})

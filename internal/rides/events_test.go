@@ -60,6 +60,18 @@ func TestAnEventIsStoredBeforeItIsAcknowledged(t *testing.T) {
 	}
 }
 
+func TestAnEventWithATimeThatCannotBeIsStored(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	for n, created := range []string{"9999999999999", "-210866803201", "9223372036854775807"} {
+		body := strings.Replace(event(fmt.Sprintf("evt_%d", n), "charge.refunded", "ch_1"), "1700000000", created, 1)
+		h.send(t, signed(body, eventSecret, time.Now())).must(t, 200, "")
+	}
+	if n := number(t, h, `SELECT count(*) FROM stripe_events WHERE created_at IS NULL`); n != 3 {
+		t.Errorf("%d events without a time are stored, want 3", n)
+	}
+}
+
 func TestAnEventThatStripeDidNotSignChangesNothing(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
