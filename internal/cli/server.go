@@ -45,6 +45,9 @@ func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10, // beyond it net/http itself answers, in plain text
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+
+		// Otherwise net/http itself answers OPTIONS *, and nothing logs it.
+		DisableGeneralOptionsHandler: true,
 	}
 }
 

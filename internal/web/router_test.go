@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
@@ -58,6 +59,28 @@ func TestEveryAnswerHasTheCommonHeaders(t *testing.T) {
 		if line["request_id"] != header.Get("Request-Id") || line["msg"] != "request" || line["level"] != "INFO" || line["path"] != path {
 			t.Errorf("%s: the log says %v", path, line)
 		}
+	}
+}
+
+// TestTheRouterAnswersOptionsOfEverything: net/http would do that by itself.
+func TestTheRouterAnswersOptionsOfEverything(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = cli.NewServer(NewRouter(slog.New(slog.DiscardHandler), nil), slog.New(slog.DiscardHandler))
+	server.Start()
+	defer server.Close()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, server.URL, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.URL.Path = "*"
+	response, err := server.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusNotFound || response.Header.Get("Request-Id") == "" || response.Header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("answered %s with %v", response.Status, response.Header)
 	}
 }
 
