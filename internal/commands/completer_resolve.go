@@ -41,7 +41,9 @@ func (c *completerKeysResolve) Validate() error {
 		return errors.New("--charged must be the id of a payment intent at Stripe: pi_…")
 	case c.Unverified != (strings.TrimSpace(c.Reason) != ""):
 		return errors.New("--unverified and --reason belong together: the audit record says why Stripe was not asked")
-	case (c.Unverified && c.Charged != "") != (c.Charge != ""):
+	case c.Unverified && c.Charged != "" && c.Charge == "":
+		return errors.New("missing --charge ch_…, the charge of the payment intent: with --unverified Stripe isn't asked for it")
+	case c.Charge != "" && (!c.Unverified || c.Charged == ""):
 		return errors.New("--charge belongs to --charged with --unverified; without --unverified Stripe is asked for it")
 	case c.Charge != "" && !isStripeID("ch_", c.Charge):
 		return errors.New("--charge must be the id of a charge at Stripe: ch_…")
