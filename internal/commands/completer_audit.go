@@ -27,10 +27,17 @@ type completerAudit struct {
 	Limit   int           `help:"Maximum number of findings to list for one check." default:"100"`
 }
 
+// stripeBegan is the year of Stripe's first payments. Stripe itself refuses
+// times before 1970, in words that name none of our flags.
+const stripeBegan = 2011
+
 // Validate refuses settings that make no sense.
 func (c *completerAudit) Validate() error {
 	if c.Since <= 0 || c.Overdue <= 0 || c.Limit < 1 {
 		return errors.New("--since, --overdue and --limit must be positive")
+	}
+	if time.Now().Add(-c.Since).Year() < stripeBegan {
+		return fmt.Errorf("--since must not reach back beyond the year %d, when Stripe began", stripeBegan)
 	}
 	if c.Stripe && c.StripeAPIKey == "" {
 		return errors.New("missing --stripe-api-key (STRIPE_API_KEY); without one, --no-stripe looks at the database only")

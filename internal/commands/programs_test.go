@@ -39,6 +39,7 @@ func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
 		"public Stripe key for completer once":  {"completer", []string{"once", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
 		"public Stripe key for keys resolve":    {"completer", []string{"keys", "resolve", "k", "--not-charged", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
 		"public Stripe key for audit":           {"completer", []string{"audit", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
+		"audit of what was before Stripe":       {"completer", []string{"audit", "--since=500000h"}, 2, "--since must not reach back beyond the year 2011"},
 		"Stripe time-out of zero":               {"completer", []string{"audit", "--stripe-timeout=0s"}, 2, "--stripe-timeout must be"},
 		"empty Stripe key":                      {"completer", []string{"once", "--stripe-api-key="}, 2, "--stripe-api-key (STRIPE_API_KEY) is empty"},
 		"Stripe URL that is none":               {"api", []string{"--stripe-url=nonsense"}, 2, "the Stripe URL must be"},
