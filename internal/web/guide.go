@@ -40,7 +40,7 @@ var guides = map[Code]guide{
 	},
 	CodeInvalidJSON: {
 		"The body is not one JSON object in UTF-8, names a member twice, or did not arrive whole. The key was not looked at.",
-		"Correct the body and send it. If retryable is true, the body was cut on its way: send it again as it is.",
+		"Correct the body and send it. If retryable is true, the body's chunked coding was broken on its way: send it again as it is.",
 		sameKey,
 	},
 	CodeUnauthenticated: {
