@@ -35,13 +35,12 @@ func (s *Service) getRide(w http.ResponseWriter, r *web.Request, who accounts.Pr
 			return s.streamRide(w, r, wait, who.AccountID, seen)
 		}
 	}
-	preferred := web.ReadPreferences(r.Header).Wait
-	if wait, ok := s.beginWait(r, preferred); ok {
+	if wait, ok := s.beginWait(r, web.ReadPreferences(r.Header).Wait); ok {
 		defer wait.end()
-		web.SetApplied(w, web.Preferences{Wait: preferred})
 		if seen, err = wait.atRest(who.AccountID, seen); err != nil {
 			return err
 		}
+		web.SetApplied(w, web.Preferences{Wait: wait.granted})
 	}
 	return web.AnswerJSON(w, r, http.StatusOK, seen.ride)
 }

@@ -15,6 +15,9 @@ type wait struct {
 	request *web.Request
 	gone    <-chan struct{}
 	over    *time.Timer
+	// granted is for how long the client may stay: 0 once the process drains,
+	// since it is then answered as if it had not preferred to wait.
+	granted time.Duration
 }
 
 // beginWait begins to wait for a client, who stays for at most d before it is
@@ -23,7 +26,7 @@ func (s *Service) beginWait(r *web.Request, d time.Duration) (*wait, bool) {
 	if d == 0 || !s.watcher.enter() {
 		return nil, false
 	}
-	return &wait{watcher: s.watcher, request: r, gone: r.Gone(), over: time.NewTimer(d)}, true
+	return &wait{watcher: s.watcher, request: r, gone: r.Gone(), over: time.NewTimer(d), granted: d}, true
 }
 
 func (w *wait) end() {
@@ -56,6 +59,7 @@ func (w *wait) until(what watch, ended <-chan struct{}) (*sighting, why) {
 	case <-w.over.C:
 		return nil, late
 	case <-w.watcher.drained:
+		w.granted = 0
 		return nil, drained
 	case <-w.gone:
 		return nil, gone
@@ -64,7 +68,7 @@ func (w *wait) until(what watch, ended <-chan struct{}) (*sighting, why) {
 
 // run runs a keyed request, and waits for d at most while its key is in use or
 // goes on in the background. It returns for how long the client was let wait:
-// d, or 0 if it had not to wait or must not.
+// d, or 0 if it had not to wait or must not, or the process drains.
 //
 // A key that is in use may be released without an answer. Then the request goes
 // on with it, as any retry would. One that asked to respond-async leaves that
@@ -72,7 +76,8 @@ func (w *wait) until(what watch, ended <-chan struct{}) (*sighting, why) {
 func (s *Service) run(r *web.Request, flow phases.Flow, request *phases.Request, d time.Duration) (result phases.Result, waited time.Duration, err error) {
 	if result, err = s.engine.Run(r.Context(), flow, *request); isOpen(&result, err) {
 		if wait, ok := s.beginWait(r, d); ok {
-			waited, err = d, s.await(wait, flow, request, &result, err)
+			err = s.await(wait, flow, request, &result, err)
+			waited = wait.granted
 		}
 	}
 	return result, waited, err

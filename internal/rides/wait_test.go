@@ -330,7 +330,7 @@ func TestNoMoreWaitThanMay(t *testing.T) {
 	lasted(t, start)
 }
 
-// TestADrainEndsEveryWait: each is answered as if its time were over.
+// TestADrainEndsEveryWait: each is answered as if it had not preferred to wait.
 func TestADrainEndsEveryWait(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -342,10 +342,14 @@ func TestADrainEndsEveryWait(t *testing.T) {
 	stream := h.follow(t, "k")
 	h.waiting(t, 4)
 	h.service.Drain()
-	async().must(t, 202, "")
-	retry().must(t, 409, web.CodeIdempotencyKeyInUse)
-	if r := get().must(t, 200, ""); r.ride.Status != StatusPending {
-		t.Errorf("the ride is %s", r.body)
+	if r := async().must(t, 202, ""); r.header.Get("Preference-Applied") != "respond-async" {
+		t.Errorf("the 202 has %v", r.header)
+	}
+	if r := retry().must(t, 409, web.CodeIdempotencyKeyInUse); r.header.Get("Preference-Applied") != "" {
+		t.Errorf("the 409 has %v", r.header)
+	}
+	if r := get().must(t, 200, ""); r.ride.Status != StatusPending || r.header.Get("Preference-Applied") != "" {
+		t.Errorf("the ride is %s, with %v", r.body, r.header)
 	}
 	if events := stream.rest(t); len(events) != 1 || events[0].Status != StatusPending {
 		t.Errorf("the stream had %v", events)
