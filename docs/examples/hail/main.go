@@ -1,5 +1,5 @@
-// Hail hails one ride and charges for it once, however often it is started and
-// whatever dies meanwhile: it keeps the ride's key in the file ride.key.
+// Hail hails one ride and charges for it once, however often it is killed and
+// started again: it keeps the ride's key in the file ride.key.
 package main
 
 import (
@@ -18,21 +18,43 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	key, err := os.ReadFile("ride.key")
-	if errors.Is(err, fs.ErrNotExist) {
-		key = []byte(client.NewKey())
-		err = os.WriteFile("ride.key", key, 0o600)
-	}
+	key, err := keptKey("ride.key")
 	if err != nil {
 		log.Fatal(err)
 	}
 	answer, err := rides.Create(context.Background(), client.NewRide{
 		Origin: client.Point{Lat: 37.7749, Lon: -122.4194},
 		Target: client.Point{Lat: 37.8044, Lon: -122.2712},
-		Key:    string(key),
+		Key:    key,
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(answer.Ride.ID, answer.Ride.Status, answer.Ride.Fare.Amount, answer.Ride.Fare.Currency)
+}
+
+// keptKey returns the key in the file, which it makes if there is none. The file
+// gets its name when it is whole, so a kill leaves no key or all of it.
+func keptKey(name string) (string, error) {
+	key, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		key = []byte(client.NewKey())
+		err = writeWhole(name, key)
+	}
+	if err == nil && len(key) == 0 { // the client would make a key at each start
+		err = errors.New(name + " is empty, and may have had the key of a ride: look at your rides, then remove it")
+	}
+	return string(key), err
+}
+
+func writeWhole(name string, content []byte) error {
+	file, err := os.Create(name + ".new")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), name)
 }
