@@ -8,7 +8,6 @@ If hail raises, or the program dies, call it again with the same key: the card i
 a Problem whose problem["safe_new_key"] is true.
 """
 import http.client, json, random, time, urllib.request, uuid
-
 def new_key():
     return str(uuid.uuid4())
 
@@ -27,8 +26,9 @@ class Rides:
         self.retries, self.initial, self.longest = retries, initial, longest
         self.opener = urllib.request.build_opener(AnswersAsTheyAre)
 
-    def hail(self, origin, target, key):
-        return self.call("POST", "", key, {"origin": origin, "target": target})
+    def hail(self, origin, target, key, callback_url=None):
+        body = {"origin": origin, "target": target}  # with null for no callback_url it would be another request
+        return self.call("POST", "", key, body if callback_url is None else {**body, "callback_url": callback_url})
     def cancel(self, ride_id, key):
         return self.call("POST", f"/{ride_id}/cancel", key, {})
     def get(self, ride_id):
@@ -39,8 +39,8 @@ class Rides:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + "/v1/rides" + path, data, {k: v for k, v in headers.items() if v}, method=method)
         for n in range(self.retries + 1):
-            pause = min(self.initial * 2 ** n, self.longest) * random.uniform(0.5, 1)  # clients don't come back together
-            pause, again = max(pause, self.initial), True
+            pause = min(self.initial * 2 ** n, self.longest) * random.uniform(0.5, 1)  # parts clients that failed together
+            pause, again = max(pause, self.initial), True  # so it parts them after the second failure
             try:
                 with self.opener.open(request, timeout=self.timeout) as answer:
                     content = answer.read(1 << 20)

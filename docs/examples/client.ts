@@ -34,7 +34,7 @@ export class Rides {
     const authorized = { Authorization: `Bearer ${apiKey}`, "Content-Type": "application/json" };
     this.#send = (path, init) => fetch(url.replace(/\/$/, "") + path, { ...init, headers: { ...authorized, ...init.headers }, redirect: "manual" }); // a redirect would take the API key elsewhere
   }
-  hail(origin: Point, target: Point, key: string): Promise<Ride> { return this.#call("POST", "", key, { origin, target }); }
+  hail(origin: Point, target: Point, key: string, callback_url?: string): Promise<Ride> { return this.#call("POST", "", key, { origin, target, callback_url }); }
   cancel(id: string, key: string): Promise<Ride> { return this.#call("POST", `/${encodeURIComponent(id)}/cancel`, key, {}); }
   get(id: string): Promise<Ride> { return this.#call("GET", `/${encodeURIComponent(id)}`); }
   /** Sends a request until it is answered, always with the same key and bytes. */
@@ -42,7 +42,7 @@ export class Rides {
     const { retries, initial, longest, timeout } = this.#options;
     const body = content && JSON.stringify(content);
     for (let n = 0, failure: unknown; ; n++) {
-      let pause = Math.max(Math.min(initial * 2 ** n, longest) * (0.5 + Math.random() / 2), initial); // clients don't come back together
+      let pause = Math.max(Math.min(initial * 2 ** n, longest) * (0.5 + Math.random() / 2), initial); // the random factor parts clients that failed together, after the second failure
       try {
         const answer = await this.#send("/v1/rides" + path, { method, body, headers: key ? { "Idempotency-Key": key } : {}, signal: AbortSignal.timeout(timeout) });
         if (answer.ok) return (await answer.json()) as Ride;

@@ -52,7 +52,7 @@ try:
         result = {"ride": verify_callback(do["headers"], do["callback"].encode(), *do["secrets"])["data"]}
     else:
         rides = Rides(do["url"], do["api_key"], initial=0.01, retries=do["retries"])
-        ride = rides.hail({"lat": 37.7749, "lon": -122.4194}, {"lat": 37.8044, "lon": -122.2712}, do["key"])
+        ride = rides.hail({"lat": 37.7749, "lon": -122.4194}, {"lat": 37.8044, "lon": -122.2712}, do["key"], *do.get("callback_urls", []))
         assert rides.get(ride["id"])["id"] == ride["id"]
         if do.get("cancel"):
             ride = rides.cancel(ride["id"], do["key"] + "-cancel")
@@ -73,7 +73,7 @@ try {
     result = { ride: verifyCallback(new Headers(todo.headers), todo.callback, ...todo.secrets).data };
   } else {
     const rides = new Rides(todo.url, todo.api_key, { initial: 10, retries: todo.retries });
-    let ride = await rides.hail({ lat: 37.7749, lon: -122.4194 }, { lat: 37.8044, lon: -122.2712 }, todo.key);
+    let ride = await rides.hail({ lat: 37.7749, lon: -122.4194 }, { lat: 37.8044, lon: -122.2712 }, todo.key, ...(todo.callback_urls ?? []));
     if ((await rides.get(ride.id)).id !== ride.id) throw new Error("another ride was read");
     if (todo.cancel) ride = await rides.cancel(ride.id, todo.key + "-cancel");
     result = { ride };
