@@ -21,14 +21,14 @@ const (
 )
 
 // openDatabase returns the URL of the database, and what stops it. The database
-// is that of DATABASE_URL, or a Postgres of our own.
+// is that of DATABASE_URL, unless it was ignored, or a Postgres of our own.
 func (s *sandbox) openDatabase(ctx, force context.Context) (url string, stop func(), err error) {
-	if s.isOwn(s.command.DatabaseURL) {
-		s.command.DatabaseURL = ""
-	}
 	if s.command.DatabaseURL != "" {
 		s.log.printf("using the Postgres of DATABASE_URL")
 		return s.command.DatabaseURL, func() {}, nil
+	}
+	if s.command.ignored {
+		s.log.printf("DATABASE_URL is what `sandbox env` printed: ignoring it; --database-url takes another sandbox's database")
 	}
 	if err := unsetPostgresVariables(); err != nil {
 		return "", nil, fmt.Errorf("unsetting Postgres's variables: %w", err)
@@ -48,13 +48,22 @@ func (s *sandbox) openDatabase(ctx, force context.Context) (url string, stop fun
 	return server.URL(), func() { c.stop(force) }, nil
 }
 
-// isOwn reports whether url is that of the sandbox's own Postgres, maybe at the
-// address of an earlier start. A shell has it in DATABASE_URL after
-// `eval "$(sandbox env)"`.
-func (s *sandbox) isOwn(url string) bool {
-	password, err := os.ReadFile(filepath.Join(s.data, "postgres", "password"))
-	own := strings.TrimSpace(string(password))
-	return err == nil && own != "" && strings.Contains(url, ":"+own+"@")
+// printedURL is set by the lines of the command env, to the value of their
+// DATABASE_URL. A shell has both for good after `eval "$(sandbox env)"`, also
+// when that sandbox has stopped.
+const printedURL = "SANDBOX_DATABASE_URL"
+
+// BeforeReset makes the sandbox ignore a DATABASE_URL that the command env has
+// printed: that database belongs to a sandbox with a Stripe of its own, which
+// knows nothing of payments made here. kong calls this before it reads the
+// environment, so --database-url is obeyed.
+func (c *run) BeforeReset() error {
+	const name = "DATABASE_URL"
+	if url := os.Getenv(name); url == "" || url != os.Getenv(printedURL) {
+		return nil
+	}
+	c.ignored = true
+	return os.Unsetenv(name)
 }
 
 // unsetPostgresVariables removes Postgres's variables, such as PGSERVICE and

@@ -55,6 +55,7 @@ func exports(s state) string {
 		{"STRIPE_URL", s.StripeURL},
 		{"STRIPE_API_KEY", stripeKey},
 		{"DATABASE_URL", s.DatabaseURL},
+		{printedURL, s.DatabaseURL},
 		{"INBOX_URL", s.InboxURL},
 		{"CALLBACKS_URL", s.CallbacksURL},
 	} {

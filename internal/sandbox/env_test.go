@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -15,8 +16,9 @@ func runEnv(t *testing.T, data string) (code int, stdout, stderr string) {
 	return p.wait(t), p.stdout.String(), p.stderr.String()
 }
 
-// checkEnv lets a shell read what the command prints.
-func checkEnv(t *testing.T, p *sandboxProcess) {
+// checkEnv lets a shell read what the command prints, and returns the
+// environment of a program that the shell starts then.
+func checkEnv(t *testing.T, p *sandboxProcess) (environment []string) {
 	t.Helper()
 	code, lines, stderr := runEnv(t, p.data)
 	if code != 0 || stderr != "" {
@@ -28,6 +30,33 @@ func checkEnv(t *testing.T, p *sandboxProcess) {
 	want := strings.Join([]string{p.state.APIURL, p.state.Accounts[0].APIKey, p.state.AdminURL, p.state.StripeURL, stripeKey, p.state.DatabaseURL, p.state.InboxURL, p.state.CallbacksURL, ""}, "\n")
 	if err != nil || string(printed) != want {
 		t.Errorf("a shell reads %q (%v), want %q", printed, err, want)
+	}
+	all, err := exec.CommandContext(t.Context(), "sh", "-c", lines+"env").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(strings.Split(string(all), "\n"), func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return !strings.Contains(lines, "export "+name+"=")
+	})
+}
+
+// checkPrintedDatabase starts a sandbox in a shell that has read the variables
+// of another. Its Stripe knows nothing of the other's payments, so it must not
+// touch the other's rides.
+func checkPrintedDatabase(t *testing.T, host *sandboxProcess) {
+	t.Helper()
+	guest := start(t, folder(t), freePorts, checkEnv(t, host)...)
+	if guest.state.DatabaseURL == host.state.DatabaseURL || guest.state.PIDs.Postgres == 0 {
+		t.Errorf("sandbox.json is %s, want a Postgres of its own", guest.stateText)
+	}
+	if log := guest.stderr.String(); strings.Count(log, "DATABASE_URL is what `sandbox env` printed: ignoring it") != 1 {
+		t.Errorf("it does not say once that it ignores DATABASE_URL:\n%s", log)
+	}
+	url := "postgres://127.0.0.1:1/chosen"
+	chosen := spawn(t, folder(t), append([]string{"--database-url", url}, freePorts...), checkEnv(t, host)...)
+	if code, log := chosen.wait(t), chosen.stderr.String(); code != 1 || !strings.Contains(log, "using the Postgres of DATABASE_URL") {
+		t.Errorf("--database-url: exit code %d and %s, want that of the command line", code, log)
 	}
 }
 

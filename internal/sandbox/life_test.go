@@ -22,7 +22,7 @@ func TestSandboxFromItsFirstStartToTheSecond(t *testing.T) {
 	first := start(t, data, freePorts)
 	checkStateFile(t, first)
 	checkGreeting(t, first)
-	checkEnv(t, first)
+	printed := checkEnv(t, first)
 	other := spawn(t, data, freePorts)
 	if code, log := other.wait(t), other.stderr.String(); code != 1 || !strings.Contains(log, "another sandbox runs in "+data) {
 		t.Errorf("a second sandbox on the same data ended with exit code %d and %q", code, log)
@@ -46,7 +46,7 @@ func TestSandboxFromItsFirstStartToTheSecond(t *testing.T) {
 	}
 
 	// The shell has read the variables of the first start.
-	second := start(t, data, freePorts, "DATABASE_URL="+first.state.DatabaseURL)
+	second := start(t, data, freePorts, printed...)
 	second.processes(t)
 	if diff := cmp.Diff(first.state.Accounts, second.state.Accounts); diff != "" {
 		t.Errorf("the accounts changed over a restart (-before +after):\n%s", diff)
@@ -223,6 +223,10 @@ func TestTwoSandboxesRunAtTheSameTime(t *testing.T) {
 		t.Errorf("the API of one answers %d to the API key of the other, want 401", got.status)
 	}
 	left.state.APIURL, right.state.APIURL = right.state.APIURL, left.state.APIURL
+	t.Run("one has a database of its own in a shell that has the variables of the other", func(t *testing.T) {
+		t.Parallel()
+		checkPrintedDatabase(t, left)
+	})
 	t.Run("one can use a database of the other", func(t *testing.T) {
 		t.Parallel()
 		checkGivenDatabase(t, left)

@@ -4,6 +4,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
+unset DATABASE_URL # or all this would happen in that database
 data=$(mktemp -d)
 chmod 755 "$data" # Postgres may run as another user
 bin/sandbox --data "$data" --listen 127.0.0.1:0 --admin 127.0.0.1:0 --stripe 127.0.0.1:0 >"$data/log" 2>&1 &
