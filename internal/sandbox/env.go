@@ -44,14 +44,16 @@ func readState(dir string) (state, error) {
 	return found, nil
 }
 
-// exports returns the lines for a state. The API key is that of the first
-// account, whose card works.
+// exports returns the lines for a state. The API key and the callback secret are
+// those of the first account, whose card works.
 func exports(s state) string {
 	var lines strings.Builder
 	for _, variable := range [][2]string{
 		{"API_URL", s.APIURL},
 		{"API_KEY", s.Accounts[0].APIKey},
+		{"CALLBACK_SECRET", s.Accounts[0].CallbackSecret},
 		{"ADMIN_URL", s.AdminURL},
+		{"COMPLETER_ADMIN_URL", s.CompleterAdminURL},
 		{"STRIPE_URL", s.StripeURL},
 		{"STRIPE_API_KEY", stripeKey},
 		{"DATABASE_URL", s.DatabaseURL},

@@ -22,6 +22,7 @@ Rocket Rides is ready. Hail a ride, then send the same command again: the ride i
   callbacks           %[10]s
   log                 %[11]s
   health, metrics     %[5]s/readyz  %[5]s/metrics
+  of the completer    %[12]s/readyz  %[12]s/metrics  %[12]s/jobs
   database            psql %[6]s
   other accounts      %[7]s
   all of it           eval "$(%[8]s)"
@@ -37,5 +38,5 @@ func (s *sandbox) greet(ready state) {
 	}
 	env := quoted(os.Args[0]) + " env --data " + quoted(s.data)
 	fmt.Fprintf(s.stdout, greeting, ready.APIURL, ready.Accounts[0].APIKey, uuid.NewString(), ready.StripeURL, ready.AdminURL, database,
-		s.stateFile.path, env, ready.InboxURL, ready.CallbacksURL, filepath.Join(s.data, logFileName))
+		s.stateFile.path, env, ready.InboxURL, ready.CallbacksURL, filepath.Join(s.data, logFileName), ready.CompleterAdminURL)
 }

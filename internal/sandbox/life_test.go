@@ -131,7 +131,7 @@ func checkStateFile(t *testing.T, p *sandboxProcess) {
 // checkGreeting runs the command of the greeting in a shell, twice.
 func checkGreeting(t *testing.T, p *sandboxProcess) {
 	t.Helper()
-	for _, want := range []string{p.state.APIURL + "/docs\n", `eval "$(` + os.Args[0] + " env --data "} {
+	for _, want := range []string{p.state.APIURL + "/docs\n", p.state.CompleterAdminURL + "/jobs\n", `eval "$(` + os.Args[0] + " env --data "} {
 		if !strings.Contains(p.stdout.String(), want) {
 			t.Errorf("the greeting lacks %q: %s", want, p.stdout.String())
 		}
