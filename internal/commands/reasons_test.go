@@ -6,12 +6,35 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
+
+// TestOperatorsCanReadWhatKeysAreParkedFor: docs/operating.md has a row for each
+// reason in the code, and no other.
+func TestOperatorsCanReadWhatKeysAreParkedFor(t *testing.T) {
+	t.Parallel()
+	document, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(document), "| reason | what it means | what to do |\n|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	var got []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| .+ \\| .+ \\|$").FindAllStringSubmatch(table, -1) {
+		got = append(got, row[1])
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(parkReasons(t), got); diff != "" {
+		t.Errorf("the reasons in the code and those in the table differ (-code +table):\n%s", diff)
+	}
+}
 
 // parkReasons returns every reason for which the code parks a key, sorted.
 func parkReasons(t *testing.T) []string {
@@ -42,7 +65,7 @@ func parkReasons(t *testing.T) []string {
 }
 
 var (
-	reasonName    = regexp.MustCompile(`^(park|reason)[A-Z]`)
+	reasonName    = regexp.MustCompile(`^(park|parked|reason)[A-Z]`)
 	writtenReason = regexp.MustCompile(`parked_reason\s*=\s*'(\w+)'`)
 )
 
