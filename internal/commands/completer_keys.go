@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -34,19 +35,27 @@ func (c *completerKeysList) Validate() error {
 	return nil
 }
 
-// Run prints the keys that were asked for.
+// Run prints the keys that were asked for. It asks for one more than it prints,
+// to see whether there are more: a list that is cut silently reads as if it were
+// complete.
 func (c *completerKeysList) Run(ctx context.Context, o cli.Output) error {
 	return c.withPool(ctx, "keys", func(pool *pgxpool.Pool) error {
 		records, err := phases.Keys{Pool: pool}.List(ctx, phases.Filter{
-			Account: c.Account, Parked: c.Parked, Unfinished: c.Unfinished, Reason: c.Reason, OlderThan: c.OlderThan, Limit: c.Limit,
+			Account: c.Account, Parked: c.Parked, Unfinished: c.Unfinished, Reason: c.Reason, OlderThan: c.OlderThan, Limit: min(c.Limit, math.MaxInt-1) + 1,
 		})
 		if err != nil {
 			return err
 		}
+		more := len(records) > c.Limit
+		records = records[:min(len(records), c.Limit)]
 		if records == nil {
 			records = []phases.Record{} // [] in JSON, not null
 		}
-		return o.Print(c.JSON, records, table("ACCOUNT\tKEY\tRECOVERY POINT\tATTEMPTS\tCREATED\tSTATE", records, keyRow))
+		err = o.Print(c.JSON, records, table("ACCOUNT\tKEY\tRECOVERY POINT\tATTEMPTS\tCREATED\tSTATE", records, keyRow))
+		if more && !c.JSON {
+			fmt.Fprintln(o.Stderr, "… and there are more: --limit shows them")
+		}
+		return err
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -125,6 +126,15 @@ func TestOperatorRetriesAllKeysOfAReason(t *testing.T) {
 	s.exec(t, `UPDATE idempotency_keys SET parked_reason = CASE WHEN key = 'other' THEN 'stripe_500' ELSE 'stripe_400' END WHERE key <> 'unparked'`)
 	if out := s.must(t, "completer", "keys", "list", "--parked", "--reason=stripe_400"); strings.Count(out, "\n") != 4 || strings.Contains(out, "other") {
 		t.Errorf("keys list: %s", out)
+	}
+	for limit, hint := range map[string]string{"--limit=2": "… and there are more: --limit shows them\n", "--limit=3": ""} {
+		args := []string{"keys", "list", "--reason=stripe_400", limit}
+		if code, out, stderr := s.run(t, "completer", args...); code != 0 || "--limit="+strconv.Itoa(strings.Count(out, "\n")-1) != limit || stderr != hint {
+			t.Errorf("%v: exit %d, prints %s%s, want the hint %q", args, code, out, stderr, hint)
+		}
+		if _, out, stderr := s.run(t, "completer", append(args, "--json")...); "--limit="+strconv.Itoa(strings.Count(out, `"key":`)) != limit || stderr != "" {
+			t.Errorf("%v --json prints %s%s", args, out, stderr)
+		}
 	}
 	if out := s.must(t, "completer", "keys", "retry", "--parked", "--reason=stripe_400"); !strings.HasPrefix(out, "3 keys are due") {
 		t.Errorf("keys retry: %s", out)
