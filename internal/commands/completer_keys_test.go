@@ -145,7 +145,7 @@ func TestOperatorRetriesAllKeysOfAReason(t *testing.T) {
 	if out := s.must(t, "completer", "keys", "list", "--parked"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "other") {
 		t.Errorf("keys list: %s", out)
 	}
-	if out := s.must(t, "completer", "keys", "retry", "--parked", "--reason=stripe_400"); !strings.HasPrefix(out, "0 keys are due") {
+	if out := s.must(t, "completer", "keys", "retry", "--parked", "--reason=stripe_400"); out != "no key is parked for \"stripe_400\"\n" {
 		t.Errorf("keys retry: %s", out)
 	}
 }
