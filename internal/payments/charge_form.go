@@ -1,6 +1,9 @@
 package payments
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -98,4 +101,40 @@ func (f ChargeForm) matches(intent paymentIntent) bool {
 		intent.rideID == terms.RideID &&
 		intent.accountID == terms.AccountID &&
 		intent.operation == terms.Operation
+}
+
+// differences returns everything in which intent is not what the form asks for,
+// in the mode of our API key and, unless id is empty, under that id. matches
+// decides; this tells people why.
+func (f ChargeForm) differences(intent paymentIntent, id string, live bool) []term {
+	terms := f.terms()
+	return unlike([]term{
+		{"id", intent.id, cmp.Or(id, safeWord(intent.id))},
+		{"charge", intent.chargeID, safeWord(intent.chargeID)},
+		{"mode", modeName(intent.live), modeName(live)},
+		{"amount", strconv.FormatInt(intent.amount, 10), strconv.FormatInt(terms.Amount, 10)},
+		{"currency", intent.currency, terms.Currency},
+		{"customer", intent.customer, terms.Customer},
+		{"account", intent.accountID, terms.AccountID},
+		{"ride", intent.rideID, terms.RideID},
+		{"operation", intent.operation, terms.Operation},
+	})
+}
+
+// A term is a value of Stripe's answer and the one that was wanted.
+type term struct{ name, is, want string }
+
+// said says in words, without secrets, that the values differ.
+func (t term) said() string {
+	word := func(value string) string { return cmp.Or(safeWord(value), "empty") }
+	is, want := word(t.is), word(t.want)
+	if is == want { // neither can be shown
+		return fmt.Sprintf("its %s is %s", t.name, is)
+	}
+	return fmt.Sprintf("its %s is %s, not %s", t.name, is, want)
+}
+
+// unlike returns the terms whose value isn't the one that was wanted.
+func unlike(terms []term) []term {
+	return slices.DeleteFunc(terms, func(t term) bool { return t.is == t.want })
 }

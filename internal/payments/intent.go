@@ -68,6 +68,9 @@ func (s *Stripe) observeIntent(o *observation, answer *intentAnswer, form Charge
 		o.intent = answer.read()
 	}
 	o.ours = form.matches(o.intent) && o.intent.live == s.Live() && (id == "" || o.intent.id == id)
+	if !o.ours && o.intent.id != "" {
+		o.differs = form.differences(o.intent, id, s.Live())
+	}
 }
 
 // An intentAnswer is what is looked at in an answer that is a payment intent.

@@ -22,6 +22,7 @@ type observation struct {
 	apiError   apiError      // for bodyError
 	intent     paymentIntent // for bodyObject, and if an error holds one
 	ours       bool          // the intent, or the refund, is what the form asked for
+	differs    []term        // in what the intent is not ours, for people
 	found      []string      // for callList: the ids of the intents that carry the operation
 	refunds    refundList    // for callRefund the new one, for callRefunds all
 	paid       int64         // for callRefund and callRefunds: what a refund gives back

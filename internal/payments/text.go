@@ -37,6 +37,16 @@ func (o *observation) text() string {
 		parts = append(parts, fmt.Sprintf("amount %d %s", o.intent.amount, safeWord(o.intent.currency)))
 		add("operation", o.intent.operation)
 	}
+	for _, t := range o.differs {
+		if t.name == "customer" {
+			parts = append(parts, "its customer is another one") // whose id belongs in no log
+			continue
+		}
+		parts = append(parts, t.said())
+	}
+	if o.ours && o.intent.contradictsItself() {
+		parts = append(parts, unpaid)
+	}
 	for _, id := range o.found {
 		add("found", id)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,43 +28,34 @@ func (s *Stripe) VerifyCharged(ctx context.Context, form ChargeForm, intentID st
 	o.settled, o.intent.disputed = true, false
 	charge, err := s.countRow(o).chargeFor(o, s.saved500After)
 	if err == nil && charge.Status != ChargeSucceeded {
-		charge.Detail = o.whyNotPaid(intentID, form, s.Live())
+		charge.Detail = o.whyNotPaid(intentID, form)
 	}
 	return charge, err
 }
 
+// unpaid says that an intent has no charge that took money.
+const unpaid = "its charge was not paid"
+
 // whyNotPaid says why the intent with the id, which was read, did not pay for
-// form: everything in which it differs from an intent that did, in the mode of
-// our API key.
-func (o *observation) whyNotPaid(id string, form ChargeForm, live bool) string {
+// form: everything in which it differs from an intent that did.
+func (o *observation) whyNotPaid(id string, form ChargeForm) string {
 	switch {
 	case o.refused(http.StatusNotFound):
 		return "Stripe knows no payment intent " + id
 	case !o.hasObject():
 		return o.text()
 	}
-	terms := form.terms()
 	var wrong []string
-	for _, field := range []struct{ name, is, want string }{
-		{"id", o.intent.id, id},
-		{"mode", modeName(o.intent.live), modeName(live)},
-		{"amount", strconv.FormatInt(o.intent.amount, 10), strconv.FormatInt(terms.Amount, 10)},
-		{"currency", o.intent.currency, terms.Currency},
-		{"customer", o.intent.customer, terms.Customer},
-		{"account", o.intent.accountID, terms.AccountID},
-		{"ride", o.intent.rideID, terms.RideID},
-		{"operation", o.intent.operation, terms.Operation},
+	for _, t := range append(slices.Clip(o.differs), unlike([]term{
 		{"status", o.intent.status, "succeeded"},
-		{"amount received", strconv.FormatInt(o.intent.received, 10), strconv.FormatInt(terms.Amount, 10)},
-	} {
-		if field.is != field.want {
-			wrong = append(wrong, fmt.Sprintf("its %s is %s, not %s", field.name, cmp.Or(safeWord(field.is), "empty"), field.want))
-		}
+		{"amount received", strconv.FormatInt(o.intent.received, 10), strconv.FormatInt(form.terms().Amount, 10)},
+	})...) {
+		wrong = append(wrong, t.said())
 	}
 	if o.intent.refunded {
 		wrong = append(wrong, "it was refunded")
 	}
-	return cmp.Or(strings.Join(wrong, "; "), "its charge was not paid")
+	return cmp.Or(strings.Join(wrong, "; "), unpaid)
 }
 
 // A ChargePossibleError names a payment intent that has charged the card, or
