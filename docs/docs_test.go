@@ -162,6 +162,7 @@ func TestPathsExist(t *testing.T) {
 func TestSnippetsAreOfTheCode(t *testing.T) {
 	t.Parallel()
 	checkSnippets(t, "add-a-flow.md", 9, "examples/order/*.go", "proof/crash/order*.go", "internal/rides/service.go")
+	checkSnippets(t, "how-it-works.md", 1, "internal/rides/hail.go")
 	checkSnippets(t, "fakestripe.md", 1, "docs/examples/fakestripe/*.go")
 }
 
