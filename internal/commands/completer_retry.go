@@ -71,11 +71,11 @@ func (c *completerKeysRetry) retryParked(ctx context.Context, o cli.Output, keys
 				retried++
 			}
 		}
-		if retried == before && retried == 0 {
-			_, err := fmt.Fprintf(o.Stdout, "no key is parked for %q\n", c.Reason)
-			return err
-		}
 		if retried == before {
+			if retried == 0 {
+				_, err := fmt.Fprintf(o.Stdout, "no key is parked for %q\n", c.Reason)
+				return err
+			}
 			_, err := fmt.Fprintf(o.Stdout, "%d keys are due: the completer takes them next, or when the leases of their last workers end\n", retried)
 			return err
 		}

@@ -27,8 +27,10 @@ func checkEnv(t *testing.T, p *sandboxProcess) (environment []string) {
 	shell := exec.CommandContext(t.Context(), "sh", "-c", lines+`
 		printf '%s\n' "$API_URL" "$API_KEY" "$CALLBACK_SECRET" "$ADMIN_URL" "$COMPLETER_ADMIN_URL" "$STRIPE_URL" "$STRIPE_API_KEY" "$DATABASE_URL" "$INBOX_URL" "$CALLBACKS_URL"`)
 	printed, err := shell.CombinedOutput()
-	want := strings.Join([]string{p.state.APIURL, p.state.Accounts[0].APIKey, p.state.Accounts[0].CallbackSecret, p.state.AdminURL, p.state.CompleterAdminURL,
-		p.state.StripeURL, stripeKey, p.state.DatabaseURL, p.state.InboxURL, p.state.CallbacksURL, ""}, "\n")
+	want := strings.Join([]string{
+		p.state.APIURL, p.state.Accounts[0].APIKey, p.state.Accounts[0].CallbackSecret, p.state.AdminURL, p.state.CompleterAdminURL,
+		p.state.StripeURL, stripeKey, p.state.DatabaseURL, p.state.InboxURL, p.state.CallbacksURL, "",
+	}, "\n")
 	if err != nil || string(printed) != want {
 		t.Errorf("a shell reads %q (%v), want %q", printed, err, want)
 	}
