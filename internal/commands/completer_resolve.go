@@ -62,11 +62,11 @@ func (c *completerKeysResolve) Run(ctx context.Context, o cli.Output, log *slog.
 	if err != nil {
 		return err
 	}
-	c.warn(o, record, time.Now())
 	result, err := c.resolve(ctx, parts, record)
 	if err != nil {
 		return unresolved(record, err)
 	}
+	c.warn(o, record, time.Now())
 	_, err = fmt.Fprintf(o.Stdout, "%s of %s is finished with %d\n", record.Key, record.Account, result.Answer.Status)
 	return err
 }
@@ -111,8 +111,8 @@ func (c *completerKeysResolve) believe(ctx context.Context, r rides.Resolver, re
 // https://docs.stripe.com/api/idempotent_requests.
 const keyLifetime = 24 * time.Hour
 
-// warn says, before anything is decided, that a request may still be on its way:
-// Stripe, when it is asked, can't know of it.
+// warn says that a request may still be on its way: Stripe has been asked, and
+// could not know of it.
 func (c *completerKeysResolve) warn(o cli.Output, record phases.Record, now time.Time) {
 	if !c.NotCharged || record.FirstSentAt == nil {
 		return
