@@ -210,10 +210,12 @@ func (e *Engine) Knows(seen Record) bool {
 
 // Resolve ends a parked key as a person decided, once nobody may still be
 // sending for it. An attempt may still be looking it up, for minutes: that
-// sends nothing, and the fence shuts out what it finds. decide is the phase that carries the decision out. If it
-// advances, the flow goes on behind it in the same transaction, up to its next
-// foreign call. That one is the completer's: the result is Pending then. The
-// audit record says who decided what.
+// sends nothing, and the fence shuts out what it finds.
+//
+// decide is the phase that carries the decision out. If it advances, the flow
+// goes on behind it in the same transaction, up to its next foreign call. That
+// one is the completer's: the result is Pending then. The audit record says who
+// decided what.
 func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, decide AtomicFunc) (Result, error) {
 	flow, ok := e.flow(seen.Flow, seen.Version, seen.Realm)
 	switch {
