@@ -149,9 +149,16 @@ func TestStrangersDelayNothing(t *testing.T) {
 	var all serving
 	for minute := 0; minute < 60; minute += 5 {
 		s.moveCallbacks(t, 5)
-		beside := s.serve(t, api, good, fmt.Sprint("minute ", minute))
+		// Strangers would delay every ride, and a busy machine only some.
+		var beside serving
+		for try := range 3 {
+			beside = s.serve(t, api, good, fmt.Sprintf("minute %d.%d", minute, try))
+			if beside.within(alone, time.Second) {
+				break
+			}
+		}
 		all = all.slowest(beside)
-		if beside.hail > alone.hail+time.Second || beside.finish > alone.finish+time.Second || beside.callback > alone.callback+time.Second {
+		if !beside.within(alone, time.Second) {
 			t.Errorf("in minute %d a ride took %+v, alone %+v", minute, beside, alone)
 		}
 	}
@@ -173,6 +180,11 @@ type serving struct{ hail, callback, finish time.Duration }
 // slowest returns the slowest of two.
 func (a serving) slowest(b serving) serving {
 	return serving{hail: max(a.hail, b.hail), callback: max(a.callback, b.callback), finish: max(a.finish, b.finish)}
+}
+
+// within reports whether nothing of a took longer than in b, and a delay more.
+func (a serving) within(b serving, delay time.Duration) bool {
+	return a.hail <= b.hail+delay && a.callback <= b.callback+delay && a.finish <= b.finish+delay
 }
 
 // serve hails two rides under a key, the second of which the completer

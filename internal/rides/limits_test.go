@@ -129,6 +129,15 @@ func TestBadAPIKeysReachPostgresABoundedNumberOfTimes(t *testing.T) {
 	if got := h.wire.Messages() - before; got > 5*most {
 		t.Errorf("Postgres was sent %d messages, want at most %d", got, 5*most)
 	}
+	// Whatever look-ups have become free meanwhile are used up, and then the one
+	// that comes next. For the tenth of a second that follows there is none.
+	refused := func() bool {
+		return ask(accounts.NewAPIKey(accounts.NewAccountID(), false), "") == http.StatusTooManyRequests
+	}
+	for !refused() {
+	}
+	for refused() {
+	}
 	if status := ask(h.second.APIKey, ""); status != http.StatusTooManyRequests {
 		t.Errorf("a key that hasn't worked before is answered %d", status)
 	}

@@ -35,7 +35,14 @@ func TestKilledProcessIsRestartedOnItsAddress(t *testing.T) {
 		eventually(t, name+" has ended", func() bool { return !runs(t, processes[name]) })
 		eventually(t, name+" answers again", func() bool { return get(t, ready[name]).status == http.StatusOK })
 		t.Logf("%s answered again after %s", name, time.Since(killed).Round(time.Millisecond))
-		eventually(t, "sandbox.json has its process", func() bool { return p.read(t) && p.processes(t)[name] != processes[name] })
+		// The address answers a little before sandbox.json is written.
+		eventually(t, "sandbox.json has its process", func() bool {
+			if !p.read(t) {
+				return false
+			}
+			running, missing := p.running(t)
+			return missing == "" && running[name] != processes[name]
+		})
 		if got := p.hail(t, 0, "after-"+name); got.status != http.StatusCreated {
 			t.Errorf("after the end of %s a ride is answered with %d %s", name, got.status, got.body)
 		}

@@ -194,7 +194,17 @@ func (p *sandboxProcess) fixed() []string {
 // name.
 func (p *sandboxProcess) processes(t *testing.T) map[string]int {
 	t.Helper()
-	found := map[string]int{"postgres": p.state.PIDs.Postgres}
+	found, missing := p.running(t)
+	if missing != "" {
+		t.Fatalf("there is no %s among %v", missing, found)
+	}
+	return found
+}
+
+// running is processes, and names one that doesn't run, if there is one.
+func (p *sandboxProcess) running(t *testing.T) (found map[string]int, missing string) {
+	t.Helper()
+	found = map[string]int{"postgres": p.state.PIDs.Postgres}
 	for line := range strings.Lines(ps(t, "-axo", "pid=,ppid=,command=")) {
 		fields := strings.Fields(line)
 		if len(fields) > 4 && fields[1] == strconv.Itoa(p.cmd.Process.Pid) && fields[3] == childArgument {
@@ -207,10 +217,10 @@ func (p *sandboxProcess) processes(t *testing.T) map[string]int {
 	}
 	for _, name := range []string{"api", "completer", "fakestripe", "postgres"} {
 		if !runs(t, found[name]) {
-			t.Fatalf("there is no %s among %v", name, found)
+			return found, name
 		}
 	}
-	return found
+	return found, ""
 }
 
 func ps(t *testing.T, args ...string) string {
