@@ -151,6 +151,19 @@ func peakMemory(pid int) int64 {
 	return n << 10
 }
 
+// writeback is the setting that says how much may be unwritten before the
+// kernel begins to write it to disk, or "unknown". The more it gathers, the
+// longer no transaction commits when it does.
+func writeback() string {
+	for _, name := range []string{"dirty_background_bytes", "dirty_background_ratio"} { // 0 if the other one is set
+		text, err := os.ReadFile("/proc/sys/vm/" + name)
+		if value := strings.TrimSpace(string(text)); err == nil && value != "0" {
+			return "vm." + name + "=" + value
+		}
+	}
+	return "unknown"
+}
+
 // loadAverage is that of the last minute, or "unknown".
 func loadAverage() string {
 	text, err := os.ReadFile("/proc/loadavg")

@@ -32,12 +32,14 @@ type facts struct {
 	// DiskPerRide is what a ride takes in its tables and their indexes.
 	DiskPerRide float64           `json:"disk_bytes_per_ride"`
 	Settings    map[string]string `json:"postgres"`
+	Kernel      string            `json:"kernel"` // see writeback
 }
 
 func (r *run) facts(ctx context.Context) (facts, error) {
 	f := facts{
 		Version: cli.Version(), Started: time.Now().UTC(), Processors: processors(), Processor: processorName(),
 		System: runtime.GOOS + "/" + runtime.GOARCH, Load: loadAverage(), Settings: map[string]string{},
+		Kernel: writeback(),
 	}
 	for _, name := range durability() {
 		var value string
@@ -55,7 +57,7 @@ func (f facts) print(w io.Writer) {
 	for _, name := range slices.Sorted(maps.Keys(f.Settings)) {
 		fmt.Fprintf(w, " %s=%s", name, f.Settings[name])
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "\nKernel: %s\n", f.Kernel)
 }
 
 // othersLimit and stealLimit are from which share of its processors on the
