@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 
@@ -14,30 +13,21 @@ import (
 
 type completerCallbacksList struct {
 	databaseFlags
-	jsonFlags
+	listFlags
 	Failed bool `help:"Only callbacks that were not delivered, or whose last attempt failed."`
-	Limit  int  `help:"Maximum number of callbacks to list." default:"1000"`
 }
 
 // Validate refuses settings that make no sense.
-func (c *completerCallbacksList) Validate() error {
-	if c.Limit < 1 {
-		return errors.New("--limit must be positive")
-	}
-	return nil
-}
+func (c *completerCallbacksList) Validate() error { return c.checkList() }
 
 // Run prints callbacks.
 func (c *completerCallbacksList) Run(ctx context.Context, o cli.Output) error {
 	return c.withPool(ctx, "callbacks", func(pool *pgxpool.Pool) error {
-		records, err := jobs.Callbacks{Pool: pool}.List(ctx, c.Failed, c.Limit)
+		records, err := jobs.Callbacks{Pool: pool}.List(ctx, c.Failed, c.wanted())
 		if err != nil {
 			return err
 		}
-		if records == nil {
-			records = []jobs.CallbackRecord{} // [] in JSON, not null
-		}
-		return o.Print(c.JSON, records, table("ID\tACCOUNT\tRIDE\tTYPE\tHOST\tSTATUS\tATTEMPTS\tLAST\tCREATED", records, callbackRow))
+		return printList(o, c.listFlags, "ID\tACCOUNT\tRIDE\tTYPE\tHOST\tSTATUS\tATTEMPTS\tLAST\tCREATED", records, callbackRow)
 	})
 }
 

@@ -3,7 +3,6 @@ package commands
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -15,30 +14,21 @@ import (
 
 type completerEventsList struct {
 	databaseFlags
-	jsonFlags
+	listFlags
 	Waiting bool `help:"Only events that are not worked yet."`
-	Limit   int  `help:"Maximum number of events to list." default:"100"`
 }
 
 // Validate refuses settings that make no sense.
-func (c *completerEventsList) Validate() error {
-	if c.Limit < 1 {
-		return errors.New("--limit must be positive")
-	}
-	return nil
-}
+func (c *completerEventsList) Validate() error { return c.checkList() }
 
 // Run prints the newest of Stripe's events.
 func (c *completerEventsList) Run(ctx context.Context, o cli.Output) error {
 	return c.withPool(ctx, "events", func(pool *pgxpool.Pool) error {
-		events, err := (&rides.EventWorker{Pool: pool}).Events(ctx, c.Waiting, c.Limit)
+		events, err := (&rides.EventWorker{Pool: pool}).Events(ctx, c.Waiting, c.wanted())
 		if err != nil {
 			return err
 		}
-		if events == nil {
-			events = []rides.StoredEvent{} // [] in JSON, not null
-		}
-		return o.Print(c.JSON, events, table("RECEIVED\tTYPE\tOBJECT\tEVENT\tDELIVERIES\tOUTCOME", events, eventRow))
+		return printList(o, c.listFlags, "RECEIVED\tTYPE\tOBJECT\tEVENT\tDELIVERIES\tOUTCOME", events, eventRow)
 	})
 }
 

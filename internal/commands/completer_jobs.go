@@ -15,30 +15,21 @@ import (
 
 type completerJobsList struct {
 	databaseFlags
-	jsonFlags
-	Dead  bool `help:"Only jobs that were given up."`
-	Limit int  `help:"Maximum number of jobs to list." default:"1000"`
+	listFlags
+	Dead bool `help:"Only jobs that were given up."`
 }
 
 // Validate refuses settings that make no sense.
-func (c *completerJobsList) Validate() error {
-	if c.Limit < 1 {
-		return errors.New("--limit must be positive")
-	}
-	return nil
-}
+func (c *completerJobsList) Validate() error { return c.checkList() }
 
 // Run prints the jobs that are not delivered.
 func (c *completerJobsList) Run(ctx context.Context, o cli.Output) error {
 	return c.withPool(ctx, "jobs", func(pool *pgxpool.Pool) error {
-		records, err := jobs.Jobs{Pool: pool}.List(ctx, c.Dead, c.Limit)
+		records, err := jobs.Jobs{Pool: pool}.List(ctx, c.Dead, c.wanted())
 		if err != nil {
 			return err
 		}
-		if records == nil {
-			records = []jobs.Record{} // [] in JSON, not null
-		}
-		return o.Print(c.JSON, records, table("ID\tKIND\tACCOUNT\tKEY\tATTEMPTS\tSTAGED\tSTATE\tLAST ERROR", records, jobRow))
+		return printList(o, c.listFlags, "ID\tKIND\tACCOUNT\tKEY\tATTEMPTS\tSTAGED\tSTATE\tLAST ERROR", records, jobRow)
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"strings"
 	"time"
@@ -18,44 +17,32 @@ import (
 
 type completerKeysList struct {
 	databaseFlags
-	jsonFlags
+	listFlags
 	Parked     bool          `help:"Only keys that wait for a person." xor:"state"`
 	Unfinished bool          `help:"Only keys without an answer." xor:"state"`
 	Reason     string        `help:"Only keys that are parked for this reason." placeholder:"REASON"`
 	OlderThan  time.Duration `help:"Only keys made at least this long ago." placeholder:"DURATION"`
 	Account    string        `help:"Only this account's keys." placeholder:"acct_…"`
-	Limit      int           `help:"Maximum number of keys to list." default:"1000"`
 }
 
 // Validate refuses settings that make no sense.
 func (c *completerKeysList) Validate() error {
-	if c.OlderThan < 0 || c.Limit < 1 {
-		return errors.New("--older-than must not be negative, and --limit must be positive")
+	if c.OlderThan < 0 {
+		return errors.New("--older-than must not be negative")
 	}
-	return nil
+	return c.checkList()
 }
 
-// Run prints the keys that were asked for. It asks for one more than it prints,
-// to see whether there are more: a list that is cut silently reads as if it were
-// complete.
+// Run prints the keys that were asked for.
 func (c *completerKeysList) Run(ctx context.Context, o cli.Output) error {
 	return c.withPool(ctx, "keys", func(pool *pgxpool.Pool) error {
 		records, err := phases.Keys{Pool: pool}.List(ctx, phases.Filter{
-			Account: c.Account, Parked: c.Parked, Unfinished: c.Unfinished, Reason: c.Reason, OlderThan: c.OlderThan, Limit: min(c.Limit, math.MaxInt-1) + 1,
+			Account: c.Account, Parked: c.Parked, Unfinished: c.Unfinished, Reason: c.Reason, OlderThan: c.OlderThan, Limit: c.wanted(),
 		})
 		if err != nil {
 			return err
 		}
-		more := len(records) > c.Limit
-		records = records[:min(len(records), c.Limit)]
-		if records == nil {
-			records = []phases.Record{} // [] in JSON, not null
-		}
-		err = o.Print(c.JSON, records, table("ACCOUNT\tKEY\tRECOVERY POINT\tATTEMPTS\tCREATED\tSTATE", records, keyRow))
-		if more && !c.JSON {
-			fmt.Fprintln(o.Stderr, "… and there are more: --limit shows them")
-		}
-		return err
+		return printList(o, c.listFlags, "ACCOUNT\tKEY\tRECOVERY POINT\tATTEMPTS\tCREATED\tSTATE", records, keyRow)
 	})
 }
 
