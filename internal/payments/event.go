@@ -64,9 +64,11 @@ func ParseEventSecrets(text string) ([]string, error) {
 	var secrets []string
 	for secret := range strings.SplitSeq(text, ",") {
 		secret = strings.TrimSpace(secret)
-		// A short secret could be guessed, and an empty one is known to all.
-		if !strings.HasPrefix(secret, "whsec_") || len(secret) < 24 || strings.ContainsAny(secret, " \t\r\n") {
-			return nil, errors.New("a signing secret of Stripe's webhook endpoint begins with whsec_ and has at least 24 characters; several are separated by commas")
+		switch {
+		case strings.TrimPrefix(secret, "whsec_") == "": // anybody could sign with it
+			return nil, errors.New("a signing secret of Stripe's webhook endpoint is missing; several are separated by commas")
+		case strings.ContainsAny(secret, " \t\r\n"), strings.HasPrefix(secret, "sk_"), strings.HasPrefix(secret, "rk_"), strings.HasPrefix(secret, "pk_"):
+			return nil, errors.New("the signing secret of Stripe's webhook endpoint is neither an API key nor has it blanks; Stripe's begin with whsec_")
 		}
 		secrets = append(secrets, secret)
 	}
