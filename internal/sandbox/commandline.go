@@ -26,6 +26,7 @@ const description = `Rocket Rides on one machine: Postgres, a fake Stripe, the A
 
 Every other setting of the API and the completer, such as LEASE or STRIPE_TIMEOUT, is taken from the environment. ` +
 	`STRIPE_API_KEY, STRIPE_URL and SMTP_URL are ignored: the sandbox never charges a real card and never sends an e-mail to anybody. ` +
+	`A STRIPE_WEBHOOK_SECRET is good beside its own. ` +
 	`Callbacks may go to this machine, unless CALLBACK_ALLOW says otherwise.`
 
 // Validate refuses a folder that is none.

@@ -25,11 +25,13 @@ func checkEnv(t *testing.T, p *sandboxProcess) (environment []string) {
 		t.Fatalf("env: exit code %d, %s", code, stderr)
 	}
 	shell := exec.CommandContext(t.Context(), "sh", "-c", lines+`
-		printf '%s\n' "$API_URL" "$API_KEY" "$CALLBACK_SECRET" "$ADMIN_URL" "$COMPLETER_ADMIN_URL" "$STRIPE_URL" "$STRIPE_API_KEY" "$DATABASE_URL" "$INBOX_URL" "$CALLBACKS_URL"`)
+		printf '%s\n' "$API_URL" "$API_KEY" "$CALLBACK_SECRET" "$ADMIN_URL" "$COMPLETER_ADMIN_URL" "$STRIPE_URL" "$STRIPE_API_KEY" "$DATABASE_URL" "$INBOX_URL" "$CALLBACKS_URL" \
+			"$STRIPE_WEBHOOK_SECRET" "$SMTP_URL" "$MAIL_FROM" "$CALLBACK_ALLOW"`)
 	printed, err := shell.CombinedOutput()
 	want := strings.Join([]string{
 		p.state.APIURL, p.state.Accounts[0].APIKey, p.state.Accounts[0].CallbackSecret, p.state.AdminURL, p.state.CompleterAdminURL,
-		p.state.StripeURL, stripeKey, p.state.DatabaseURL, p.state.InboxURL, p.state.CallbacksURL, "",
+		p.state.StripeURL, stripeKey, p.state.DatabaseURL, p.state.InboxURL, p.state.CallbacksURL,
+		webhookSecret, p.state.SMTPURL, mailFrom, loopback, "",
 	}, "\n")
 	if err != nil || string(printed) != want {
 		t.Errorf("a shell reads %q (%v), want %q", printed, err, want)

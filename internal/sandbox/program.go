@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -68,8 +69,8 @@ func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL, smtpUR
 	// the environment.
 	env := append(os.Environ(),
 		"DATABASE_URL="+databaseURL, "STRIPE_API_KEY="+stripeKey, "STRIPE_URL="+a.stripe.url(),
-		"STRIPE_WEBHOOK_SECRET="+webhookSecret, "FAKESTRIPE_WEBHOOK_SECRET="+webhookSecret,
-		"SMTP_URL="+smtpURL, "MAIL_FROM="+mailFrom, "CALLBACK_ALLOW="+cmp.Or(os.Getenv("CALLBACK_ALLOW"), loopback),
+		"STRIPE_WEBHOOK_SECRET="+strings.TrimSuffix(webhookSecret+","+os.Getenv("STRIPE_WEBHOOK_SECRET"), ","), "FAKESTRIPE_WEBHOOK_SECRET="+webhookSecret,
+		"SMTP_URL="+smtpURL, "MAIL_FROM="+mailFrom, "CALLBACK_ALLOW="+callbackAllow(),
 		"DATABASE_URL_FILE=", "STRIPE_API_KEY_FILE=", "STRIPE_WEBHOOK_SECRET_FILE=", "FAKESTRIPE_WEBHOOK_SECRET_FILE=", "SMTP_URL_FILE=",
 		"SHUTDOWN_TIMEOUT="+s.command.ShutdownTimeout.String())
 	self := func(name, address, ready string, args ...string) program {
@@ -92,6 +93,9 @@ func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL, smtpUR
 			"serve", "--listen", a.api.hostPort, "--admin-listen", a.admin.hostPort),
 	}
 }
+
+// callbackAllow is where callbacks may go besides public addresses.
+func callbackAllow() string { return cmp.Or(os.Getenv("CALLBACK_ALLOW"), loopback) }
 
 // runChild runs one of the programs in this process, until the program ends or
 // the parent pipe does, and returns the exit code.

@@ -92,7 +92,7 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 		return err
 	}
 	defer s.stateFile.remove()
-	if err := s.announce(addresses, state{DatabaseURL: url, InboxURL: mail.url, CallbacksURL: callbacksURL, Accounts: accounts}); err != nil {
+	if err := s.announce(addresses, state{DatabaseURL: url, InboxURL: mail.url, SMTPURL: mail.smtpURL, CallbacksURL: callbacksURL, Accounts: accounts}); err != nil {
 		return err
 	}
 	<-ctx.Done()

@@ -13,6 +13,7 @@ type state struct {
 	StripeURL         string    `json:"stripe_url"`
 	DatabaseURL       string    `json:"database_url"`
 	InboxURL          string    `json:"inbox_url"`
+	SMTPURL           string    `json:"smtp_url"`
 	CallbacksURL      string    `json:"callbacks_url"`
 	PIDs              pids      `json:"pids"`
 	Accounts          []account `json:"accounts"`
