@@ -32,26 +32,23 @@ func newGuesses() guesses {
 }
 
 // AuthenticateFrom is Authenticate for a request of a sender, who is named by
-// its address. Of each sender 100 requests may fail at once and 10 in a second;
+// its address. Of each sender 100 requests whose key is unknown may fail at once and 10 in a second;
 // requests with one API key that come at once count as one, because a valid key
 // may be new to this process. Beyond that its requests are refused with
 // ErrTooManyGuesses, and nothing is looked up for them, unless they have an API
 // key that was valid before.
 func (a *Authenticator) AuthenticateFrom(ctx context.Context, header http.Header, sender string) (Principal, error) {
-	var hash [32]byte
 	key, err := a.parse(header)
-	if err == nil {
-		hash = key.Hash()
+	if err != nil {
+		return Principal{}, err // it costs nothing, so it isn't counted
 	}
-	known := err == nil && a.guesses.worked.Contains(hash)
+	hash := key.Hash()
+	known := a.guesses.worked.Contains(hash)
 	done, ok := a.guesses.failures.Try(sender, hash)
 	if !ok && !known {
 		return Principal{}, ErrTooManyGuesses
 	}
-	var who Principal
-	if err == nil {
-		who, err = a.authenticate(ctx, key)
-	}
+	who, err := a.authenticate(ctx, key)
 	failed := errors.Is(err, ErrUnauthenticated)
 	switch {
 	case err == nil:
