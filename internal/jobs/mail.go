@@ -30,6 +30,7 @@ type Mail struct {
 //	smtp://user:password@host:587    STARTTLS is required
 //	smtps://user:password@host:465   TLS from the beginning
 //	smtp://host:25?starttls=never    no TLS, so no credentials either
+//	smtp://127.0.0.1:25              STARTTLS if the server has it
 //
 // A port that is left out is the one above, and credentials may be left out.
 // from is the sender, such as "Rocket Rides <receipts@example.com>". Errors
@@ -58,6 +59,8 @@ func NewMail(address, from string) (*Mail, error) {
 		return nil, errors.New("starttls=never would send the mail server's password over the network as plain text")
 	case plain:
 		policy = mail.NoTLS
+	case server.User == nil && isThisMachine(m.host):
+		policy = mail.TLSOpportunistic // nobody is in between
 	}
 	if server.Port() != "" {
 		if port, err = strconv.Atoi(server.Port()); err != nil || port < 1 || port > 65535 {
@@ -71,6 +74,11 @@ func NewMail(address, from string) (*Mail, error) {
 			mail.WithUsername(server.User.Username()), mail.WithPassword(password))
 	}
 	return m, nil
+}
+
+// isThisMachine reports whether a host is the machine itself.
+func isThisMachine(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
 // A message is an e-mail. The same job makes the same message each time.

@@ -45,7 +45,8 @@ func serveMail(t *testing.T, server *smtp.Server, withTLS bool) string {
 // sendTo does one round whose e-mails go to an inbox.
 func (b *bundle) sendTo(t *testing.T, kept *inbox.Inbox) {
 	t.Helper()
-	sender, err := NewMail("smtp://"+serveMail(t, kept.MailServer(), false)+"?starttls=never", "Rocket Rides <receipts@example.com>")
+	// The inbox has no TLS. On this machine it needs none.
+	sender, err := NewMail("smtp://"+serveMail(t, kept.MailServer(), false), "Rocket Rides <receipts@example.com>")
 	if err != nil {
 		t.Fatal(err)
 	}
