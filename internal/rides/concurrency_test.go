@@ -102,6 +102,25 @@ func TestObeyingOutlivesADeadWorker(t *testing.T) {
 	h.checkCharged(t, h.visa, "k")
 }
 
+// TestAsyncAtOnce: of requests that come together one inserts the key's row, and
+// the others find none yet. All are told that the ride goes on.
+func TestAsyncAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	_, release := h.holdCharge(t)
+	defer release()
+	async := call{method: "POST", path: "/v1/rides", body: aRide, key: "k", as: h.visa, header: http.Header{"Prefer": {"respond-async"}}}
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			if got := h.send(t, async); got.status != http.StatusAccepted {
+				t.Errorf("answered %d %s", got.status, got.body)
+			}
+		})
+	}
+	group.Wait()
+}
+
 func TestAsync(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string][]setting{"fused": nil, "stepwise": {stepwise}} {

@@ -1,12 +1,21 @@
 package rides
 
 import (
+	"context"
 	"errors"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/pause"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
+
+// rowPause and rowTries make some two seconds, in which a row is inserted even
+// when the database is busy.
+const rowTries = 12
+
+//nolint:gochecknoglobals // a constant, in effect
+var rowPause = phases.Backoff{Initial: 10 * time.Millisecond, Max: 250 * time.Millisecond}
 
 // A wait is the waiting of one client. It holds neither a connection to the
 // database nor a key.
@@ -74,13 +83,27 @@ func (w *wait) until(what watch, ended <-chan struct{}) (*sighting, why) {
 // on with it, as any retry would. One that asked to respond-async leaves that
 // to the completer: it would try again at once, and again.
 func (s *Service) run(r *web.Request, flow phases.Flow, request *phases.Request, d time.Duration) (result phases.Result, waited time.Duration, err error) {
-	if result, err = s.engine.Run(r.Context(), flow, *request); isOpen(&result, err) {
+	if result, err = s.accept(r.Context(), flow, request); isOpen(&result, err) {
 		if wait, ok := s.beginWait(r, d); ok {
 			err = s.await(wait, flow, request, &result, err)
 			waited = wait.granted
 		}
 	}
 	return result, waited, err
+}
+
+// accept runs a request as far as it gets. One that asked to respond-async, and
+// comes while the key's row is being inserted, waits for the row for a moment:
+// the row shows that the key goes on, as the other request is told.
+func (s *Service) accept(ctx context.Context, flow phases.Flow, request *phases.Request) (phases.Result, error) {
+	result, err := s.engine.Run(ctx, flow, *request)
+	for try := 1; try <= rowTries && request.Async && errors.Is(err, phases.ErrInUse); try++ {
+		if pause.For(ctx, rowPause.Next(try)) != nil {
+			break
+		}
+		result, err = s.engine.Run(ctx, flow, *request)
+	}
+	return result, err
 }
 
 // await waits while the result of a request, and its error, are open. It brings
