@@ -50,7 +50,7 @@ type Counts struct {
 	Waiting int `json:"waiting"`
 }
 
-// tidyEvery is how often Run reaps, and how often it counts.
+// tidyEvery is how often Run reaps at least, and how often it counts.
 const tidyEvery = 10 * time.Second
 
 // Run works until ctx ends, and returns when the keys that it works on are
@@ -61,9 +61,9 @@ func (c *Completer) Run(ctx context.Context) {
 	defer work.wait()
 	// Beside the loop, and beside each other: reaping years of old keys must
 	// delay neither what falls due nor what alerts look at.
-	work.group.Go(func() { c.repeat(ctx, "counting keys", c.Engine.countKeys) })
+	work.group.Go(func() { c.repeat(ctx, "counting keys", tidyEvery, c.Engine.countKeys) })
 	work.group.Go(func() {
-		c.repeat(ctx, "reaping", func(ctx context.Context) error { return c.reap(ctx, &Counts{}) })
+		c.repeat(ctx, "reaping", c.reapEvery(), func(ctx context.Context) error { return c.reap(ctx, &Counts{}) })
 	})
 	for ctx.Err() == nil {
 		more, err := work.dispatch(ctx, nil)
@@ -74,14 +74,18 @@ func (c *Completer) Run(ctx context.Context) {
 	}
 }
 
+// reapEvery is how often Run reaps: more often than otherwise if keys are kept
+// for so short that they would be late.
+func (c *Completer) reapEvery() time.Duration { return min(tidyEvery, max(c.Poll, c.Retention/2)) }
+
 // repeat runs a task from time to time, until ctx ends.
-func (c *Completer) repeat(ctx context.Context, task string, run func(context.Context) error) {
+func (c *Completer) repeat(ctx context.Context, task string, every time.Duration, run func(context.Context) error) {
 	for ctx.Err() == nil {
 		if err := run(ctx); err != nil && ctx.Err() == nil {
 			c.Engine.log.ErrorContext(ctx, "a task of the completer failed: trying again",
 				slog.String("task", task), slog.Any("error", err))
 		}
-		_ = pause.For(ctx, tidyEvery) // the loop looks at ctx itself
+		_ = pause.For(ctx, every) // the loop looks at ctx itself
 	}
 }
 

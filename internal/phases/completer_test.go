@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
@@ -201,6 +202,28 @@ func TestTheCompleterReapsAndSurvivesTrouble(t *testing.T) {
 	waitFor(t, func() bool {
 		return value[bool](t, b, `SELECT bool_and(finished_at IS NOT NULL) AND bool_or(reaped_at IS NOT NULL) FROM idempotency_keys`)
 	})
+	cancel()
+	<-done
+}
+
+// TestShortRetention: where answers are kept for a moment only, the completer
+// reaps as often as that needs.
+func TestShortRetention(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.completer(b.newEngine(t, nil))
+	c.Retention, c.Poll = time.Second, 100*time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); c.Run(ctx) }()
+	for i := range 3 { // the first may be reaped as the completer begins
+		b.mustRun(t, fmt.Sprint("k", i))
+		start := time.Now()
+		waitFor(t, func() bool { return value[bool](t, b, `SELECT bool_and(reaped_at IS NOT NULL) FROM idempotency_keys`) })
+		if took := time.Since(start); took > 8*time.Second {
+			t.Errorf("an answer that is kept for a second was there for %s", took)
+		}
+	}
 	cancel()
 	<-done
 }
