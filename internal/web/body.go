@@ -69,7 +69,8 @@ func checkMediaType(w http.ResponseWriter, r *Request) error {
 	mediaType, params, err := mime.ParseMediaType(strings.Join(r.Header.Values("Content-Type"), ", "))
 	charset := params["charset"]
 	isJSON := err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8"))
-	isPlain := strings.Join(r.Header.Values("Content-Encoding"), "") == ""
+	encoding := strings.Join(r.Header.Values("Content-Encoding"), ", ")
+	isPlain := encoding == "" || strings.EqualFold(encoding, "identity")
 	if isJSON && isPlain {
 		return nil
 	}

@@ -104,6 +104,15 @@ func TestABodyThatIsBroken(t *testing.T) {
 	}
 }
 
+// TestIdentityIsNoCoding: a body that is said to be as it is may be read.
+func TestIdentityIsNoCoding(t *testing.T) {
+	t.Parallel()
+	answer, _, _ := sendRaw(t, "POST /v1/boats HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Encoding: Identity\r\nContent-Length: 2\r\n\r\n{}")
+	if !strings.HasPrefix(answer, "HTTP/1.1 200 ") {
+		t.Errorf("answered %q", answer)
+	}
+}
+
 // TestWhatIsAcceptedInstead: a refused media type or coding is answered with
 // the one that would have been right.
 func TestWhatIsAcceptedInstead(t *testing.T) {
