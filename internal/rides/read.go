@@ -194,18 +194,29 @@ func listParams() []web.QueryParam {
 			return ""
 		}},
 		{Name: "starting_after", Check: textFault},
-		{Name: "idempotency_key", Check: textFault},
+		{Name: "idempotency_key", Check: func(value string) string { return textFault(keyOf(value)) }},
 	}
 }
 
 // newRideQuery returns what a request asks for whose query parameters were
 // checked.
 func newRideQuery(given url.Values) rideQuery {
-	query := rideQuery{limit: defaultLimit, after: given.Get("starting_after"), key: given.Get("idempotency_key")}
+	query := rideQuery{limit: defaultLimit, after: given.Get("starting_after"), key: keyOf(given.Get("idempotency_key"))}
 	if limit, err := strconv.Atoi(given.Get("limit")); err == nil {
 		query.limit = limit
 	}
 	return query
+}
+
+// keyOf returns the key that a query parameter means. As in the header, it may
+// have quotation marks around it.
+func keyOf(value string) string {
+	if strings.HasPrefix(value, `"`) {
+		if key, err := web.ParseKeyValue(value); err == nil {
+			return key
+		}
+	}
+	return value
 }
 
 func textFault(value string) string {

@@ -46,6 +46,10 @@ func TestListing(t *testing.T) {
 	if len(one.Data) != 1 || one.Data[0].IdempotencyKey != "k3" || one.HasMore {
 		t.Errorf("by key: %+v", one)
 	}
+	quoted := decode[rideList](t, h.send(t, call{method: "GET", path: "/v1/rides?idempotency_key=%22k3%22", as: h.visa}))
+	if diff := cmp.Diff(one, quoted); diff != "" {
+		t.Errorf("the key in quotation marks lists another ride:\n%s", diff)
+	}
 	none := h.send(t, call{method: "GET", path: "/v1/rides?idempotency_key=other", as: h.visa})
 	if !strings.Contains(none.body, `"data":[]`) {
 		t.Errorf("an empty list is %s", none.body)

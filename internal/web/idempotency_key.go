@@ -61,7 +61,13 @@ func ParseIdempotencyKey(header http.Header) (string, error) {
 	if len(lines) > 1 {
 		return "", &keyError{"The header was sent more than once"}
 	}
-	key := strings.Trim(lines[0], " \t") // The blanks that RFC 9110 section 5.5 leaves out of a field's value.
+	return ParseKeyValue(strings.Trim(lines[0], " \t")) // The blanks that RFC 9110 section 5.5 leaves out of a field's value.
+}
+
+// ParseKeyValue returns the key that a value of the header means; see
+// [ParseIdempotencyKey].
+func ParseKeyValue(value string) (string, error) {
+	key := value
 	quoted := strings.HasPrefix(key, `"`)
 	if quoted {
 		unquoted, err := unquoteKey(key)
