@@ -43,7 +43,7 @@ func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10, // beyond it net/http itself answers, in plain text
+		MaxHeaderBytes:    128 << 10, // bytes; beyond it net/http itself answers, in plain text
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 
 		// Otherwise net/http itself answers OPTIONS *, and nothing logs it.
