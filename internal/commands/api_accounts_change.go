@@ -117,7 +117,7 @@ func (c *apiAccountsRotate) Run(ctx context.Context, o cli.Output) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Account, err)
 		}
-		shown := map[string]string{"account_id": c.Account, "callback_secret": secret, "former_secret_until": timestamp(until)}
+		shown := map[string]any{"account_id": c.Account, "callback_secret": secret, "former_secret_until": until}
 		return o.Print(c.JSON, shown, fmt.Sprintf(
 			"callback_secret  %s\nKeep it: it is shown only now. Callbacks are also signed with the former secret until %s.\n", secret, timestamp(until)))
 	})

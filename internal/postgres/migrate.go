@@ -122,7 +122,7 @@ func (m migrator) apply(ctx context.Context, config *pgx.ConnConfig) error {
 	}
 	if before > latest {
 		m.logger.InfoContext(ctx, "the schema is newer than this binary; nothing to do",
-			slog.Uint64("version", uint64(before)), slog.Uint64("known", uint64(latest)))
+			slog.Uint64("schema", uint64(before)), slog.Uint64("known", uint64(latest)))
 		return nil
 	}
 	err = steps.Up()
@@ -133,7 +133,7 @@ func (m migrator) apply(ctx context.Context, config *pgx.ConnConfig) error {
 		return fmt.Errorf("migrating: %w", err)
 	}
 	m.logger.InfoContext(ctx, "the schema is up to date",
-		slog.Uint64("before", uint64(before)), slog.Uint64("version", uint64(latest)))
+		slog.Uint64("before", uint64(before)), slog.Uint64("schema", uint64(latest)))
 	return nil
 }
 
