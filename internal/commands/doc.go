@@ -21,7 +21,9 @@
 //	completer keys retry    completerKeysRetry    completer_retry.go
 //	completer keys resolve  completerKeysResolve  completer_resolve.go
 //	completer jobs …        completerJobsList …   completer_jobs.go
+//	completer callbacks …   completerCallbacks…   completer_callbacks.go
 //	completer events …      completerEventsList … completer_events.go
+//	completer history       completerHistory      completer_history.go
 //	completer audit         completerAudit        completer_audit.go
 //	health, of both         health                health.go
 //
@@ -34,13 +36,15 @@
 // One that a single command needs is a field of that command. Those that
 // several commands share are in structs named …Flags, which the commands embed:
 //
-//	database.go  where Postgres is; opening it for a daemon or for one task
-//	stripe.go    where Stripe is, with which key and time-out it is called
-//	engine.go    how keys are worked on; opening all that running a flow needs
-//	jobs.go      how receipts and callbacks are delivered
-//	admin.go     the admin listener: /healthz, /readyz, /metrics, pprof
-//	daemon.go    serving until a signal, and the shutdown after it
-//	print.go     --json, and what printing for people needs
+//	database.go   where Postgres is; opening it for a daemon or for one task
+//	stripe.go     where Stripe is, with which key and time-out it is called
+//	engine.go     how keys are worked on; opening all that running a flow needs
+//	jobs.go       how receipts and callbacks are delivered
+//	callbacks.go  which networks callbacks may go to that are not public
+//	limits.go     how many requests a client may send
+//	admin.go      the admin listener: /healthz, /readyz, /metrics, pprof
+//	daemon.go     serving until a signal, and the shutdown after it
+//	print.go      --json, and what printing for people needs
 //
 // Values that make no sense are refused by the struct's method check…, which
 // the Validate of each command that embeds it calls. The structs have no
@@ -49,4 +53,6 @@
 //
 // A default that differs from one command to another is a variable of kong's,
 // which the line in the tree sets.
+//
+// How large the heap of api serve is at least is no setting: see heap.go.
 package commands

@@ -67,13 +67,6 @@
 // A callback goes to a server that a client has named. What may be sent there,
 // and how, is in package callbacks; here is when.
 //
-//   - callback.go: one attempt, and what its answer means
-//   - callback_log.go: the tables callbacks, which records each callback and what
-//     came of it, and callback_endpoints, which knows the endpoints in trouble
-//   - callback_operator.go: what operators see of callbacks, and decide
-//   - lanes.go: how the workers are shared between accounts and hosts
-//   - switched_off.go: the e-mail to an account whose endpoint was switched off
-//
 // An endpoint is an account and a host. It is paused when the host asks for
 // time or is overloaded, and switched off when it has failed for days. Both are
 // per account, because the paths of one account at a host say nothing of those
@@ -84,4 +77,22 @@
 // or the database fails, between the receiver's answer and that commit. A
 // callback that can't be delivered is recorded as that, and its job is done: it
 // is not dead, since no operator can do anything about a client's server.
+//
+// # Files
+//
+//   - stage.go: the kinds of jobs, and how a phase stages one
+//   - relay.go: from staged_jobs into River's table
+//   - client.go: the process that relays and works jobs, and once.go: one round
+//     of that
+//   - work.go: what is around every attempt at a job
+//   - receipt.go: one attempt at a receipt, letter.go: what it says, and mail.go:
+//     how it is sent
+//   - callback.go: one attempt at a callback, and what its answer means
+//   - callback_log.go: the tables callbacks, which records each callback and what
+//     came of it, and callback_endpoints, which knows the endpoints in trouble
+//   - lanes.go: how the workers are shared between accounts and hosts
+//   - switched_off.go: the e-mail to an account whose endpoint was switched off
+//   - operator.go: what operators see of jobs, and decide, callback_operator.go:
+//     of callbacks, and page.go: River's own pages
+//   - metrics.go: what operators measure
 package jobs

@@ -12,12 +12,15 @@
 //   - hail.go: the flow of POST /v1/rides
 //   - cancel.go: the flow of POST /v1/rides/{id}/cancel
 //   - cancel_check.go: what is asked before a ride is claimed for its cancel
+//   - announce.go: the receipt and the callback that a flow stages at its end
 //   - refund_late.go: the flow that gives back what was taken for a declined
 //     ride
 //   - service.go: the service, its routes, and authentication
 //   - keyed.go: the handler of every keyed route
+//   - limits.go: how many requests each account may send
 //   - wait.go, stream.go: waiting for an answer or a ride, and following a ride
-//   - watcher.go: the one poll that serves all who wait
+//   - watcher.go: the one poll that serves all who wait, and metrics.go: what
+//     operators see of them
 //   - read.go: the handlers of GET
 //   - reference.go: the contract for machines and for people
 //   - resolve.go: how a person ends a parked key of a hail, and

@@ -12,6 +12,7 @@
 //   - guide.go, problem_page.go, problem.html: the page of each problem
 //   - file.go: answers that are the same for everybody
 //   - refusal.go: which error is which problem
+//   - crowd.go: requests that are refused before they are looked at
 //   - limit.go: who the client is, and how many requests it may send
 //   - query.go: the query parameters of a route
 //   - body.go, canonical.go: the body of a request, its canonical form
