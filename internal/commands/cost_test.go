@@ -49,11 +49,11 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 	if next := api.metric(t, "go_memstats_next_gc_bytes"); next < 2*heapRoom {
-		t.Errorf("the collector runs again at %.0f bytes, want %d at least", next, 2*heapRoom)
+		t.Errorf("the garbage collector runs again at %.0f bytes, want %d at least", next, 2*heapRoom)
 	}
 }
 
-// TestStacks bounds the stacks of a ride that waits for Stripe, which are half
+// TestStacks bounds the stacks of a ride that waits for Stripe, which are a third
 // of what it takes of an api's memory. That of the server's goroutine is of 16
 // kB, and would be of 32 if it ever needed a little more: so large is whatever
 // is passed by value between the handler and the statements of a ride, and

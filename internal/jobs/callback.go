@@ -48,7 +48,7 @@ func (c *Client) keepLane(ctx context.Context, row *rivertype.JobRow, work func(
 	defer func() { leave(took) }()
 	start := time.Now()
 	err := work(ctx)
-	if !errors.As(err, new(*river.JobSnoozeError)) { // else nothing was sent
+	if !errors.As(err, new(*rivertype.JobSnoozeError)) { // else nothing was sent
 		took = time.Since(start)
 	}
 	return err

@@ -87,8 +87,8 @@ func (q queue[T]) giveTo(ctx context.Context, c *crew, before *time.Time) error 
 	return errors.Join(err, c.failures())
 }
 
-// enter waits for a place. It returns an error if ctx has ended, also if there
-// is one.
+// enter waits for a place and takes it. Once ctx has ended it returns an error,
+// even if a place was free.
 func (c *crew) enter(ctx context.Context) error {
 	select {
 	case c.places <- struct{}{}:

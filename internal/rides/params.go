@@ -61,13 +61,13 @@ func parseParams(canonical []byte, maxFare int64, guard *callbacks.Guard) (Param
 	return params, faults, err
 }
 
-// readObject has read read a document, and returns the faults that it found,
+// readObject has visit read a document, and returns the faults that it found,
 // sorted by pointer.
-func readObject(canonical []byte, read func(*faultList)) ([]web.ParamFault, error) {
+func readObject(canonical []byte, visit func(*faultList)) ([]web.ParamFault, error) {
 	if len(canonical) == 0 || canonical[0] != '{' {
 		return nil, &web.JSONError{Reason: "The body is not a JSON object"}
 	}
-	f := faultList{read: read}
+	f := faultList{visit: visit}
 	if err := json.Unmarshal(canonical, &f, jsontext.AllowDuplicateNames(true)); err != nil { // a canonical form has none
 		return nil, fmt.Errorf("decoding parameters: %w", err)
 	}
@@ -81,14 +81,14 @@ func readObject(canonical []byte, read func(*faultList)) ([]web.ParamFault, erro
 type faultList struct {
 	*jsontext.Decoder
 
-	read   func(*faultList)
+	visit  func(*faultList)
 	faults []web.ParamFault
 }
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (f *faultList) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	f.Decoder = dec
-	f.read(f)
+	f.visit(f)
 	return nil
 }
 

@@ -46,8 +46,7 @@ func (e *JSONError) Error() string {
 // although neither is valid. A number too small for float64 is 0.
 //
 // It runs before validation and accepts any well-formed document. The error is
-// a
-// *[JSONError] for everything else: an empty body, more than one document, a
+// a *[JSONError] for everything else: an empty body, more than one document, a
 // member named twice, NaN and Infinity, invalid UTF-8, half a surrogate pair,
 // and nesting deeper than 64. The argument is not changed.
 func Canonical(doc []byte) ([]byte, error) {
