@@ -103,8 +103,7 @@ func (a Auditor) Run(ctx context.Context) (Report, error) {
 			return report, err
 		}
 	}
-	err := pgx.BeginTxFunc(ctx, a.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly},
-		func(tx pgx.Tx) error { return a.checkDatabase(ctx, tx, &report) })
+	err := readWhole(ctx, a.Pool, func(tx pgx.Tx) error { return a.checkDatabase(ctx, tx, &report) })
 	if err != nil {
 		return report, fmt.Errorf("auditing database: %w", err)
 	}

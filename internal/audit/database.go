@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // A query is a check of the database, with the SQL that returns the violations
@@ -186,9 +187,6 @@ const queryTimeout = 10 * time.Minute
 
 // checkDatabase makes all checks of the database in the transaction tx.
 func (a Auditor) checkDatabase(ctx context.Context, tx pgx.Tx, report *Report) error {
-	if err := setLimits(ctx, tx); err != nil {
-		return err
-	}
 	counts := tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM idempotency_keys), (SELECT count(*) FROM rides)`)
 	if err := counts.Scan(&report.Keys, &report.Rides); err != nil {
 		return fmt.Errorf("counting keys and rides: %w", err)
@@ -202,6 +200,19 @@ func (a Auditor) checkDatabase(ctx context.Context, tx pgx.Tx, report *Report) e
 		a.add(report, q.check, began, found)
 	}
 	return nil
+}
+
+// readWhole calls read in a transaction that sees one snapshot and may read whole
+// tables. What is sent past it has the settings of the role, which are those of
+// requests: on a large table it would end at their time-out.
+func readWhole(ctx context.Context, pool *pgxpool.Pool, read func(tx pgx.Tx) error) error {
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
+		if err := setLimits(ctx, tx); err != nil {
+			return err
+		}
+		return read(tx)
+	})
 }
 
 // setLimits sets the limits of the transaction, and lets it read whole tables

@@ -33,17 +33,24 @@ var ErrNoHistory = errors.New("nothing is recorded of this key")
 
 // HistoryAccounts returns the accounts that have a key or, if the key's row is
 // gone, its ride.
-func HistoryAccounts(ctx context.Context, pool *pgxpool.Pool, key string) ([]string, error) {
-	rows, err := pool.Query(ctx, `
-		SELECT account_id FROM idempotency_keys WHERE key = $1
-		UNION
-		SELECT account_id FROM rides WHERE key = $1 OR cancel_key = $1
-		ORDER BY 1
-		LIMIT 100`, key)
+func HistoryAccounts(ctx context.Context, pool *pgxpool.Pool, key string) (accounts []string, err error) {
+	err = readWhole(ctx, pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT account_id FROM idempotency_keys WHERE key = $1
+			UNION
+			SELECT account_id FROM rides WHERE key = $1 OR cancel_key = $1
+			ORDER BY 1
+			LIMIT 100`, key)
+		if err != nil {
+			return err
+		}
+		accounts, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("looking for the key's account: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return accounts, nil
 }
 
 // History returns everything that is recorded of a key of an account and of its
@@ -51,11 +58,7 @@ func HistoryAccounts(ctx context.Context, pool *pgxpool.Pool, key string) ([]str
 // snapshot.
 func History(ctx context.Context, pool *pgxpool.Pool, account, key string) ([]Entry, error) {
 	var entries []Entry
-	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
-		if err := setLimits(ctx, tx); err != nil {
-			return err
-		}
+	err := readWhole(ctx, pool, func(tx pgx.Tx) error {
 		about, err := readSubject(ctx, tx, account, key)
 		if err != nil {
 			return err

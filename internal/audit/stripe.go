@@ -183,21 +183,24 @@ func (a Auditor) readRides(ctx context.Context, page []payments.Intent) (map[rid
 // looks at rides whose key was finished before the list was begun, and that
 // were charged in the realm that the list shows.
 func (a Auditor) compareRides(ctx context.Context, c *comparison, since, start time.Time) error {
-	rows, err := a.Pool.Query(ctx, `
-		SELECT r.account_id, r.key, r.id, r.payment_intent_id
-		FROM rides r JOIN idempotency_keys k USING (account_id, key)
-		WHERE r.status = 'charged' AND r.created_at >= $1 AND k.finished_at < $2 AND k.realm = $3`,
-		since, start, a.Realm)
-	if err != nil {
-		return fmt.Errorf("reading charged rides: %w", err)
-	}
-	var f Finding
-	var intent string
-	_, err = pgx.ForEachRow(rows, []any{&f.Account, &f.Key, &f.Ride, &intent}, func() error {
-		if !c.succeeded[intent] {
-			c.add(rideHasItsMoney, f, "the ride is charged, and Stripe's list has no succeeded intent %s", intent)
+	err := readWhole(ctx, a.Pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT r.account_id, r.key, r.id, r.payment_intent_id
+			FROM rides r JOIN idempotency_keys k USING (account_id, key)
+			WHERE r.status = 'charged' AND r.created_at >= $1 AND k.finished_at < $2 AND k.realm = $3`,
+			since, start, a.Realm)
+		if err != nil {
+			return err
 		}
-		return nil
+		var f Finding
+		var intent string
+		_, err = pgx.ForEachRow(rows, []any{&f.Account, &f.Key, &f.Ride, &intent}, func() error {
+			if !c.succeeded[intent] {
+				c.add(rideHasItsMoney, f, "the ride is charged, and Stripe's list has no succeeded intent %s", intent)
+			}
+			return nil
+		})
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("reading charged rides: %w", err)
