@@ -135,13 +135,14 @@ func (c Callbacks) Resend(ctx context.Context, id, by string) error {
 }
 
 // pendingCallback returns River's number of the job that tries a callback at
-// the moment, or 0.
+// the moment, or 0. Its conditions are in FILTER, where no other index than that
+// of the states fits: that of the kind, or the numbers from the last one down,
+// would read what is done as well, while the callback's row is locked.
 func pendingCallback(ctx context.Context, tx pgx.Tx, account, job string) (number int64, err error) {
 	err = tx.QueryRow(ctx, `
-		SELECT coalesce(max(id), 0)
+		SELECT coalesce(max(id) FILTER (WHERE kind = $1 AND args @> jsonb_build_object('account_id', $2::text, 'id', $3::text)), 0)
 		FROM river.river_job
-		WHERE kind = $1 AND args @> jsonb_build_object('account_id', $2::text, 'id', $3::text)
-		  AND state NOT IN ('completed', 'cancelled', 'discarded')`,
+		WHERE state IN (`+liveStates+`)`,
 		delivery[Callback]{}.Kind(), account, job).Scan(&number)
 	return number, err
 }

@@ -87,10 +87,10 @@ func (c *Client) readBacklog(ctx context.Context) (now backlog, err error) {
 		SELECT staged.n, coalesce(extract(epoch FROM now() - staged.since), 0)::float8,
 		       live.n, coalesce(extract(epoch FROM now() - live.since), 0)::float8,
 		       coalesce(extract(epoch FROM now() - live.running_since), 0)::float8,
-		       (SELECT count(*)::float8 FROM river.river_job WHERE state IN `+deadStates+`)
+		       (SELECT count(*)::float8 FROM river.river_job WHERE state IN (`+deadStates+`))
 		FROM (SELECT count(*)::float8 AS n, min(created_at) AS since FROM staged_jobs) staged,
 		     (SELECT count(*)::float8 AS n, min(created_at) AS since, min(attempted_at) FILTER (WHERE state = 'running') AS running_since
-		      FROM river.river_job WHERE state IN ('available', 'pending', 'retryable', 'running', 'scheduled')) live`,
+		      FROM river.river_job WHERE state IN (`+liveStates+`)) live`,
 	).Scan(&now.staged, &now.stagedAge, &now.undelivered, &now.undeliveredAge, &now.attemptAge, &now.dead)
 	if err == nil { // a query of its own, because Citus asks all nodes for it
 		err = c.config.Pool.QueryRow(ctx, `

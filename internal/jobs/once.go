@@ -55,6 +55,9 @@ func (c *Client) Once(ctx context.Context) (Counts, error) {
 // found no place has its turn soon, unless its receivers are slow; without
 // waiting for that, a round would deliver few callbacks of an account that has
 // many.
+//
+// The states come first, and the kind is an expression, so that the index of the
+// states fits and that of the kind doesn't, which has all jobs that are done.
 func (c *Client) awaitWorked(ctx context.Context, start time.Time) error {
 	names := make([]string, 0, len(c.kinds))
 	for _, k := range c.kinds {
@@ -65,7 +68,8 @@ func (c *Client) awaitWorked(ctx context.Context, start time.Time) error {
 		err := c.config.Pool.QueryRow(ctx, `
 			SELECT EXISTS (
 			  SELECT FROM river.river_job
-			  WHERE kind = ANY ($1) AND queue NOT IN (SELECT name FROM river.river_queue WHERE paused_at IS NOT NULL) AND (
+			  WHERE state IN (`+liveStates+`) AND kind || '' = ANY ($1)
+			    AND queue NOT IN (SELECT name FROM river.river_queue WHERE paused_at IS NOT NULL) AND (
 			        state IN ('available', 'retryable', 'scheduled') AND scheduled_at <= $2
 			        OR state IN ('available', 'scheduled') AND scheduled_at <= now() + $5::interval AND metadata ? 'snoozes'
 			           AND (errors IS NULL OR (errors[cardinality(errors)] ->> 'at')::timestamptz < $2)

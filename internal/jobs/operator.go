@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,9 +41,16 @@ type Record struct {
 	LastError string     `json:"last_error,omitempty"`
 }
 
-// deadStates are those of jobs that were given up: by their worker, or after
-// the last attempt.
-const deadStates = `('cancelled', 'discarded')`
+// The states of River's jobs that are not done. A statement names those that it
+// looks for: by the index that begins with the state it then passes over what
+// is done, which is that of a whole day. "All but completed" would read it.
+const (
+	// liveStates are those of jobs that will be attempted, or are just now.
+	liveStates = `'available', 'pending', 'retryable', 'running', 'scheduled'`
+	// deadStates are those of jobs that were given up: by their worker, or
+	// after the last attempt.
+	deadStates = `'cancelled', 'discarded'`
+)
 
 // List returns jobs that are not delivered, the oldest first, at most limit of
 // them. If dead is set, it returns only those that were given up.
@@ -53,12 +61,12 @@ func (j Jobs) List(ctx context.Context, dead bool, limit int) ([]Record, error) 
 		WHERE NOT $1
 		UNION ALL
 		SELECT id, coalesce(args ->> 'id', ''), split_part(kind, '/', 1), coalesce(args ->> 'account_id', ''), coalesce(args ->> 'key', ''),
-		       CASE WHEN state IN `+deadStates+` THEN 'dead' WHEN state = 'running' THEN 'running'
+		       CASE WHEN state IN (`+deadStates+`) THEN 'dead' WHEN state = 'running' THEN 'running'
 		            WHEN scheduled_at <= now() THEN 'due' ELSE 'waiting' END,
-		       attempt, created_at, CASE WHEN state NOT IN `+deadStates+` THEN scheduled_at END,
+		       attempt, created_at, CASE WHEN state NOT IN (`+deadStates+`) THEN scheduled_at END,
 		       coalesce(errors[array_upper(errors, 1)] ->> 'error', '')
 		FROM river.river_job
-		WHERE CASE WHEN $1 THEN state IN `+deadStates+` ELSE state <> 'completed' END
+		WHERE state = ANY (CASE WHEN $1 THEN ARRAY[`+deadStates+`] ELSE ARRAY[`+deadStates+`, `+liveStates+`] END::river.river_job_state[])
 		ORDER BY 8, 2
 		LIMIT $2`,
 		dead, limit)
@@ -76,11 +84,11 @@ func (j Jobs) List(ctx context.Context, dead bool, limit int) ([]Record, error) 
 
 // Dead returns River's numbers of all jobs that were given up, the oldest first.
 func (j Jobs) Dead(ctx context.Context) ([]int64, error) {
+	// In the order of ids, Postgres would read all jobs by their primary key.
 	rows, err := j.Pool.Query(ctx, `
 		SELECT id
 		FROM river.river_job
-		WHERE state IN `+deadStates+`
-		ORDER BY id`)
+		WHERE state IN (`+deadStates+`)`)
 	if err != nil {
 		return nil, fmt.Errorf("listing dead jobs: %w", err)
 	}
@@ -88,6 +96,7 @@ func (j Jobs) Dead(ctx context.Context) ([]int64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing dead jobs: %w", err)
 	}
+	slices.Sort(ids)
 	return ids, nil
 }
 
