@@ -150,6 +150,34 @@ func TestOperatorRetriesAllKeysOfAReason(t *testing.T) {
 	}
 }
 
+// However many keys are parked, and even if each is parked again at once, they
+// are retried once.
+func TestOperatorRetriesEachParkedKeyOnce(t *testing.T) {
+	t.Parallel()
+	const keys = 1100 // more than a list has by default
+	s := newScene(t)
+	s.exec(t, `
+		INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path, request_hash,
+		       canon_version, params, recovery_point, lease_epoch, attempts, parked_reason)
+		SELECT $1, 'key_' || n, 'hail', 1, 'test', 'req', 'POST', '/v1/rides', '', 1, '', 'ride_created', 1, 1, 'stripe_400'
+		FROM generate_series(1, $2) AS n`, s.account, keys)
+	s.exec(t, `
+		CREATE FUNCTION park_again() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+		  IF (SELECT count(*) FROM audit_records WHERE action = 'key.retried') < 3000 THEN
+		    NEW.parked_reason := OLD.parked_reason;
+		  END IF;
+		  RETURN NEW;
+		END $$`)
+	s.exec(t, `CREATE TRIGGER park_again BEFORE UPDATE ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION park_again()`)
+	if out := s.must(t, "completer", "keys", "retry", "--parked", "--reason=stripe_400"); !strings.HasPrefix(out, "1100 keys are due") {
+		t.Errorf("keys retry: %s", out)
+	}
+	if n, different := number(t, s, `SELECT count(*) FROM audit_records`), number(t, s, `SELECT count(DISTINCT data ->> 'key') FROM audit_records`); n != keys || different != keys {
+		t.Errorf("%d audit records of %d keys, want one of each of %d", n, different, keys)
+	}
+}
+
 // A key is due when its lease has ended, and not before.
 func TestRetryTellsWhenAKeyIsDue(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -52,32 +53,29 @@ func (c *completerKeysRetry) Run(ctx context.Context, o cli.Output) error {
 	})
 }
 
-// retryParked makes all keys due that are parked for a reason. Keys that change
-// meanwhile are left alone: somebody else has decided about them.
+// retryParked makes all keys due that are parked for a reason now, each once: a
+// completer may park them again meanwhile, and for a cause that lasts it would
+// do so for ever. Keys that change meanwhile are left alone: somebody else has
+// decided about them.
 func (c *completerKeysRetry) retryParked(ctx context.Context, o cli.Output, keys phases.Keys) error {
+	parked, err := keys.List(ctx, phases.Filter{Account: c.Account, Parked: true, Reason: c.Reason, Limit: math.MaxInt32})
+	if err != nil {
+		return err
+	}
 	retried := 0
-	for {
-		parked, err := keys.List(ctx, phases.Filter{Account: c.Account, Parked: true, Reason: c.Reason})
-		if err != nil {
-			return err
+	for _, record := range parked {
+		err := keys.Retry(ctx, record, c.operator())
+		if err != nil && !errors.Is(err, phases.ErrChanged) {
+			return fmt.Errorf("%s, after %d others: %w", record.Key, retried, err)
 		}
-		before := retried
-		for _, record := range parked {
-			err := keys.Retry(ctx, record, c.operator())
-			if err != nil && !errors.Is(err, phases.ErrChanged) {
-				return fmt.Errorf("%s, after %d others: %w", record.Key, retried, err)
-			}
-			if err == nil {
-				retried++
-			}
-		}
-		if retried == before {
-			if retried == 0 {
-				_, err := fmt.Fprintf(o.Stdout, "no key is parked for %q\n", c.Reason)
-				return err
-			}
-			_, err := fmt.Fprintf(o.Stdout, "%d keys are due: the completer takes them next, or when the leases of their last workers end\n", retried)
-			return err
+		if err == nil {
+			retried++
 		}
 	}
+	if retried == 0 {
+		_, err := fmt.Fprintf(o.Stdout, "no key is parked for %q\n", c.Reason)
+		return err
+	}
+	_, err = fmt.Fprintf(o.Stdout, "%d keys are due: the completer takes them next, or when the leases of their last workers end\n", retried)
+	return err
 }
