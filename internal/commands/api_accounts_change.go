@@ -117,9 +117,13 @@ func (c *apiAccountsRotate) Run(ctx context.Context, o cli.Output) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Account, err)
 		}
-		shown := map[string]any{"account_id": c.Account, "callback_secret": secret, "former_secret_until": until}
-		return o.Print(c.JSON, shown, fmt.Sprintf(
-			"callback_secret  %s\nKeep it: it is shown only now. Callbacks are also signed with the former secret until %s.\n", secret, timestamp(until)))
+		shown := map[string]any{"account_id": c.Account, "callback_secret": secret}
+		former := "The former secret signs nothing any more"
+		if c.Overlap > 0 {
+			shown["former_secret_until"] = until
+			former = "Callbacks are also signed with the former secret until " + timestamp(until)
+		}
+		return o.Print(c.JSON, shown, fmt.Sprintf("callback_secret  %s\nKeep it: it is shown only now. %s.\n", secret, former))
 	})
 }
 

@@ -17,6 +17,17 @@ func TestCallbackSecretsAreRotated(t *testing.T) {
 		!strings.HasPrefix(made.Secret, "whsec_") || made.Until == "" {
 		t.Errorf("%+v, %v", made, err)
 	}
+	args := []string{"accounts", "rotate-callback-secret", s.account}
+	if got := s.must(t, "api", args...); !strings.Contains(got, "also signed with the former secret until 20") {
+		t.Errorf("it prints %s", got)
+	}
+	args = append(args, "--overlap=0s")
+	if got := s.must(t, "api", args...); !strings.Contains(got, "The former secret signs nothing any more.") || strings.Contains(got, "until") {
+		t.Errorf("without an overlap it prints %s", got)
+	}
+	if got := s.must(t, "api", append(args, "--json")...); !strings.Contains(got, "callback_secret") || strings.Contains(got, "until") {
+		t.Errorf("without an overlap it prints %s", got)
+	}
 	if code, _, stderr := s.run(t, "api", "accounts", "rotate-callback-secret", "acct_none"); code != 1 || !strings.Contains(stderr, "no such account") {
 		t.Errorf("exit %d, %q", code, stderr)
 	}
