@@ -29,7 +29,7 @@ type completerCommands struct {
 		Enable    completerCallbacksEnable    `cmd:"" help:"Send callbacks again to a host that was switched off."`
 	} `cmd:"" help:"Look at callbacks, and send them again."`
 	Events struct {
-		List  completerEventsList  `cmd:"" help:"List Stripe's events, the newest first."`
+		List  completerEventsList  `cmd:"" help:"List Stripe's events, the newest first, or with --waiting those first that are due first."`
 		Sweep completerEventsSweep `cmd:"" help:"Compare Stripe's lists of the last 30 days with the database, and work what differs. It makes up for events that never came."`
 	} `cmd:"" help:"Look at Stripe's events, and make up for those that never came."`
 	History completerHistory `cmd:"" help:"Print everything that is recorded of a key and its ride, in order: what was asked and answered, decisions, jobs, callbacks and Stripe's events."`

@@ -15,13 +15,13 @@ import (
 type completerEventsList struct {
 	databaseFlags
 	listFlags
-	Waiting bool `help:"Only events that are not worked yet."`
+	Waiting bool `help:"Only events that are not worked yet, those first that are due first."`
 }
 
 // Validate refuses settings that make no sense.
 func (c *completerEventsList) Validate() error { return c.checkList() }
 
-// Run prints the newest of Stripe's events.
+// Run prints Stripe's events.
 func (c *completerEventsList) Run(ctx context.Context, o cli.Output) error {
 	return c.withPool(ctx, "events", func(pool *pgxpool.Pool) error {
 		events, err := (&rides.EventWorker{Pool: pool}).Events(ctx, c.Waiting, c.wanted())

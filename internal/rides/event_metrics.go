@@ -39,10 +39,10 @@ func newEventMetrics(registry prometheus.Registerer) *eventMetrics {
 		mismatches: counter("rides_stripe_mismatches_total", "Payments at Stripe that contradict their ride."),
 		late:       counter("rides_late_successes_total", "Payments that succeeded after their ride was declined for good."),
 		failed:     counter("rides_refunds_failed_total", "Refunds that failed after somebody was told that the money is back."),
-		waiting:    gauge("rides_stripe_events_waiting", "Events of Stripe's that are not worked yet."),
-		oldest:     gauge("rides_stripe_events_oldest_seconds", "Age of the oldest event that is not worked yet."),
+		waiting:    gauge("rides_stripe_events_waiting", "Events of Stripe's that are not worked yet, counted up to 100,000."),
+		oldest:     gauge("rides_stripe_events_oldest_seconds", "Age of the oldest event that is not worked yet, among the 100,000 that are due first."),
 		silence:    gauge("rides_stripe_events_silence_seconds", "Age of the oldest charge since which no event has come; 0 while events come."),
-		open:       gauge("rides_open_payment_intents", "Payment intents of declined rides that could still be confirmed at Stripe."),
+		open:       gauge("rides_open_payment_intents", "Payment intents of declined rides that could still be confirmed at Stripe, counted up to 100,000."),
 	}
 	if registry != nil {
 		registry.MustRegister(m.worked, m.orphans, m.mismatches, m.late, m.failed, m.waiting, m.oldest, m.silence, m.open)
@@ -50,21 +50,30 @@ func newEventMetrics(registry prometheus.Registerer) *eventMetrics {
 	return m
 }
 
+// mostCounted is how many events, and how many payment intents, are counted at
+// most. To count more could take too long, and then there would be no gauges and
+// no alerts just when the most events wait.
+const mostCounted = 100_000
+
 // measure sets the gauges that alerts look at, or removes them if they can't be
 // known.
 func (w *eventRun) measure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
 	var waiting, oldest, silence, open float64
+	// The order is that of the one index that has only what waits.
 	err := phases.Reread(ctx, func(ctx context.Context) error {
 		return w.Pool.QueryRow(ctx, `
 			SELECT count(*), coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8, (
 			         SELECT count(*)
-			         FROM open_intents
-			         WHERE livemode = $1)
-			FROM stripe_events
-			WHERE account_id = '' AND worked_at IS NULL AND livemode = $1`,
-			w.Stripe.Live()).Scan(&waiting, &oldest, &open)
+			         FROM (SELECT 1 FROM open_intents WHERE livemode = $1 LIMIT $2) AS open)
+			FROM (
+			  SELECT received_at
+			  FROM stripe_events
+			  WHERE account_id = '' AND worked_at IS NULL AND livemode = $1
+			  ORDER BY run_after
+			  LIMIT $2) AS waiting`,
+			w.Stripe.Live(), mostCounted).Scan(&waiting, &oldest, &open)
 	})
 	if err == nil {
 		silence, err = w.readSilence(ctx)
@@ -94,9 +103,12 @@ func (w *eventRun) readSilence(ctx context.Context) (float64, error) {
 	var seconds float64
 	err := phases.Reread(ctx, func(ctx context.Context) error {
 		return w.Pool.QueryRow(ctx, `
-			SELECT max(received_at)
-			FROM stripe_events
-			WHERE account_id = '' AND livemode = $1 AND type <> 'sweep'`,
+			SELECT (
+			  SELECT received_at
+			  FROM stripe_events
+			  WHERE account_id = '' AND livemode = $1 AND type <> 'sweep'
+			  ORDER BY received_at DESC
+			  LIMIT 1)`,
 			w.Stripe.Live()).Scan(&last)
 	})
 	if err == nil {

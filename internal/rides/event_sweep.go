@@ -123,18 +123,28 @@ type StoredEvent struct {
 	WorkedAt   *time.Time `json:"worked_at"`
 }
 
-// Events returns the newest events in the inbox, or only those that wait.
+// Events returns the events in the inbox, the newest first, or only those that
+// wait, in the order in which they are due.
 func (w *EventWorker) Events(ctx context.Context, waiting bool, limit int) ([]StoredEvent, error) {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
-	rows, err := w.Pool.Query(ctx, `
-		SELECT id, type, object_id, created_at, received_at, deliveries, attempts, run_after, last_error, outcome,
-		       owner_id, ride_id, worked_at
+	const columns = `id, type, object_id, created_at, received_at, deliveries, attempts, run_after, last_error, outcome, owner_id, ride_id, worked_at`
+	sql := `
+		SELECT ` + columns + `
 		FROM stripe_events
-		WHERE account_id = '' AND (NOT $1 OR worked_at IS NULL)
+		WHERE account_id = ''
 		ORDER BY received_at DESC
-		LIMIT $2`,
-		waiting, limit)
+		LIMIT $1`
+	// In the other order, this would read the events of 30 days to find a few.
+	if waiting {
+		sql = `
+		SELECT ` + columns + `
+		FROM stripe_events
+		WHERE account_id = '' AND worked_at IS NULL
+		ORDER BY run_after
+		LIMIT $1`
+	}
+	rows, err := w.Pool.Query(ctx, sql, limit)
 	if err != nil {
 		return nil, fmt.Errorf("listing events: %w", err)
 	}
