@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/pause"
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 const (
@@ -50,17 +51,19 @@ type Authenticator struct {
 	guesses  guesses
 }
 
-// NewAuthenticator returns an Authenticator that accepts the API keys of one
-// mode: those for real money if live is true, else those for tests.
-func NewAuthenticator(pool *pgxpool.Pool, live bool) *Authenticator {
-	return &Authenticator{live: live, accounts: newAccountCache(pool, rememberedFor), guesses: newGuesses()}
-}
+// A Reader carries a read of the database out, like [phases.Reread] and
+// [phases.Engine.Read].
+type Reader func(ctx context.Context, read func(context.Context) error) error
 
-// ReadBy has the database read by a function such as [phases.Engine.Read],
-// which bounds how many connections reads take, instead of [phases.Reread].
-// Call it before the first request.
-func (a *Authenticator) ReadBy(read func(ctx context.Context, read func(context.Context) error) error) {
-	a.accounts.read = read
+// NewAuthenticator returns an Authenticator that accepts the API keys of one
+// mode: those for real money if live is true, else those for tests. read bounds
+// how many connections its look-ups take, as [phases.Engine.Read] does; nil is
+// [phases.Reread], which doesn't.
+func NewAuthenticator(pool *pgxpool.Pool, live bool, read Reader) *Authenticator {
+	if read == nil {
+		read = phases.Reread
+	}
+	return &Authenticator{live: live, accounts: newAccountCache(pool, rememberedFor, read), guesses: newGuesses()}
 }
 
 // Authenticate returns the account whose API key is in the Authorization

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
@@ -45,7 +46,7 @@ func TestAnActiveKeyNamesItsAccount(t *testing.T) {
 	pool := pgtest.New(t)
 	for _, live := range []bool{false, true} {
 		made := newAccount(t, pool, live)
-		authenticator := NewAuthenticator(pool, live)
+		authenticator := NewAuthenticator(pool, live, nil)
 		want := Principal{AccountID: made.AccountID, Customer: "cus_1", PaymentMethod: "pm_1", Live: live}
 		for range 2 { // looked up, then remembered
 			got, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey))
@@ -81,7 +82,7 @@ func TestEveryOtherRequestIsUnauthenticated(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), `UPDATE accounts SET disabled_at = now() WHERE id = $1`, disabled.AccountID); err != nil {
 		t.Fatal(err)
 	}
-	authenticator := NewAuthenticator(pool, false)
+	authenticator := NewAuthenticator(pool, false, nil)
 	for name, header := range map[string]http.Header{
 		"no header":                  {},
 		"an empty header":            {"Authorization": {""}},
@@ -110,7 +111,7 @@ func TestAuthenticationIsRemembered(t *testing.T) {
 	pool := pgtest.New(t)
 	made := newAccount(t, pool, false)
 	own := pgtest.Open(t, postgres.Options{URL: pool.Config().ConnString()})
-	authenticator := NewAuthenticator(own, false)
+	authenticator := NewAuthenticator(own, false, nil)
 	want, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey))
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +146,7 @@ func TestAChangeIsInForceInTime(t *testing.T) {
 			t.Parallel()
 			made := newAccount(t, pool, false)
 			const ttl = 300 * time.Millisecond
-			authenticator := &Authenticator{accounts: newAccountCache(pool, ttl)}
+			authenticator := &Authenticator{accounts: newAccountCache(pool, ttl, phases.Reread)}
 			if _, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey)); err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +181,7 @@ func TestGuessesCostFewQueries(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(own.Close)
-	authenticator := NewAuthenticator(own, false)
+	authenticator := NewAuthenticator(own, false, nil)
 	if _, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey)); err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +227,7 @@ func TestALookUpThatHangsHoldsUpNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(own.Close)
-	authenticator := NewAuthenticator(own, false)
+	authenticator := NewAuthenticator(own, false, nil)
 	ctx, hangUp := context.WithCancel(t.Context())
 	first := make(chan error)
 	go func() {
@@ -274,7 +275,7 @@ func (countingTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEn
 // accounts forgotten.
 func TestStrangersDisplaceNoAccount(t *testing.T) {
 	t.Parallel()
-	cache := newAccountCache(nil, time.Minute)
+	cache := newAccountCache(nil, time.Minute, nil)
 	cache.remember("acct_a", &account{exists: true})
 	for i := range 2 * maxRemembered {
 		cache.remember(fmt.Sprint("acct_", i), &account{})

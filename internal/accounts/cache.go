@@ -33,7 +33,7 @@ func (a *account) has(key APIKey) bool { return a.keys[key.Hash()] }
 // accounts.
 type accountCache struct {
 	pool      *pgxpool.Pool
-	read      func(ctx context.Context, read func(context.Context) error) error // see ReadBy
+	read      Reader
 	known     *expirable.LRU[string, *account]
 	strangers *expirable.LRU[string, *account]
 
@@ -54,10 +54,10 @@ type lookUp struct {
 	err   error
 }
 
-func newAccountCache(pool *pgxpool.Pool, ttl time.Duration) *accountCache {
+func newAccountCache(pool *pgxpool.Pool, ttl time.Duration, read Reader) *accountCache {
 	return &accountCache{
 		pool:      pool,
-		read:      phases.Reread,
+		read:      read,
 		known:     expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
 		strangers: expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
 		lookUps:   map[string]*lookUps{},

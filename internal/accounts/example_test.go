@@ -35,7 +35,7 @@ func ExampleBearerKey() {
 // Every request without a valid key is refused with the same sentinel. A key of
 // the wrong form or mode is refused without asking the database.
 func ExampleAuthenticator_Authenticate() {
-	authenticator := accounts.NewAuthenticator(nil, true)
+	authenticator := accounts.NewAuthenticator(nil, true, nil)
 	for _, header := range []http.Header{
 		{},
 		{"Authorization": {"Bearer " + key}},

@@ -34,7 +34,7 @@ func (l *limits) take(header http.Header, account string) error {
 	if l.accounts == nil {
 		return nil
 	}
-	err := web.Limit(header, "account", l.accounts, account)
+	err := web.Limit(header, l.accounts, account)
 	if err != nil {
 		l.refused.WithLabelValues("account").Inc()
 	}

@@ -117,8 +117,7 @@ func NewService(config Config) *Service {
 		config.Callbacks = callbacks.NewGuard()
 	}
 	live := config.Stripe.Live()
-	authenticator := accounts.NewAuthenticator(config.Pool, live)
-	authenticator.ReadBy(config.Engine.Read)
+	authenticator := accounts.NewAuthenticator(config.Pool, live, config.Engine.Read)
 	return &Service{
 		pool:     config.Pool,
 		engine:   config.Engine,

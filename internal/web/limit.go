@@ -38,13 +38,13 @@ func (r *Request) Client() string {
 	return middleware.GetClientIP(r.Context())
 }
 
-// Limit takes a token of a client and says in the RateLimit fields what is left
-// to it (draft-ietf-httpapi-ratelimit-headers). It returns the refusal if there
-// was none.
-func Limit(header http.Header, policy string, buckets *limit.Buckets, client string) error {
-	quota := buckets.Take(client)
-	header.Set("RateLimit-Policy", `"`+policy+`";q=`+strconv.Itoa(buckets.Burst())+`;w=`+strconv.Itoa(ceilSeconds(buckets.Window())))
-	header.Set("RateLimit", `"`+policy+`";r=`+strconv.Itoa(quota.Remaining)+`;t=`+strconv.Itoa(ceilSeconds(quota.Full)))
+// Limit takes a token of an account and says in the RateLimit fields what is
+// left to it (draft-ietf-httpapi-ratelimit-headers). It returns the refusal if
+// there was none.
+func Limit(header http.Header, buckets *limit.Buckets, account string) error {
+	quota := buckets.Take(account)
+	header.Set("RateLimit-Policy", `"account";q=`+strconv.Itoa(buckets.Burst())+`;w=`+strconv.Itoa(ceilSeconds(buckets.Window())))
+	header.Set("RateLimit", `"account";r=`+strconv.Itoa(quota.Remaining)+`;t=`+strconv.Itoa(ceilSeconds(quota.Full)))
 	if quota.Granted {
 		return nil
 	}

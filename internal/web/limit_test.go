@@ -61,7 +61,7 @@ func TestRateLimitFields(t *testing.T) {
 		buckets := limit.NewBuckets(limit.Rate{PerSecond: 100, Burst: 201})
 		header := http.Header{}
 		for range 51 {
-			if err := Limit(header, "account", buckets, "acct_1"); err != nil {
+			if err := Limit(header, buckets, "acct_1"); err != nil {
 				t.Fatal(err)
 			}
 		}

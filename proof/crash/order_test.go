@@ -46,7 +46,7 @@ func orderService(p *process, stripe *payments.Stripe) service {
 	client := &http.Client{Transport: p.transport, Timeout: callTimeout}
 	flow := order.Flow(stripe, store, order.Inventory{URL: p.lane.server.URL + "/beside/operations", HTTP: client})
 	return service{flows: []phases.Flow{flow}, handler: func(engine *phases.Engine) http.Handler {
-		return order.Handler(engine, flow, accounts.NewAuthenticator(p.pool, false), slog.New(slog.DiscardHandler))
+		return order.Handler(engine, flow, accounts.NewAuthenticator(p.pool, false, nil), slog.New(slog.DiscardHandler))
 	}}
 }
 
