@@ -46,25 +46,11 @@ func refundQueries() []query {
 // compareRefunds compares Stripe's refunds with the rides that they gave back
 // for, and looks for a payment that was given back twice.
 func (a Auditor) compareRefunds(ctx context.Context, c *comparison, since time.Time) error {
-	given := map[string]int64{} // by payment intent
-	byOperation := map[string]string{}
 	err := a.Stripe.AllRefunds(ctx, since, func(page []payments.RefundSeen) error {
 		for _, refund := range page {
-			f := Finding{Account: refund.Account, Ride: refund.Ride}
-			if !refund.Counts {
-				continue
+			if refund.Counts {
+				c.compareRefund(refund)
 			}
-			given[refund.IntentID] += refund.Amount
-			if paid, known := c.paid[refund.IntentID]; known && given[refund.IntentID] > paid {
-				c.add(refundedOnce, f, "%d of the %d that %s took were given back", given[refund.IntentID], paid, refund.IntentID)
-			}
-			if refund.Operation == "" {
-				continue // somebody made it at Stripe's dashboard
-			}
-			if other := byOperation[refund.Operation]; other != "" {
-				c.add(refundedOnce, f, "%s and %s both gave money back for one key", other, refund.ID)
-			}
-			byOperation[refund.Operation] = refund.ID
 		}
 		return nil
 	})
@@ -72,6 +58,27 @@ func (a Auditor) compareRefunds(ctx context.Context, c *comparison, since time.T
 		return fmt.Errorf("listing Stripe's refunds: %w", err)
 	}
 	return nil
+}
+
+// compareRefund checks that a payment has what a refund gave back of it, and
+// that no other refund has the same operation.
+func (c *comparison) compareRefund(refund payments.RefundSeen) {
+	f := Finding{Account: refund.Account, Ride: refund.Ride}
+	if left, known := c.left[refund.IntentID]; known {
+		left -= refund.Amount
+		c.left[refund.IntentID] = left
+		if left < 0 {
+			c.add(refundedOnce, f, "%d more than %s took were given back", -left, refund.IntentID)
+		}
+	}
+	if refund.Operation == "" {
+		return // somebody made it at Stripe's dashboard
+	}
+	operation := operationOf(refund.Operation)
+	if other, refunded := c.refundedBy[operation]; refunded {
+		c.add(refundedOnce, f, "%s and %s both gave money back for one key", other, refund.ID)
+	}
+	c.refundedBy[operation] = refund.ID
 }
 
 // compareGiven checks that what was given back of a ride's payment is on the

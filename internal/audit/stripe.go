@@ -3,7 +3,9 @@ package audit
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,18 +31,34 @@ func stripeChecks() []check {
 	}
 }
 
-// A comparison is what is kept of Stripe's list while it is read.
+// A comparison is what is kept of Stripe's lists while they are read. It grows
+// with them, by a text of an intent's id and an entry of each map.
 type comparison struct {
 	// chargedBy maps an operation to the intent that charged the card for it
 	// and was not refunded in full.
-	chargedBy map[string]string
-	// succeeded holds the intents that charged a card. An intent that only
-	// exists doesn't pay for a ride.
-	succeeded map[string]bool
-	// paid maps intents that are ours to what they took.
-	paid map[string]int64
+	chargedBy map[operation]string
+	// left maps the intents that charged a card to what they took, less what is
+	// known to be given back. An intent that only exists doesn't pay for a ride.
+	left map[string]int64
+	// refundedBy maps an operation to the refund that gave back money for it.
+	refundedBy map[operation]string
 	// found holds the findings, by the name of the check.
 	found map[string][]Finding
+}
+
+func newComparison() *comparison {
+	return &comparison{
+		chargedBy: map[operation]string{}, left: map[string]int64{}, refundedBy: map[operation]string{}, found: map[string][]Finding{},
+	}
+}
+
+// An operation is a digest of one: a quarter of its text, and within the map.
+// Two that had the same digest would be a finding too many, never one too few.
+type operation [16]byte
+
+func operationOf(text string) operation {
+	sum := sha256.Sum256([]byte(text))
+	return operation(sum[:])
 }
 
 // add adds f as a finding of a check.
@@ -57,7 +75,7 @@ func (a Auditor) compareWithStripe(ctx context.Context, report *Report) error {
 	if err := a.Pool.QueryRow(ctx, `SELECT now()`).Scan(&start); err != nil {
 		return fmt.Errorf("reading the database's clock: %w", err)
 	}
-	c := &comparison{chargedBy: map[string]string{}, succeeded: map[string]bool{}, paid: map[string]int64{}, found: map[string][]Finding{}}
+	c := newComparison()
 	since := start.Add(-a.StripeSince)
 	err := a.Stripe.Intents(ctx, since, func(page []payments.Intent) error {
 		report.Intents += len(page)
@@ -87,32 +105,38 @@ func (a Auditor) comparePage(ctx context.Context, c *comparison, page []payments
 		return err
 	}
 	for _, intent := range page {
-		if !intent.Succeeded {
-			continue
-		}
-		c.succeeded[intent.ID] = true
-		if intent.Operation == "" {
-			continue // it isn't ours
-		}
-		c.paid[intent.ID] = intent.Amount
 		r, known := rides[rideID{intent.Account, intent.Ride}]
-		f := Finding{Account: intent.Account, Key: r.key, Ride: intent.Ride}
-		if !intent.RefundedInFull {
-			c.compareOperation(f, intent)
-		}
-		c.compareRide(f, intent, r, known)
-		c.compareGiven(f, intent, r)
+		c.compareIntent(intent, r, known)
 	}
 	return nil
 }
 
+// compareIntent compares an intent with its ride r, if that is known.
+func (c *comparison) compareIntent(intent payments.Intent, r ride, known bool) {
+	switch {
+	case !intent.Succeeded:
+		return
+	case intent.Operation == "": // it isn't ours, and may be given back as often as its owner likes
+		c.left[intent.ID] = math.MaxInt64
+		return
+	}
+	c.left[intent.ID] = intent.Amount
+	f := Finding{Account: intent.Account, Key: r.key, Ride: intent.Ride}
+	if !intent.RefundedInFull {
+		c.compareOperation(f, intent)
+	}
+	c.compareRide(f, intent, r, known)
+	c.compareGiven(f, intent, r)
+}
+
 // compareOperation checks that no other intent charged for the same operation.
 func (c *comparison) compareOperation(f Finding, intent payments.Intent) {
-	other, charged := c.chargedBy[intent.Operation]
+	operation := operationOf(intent.Operation)
+	other, charged := c.chargedBy[operation]
 	if charged && other != intent.ID {
 		c.add(chargedOnce, f, "%s and %s both charged the card", other, intent.ID)
 	}
-	c.chargedBy[intent.Operation] = intent.ID
+	c.chargedBy[operation] = intent.ID
 }
 
 // compareRide checks that a charge is on its ride r, if that is known, with the
@@ -195,7 +219,7 @@ func (a Auditor) compareRides(ctx context.Context, c *comparison, since, start t
 		var f Finding
 		var intent string
 		_, err = pgx.ForEachRow(rows, []any{&f.Account, &f.Key, &f.Ride, &intent}, func() error {
-			if !c.succeeded[intent] {
+			if _, succeeded := c.left[intent]; !succeeded {
 				c.add(rideHasItsMoney, f, "the ride is charged, and Stripe's list has no succeeded intent %s", intent)
 			}
 			return nil
