@@ -11,6 +11,11 @@ import (
 // countEvery is how often jobs are counted.
 const countEvery = 10 * time.Second
 
+// mostCounted is how many jobs of a sort are counted at most. To count more could
+// take too long, and then there would be no gauges and no alerts just when the
+// most jobs wait.
+const mostCounted = 100_000
+
 // metrics are those of jobs and callbacks, named rides_jobs_… and
 // rides_callback_….
 type metrics struct {
@@ -38,12 +43,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rides_callbacks_ended_total", Help: "Callbacks that this process has brought to their end, by what it was: delivered, gone (410), refused (an address that isn't allowed), or given_up.",
 		}, []string{"status"}),
-		staged:         gauge("rides_jobs_staged", "Jobs that wait for the relay."),
-		stagedAge:      gauge("rides_jobs_oldest_staged_seconds", "Age of the oldest job that waits for the relay."),
-		undelivered:    gauge("rides_jobs_undelivered", "Jobs that are neither done nor dead."),
-		undeliveredAge: gauge("rides_jobs_oldest_undelivered_seconds", "Age of the oldest job that is neither done nor dead."),
+		staged:         gauge("rides_jobs_staged", "Jobs that wait for the relay, counted up to 100,000."),
+		stagedAge:      gauge("rides_jobs_oldest_staged_seconds", "Age of the oldest job that waits for the relay, among those that are counted."),
+		undelivered:    gauge("rides_jobs_undelivered", "Jobs that are neither done nor dead, counted up to 100,000."),
+		undeliveredAge: gauge("rides_jobs_oldest_undelivered_seconds", "Age of the oldest job that is neither done nor dead, among those that are counted."),
 		attemptAge:     gauge("rides_jobs_oldest_attempt_seconds", "Age of the oldest attempt that has not ended."),
-		dead:           gauge("rides_jobs_dead", "Jobs that were given up and wait for a person."),
+		dead:           gauge("rides_jobs_dead", "Jobs that were given up and wait for a person, counted up to 100,000."),
 		switchedOff:    gauge("rides_callback_endpoints_switched_off", "Hosts of accounts that get no callbacks any more, because they failed for days."),
 	}
 	for _, ended := range []status{statusDelivered, statusGone, statusRefused, statusGivenUp} {
@@ -86,11 +91,13 @@ func (c *Client) readBacklog(ctx context.Context) (now backlog, err error) {
 	err = c.config.Pool.QueryRow(ctx, `
 		SELECT staged.n, coalesce(extract(epoch FROM now() - staged.since), 0)::float8,
 		       live.n, coalesce(extract(epoch FROM now() - live.since), 0)::float8,
-		       coalesce(extract(epoch FROM now() - live.running_since), 0)::float8,
-		       (SELECT count(*)::float8 FROM river.river_job WHERE state IN (`+deadStates+`))
-		FROM (SELECT count(*)::float8 AS n, min(created_at) AS since FROM staged_jobs) staged,
-		     (SELECT count(*)::float8 AS n, min(created_at) AS since, min(attempted_at) FILTER (WHERE state = 'running') AS running_since
-		      FROM river.river_job WHERE state IN (`+liveStates+`)) live`,
+		       coalesce(extract(epoch FROM now() - (SELECT min(attempted_at) FROM river.river_job WHERE state = 'running')), 0)::float8,
+		       (SELECT count(*)::float8 FROM (SELECT 1 FROM river.river_job WHERE state IN (`+deadStates+`) LIMIT $1) AS dead)
+		FROM (SELECT count(*)::float8 AS n, min(created_at) AS since
+		      FROM (SELECT created_at FROM staged_jobs LIMIT $1) AS counted) AS staged,
+		     (SELECT count(*)::float8 AS n, min(created_at) AS since
+		      FROM (SELECT created_at FROM river.river_job WHERE state IN (`+liveStates+`) LIMIT $1) AS counted) AS live`,
+		mostCounted,
 	).Scan(&now.staged, &now.stagedAge, &now.undelivered, &now.undeliveredAge, &now.attemptAge, &now.dead)
 	if err == nil { // a query of its own, because Citus asks all nodes for it
 		err = c.config.Pool.QueryRow(ctx, `

@@ -42,6 +42,13 @@ func TestNoStatementReadsWhatIsDone(t *testing.T) {
 		if got := mostRows(pgtest.Explain(t, conn, "ANALYZE", sql, args...)); got > notDone {
 			t.Errorf("of %d jobs that are not done this reads %v:\n%s", notDone, got, sql)
 		}
+		if !strings.Contains(sql, "AS staged") {
+			continue
+		}
+		b.stage(t, "job_", notDone)
+		if got := mostRows(pgtest.Explain(t, conn, "ANALYZE", sql, 10)); got != running {
+			t.Errorf("to count 10 jobs, and find the oldest of %d attempts, this reads %v:\n%s", running, got, sql)
+		}
 	}
 }
 
@@ -76,8 +83,8 @@ func statementsAboutJobs(t *testing.T, b *bundle) map[string][]any {
 	return sent
 }
 
-// notDone is how many jobs of fillRiver aren't done.
-const notDone = 700
+// How many jobs of fillRiver aren't done, and how many of those are running.
+const notDone, running = 700, 100
 
 const fillRiver = `
 	INSERT INTO river.river_job (kind, args, max_attempts, queue, state, attempted_at, attempted_by, finalized_at)
