@@ -162,7 +162,7 @@ func (s *scene) exported(t *testing.T) (labels map[string][]string, fresh promet
 	if err := parts.pin.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parts.eventWorker(time.Second, log, all).Once(t.Context()); err != nil {
+	if _, err := parts.eventWorker(log, all).Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	_, pool, err := jobFlags{JobTimeout: time.Second, JobConcurrency: 1}.openJobs(t.Context(), engine.databaseFlags, jobs.Config{Poll: time.Second, Logger: log, Metrics: all})

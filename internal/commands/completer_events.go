@@ -62,7 +62,7 @@ func (c *completerEventsSweep) Run(ctx context.Context, o cli.Output, log *slog.
 	if err := parts.pin.Check(ctx); err != nil {
 		return err
 	}
-	counts, err := parts.eventWorker(c.BackoffInitial, log, nil).Sweep(ctx)
+	counts, err := parts.eventWorker(log, nil).Sweep(ctx)
 	if err != nil {
 		return err
 	}

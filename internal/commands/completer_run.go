@@ -93,8 +93,8 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 	parts.pin.Keep(ctx, log)
 	log.InfoContext(ctx, "completing", slog.String("admin", admin))
 
-	events := parts.eventWorker(c.Poll, log, metrics)
-	events.Drain = workingTime(c.ShutdownTimeout)
+	events := parts.eventWorker(log, metrics)
+	events.Poll, events.Drain = c.Poll, workingTime(c.ShutdownTimeout)
 	var work sync.WaitGroup
 	work.Go(func() { c.completer(parts.engine).Run(ctx) })
 	work.Go(func() { deliver.Run(ctx) })
@@ -152,7 +152,7 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 	defer jobPool.Close()
 	var counts onceCounts
 	// Before the keys, which events make due.
-	if counts.Events, err = parts.eventWorker(c.Poll, log, nil).Once(ctx); err != nil {
+	if counts.Events, err = parts.eventWorker(log, nil).Once(ctx); err != nil {
 		return err
 	}
 	if counts.Counts, err = c.completer(parts.engine).Once(ctx); err != nil {

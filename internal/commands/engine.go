@@ -133,10 +133,10 @@ func (f engineFlags) showCharges(metrics prometheus.Registerer) {
 	}
 }
 
-// eventWorker returns what works Stripe's events. poll is how often it looks
-// for them; metrics may be nil.
-func (p engineParts) eventWorker(poll time.Duration, log *slog.Logger, metrics prometheus.Registerer) *rides.EventWorker {
+// eventWorker returns what works Stripe's events. Run needs its Poll and its Drain
+// besides. metrics may be nil.
+func (p engineParts) eventWorker(log *slog.Logger, metrics prometheus.Registerer) *rides.EventWorker {
 	return &rides.EventWorker{
-		Pool: p.pool, Engine: p.engine, Stripe: p.stripe, Realm: p.pin.Realm, Poll: poll, Logger: log, Metrics: metrics,
+		Pool: p.pool, Engine: p.engine, Stripe: p.stripe, Realm: p.pin.Realm, Logger: log, Metrics: metrics,
 	}
 }
