@@ -2,10 +2,11 @@
 // what Stripe has. It only reads, and can run beside the servers.
 //
 // Each check names the invariant that it shows, by its number in the list of
-// package phases. database.go, refunds.go and jobs.go have the checks of one
-// snapshot of the database: tables of queries, each of which returns what
-// violates its rule. stripe.go has the checks that need Stripe's list of payment
-// intents.
+// package phases. database.go, refunds.go, events.go and jobs.go have the checks
+// of one snapshot of the database: tables of queries, each of which returns what
+// violates its rule. stripe.go compares Stripe's list of payment intents with
+// the rides, refunds.go also its list of refunds. history.go and
+// history_queries.go read everything that is recorded of one key.
 package audit
 
 import (
@@ -76,16 +77,17 @@ type Report struct {
 // An Auditor audits one database.
 type Auditor struct {
 	Pool *pgxpool.Pool
-	// Stripe is asked for its payment intents. If it is nil, the checks that
-	// need them are left out.
+	// Stripe is asked for its payment intents and refunds. If it is nil, the
+	// checks that need them are left out.
 	Stripe *payments.Stripe
-	// Realm is that of the keys that are compared with Stripe's list, which
-	// shows one mode of one Stripe account.
+	// Realm is that of the keys that are compared with Stripe's lists, which
+	// show one mode of one Stripe account.
 	Realm string
 	// StripeSince is how far back rides are compared with Stripe's lists, which
 	// are read from 30 days before that, for earlier lives of keys.
 	StripeSince time.Duration
-	// Overdue is how late an unfinished key may be.
+	// Overdue is how late what is due may be: an unfinished key, a job, an event
+	// of Stripe's, a late refund, the closing of a declined payment.
 	Overdue time.Duration
 	// Limit is the largest number of findings of one check in the report.
 	Limit int

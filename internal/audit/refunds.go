@@ -43,8 +43,8 @@ func refundQueries() []query {
 	}
 }
 
-// compareRefunds compares Stripe's refunds with the rides that they gave back
-// for, and looks for a payment that was given back twice.
+// compareRefunds compares Stripe's refunds with the payments that they gave
+// back, and with each other.
 func (a Auditor) compareRefunds(ctx context.Context, c *comparison, since time.Time) error {
 	err := a.Stripe.AllRefunds(ctx, since, func(page []payments.RefundSeen) error {
 		for _, refund := range page {

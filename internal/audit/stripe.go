@@ -13,7 +13,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/payments"
 )
 
-// The names of the checks that need Stripe's list.
+// The names of the checks that need Stripe's lists.
 const (
 	chargedOnce     = "charged-once"
 	moneyHasARide   = "money-has-a-ride"
@@ -21,7 +21,7 @@ const (
 	refundedOnce    = "refunded-once"
 )
 
-// stripeChecks returns the checks that need Stripe's list.
+// stripeChecks returns the checks that need Stripe's lists.
 func stripeChecks() []check {
 	return []check{
 		{chargedOnce, "I1", "No request has two charges at Stripe that were not refunded in full."},
@@ -68,7 +68,7 @@ func (c *comparison) add(check string, f Finding, detail string, args ...any) {
 }
 
 // compareWithStripe compares Stripe's payment intents with the rides that they
-// should have paid for, in both directions.
+// should have paid for, in both directions, and its refunds with what was paid.
 func (a Auditor) compareWithStripe(ctx context.Context, report *Report) error {
 	began := time.Now()
 	var start time.Time

@@ -33,7 +33,7 @@ type completerCommands struct {
 		Sweep completerEventsSweep `cmd:"" help:"Compare Stripe's lists of the last 30 days with the database, and work what differs. It makes up for events that never came."`
 	} `cmd:"" help:"Look at Stripe's events, and make up for those that never came."`
 	History completerHistory `cmd:"" help:"Print everything that is recorded of a key and its ride, in order: what was asked and answered, decisions, jobs, callbacks and Stripe's events."`
-	Audit   completerAudit   `cmd:"" help:"Check the invariants of the live database, and compare it with Stripe's list. Exit 1 and one line for each finding."`
+	Audit   completerAudit   `cmd:"" help:"Check the invariants of the live database, and compare it with Stripe's lists. Exit 1 and one line for each finding."`
 	Health  health           `cmd:"" set:"admin_listen=127.0.0.1:9091" help:"Exit 0 when the completer on this machine is ready, for container checks."`
 }
 

@@ -21,9 +21,9 @@ type completerAudit struct {
 	jsonFlags
 	StripeAPIKey string `help:"Stripe's secret key. Not needed with --no-stripe." name:"stripe-api-key" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 
-	Stripe  bool          `help:"Compare with Stripe's list of payment intents; on unless --no-stripe is given." default:"true" negatable:""`
-	Since   time.Duration `help:"How far back rides are compared with Stripe's lists. These are read from 30 days before that, 100 payments a request." default:"48h"`
-	Overdue time.Duration `help:"How long after its time an unfinished key may still be waited for." default:"10m"`
+	Stripe  bool          `help:"Compare with Stripe's lists of payment intents and refunds; on unless --no-stripe is given." default:"true" negatable:""`
+	Since   time.Duration `help:"How far back rides are compared with Stripe's lists. These are read from 30 days before that, 100 payments or refunds a request." default:"48h"`
+	Overdue time.Duration `help:"How late what is due may be: an unfinished key, a job, an event of Stripe's, a late refund, the closing of a declined payment." default:"10m"`
 	Limit   int           `help:"Maximum number of findings to list for one check." default:"100"`
 }
 

@@ -129,7 +129,7 @@ func TestHelpNamesCommandsSettingsAndDefaults(t *testing.T) {
 		"completer":              append([]string{"run", "once", "keys list", "keys show", "keys retry", "keys park", "keys resolve", "health"}, rounds...),
 		"completer run":          rounds,
 		"completer keys resolve": {"--charged", "--not-charged", "--account"},
-		"completer audit":        {"48h", "30 days before that", "10m", "100", "on unless --no-stripe"},
+		"completer audit":        {"48h", "30 days before that", "10m", "100", "refunds", "on unless --no-stripe"},
 		"fakestripe":             {"127.0.0.1:12111", "10s", "$FAKESTRIPE_DATA"},
 	} {
 		parts := strings.Fields(command)
