@@ -32,7 +32,7 @@ type engineFlags struct {
 	MaxAttempts    int           `help:"How many failures park a key for a person. Only failures count that the completer meets and that would happen again." default:"10" env:"MAX_ATTEMPTS"`
 	MaxRides       int           `help:"How many requests one process works on at once; more are refused, before a key is claimed." default:"10000" env:"MAX_RIDES"`
 	MaxPerAccount  int           `help:"How many requests of one account one process works on at once; more are refused, before a key is claimed." name:"max-rides-per-account" default:"1000" env:"MAX_RIDES_PER_ACCOUNT"`
-	Connections    int32         `help:"Maximum number of connections to the database. None is held during a call to Stripe." name:"database-connections" default:"${connections=6}" env:"DATABASE_CONNECTIONS"`
+	Connections    int32         `help:"Maximum number of connections to the database, whatever pool_max_conns in its URL says. None is held during a call to Stripe." name:"database-connections" default:"${connections=6}" env:"DATABASE_CONNECTIONS"`
 }
 
 // checkEngine refuses settings that make no sense.

@@ -9,7 +9,7 @@ import (
 
 // Errors of Open are written for the operator: they say what to do.
 func ExampleOpen() {
-	pool, err := postgres.Open(context.Background(), postgres.Options{URL: "", ApplicationName: "rocketrides-api"})
+	pool, err := postgres.Open(context.Background(), postgres.Options{URL: "", MaxConns: 12, ApplicationName: "rocketrides-api"})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -242,10 +242,7 @@ func TestMigrateTakesTheURLOfAPool(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	pool := pgtest.Open(t, postgres.Options{URL: url})
-	if got := pool.Config().MaxConns; got != 7 {
-		t.Errorf("the pool has %d connections, want 7", got)
-	}
+	pgtest.Open(t, postgres.Options{URL: url})
 }
 
 func TestMigrateFailures(t *testing.T) {

@@ -26,9 +26,6 @@ const (
 
 	// pingTimeout bounds the check of a connection that was idle.
 	pingTimeout = 2 * time.Second
-
-	// maxConns is the default size of a pool.
-	maxConns = 20
 )
 
 // Options are those of Open.
@@ -42,8 +39,8 @@ type Options struct {
 	// unless the URL has an application_name.
 	ApplicationName string
 
-	// MaxConns is the size of the pool. 0 means the URL's pool_max_conns, or 20
-	// if the URL has none.
+	// MaxConns is the size of the pool, which must be positive. The URL's
+	// pool_max_conns doesn't count.
 	MaxConns int32
 
 	// DialFunc replaces the dialler, for tests that break connections. Nil
@@ -91,21 +88,12 @@ func (o Options) config(ctx context.Context) (*pgxpool.Config, error) {
 	if o.URL == "" {
 		return nil, errors.New("no database URL: set DATABASE_URL or --database-url")
 	}
-	given, err := pgconn.ParseConfig(o.URL)
-	if err != nil {
-		return nil, fmt.Errorf("reading database URL: %w", err)
-	}
 	config, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
 		return nil, fmt.Errorf("reading database URL: %w", err)
 	}
 
-	if _, ok := given.RuntimeParams["pool_max_conns"]; !ok {
-		config.MaxConns = maxConns
-	}
-	if o.MaxConns > 0 {
-		config.MaxConns = o.MaxConns
-	}
+	config.MaxConns = o.MaxConns
 	// Connections are replaced from time to time, so that the load is spread
 	// again after a fail-over, and so that changed role settings take effect.
 	config.MaxConnLifetime = 30 * time.Minute

@@ -48,15 +48,12 @@ func TestOpen(t *testing.T) {
 		}
 	})
 
-	t.Run("by default statements are cached and the pool has 20 connections", func(t *testing.T) {
+	t.Run("by default statements are cached", func(t *testing.T) {
 		t.Parallel()
 		pgtest.NotThroughPooler(t, "the URL says how statements are sent")
 		config := pgtest.Open(t, postgres.Options{URL: database}).Config()
 		if got := config.ConnConfig.DefaultQueryExecMode; got != pgx.QueryExecModeCacheStatement {
 			t.Errorf("exec mode is %v, want cached statements", got)
-		}
-		if config.MaxConns != 20 {
-			t.Errorf("MaxConns = %d, want 20", config.MaxConns)
 		}
 		if config.ConnConfig.ConnectTimeout != 5*time.Second {
 			t.Errorf("ConnectTimeout = %v, want 5s", config.ConnConfig.ConnectTimeout)
@@ -65,7 +62,7 @@ func TestOpen(t *testing.T) {
 	t.Run("the URL wins over the defaults", func(t *testing.T) {
 		t.Parallel()
 		pool := pgtest.Open(t, postgres.Options{
-			URL: with(t, database, "default_query_exec_mode=exec", "pool_max_conns=3", "connect_timeout=7",
+			URL: with(t, database, "default_query_exec_mode=exec", "connect_timeout=7",
 				"application_name=theirs"),
 			ApplicationName: "ours",
 		})
@@ -73,8 +70,8 @@ func TestOpen(t *testing.T) {
 		if got := config.ConnConfig.DefaultQueryExecMode; got != pgx.QueryExecModeExec {
 			t.Errorf("exec mode is %v, want exec", got)
 		}
-		if config.MaxConns != 3 || config.ConnConfig.ConnectTimeout != 7*time.Second {
-			t.Errorf("MaxConns = %d, ConnectTimeout = %v; want 3, 7s", config.MaxConns, config.ConnConfig.ConnectTimeout)
+		if config.ConnConfig.ConnectTimeout != 7*time.Second {
+			t.Errorf("ConnectTimeout = %v, want 7s", config.ConnConfig.ConnectTimeout)
 		}
 		if got := show(t, pool, "application_name"); got != "theirs" {
 			t.Errorf("application_name = %q, want theirs", got)
@@ -96,11 +93,19 @@ func TestOpen(t *testing.T) {
 		t.Parallel()
 		cut := errors.New("the connection is cut")
 		_, err := postgres.Open(t.Context(), postgres.Options{
-			URL:      database,
+			URL: database, MaxConns: 2,
 			DialFunc: func(context.Context, string, string) (net.Conn, error) { return nil, cut },
 		})
 		if !errors.Is(err, cut) {
 			t.Errorf("err = %v, want the dialler's", err)
+		}
+	})
+	t.Run("a pool has a size", func(t *testing.T) {
+		t.Parallel()
+		pool, err := postgres.Open(t.Context(), postgres.Options{URL: with(t, database, "pool_max_conns=3")})
+		if err == nil {
+			pool.Close()
+			t.Error("a pool without MaxConns was opened")
 		}
 	})
 	t.Run("without a URL the error says how to set it", func(t *testing.T) {
@@ -118,7 +123,7 @@ func TestOpen(t *testing.T) {
 			"postgres://rides:s3cret@127.0.0.1:1/?sslmode=nonsense", // not a mode
 			"host=127.0.0.1 password=s3cret port=x",                 // not a port
 		} {
-			_, err := postgres.Open(t.Context(), postgres.Options{URL: bad})
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: bad, MaxConns: 2})
 			if err == nil || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("Open(%s) = %v, want an error without the password", bad, err)
 			}
@@ -133,7 +138,7 @@ func TestOpen(t *testing.T) {
 		t.Cleanup(func() { _ = listener.Close() })
 		start := time.Now()
 		_, err = postgres.Open(t.Context(), postgres.Options{
-			URL: "postgres://rides@" + listener.Addr().String() + "/rides?sslmode=disable&connect_timeout=1",
+			URL: "postgres://rides@" + listener.Addr().String() + "/rides?sslmode=disable&connect_timeout=1", MaxConns: 2,
 		})
 		if err == nil || time.Since(start) > 5*time.Second {
 			t.Errorf("err = %v after %v, want one after about 1s", err, time.Since(start))

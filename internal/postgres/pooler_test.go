@@ -35,7 +35,7 @@ func TestOpenChecksTransactions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := postgres.Open(t.Context(), postgres.Options{URL: database, DialFunc: replaceBegin(instead)})
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: database, MaxConns: 2, DialFunc: replaceBegin(instead)})
 			if !errors.Is(err, postgres.ErrUnsafeSettings) || !strings.Contains(err.Error(), "transaction or session mode") {
 				t.Errorf("err = %v, want ErrUnsafeSettings that says what to do", err)
 			}
@@ -73,7 +73,7 @@ func TestOpenChecksPreparedStatements(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			options := postgres.Options{
-				URL: with(t, database, "default_query_exec_mode="+mode), DialFunc: new(statementLoser).dial,
+				URL: with(t, database, "default_query_exec_mode="+mode), MaxConns: 2, DialFunc: new(statementLoser).dial,
 			}
 			if mode != "cache_statement" {
 				pgtest.Open(t, options)
@@ -132,7 +132,9 @@ func TestOpenThroughPgBouncer(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			options := postgres.Options{URL: with(t, pgBouncer(t, server.URL(), c.settings), "default_query_exec_mode="+c.mode)}
+			options := postgres.Options{
+				URL: with(t, pgBouncer(t, server.URL(), c.settings), "default_query_exec_mode="+c.mode), MaxConns: 2,
+			}
 			for range c.opens {
 				if !c.refused {
 					pgtest.Open(t, options)
@@ -146,7 +148,7 @@ func TestOpenThroughPgBouncer(t *testing.T) {
 	t.Run("in statement mode", func(t *testing.T) {
 		t.Parallel()
 		_, err := postgres.Open(t.Context(), postgres.Options{
-			URL: with(t, pgBouncer(t, server.URL(), "pool_mode = statement"), "default_query_exec_mode=exec"),
+			URL: with(t, pgBouncer(t, server.URL(), "pool_mode = statement"), "default_query_exec_mode=exec"), MaxConns: 2,
 		})
 		wantUnsafe(t, err, "transaction or session mode")
 	})

@@ -139,7 +139,7 @@ func TestMigrateLetsWarningsThrough(t *testing.T) {
 			if c.before == c.after {
 				pgtest.Open(t, postgres.Options{URL: url})
 			} else {
-				_, err := postgres.Open(t.Context(), postgres.Options{URL: url})
+				_, err := postgres.Open(t.Context(), postgres.Options{URL: url, MaxConns: 2})
 				wantUnsafe(t, err, "client_min_messages = "+c.before, "api migrate")
 			}
 			if err := postgres.Migrate(t.Context(), url, nil); err != nil {

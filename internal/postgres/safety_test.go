@@ -67,14 +67,14 @@ func TestOpenRefusesUnsafeSessions(t *testing.T) {
 		t.Run(parameter, func(t *testing.T) {
 			t.Parallel()
 			unsafe := with(t, database, parameter)
-			_, err := postgres.Open(t.Context(), postgres.Options{URL: unsafe})
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: unsafe, MaxConns: 2})
 			wantUnsafe(t, err, names...)
 			pgtest.Open(t, postgres.Options{URL: unsafe, AcceptUnsafe: true})
 		})
 	}
 	t.Run("a database that was never migrated, or restored from a dump", func(t *testing.T) {
 		t.Parallel()
-		_, err := postgres.Open(t.Context(), postgres.Options{URL: pgtest.EmptyURL(t)})
+		_, err := postgres.Open(t.Context(), postgres.Options{URL: pgtest.EmptyURL(t), MaxConns: 2})
 		wantUnsafe(t, err, "statement_timeout", "restored from a dump", "api migrate")
 	})
 	for _, safe := range []string{"synchronous_commit=remote_write", "synchronous_commit=remote_apply", "client_min_messages=warning"} {
@@ -110,7 +110,7 @@ func TestOpenRefusesWhatResetBringsBack(t *testing.T) {
 func TestOpenRefusesUnsafeServers(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, nil)
-	pool, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL()})
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL(), MaxConns: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestOpenRefusesUnsafeServers(t *testing.T) {
 		pgtest.Execute(t, admin, "ALTER SYSTEM SET "+setting+" = off")
 		reload(t, admin, setting, "off")
 		wantUnsafe(t, newConnection(t, pool), setting)
-		_, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL()})
+		_, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL(), MaxConns: 2})
 		wantUnsafe(t, err, setting)
 		pgtest.Execute(t, admin, "ALTER SYSTEM RESET "+setting)
 		reload(t, admin, setting, "on")
@@ -135,7 +135,7 @@ func TestOpenRefusesUnsafeServers(t *testing.T) {
 	}
 	standBy(t, server)
 	pgtest.Restart(t, server)
-	_, err = postgres.Open(t.Context(), postgres.Options{URL: server.URL()})
+	_, err = postgres.Open(t.Context(), postgres.Options{URL: server.URL(), MaxConns: 2})
 	wantUnsafe(t, err, "standby", "primary")
 }
 

@@ -50,6 +50,9 @@ const (
 	// closeTimeout is how long a test's connections may take to end: a
 	// goroutine that the test cancelled may still be releasing one.
 	closeTimeout = 5 * time.Second
+
+	// maxConns is the size of a test's pool unless the test needs another.
+	maxConns = 20
 )
 
 // Main runs the tests of a package, stops the server and exits. It is all that
@@ -74,9 +77,13 @@ func New(tb testing.TB) *pgxpool.Pool {
 
 // Open is postgres.Open for a test that needs other options, such as a second
 // pool on a database or another dialler. The pool is closed when the test ends;
-// a connection that the test has not released fails it.
+// a connection that the test has not released fails it. Without MaxConns it has
+// 20 connections at most.
 func Open(tb testing.TB, options postgres.Options) *pgxpool.Pool {
 	tb.Helper()
+	if options.MaxConns == 0 {
+		options.MaxConns = maxConns
+	}
 	if options.ApplicationName == "" {
 		options.ApplicationName = tb.Name()
 	}

@@ -202,7 +202,7 @@ func TestServer(t *testing.T) {
 	t.Parallel()
 	r := &recorder{TB: t}
 	server := Server(r, map[string]string{"work_mem": "5MB"})
-	pool, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL()})
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL(), MaxConns: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
