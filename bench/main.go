@@ -31,7 +31,7 @@ type bench struct {
 	Seconds   float64  `help:"How many seconds each run is measured." default:"4"`
 	Rounds    int      `help:"How often each run is repeated. What is compared takes turns, and the report shows medians." default:"3"`
 	Peers     bool     `help:"Measure other designs beside the service." default:"true" negatable:""`
-	Rows      int      `help:"How many keys and rides the scenario rows makes; 10,000,000 take 26 GB of disk." default:"10000000" placeholder:"N"`
+	Rows      int      `help:"How many keys and rides the scenario rows makes; 10,000,000 take 27 GB of disk, and up to 8 GB for the log." default:"10000000" placeholder:"N"`
 	Out       string   `help:"Folder for results.json, results.txt and results.svg (${default})." default:"bench-results" placeholder:"DIR"`
 	Programs  string   `help:"Folder of the programs api and completer; the folder of this program if it isn't given." placeholder:"DIR"`
 }

@@ -70,7 +70,8 @@ func (l *lab) startSelf(ctx context.Context, command string, env ...string) (*pr
 }
 
 // startAPI starts the api on a database, with its default settings but for the
-// limit of requests, and with the memory profile of its default.
+// limit of requests and more of them, and with the memory profile of its
+// default.
 func (l *lab) startAPI(ctx context.Context, databaseURL string, more ...string) (*program, error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
