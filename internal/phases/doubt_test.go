@@ -65,6 +65,8 @@ func TestACommitThatShowsLate(t *testing.T) {
 	t.Parallel()
 	pgtest.NotThroughPooler(t, "a pooler ends the transaction of a client that is gone")
 	b := setup(t)
+	b.url += "&lock_timeout=8s" // the record waits for its lock until the second run is there
+	b.engine = b.newEngine(t, b.wire)
 	b.mustRun(t, "warm")
 	var blocker pgx.Tx
 	b.wire.Plan(func(n int, _ []byte) wire.Fault {

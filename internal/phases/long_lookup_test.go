@@ -24,7 +24,7 @@ func lookedUp(t *testing.T, options ...option) *bundle {
 // client gets the key in the meantime.
 func TestALookUpMayLastLongerThanACall(t *testing.T) {
 	t.Parallel()
-	short := func(c *phases.Config) { c.Lease, c.CallTimeout = 2*time.Second, time.Second }
+	short := func(c *phases.Config) { c.Lease, c.CallTimeout = 5*time.Second, time.Second }
 	b := lookedUp(t, short)
 	other, completer := b.newEngine(t, nil, short), b.completer(b.newEngine(t, nil, short))
 	b.carrier.set(hooks{look: func(ctx context.Context) error {
@@ -36,7 +36,7 @@ func TestALookUpMayLastLongerThanACall(t *testing.T) {
 				t.Errorf("another client got %v, want ErrInUse", err)
 				return true
 			}
-			return value[bool](t, b, `SELECT clock_timestamp() > claimed_at + interval '5 seconds' FROM idempotency_keys`)
+			return value[bool](t, b, `SELECT clock_timestamp() > claimed_at + interval '12 seconds' FROM idempotency_keys`)
 		})
 		stop()
 		<-done
