@@ -47,13 +47,14 @@ const (
 	// setupTimeout bounds what the package does before or after a test.
 	setupTimeout = 2 * time.Minute
 
-	// closeTimeout is how long a test's connections may take to end: a
-	// goroutine that the test cancelled may still be releasing one.
-	closeTimeout = 5 * time.Second
-
 	// maxConns is the size of a test's pool unless the test needs another.
 	maxConns = 20
 )
+
+// closeTimeout is how long a test's connections may take to end: a goroutine
+// that the test cancelled may still be releasing one. It is shorter in the
+// package's own tests, some of which wait for it.
+var closeTimeout = 20 * time.Second
 
 // Main runs the tests of a package, stops the server and exits. It is all that
 // a TestMain needs. Without it the server ends too, when the process does, but

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,6 +20,7 @@ func TestMain(m *testing.M) {
 		run()
 		os.Exit(0)
 	}
+	closeTimeout = 5 * time.Second
 	Main(m)
 }
 
