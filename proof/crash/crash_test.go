@@ -193,8 +193,9 @@ func (x *enumeration) feed(queue chan<- trial, trials []trial) {
 }
 
 // tries is how often a trial is run if it shows nothing: its fault never struck
-// because another worker was faster, or the machine was too busy.
-const tries = 3
+// because another worker was faster, or the machine was too busy. Of a thousand trials on a busy
+// machine, one is starved three times in a row by chance.
+const tries = 8
 
 // one runs a trial on a lane, again if it shows nothing. Every run is judged.
 // If the harness has an error, something may still be in flight on the lane, so

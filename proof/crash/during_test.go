@@ -36,7 +36,7 @@ func (r *run) checkNoTransaction(p *process) {
 // givenBack reports whether no connection of a pool is in use. A broken
 // connection leaves the pool a moment after it was released, in the background.
 func givenBack(pool *pgxpool.Pool) bool {
-	for end := time.Now().Add(time.Second); pool.Stat().AcquiredConns() > 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); pool.Stat().AcquiredConns() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return false
 		}
