@@ -69,7 +69,7 @@ func TestREADMESession(t *testing.T) {
 	for _, step := range steps {
 		fmt.Fprintf(&script, "%s\necho '%s'\n", step.command, end)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-e", "-c", script.String())
 	shell.Dir, shell.WaitDelay = dir, time.Second
