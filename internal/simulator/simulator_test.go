@@ -35,34 +35,48 @@ func simulate(t *testing.T, api, key, stripe string, args ...string) (int, verdi
 	return code, v, errs.String()
 }
 
+// untilEnough runs a simulation again until enough has happened in one, as run
+// reports. That is a matter of chance, and on a busy machine riders are slow.
+func untilEnough(t *testing.T, run func() bool) {
+	t.Helper()
+	const tries = 5
+	for range tries {
+		if run() || t.Failed() {
+			return
+		}
+	}
+	t.Errorf("in none of %d simulations enough has happened", tries)
+}
+
 // Riders in trouble, and Stripe in trouble: every ride is charged once.
 func TestRidersInTroublePayOnce(t *testing.T) {
 	t.Parallel()
-	service := ridestest.Start(t)
-	service.Stripe.Script(
-		fakestripe.Fault{Kind: fakestripe.Declined402, Times: 5, Skip: 3},
-		fakestripe.Fault{Kind: fakestripe.DropAfter, Times: 5, Skip: 10},
-		fakestripe.Fault{Kind: fakestripe.DropBefore, Times: 5, Skip: 20},
-		fakestripe.Fault{Kind: fakestripe.Unsaved500, Times: 5, Skip: 30},
-		fakestripe.Fault{Kind: fakestripe.BadGateway502, Times: 5, Skip: 40},
-	)
-	code, v, said := simulate(t, service.URL, service.APIKey, service.StripeURL, "--riders=8", "--duration=4s", "--settle=60s")
-	if code != 0 || !v.OK || v.Doubles != 0 || v.Lost != 0 || v.Contradictions != 0 || len(v.Findings) != 0 {
-		t.Errorf("exit %d, %+v: %s", code, v, said)
-	}
-	if v.Rides < 10 || v.Retries == 0 || v.Replays == 0 || v.Declines == 0 || v.Canceled == 0 || v.P50 == 0 || v.P99 < v.P50 {
-		t.Errorf("there was too little trouble: %+v", v)
-	}
-	charges := 0
-	for _, n := range service.Stripe.Charges() {
-		charges += n
-	}
-	if v.Refunds != v.Canceled || v.Charges != v.Charged || v.Charges != charges || v.Rides != v.Charged+v.Declines {
-		t.Errorf("the figures don't agree: %+v, and Stripe has %d charges", v, charges)
-	}
-	if !strings.Contains(said, "requests") {
-		t.Errorf("nothing was shown: %q", said)
-	}
+	untilEnough(t, func() bool {
+		service := ridestest.Start(t)
+		service.Stripe.Script(
+			fakestripe.Fault{Kind: fakestripe.Declined402, Times: 5, Skip: 3},
+			fakestripe.Fault{Kind: fakestripe.DropAfter, Times: 5, Skip: 10},
+			fakestripe.Fault{Kind: fakestripe.DropBefore, Times: 5, Skip: 20},
+			fakestripe.Fault{Kind: fakestripe.Unsaved500, Times: 5, Skip: 30},
+			fakestripe.Fault{Kind: fakestripe.BadGateway502, Times: 5, Skip: 40},
+		)
+		code, v, said := simulate(t, service.URL, service.APIKey, service.StripeURL, "--riders=8", "--duration=4s", "--settle=60s")
+		if code != 0 || !v.OK || v.Doubles != 0 || v.Lost != 0 || v.Contradictions != 0 || len(v.Findings) != 0 {
+			t.Errorf("exit %d, %+v: %s", code, v, said)
+		}
+		charges := 0
+		for _, n := range service.Stripe.Charges() {
+			charges += n
+		}
+		if v.Refunds != v.Canceled || v.Charges != v.Charged || v.Charges != charges || v.Rides != v.Charged+v.Declines || v.P99 < v.P50 {
+			t.Errorf("the figures don't agree: %+v, and Stripe has %d charges", v, charges)
+		}
+		if !strings.Contains(said, "requests") {
+			t.Errorf("nothing was shown: %q", said)
+		}
+		t.Logf("%+v", v)
+		return v.Rides >= 10 && v.Retries > 0 && v.Replays > 0 && v.Declines > 0 && v.Canceled > 0 && v.P50 > 0
+	})
 }
 
 // The canary: Stripe forgets every key at once, so a second send charges a
@@ -201,14 +215,20 @@ func TestABrokenServiceIsFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBroken(test.answer)
-			b.cancel = test.cancel
-			server := httptest.NewServer(b)
-			t.Cleanup(server.Close)
-			code, v, said := simulate(t, server.URL, "rr_test_x", server.URL, "--riders=10", "--duration=1s", "--settle=10s")
-			if code != 1 || v.OK || !test.found(v) || len(v.Findings) == 0 || !strings.Contains(said, "not every ride was charged exactly once") {
-				t.Errorf("exit %d, %+v: %s", code, v, said)
-			}
+			untilEnough(t, func() bool {
+				b := newBroken(test.answer)
+				b.cancel = test.cancel
+				server := httptest.NewServer(b)
+				t.Cleanup(server.Close)
+				code, v, said := simulate(t, server.URL, "rr_test_x", server.URL, "--riders=10", "--duration=1s", "--settle=10s")
+				if len(v.Findings) == 0 { // nobody has canceled, or asked twice
+					return false
+				}
+				if code != 1 || v.OK || !test.found(v) || !strings.Contains(said, "not every ride was charged exactly once") {
+					t.Errorf("exit %d, %+v: %s", code, v, said)
+				}
+				return true
+			})
 		})
 	}
 }
@@ -225,11 +245,14 @@ func right(t *testing.T) *httptest.Server {
 // stub.
 func TestARightServiceIsNotBlamed(t *testing.T) {
 	t.Parallel()
-	server := right(t)
-	code, v, said := simulate(t, server.URL, "rr_test_x", server.URL, "--riders=10", "--duration=1s", "--settle=10s")
-	if code != 0 || !v.OK || v.Rides == 0 || v.Charges != v.Rides || v.Canceled == 0 || v.Refunds != v.Canceled {
-		t.Errorf("exit %d, %+v: %s", code, v, said)
-	}
+	untilEnough(t, func() bool {
+		server := right(t)
+		code, v, said := simulate(t, server.URL, "rr_test_x", server.URL, "--riders=10", "--duration=1s", "--settle=10s")
+		if v.Rides > 0 && (code != 0 || !v.OK || v.Charges != v.Rides || v.Refunds != v.Canceled) {
+			t.Errorf("exit %d, %+v: %s", code, v, said)
+		}
+		return v.Canceled > 0
+	})
 }
 
 // The settings come from the environment as `sandbox env` prints it, and the
@@ -239,41 +262,55 @@ func TestTheEnvironmentIsEnough(t *testing.T) {
 	t.Setenv("API_URL", server.URL)
 	t.Setenv("API_KEY", "rr_test_x")
 	t.Setenv("STRIPE_URL", server.URL)
-	var out, errs bytes.Buffer
-	code := Run(t.Context(), []string{"--riders=3", "--duration=300ms", "--pace=10ms"}, &out, &errs)
-	for _, want := range []string{" refunds in the ledger\n", "0 doubles, 0 lost, ", "every ride was charged exactly once"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("exit %d, and %q is missing: %s%s", code, want, &out, &errs)
+	untilEnough(t, func() bool {
+		var out, errs bytes.Buffer
+		code := Run(t.Context(), []string{"--riders=3", "--duration=300ms", "--pace=10ms"}, &out, &errs)
+		if strings.Contains(out.String(), "nobody rode") {
+			return false
 		}
-	}
-	if code != 0 || strings.Contains(errs.String(), "rr_test_x") {
-		t.Errorf("exit %d: %s", code, &errs)
-	}
+		for _, want := range []string{" refunds in the ledger\n", "0 doubles, 0 lost, ", "every ride was charged exactly once"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("exit %d, and %q is missing: %s%s", code, want, &out, &errs)
+			}
+		}
+		if code != 0 || strings.Contains(errs.String(), "rr_test_x") {
+			t.Errorf("exit %d: %s", code, &errs)
+		}
+		return true
+	})
 }
 
 // The simulator itself gives Stripe faults, of every kind that the fake knows by
 // its name.
 func TestStripeGetsFaults(t *testing.T) {
 	t.Parallel()
-	service := ridestest.Start(t)
-	stripe := ledger{url: service.StripeURL}
+	fake, err := fakestripe.Open(fakestripe.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(fake)
+	t.Cleanup(func() { _ = fake.Close(); server.Close() })
 	for _, fault := range faults() {
 		var answer any
-		if err := stripe.ask(t.Context(), http.MethodPost, "/_fake/faults", fault, &answer); err != nil {
+		if err := (ledger{url: server.URL}).ask(t.Context(), http.MethodPost, "/_fake/faults", fault, &answer); err != nil {
 			t.Errorf("%s: %v", fault, err)
 		}
 	}
-	code, v, said := simulate(t, service.URL, service.APIKey, service.StripeURL, "--riders=4", "--duration=3s", "--settle=60s", "--faults=50ms")
-	if code != 0 || !v.OK {
-		t.Errorf("exit %d, %+v: %s", code, v, said)
-	}
 	struck := map[fakestripe.Kind]bool{}
-	for _, send := range service.Stripe.Ledger() {
-		struck[send.Fault] = true
-	}
-	if len(struck) < 5 { // on a busy machine there are few requests
-		t.Errorf("only these struck: %v", struck)
-	}
+	untilEnough(t, func() bool {
+		service := ridestest.Start(t)
+		code, v, said := simulate(t, service.URL, service.APIKey, service.StripeURL, "--riders=4", "--duration=3s", "--settle=60s", "--faults=50ms")
+		if code != 0 || !v.OK {
+			t.Errorf("exit %d, %+v: %s", code, v, said)
+		}
+		for _, send := range service.Stripe.Ledger() {
+			if send.Fault != "" {
+				struck[send.Fault] = true
+			}
+		}
+		t.Logf("these struck: %v", struck)
+		return len(struck) >= 5
+	})
 }
 
 func TestWrongUsage(t *testing.T) {
