@@ -151,8 +151,8 @@ func (s *scene) exported(t *testing.T) (labels map[string][]string, fresh promet
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	log, all := slog.New(slog.DiscardHandler), recorder{Registerer: registry, labels: map[string][]string{}}
-	engine := engineFlags{Lease: lease, BackoffInitial: time.Second, BackoffMax: time.Second, MaxAttempts: 1, MaxRides: 1, MaxPerAccount: 1, Connections: 2}
-	engine.DatabaseURL, engine.StripeAPIKey, engine.StripeURL, engine.StripeTimeout = s.databaseURL, "sk_test_scene", s.stripeURL, time.Second
+	engine := engineFlags{Lease: time.Second, BackoffInitial: time.Second, BackoffMax: time.Second, MaxAttempts: 1, MaxRides: 1, MaxPerAccount: 1, Connections: 2}
+	engine.DatabaseURL, engine.StripeAPIKey, engine.StripeURL, engine.StripeTimeout = s.databaseURL, "sk_test_scene", s.stripeURL, 10*time.Second
 	parts, err := engine.open(t.Context(), "api", log, all)
 	if err != nil {
 		t.Fatal(err)

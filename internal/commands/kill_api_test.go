@@ -77,8 +77,12 @@ func TestRidesOfAKilledAPIAreChargedSoon(t *testing.T) {
 	p99 := percentile(healed, 99)
 	t.Logf("%d kills left %d rides of %d; from the kill to the charge: p50 %s, p99 %s, max %s", kills, len(healed), hailed.Load(),
 		percentile(healed, 50), p99, healed[len(healed)-1])
-	if p99 > goalHealed {
-		t.Errorf("99 %% of the rides were charged within %s, want %s", p99, goalHealed)
+	goal := goalHealed
+	if !*full { // of so few it is the slowest, and other tests run beside it
+		goal *= 3
+	}
+	if p99 > goal {
+		t.Errorf("99 %% of the rides were charged within %s, want %s", p99, goal)
 	}
 }
 
@@ -127,7 +131,7 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 // leases, and neither the completer nor anybody else takes the ride over.
 func TestALongChargeIsAnsweredInItsFirstRequest(t *testing.T) {
 	t.Parallel()
-	settings, takes := []string{"LEASE=2s", "STRIPE_TIMEOUT=20s"}, 7*time.Second
+	settings, takes := []string{"LEASE=5s", "STRIPE_TIMEOUT=20s"}, 12*time.Second
 	if *full {
 		settings, takes = defaults(), 18*time.Second
 	}

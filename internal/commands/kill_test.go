@@ -32,7 +32,7 @@ func TestKilledCompletersDeliverEverything(t *testing.T) {
 	s := newScene(t)
 	sinks := newSinks(t)
 	settings := []string{
-		"RATE_LIMIT=0", "CALLBACK_ALLOW=127.0.0.0/8", "STRIPE_TIMEOUT=3s", "LEASE=4s", "BACKOFF_INITIAL=100ms", "JOB_TIMEOUT=4s",
+		"RATE_LIMIT=0", "CALLBACK_ALLOW=127.0.0.0/8", "STRIPE_TIMEOUT=3s", "LEASE=4s", "BACKOFF_INITIAL=100ms", "JOB_TIMEOUT=15s",
 		"SMTP_URL=" + sinks.smtpURL, "MAIL_FROM=receipts@example.com",
 	}
 	api := s.start(t, "api", settings...)
@@ -52,7 +52,7 @@ func TestKilledCompletersDeliverEverything(t *testing.T) {
 	<-served
 	lastKill := time.Now()
 	s.start(t, "completer", settings...)
-	waitFor(t, "everything is delivered", 2*time.Minute, func() bool {
+	waitFor(t, "everything is delivered", 4*time.Minute, func() bool {
 		return number(t, s, `SELECT (SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL) + (SELECT count(*) FROM staged_jobs)
 			+ (SELECT count(*) FROM river.river_job WHERE state <> 'completed')`) == 0
 	})

@@ -31,7 +31,7 @@ func TestCompleterFinishesTheRideOfAKilledAPI(t *testing.T) {
 					fault.HoldAfter = gate
 				}
 				s.fake.Script(fault)
-				api := s.start(t, "api", "PHASES="+mode)
+				api := s.start(t, "api", "PHASES="+mode, shortLease)
 				s.start(t, "completer", "PHASES="+mode)
 				answers := s.hailInBackground(api, "k")
 				s.waitForStripe(t, 1)
@@ -41,8 +41,8 @@ func TestCompleterFinishesTheRideOfAKilledAPI(t *testing.T) {
 					t.Errorf("a killed process answered %d", a.status)
 				}
 				close(gate)
-				s.waitForCharge(t, "k", lease+10*time.Second)
-				t.Logf("charged %s after the kill, with a lease of %s", time.Since(killed).Round(time.Millisecond), lease)
+				s.waitForCharge(t, "k", 30*time.Second)
+				t.Logf("charged %s after the kill, with %s", time.Since(killed).Round(time.Millisecond), shortLease)
 				again := s.hail(s.start(t, "api"), "k")
 				if again.status != http.StatusCreated || again.header.Get("Idempotent-Replayed") != "true" {
 					t.Errorf("the retry got %d: %s %v", again.status, again.body, again.err)
@@ -60,7 +60,7 @@ func TestSuspendedAPIChangesNothing(t *testing.T) {
 	s := newScene(t)
 	gate := make(chan struct{})
 	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldAfter: gate})
-	api := s.start(t, "api", "STRIPE_TIMEOUT=20s")
+	api := s.start(t, "api", "STRIPE_TIMEOUT=20s", shortLease)
 	answers := s.hailInBackground(api, "k")
 	s.waitForStripe(t, 1)
 	api.signal(t, syscall.SIGSTOP)
@@ -151,7 +151,7 @@ func TestSIGTERM(t *testing.T) {
 		}
 		close(gate)
 		s.start(t, "completer", "STRIPE_TIMEOUT=30s", "LEASE=10m")
-		s.waitForCharge(t, "k", 10*time.Second)
+		s.waitForCharge(t, "k", 30*time.Second)
 	})
 
 	t.Run("a completer releases the key that it works on", func(t *testing.T) {
@@ -172,7 +172,7 @@ func TestSIGTERM(t *testing.T) {
 		}
 		close(gate)
 		s.start(t, "completer", settings...)
-		s.waitForCharge(t, "k", 10*time.Second)
+		s.waitForCharge(t, "k", 30*time.Second)
 	})
 }
 
@@ -225,7 +225,7 @@ func TestTwoAPIsAndTwoCompleters(t *testing.T) {
 		}
 	}
 	group.Wait()
-	waitFor(t, "all rides are charged", 30*time.Second, func() bool {
+	waitFor(t, "all rides are charged", time.Minute, func() bool {
 		return number(t, s, `SELECT count(*) FROM idempotency_keys WHERE finished_at IS NOT NULL AND response_status = 201`) == rides
 	})
 	s.checkCharges(t)
