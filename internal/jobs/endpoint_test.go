@@ -52,7 +52,7 @@ func TestSlowHostsArePaused(t *testing.T) {
 			once(t, b.callbackClient(t))
 			r.check(t, again)
 			if c.most > 0 && value[int](t, b, `SELECT count(*) FROM river.river_job
-				WHERE scheduled_at > now() + $1::interval - interval '5 seconds' AND attempt <= 1`, c.least) != 2 {
+				WHERE scheduled_at > (SELECT paused_until FROM callback_endpoints) - interval '1 second' AND attempt <= 1`) != 2 {
 				t.Error("the jobs do not wait for the end of the pause")
 			}
 			b.stageCallbacks(t, "acct_2", "other", r.URL, 1)
@@ -235,17 +235,26 @@ func TestOneReceiverDelaysNoOtherAccount(t *testing.T) {
 			b.addAccount(t, "acct_2")
 			stranger := newStranger(t, bad)
 			good := newReceiver(t, nil)
-			start(t, b.callbackClient(t))
+			// The crowd is so large, and hangs for so long, that who had to wait
+			// for it would be late each time.
+			start(t, b.callbackClient(t, func(c *Config) { c.Timeout = 10 * time.Second }))
 			b.stageCallbacks(t, "acct_2", "alone", good.URL, 1)
 			alone := b.eventuallyDelivered(t, "acct_2", 1)
-			b.stageCallbacks(t, "acct_1", "k", stranger.URL, 100)
+			b.stageCallbacks(t, "acct_1", "k", stranger.URL, 200)
 			stranger.await(t)
+			delivered := 1
 			for i := range 6 {
 				if i == 3 {
 					b.retryNow(t) // as if all pauses were over at the same time
 				}
-				b.stageCallbacks(t, "acct_2", fmt.Sprint("beside", i), good.URL, 1)
-				if took := b.eventuallyDelivered(t, "acct_2", i+2); took > alone+time.Second {
+				// The receiver would delay every callback, and a busy machine only some.
+				took := time.Hour
+				for try := 0; try < 3 && took > alone+time.Second; try++ {
+					b.stageCallbacks(t, "acct_2", fmt.Sprint("beside", delivered), good.URL, 1)
+					delivered++
+					took = b.eventuallyDelivered(t, "acct_2", delivered)
+				}
+				if took > alone+time.Second {
 					t.Errorf("alone it took %s, beside a receiver that %s %s", alone, name, took)
 				}
 			}

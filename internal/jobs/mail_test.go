@@ -104,6 +104,7 @@ type secured struct {
 	backend       backend
 	conn          *smtp.Conn
 	authenticated bool
+	hangsUp       bool
 }
 
 func (*secured) AuthMechanisms() []string { return []string{sasl.Plain} }
@@ -130,11 +131,16 @@ func (s *secured) Rcpt(to string, o *smtp.RcptOptions) error {
 }
 
 func (s *secured) Data(r io.Reader) error {
-	err := s.Session.Data(r)
-	if s.backend.hangsUp {
-		time.AfterFunc(10*time.Millisecond, func() { _ = s.conn.Conn().Close() })
+	s.hangsUp = s.backend.hangsUp
+	return s.Session.Data(r)
+}
+
+// Reset is called after the answer to DATA.
+func (s *secured) Reset() {
+	s.Session.Reset()
+	if s.hangsUp {
+		_ = s.conn.Conn().Close()
 	}
-	return err
 }
 
 // securedServer returns a mail server with a certificate, and what a client
