@@ -240,7 +240,7 @@ func TestEachAttemptHasATimeout(t *testing.T) {
 	t.Parallel()
 	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	s := newStub(t, silent, ok)
-	answer, err := s.client(t, func(c *client.Config) { c.Timeout = time.Second }).Create(t.Context(), aRide)
+	answer, err := s.client(t, func(c *client.Config) { c.Timeout = 4 * time.Second }).Create(t.Context(), aRide)
 	if err != nil || answer.Attempts != 2 {
 		t.Errorf("got %+v, %v", answer, err)
 	}

@@ -46,7 +46,7 @@ func TestReceiversReachLimits(t *testing.T) {
 			if got != test.want {
 				t.Errorf("%s, want %s", got, test.want)
 			}
-			if took := time.Since(start); took > shortLimits().total+time.Second {
+			if took := time.Since(start); took > shortLimits().total+10*time.Second {
 				t.Errorf("it took %s", took)
 			}
 			// What the kernel buffers is written, but not read.

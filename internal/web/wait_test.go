@@ -39,6 +39,7 @@ func served(t *testing.T, handler Handler) net.Conn {
 	router.Get("/", handler)
 	server := httptest.NewUnstartedServer(router)
 	server.Config.ReadTimeout = 50 * time.Millisecond
+	server.Config.ReadHeaderTimeout = 20 * time.Second // else it would be that of the whole request
 	server.Start()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
 	if err != nil {

@@ -69,13 +69,13 @@ func (s *Service) start(tb testing.TB) error {
 	}
 	s.APIKey = account.APIKey.Reveal()
 	stripe, err := payments.NewStripe(payments.Config{
-		Key: "sk_test_ridestest", URL: s.StripeURL, Timeout: 3 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond, Logger: log,
+		Key: "sk_test_ridestest", URL: s.StripeURL, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
 	engine, err := phases.NewEngine(tb.Context(), phases.Config{
-		Pool: pool, Flows: rides.Flows(stripe, store), Realm: stripe.Realm, Lease: 5 * time.Second, CallTimeout: 3 * time.Second,
+		Pool: pool, Flows: rides.Flows(stripe, store), Realm: stripe.Realm, Lease: 15 * time.Second, CallTimeout: 10 * time.Second,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 10, Unconfirmed: postgres.TookDoubtfulCommit, Logger: log,
 	})
