@@ -32,6 +32,14 @@ func (h *harness) left(t *testing.T) [2]int {
 	}
 }
 
+// patientWorker returns the worker of another process, which waits for Stripe
+// longer than a slow machine needs for everything else.
+func (h *harness) patientWorker(t *testing.T) *EventWorker {
+	t.Helper()
+	h.callTimeout = time.Minute
+	return h.startProcess(t, nil).eventWorker()
+}
+
 // TestOneRoundWorksAllThatWasDue: however much it is, and a sweep's does too.
 // What fails is tried once.
 func TestOneRoundWorksAllThatWasDue(t *testing.T) {
@@ -81,7 +89,7 @@ func TestWhatHangsHoldsUpNothingElse(t *testing.T) {
 		fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate, Match: fakestripe.Match{Method: "GET", Path: "/v1/charges/ch_1"}, Times: -1},
 		fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate, Match: fakestripe.Match{Path: "/v1/payment_intents/pi_1/cancel"}, Times: -1},
 	)
-	w := h.eventWorker()
+	w := h.patientWorker(t)
 	w.Poll = time.Hour
 	background(t, w)
 	waitFor(t, func() bool { return h.left(t) == [2]int{1, 1} })
@@ -135,8 +143,8 @@ func TestAWorkerThatStopsReleasesWhatHangs(t *testing.T) {
 		)
 	}
 	sends := len(h.fake.Ledger())
-	w := h.eventWorker()
-	w.Drain = 2 * time.Second
+	w := h.patientWorker(t)
+	w.Drain = 5 * time.Second
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); w.Run(ctx) }()

@@ -36,6 +36,9 @@ const (
 	otherEventSecret = "whsec_former0123456789abcdef0"
 	// mostBytes is the most that a body may have.
 	mostBytes = 64 << 10
+	// callTimeout is how long a process waits for Stripe, unless a test says
+	// otherwise.
+	callTimeout = 10 * time.Second
 )
 
 // A harness is a whole service: a database of its own with tripwires, a fake
@@ -48,8 +51,10 @@ type harness struct {
 	stripe string // URL of the fake
 	log    *slog.Logger
 	// stripeRate is how many requests a second a process that is started sends
-	// to the fake; 0 is no limit.
-	stripeRate float64
+	// to the fake; 0 is no limit. callTimeout is how long it waits for an
+	// answer.
+	stripeRate  float64
+	callTimeout time.Duration
 
 	*process
 	visa, declined, second accounts.Credentials
@@ -80,7 +85,7 @@ func newHarness(tb testing.TB, settings ...setting) *harness {
 	}
 	server := httptest.NewServer(fake)
 	tb.Cleanup(func() { _ = fake.Close(); server.Close() })
-	h := &harness{url: pgtest.URL(tb), wire: wire.NewPostgres(), fake: fake, stripe: server.URL, log: slog.New(slog.DiscardHandler)}
+	h := &harness{url: pgtest.URL(tb), wire: wire.NewPostgres(), fake: fake, stripe: server.URL, log: slog.New(slog.DiscardHandler), callTimeout: callTimeout}
 	h.pool = pgtest.Open(tb, postgres.Options{URL: h.url})
 	if !pgtest.OnCitus() { // a distributed table has no triggers
 		if err := tripwire.Install(tb.Context(), h.pool, append(Flows(nil, accounts.Store{}), waving(nil))...); err != nil {
@@ -112,14 +117,14 @@ func (h *harness) startProcess(tb testing.TB, line *wire.Postgres, settings ...s
 	if line != nil {
 		options.DialFunc = line.Dial
 	}
-	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: h.stripe, Timeout: 10 * time.Second, Saved500After: time.Hour, RefusedPause: time.Millisecond, Rate: h.stripeRate, Logger: h.log})
+	stripe, err := payments.NewStripe(payments.Config{Key: stripeKey, URL: h.stripe, Timeout: h.callTimeout, Saved500After: time.Hour, RefusedPause: time.Millisecond, Rate: h.stripeRate, Logger: h.log})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	pool := pgtest.Open(tb, options)
 	config := phases.Config{
 		Pool: pool, Flows: Flows(stripe, accounts.Store{Pool: pool}), Realm: stripe.Realm,
-		Lease: 20 * time.Second, CallTimeout: 10 * time.Second,
+		Lease: 20 * time.Second, CallTimeout: h.callTimeout,
 		Backoff:     phases.Backoff{Initial: 10 * time.Millisecond, Max: 50 * time.Millisecond},
 		MaxAttempts: 3, Unconfirmed: postgres.TookDoubtfulCommit, Logger: h.log,
 	}

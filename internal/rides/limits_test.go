@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,8 +57,9 @@ func TestAnAccountThatSendsTooMuchIsRefused(t *testing.T) {
 		if !r.problem.Retryable || r.problem.SafeNewKey {
 			t.Errorf("%s: retryable %v, safe_new_key %v", name, r.problem.Retryable, r.problem.SafeNewKey)
 		}
-		if wait := r.header.Get("Retry-After"); wait != "100" && wait != "99" {
-			t.Errorf("%s: Retry-After is %q, want the 100 s after which there is a token", name, wait)
+		// A slow machine has taken some of the 100 s meanwhile.
+		if wait, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || wait < 50 || wait > 100 {
+			t.Errorf("%s: Retry-After is %q, want the 100 s after which there is a token", name, r.header.Get("Retry-After"))
 		}
 		if !strings.HasPrefix(r.header.Get("RateLimit"), `"account";r=0;`) {
 			t.Errorf("%s is told %q", name, r.header.Get("RateLimit"))
@@ -123,23 +125,35 @@ func TestBadAPIKeysReachPostgresABoundedNumberOfTimes(t *testing.T) {
 	group.Wait()
 	most := 100 + 10*int(time.Since(start)/time.Second+1)
 	if got := int(unauthenticated.Load()); got > most || got < 100 || limited.Load() != 10_000-unauthenticated.Load() {
-		t.Errorf("%d were looked up and %d refused without that, want at most %d", got, limited.Load(), most)
+		t.Fatalf("%d were looked up and %d refused without that, want at most %d", got, limited.Load(), most) // below, none might ever be refused
 	}
 	// A query is up to 5 messages on a connection that is new to it.
 	if got := h.wire.Messages() - before; got > 5*most {
 		t.Errorf("Postgres was sent %d messages, want at most %d", got, 5*most)
 	}
-	// Whatever look-ups have become free meanwhile are used up, and then the one
-	// that comes next. For the tenth of a second that follows there is none.
+	// Whatever look-ups have become free meanwhile are used up. Each tenth of a
+	// second there is another one: sometimes just before the valid key comes, but
+	// not always.
 	refused := func() bool {
 		return ask(accounts.NewAPIKey(accounts.NewAccountID(), false), "") == http.StatusTooManyRequests
 	}
-	for !refused() {
+	status := 0
+	for round := 0; round < 10 && status != http.StatusTooManyRequests; round++ {
+		_, unused, err := accounts.Store{Pool: h.pool}.CreateKey(t.Context(), h.second.AccountID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			group.Go(func() {
+				for !refused() {
+				}
+			})
+		}
+		group.Wait()
+		status = ask(unused, "")
 	}
-	for refused() {
-	}
-	if status := ask(h.second.APIKey, ""); status != http.StatusTooManyRequests {
-		t.Errorf("a key that hasn't worked before is answered %d", status)
+	if status != http.StatusTooManyRequests {
+		t.Errorf("keys that haven't worked before are answered %d", status)
 	}
 }
 

@@ -428,7 +428,7 @@ func TestTheLogTellsWaitingFromWorking(t *testing.T) {
 	_, line := o.ask(t, o.getCall("k", "wait=1"))
 	seconds, _ := line["seconds"].(float64)
 	waited, _ := line["waited_seconds"].(float64)
-	if waited < 1 || seconds < waited {
+	if waited < 0.5 || seconds < waited { // a slow machine begins to wait late
 		t.Errorf("the log has %v", line)
 	}
 	families, err := o.registry.Gather()
