@@ -153,8 +153,10 @@ func (a *attempt) windowLeft() time.Duration {
 // looked up once more later, or the key is parked.
 func (a *attempt) nothingFound(ctx context.Context) (*ending, error) {
 	reason := a.call.findReason
+	// The patience is over if it was when the database told its time last, before
+	// the look-up began. What appeared while that went on, it need not have seen.
 	switch {
-	case a.windowLeft() > 0 && (reason == "" || a.clock.now().Before(a.call.findUntil)):
+	case a.windowLeft() > 0 && (reason == "" || a.clock.at.Before(a.call.findUntil)):
 		return nil, &CallError{Class: Unknown, Err: ErrNothingFound}
 	case reason == "":
 		reason = reasonWindow

@@ -50,6 +50,23 @@ func TestLookUpInsteadOfSending(t *testing.T) {
 		}
 	})
 
+	t.Run("a look-up that began before the patience ended proves nothing", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		_ = b.sendOnce(t, "k", hooks{before: saved(time.Hour)})
+		b.exec(t, `UPDATE idempotency_keys SET find_until = now() + interval '5 seconds'`)
+		h := hooks{find: func(phases.Sent[bookingForm]) (booking, error) {
+			waitFor(t, func() bool { return value[bool](t, b, `SELECT find_until < now() FROM idempotency_keys`) })
+			return booking{}, phases.ErrNothingFound
+		}}
+		if err := b.sendOnce(t, "k", h); !errors.As(err, new(*phases.ForeignError)) {
+			t.Errorf("got %v, want a ForeignError", err)
+		}
+		if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrParked) {
+			t.Errorf("the next look-up ends with %v, want ErrParked", err)
+		}
+	})
+
 	t.Run("without patience it is parked at once", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
