@@ -4,7 +4,7 @@ import "slices"
 
 // wireRows are the sends of a charge or a refund without an answer from Stripe.
 func wireRows() []resultRow {
-	saved := func(o *observation) bool { return o.unreadable() && o.replayed && o.status/100 == 2 }
+	saved := func(o *observation) bool { return o.unreadable() && o.replayed && o.body == bodyForeign }
 	return []resultRow{
 		{name: "form_changed", then: verdictLookUp, reason: parkForm, when: faulty(faultForm)},
 		{name: "paused", then: verdictTransient, when: faulty(faultPaused)},
@@ -12,7 +12,9 @@ func wireRows() []resultRow {
 		// The connection was lost, reset or cut, or timed out. The charge may
 		// exist; another send under the same key finds out.
 		{name: "lost", then: verdictUnknown, when: faulty(faultLost)},
-		// It was done, and every further send gets the same answer.
+		// It was done, and every further send gets the same answer. What is no
+		// object at all was spoilt on its way, and the next send shows what is
+		// saved.
 		{name: "unreadable_saved", then: verdictLookUp, reason: parkUnexpected, when: saved},
 		// HTML, a broken or foreign body, a 200 with {}, a redirect, whatever
 		// the status.

@@ -62,7 +62,7 @@ func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, 
 // held by each of the thousands who may wait for their answers.
 func (s *Stripe) observeIntent(o *observation, answer *intentAnswer, form ChargeForm, id string) {
 	if o.hasObject() && (answer.Object != "payment_intent" || answer.ID == "") {
-		o.body = bodyOther // stripe-go reads {} as an intent without an id
+		o.body = foreignBody(answer.Object, "payment_intent")
 	}
 	if o.hasObject() {
 		o.intent = answer.read()

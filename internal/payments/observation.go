@@ -63,10 +63,20 @@ const (
 type answerBody int
 
 const (
-	bodyOther  answerBody = iota // not Stripe's: empty, HTML, broken, another object
-	bodyObject                   // what was asked for: the payment intent, or the whole list
-	bodyError                    // Stripe's error object
+	bodyOther   answerBody = iota // not Stripe's: empty, HTML, broken
+	bodyForeign                   // an object of another kind
+	bodyObject                    // what was asked for: the payment intent, or the whole list
+	bodyError                     // Stripe's error object
 )
+
+// foreignBody returns what a body is that has an object of this kind, where one
+// of another kind was asked for. stripe-go reads {} as an object of no kind.
+func foreignBody(kind, wanted string) answerBody {
+	if kind == "" || kind == wanted {
+		return bodyOther
+	}
+	return bodyForeign
+}
 
 // The types of Stripe's errors that are looked at, and one code. See
 // https://docs.stripe.com/api/errors.

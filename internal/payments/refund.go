@@ -109,7 +109,7 @@ func (s *Stripe) createRefund(ctx context.Context, key string, form RefundForm, 
 	answer := new(stripe.Refund)
 	o := s.send(ctx, request{callRefund, http.MethodPost, refundsPath, key, string(form)}, answer)
 	if o.hasObject() && (answer.Object != "refund" || answer.ID == "") {
-		o.body = bodyOther // stripe-go reads {} as a refund without an id
+		o.body = foreignBody(answer.Object, "refund")
 	}
 	if o.hasObject() {
 		terms := form.Terms()

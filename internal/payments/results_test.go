@@ -148,7 +148,7 @@ func gridAnswers(apiErrors []apiError, statuses []int) iter.Seq[observation] {
 				if i%10 != 0 && fault != faultNone {
 					continue // a few statuses are enough if there is no answer
 				}
-				for _, body := range []answerBody{bodyOther, bodyObject, bodyError} {
+				for _, body := range []answerBody{bodyOther, bodyForeign, bodyObject, bodyError} {
 					for i, apiErr := range apiErrors {
 						if i%9 != 0 && (body != bodyError || fault != faultNone) {
 							continue // a few errors are enough if they make no difference

@@ -102,7 +102,8 @@ func servedRefunds() []servedCase {
 			wantRefund(Refund{Result: RefundSuspect, Reason: "stripe_mismatch"}),
 		refundCase("a 200 with {}", "unreadable", answerOK(object{})).wantError(phases.Unknown, ""),
 		refundCase("a 200 with a charge", "unreadable", answerOK(refundWith(object{"object": "charge"}))).wantError(phases.Unknown, ""),
-		refundCase("a replayed 200 with {}", "unreadable_saved", answerOK(object{}, replayed, "true")).wantError(phases.LookUp, "stripe_unexpected"),
+		refundCase("a replayed 200 with {}", "unreadable", answerOK(object{}, replayed, "true")).wantError(phases.Unknown, ""),
+		refundCase("a replayed 200 with a charge", "unreadable_saved", answerOK(refundWith(object{"object": "charge"}), replayed, "true")).wantError(phases.LookUp, "stripe_unexpected"),
 		refundCase("a replayed refund that still stands", "refund_replayed", answerOK(refundWith(nil), replayed, "true")).
 			thenList("refunds_done", answerPage(false, refundWith(nil))).wantRefund(refundDone()),
 		refundCase("a replayed refund that failed since", "refund_replayed", answerOK(refundWith(nil), replayed, "true")).

@@ -588,6 +588,18 @@ func TestAForgottenCancelIsFinished(t *testing.T) {
 	h.hailAs(t, h.visa, "new").must(t, 503, web.CodeUnavailable)
 }
 
+// TestAReplayThatWasSpoiltIsAskedForAgain: the next one shows the answer that
+// Stripe has saved. A look-up of a declined card would show no end.
+func TestAReplayThatWasSpoiltIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter}, fakestripe.Fault{Kind: fakestripe.Empty200})
+	for range 2 {
+		h.hailAs(t, h.declined, "k").must(t, 503, "payment_processor_unavailable")
+	}
+	h.hailAs(t, h.declined, "k").must(t, 402, "card_declined")
+}
+
 // TestASavedAnswerThatCannotBeReadIsLookedUp: Stripe repeats such an answer as
 // often as it is asked, so only a look-up shows what was done.
 func TestASavedAnswerThatCannotBeReadIsLookedUp(t *testing.T) {
