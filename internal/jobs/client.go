@@ -200,13 +200,10 @@ func (c *Client) Run(ctx context.Context) {
 
 // repeat runs a task from time to time, until ctx ends.
 func (c *Client) repeat(ctx context.Context, task string, every time.Duration, run func(context.Context) error) {
-	for ctx.Err() == nil {
-		if err := run(ctx); err != nil && ctx.Err() == nil {
-			c.log.ErrorContext(ctx, "a task of the completer failed: trying again",
-				slog.String("task", task), slog.Any("error", err))
-		}
-		_ = pause.For(ctx, every) // the loop looks at ctx itself
-	}
+	pause.Repeat(ctx, every, run, func(err error) {
+		c.log.ErrorContext(ctx, "a task of the completer failed: trying again",
+			slog.String("task", task), slog.Any("error", err))
+	})
 }
 
 // retryPolicy is retries, as River asks for it.

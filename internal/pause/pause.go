@@ -6,6 +6,17 @@ import (
 	"time"
 )
 
+// Repeat runs a task, waits for d, and runs it again, until ctx ends. failed is
+// told of errors, but not of those that the end of ctx may have caused.
+func Repeat(ctx context.Context, d time.Duration, run func(context.Context) error, failed func(error)) {
+	for ctx.Err() == nil {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+		_ = For(ctx, d) // the loop looks at ctx itself
+	}
+}
+
 // For waits for d, or until ctx ends, and then returns the cause of its end.
 func For(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

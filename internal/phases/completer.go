@@ -80,13 +80,10 @@ func (c *Completer) reapEvery() time.Duration { return min(tidyEvery, max(c.Poll
 
 // repeat runs a task from time to time, until ctx ends.
 func (c *Completer) repeat(ctx context.Context, task string, every time.Duration, run func(context.Context) error) {
-	for ctx.Err() == nil {
-		if err := run(ctx); err != nil && ctx.Err() == nil {
-			c.Engine.log.ErrorContext(ctx, "a task of the completer failed: trying again",
-				slog.String("task", task), slog.Any("error", err))
-		}
-		_ = pause.For(ctx, every) // the loop looks at ctx itself
-	}
+	pause.Repeat(ctx, every, run, func(err error) {
+		c.Engine.log.ErrorContext(ctx, "a task of the completer failed: trying again",
+			slog.String("task", task), slog.Any("error", err))
+	})
 }
 
 // Once does one round: every key that is due when the round begins is tried

@@ -150,12 +150,9 @@ func (w *EventWorker) start() *eventRun {
 
 // repeat runs a task from time to time, until ctx ends.
 func (w *eventRun) repeat(ctx context.Context, task string, every time.Duration, run func(context.Context) error) {
-	for ctx.Err() == nil {
-		if err := run(ctx); err != nil && ctx.Err() == nil {
-			w.log.ErrorContext(ctx, "a task of the event worker failed: trying again", slog.String("task", task), slog.Any("error", err))
-		}
-		_ = pause.For(ctx, every) // the loop looks at ctx itself
-	}
+	pause.Repeat(ctx, every, run, func(err error) {
+		w.log.ErrorContext(ctx, "a task of the event worker failed: trying again", slog.String("task", task), slog.Any("error", err))
+	})
 }
 
 // events is the queue of the subjects of events.
