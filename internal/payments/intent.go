@@ -61,9 +61,7 @@ func (s *Stripe) sendForIntent(ctx context.Context, r request, form ChargeForm, 
 // It is no part of sendForIntent, because what it needs of the stack would be
 // held by each of the thousands who may wait for their answers.
 func (s *Stripe) observeIntent(o *observation, answer *intentAnswer, form ChargeForm, id string) {
-	if o.hasObject() && (answer.Object != "payment_intent" || answer.ID == "") {
-		o.body = foreignBody(answer.Object, "payment_intent")
-	}
+	o.demand("payment_intent", answer.Object, answer.ID)
 	if o.hasObject() {
 		o.intent = answer.read()
 	}

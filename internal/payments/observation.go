@@ -69,15 +69,6 @@ const (
 	bodyError                     // Stripe's error object
 )
 
-// foreignBody returns what a body is that has an object of this kind, where one
-// of another kind was asked for. stripe-go reads {} as an object of no kind.
-func foreignBody(kind, wanted string) answerBody {
-	if kind == "" || kind == wanted {
-		return bodyOther
-	}
-	return bodyForeign
-}
-
 // The types of Stripe's errors that are looked at, and one code. See
 // https://docs.stripe.com/api/errors.
 const (
@@ -90,6 +81,18 @@ const (
 // hasObject reports whether the answer is what was asked for.
 func (o *observation) hasObject() bool {
 	return o.fault == faultNone && o.status == http.StatusOK && o.body == bodyObject
+}
+
+// demand makes an answer 200 count as unreadable unless it holds an object of the
+// wanted kind, with an id. stripe-go reads {} as an object of no kind.
+func (o *observation) demand(wanted, kind, id string) {
+	switch {
+	case !o.hasObject() || kind == wanted && id != "":
+	case kind == "" || kind == wanted:
+		o.body = bodyOther
+	default:
+		o.body = bodyForeign
+	}
 }
 
 // hasError reports whether the answer is an error in Stripe's own form.

@@ -108,9 +108,7 @@ func (s *Stripe) createRefund(ctx context.Context, key string, form RefundForm, 
 	}
 	answer := new(stripe.Refund)
 	o := s.send(ctx, request{callRefund, http.MethodPost, refundsPath, key, string(form)}, answer)
-	if o.hasObject() && (answer.Object != "refund" || answer.ID == "") {
-		o.body = foreignBody(answer.Object, "refund")
-	}
+	o.demand("refund", answer.Object, answer.ID)
 	if o.hasObject() {
 		terms := form.Terms()
 		o.refunds.add(answer, terms, paid)
