@@ -128,23 +128,18 @@ type StoredEvent struct {
 func (w *EventWorker) Events(ctx context.Context, waiting bool, limit int) ([]StoredEvent, error) {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
-	const columns = `id, type, object_id, created_at, received_at, deliveries, attempts, run_after, last_error, outcome, owner_id, ride_id, worked_at`
-	sql := `
-		SELECT ` + columns + `
-		FROM stripe_events
-		WHERE account_id = ''
-		ORDER BY received_at DESC
-		LIMIT $1`
-	// In the other order, this would read the events of 30 days to find a few.
-	if waiting {
-		sql = `
-		SELECT ` + columns + `
-		FROM stripe_events
-		WHERE account_id = '' AND worked_at IS NULL
-		ORDER BY run_after
-		LIMIT $1`
+	which, order := ``, `received_at DESC`
+	if waiting { // in the other order, this would read the events of 30 days to find a few
+		which, order = ` AND worked_at IS NULL`, `run_after`
 	}
-	rows, err := w.Pool.Query(ctx, sql, limit)
+	rows, err := w.Pool.Query(ctx, `
+		SELECT id, type, object_id, created_at, received_at, deliveries, attempts, run_after, last_error, outcome,
+		       owner_id, ride_id, worked_at
+		FROM stripe_events
+		WHERE account_id = ''`+which+`
+		ORDER BY `+order+`
+		LIMIT $1`,
+		limit)
 	if err != nil {
 		return nil, fmt.Errorf("listing events: %w", err)
 	}
