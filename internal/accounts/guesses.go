@@ -32,11 +32,11 @@ func newGuesses() guesses {
 }
 
 // AuthenticateFrom is Authenticate for a request of a sender, who is named by
-// its address. Of each sender 100 requests whose key is unknown may fail at once and 10 in a second;
-// requests with one API key that come at once count as one, because a valid key
-// may be new to this process. Beyond that its requests are refused with
-// ErrTooManyGuesses, and nothing is looked up for them, unless they have an API
-// key that was valid before.
+// its address. Of each sender 100 requests with an unknown API key may fail at
+// once and 10 in a second; requests with one API key that come at once count as
+// one, because a valid key may be new to this process. Beyond that its requests
+// are refused with ErrTooManyGuesses, and nothing is looked up for them, unless
+// they have an API key that was valid before.
 func (a *Authenticator) AuthenticateFrom(ctx context.Context, header http.Header, sender string) (Principal, error) {
 	key, err := a.parse(header)
 	if err != nil {
