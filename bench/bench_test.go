@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -150,6 +153,40 @@ func TestTheLogIsRead(t *testing.T) {
 	second := readLog(strings.ReplaceAll(log, "AAAA1", "AAAA2"))
 	if got := differences(first, second); !slices.Equal(got, []string{"AAAAAAAAAAAAAAAAAAAA1"}) {
 		t.Errorf("the differences are %q", got)
+	}
+}
+
+// TestTheEndOfPgbenchIsSaid: one that ends before it is told to is an error,
+// also if it was content.
+func TestTheEndOfPgbenchIsSaid(t *testing.T) {
+	l := &lab{dir: t.TempDir()}
+	for _, program := range []string{"postgres", "initdb", "pgbench"} {
+		if err := os.WriteFile(filepath.Join(l.dir, program), []byte("#!/bin/sh\necho enough\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", l.dir)
+	err := l.pgbench(t.Context(), "", "", workload{clients: 1}, new(recorder))
+	if want := "pgbench: exit status 0: enough\n"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// TestALogThatCannotBeReadIsAnError: its samples would be missing in the
+// figures.
+func TestALogThatCannotBeReadIsAnError(t *testing.T) {
+	t.Parallel()
+	line := "0 1 250 0 1700000000 500\n"
+	for name, text := range map[string]string{
+		"a line too long": line + strings.Repeat("0", bufio.MaxScanTokenSize), "another line": line + "no figures\n",
+	} {
+		r, path := new(recorder), filepath.Join(t.TempDir(), "log")
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := readTransactions(path, r); err == nil {
+			t.Errorf("%s: got no error, and samples %+v", name, r.between(time.Time{}, time.Now()))
+		}
 	}
 }
 

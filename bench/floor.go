@@ -66,9 +66,9 @@ func (l *lab) pgbench(ctx context.Context, databaseURL, script string, w workloa
 	unhook := context.AfterFunc(ctx, func() {
 		_, _ = l.admin.Exec(context.WithoutCancel(ctx), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbench'`)
 	})
-	err = command.Wait()
+	_ = command.Wait() // its state says how it ended
 	if unhook() {
-		return fmt.Errorf("pgbench: %w: %s", errors.Join(err), said.String())
+		return fmt.Errorf("pgbench: %s: %s", command.ProcessState, said.String())
 	}
 	logs, err := filepath.Glob(filepath.Join(dir, "log*"))
 	for _, log := range logs {
@@ -106,7 +106,8 @@ func readTransactions(path string, r *recorder) error {
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	var samples []sample
-	for lines := bufio.NewScanner(file); lines.Scan(); {
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
 		var client, number, took, script, seconds, micros int64
 		if _, err := fmt.Sscan(lines.Text(), &client, &number, &took, &script, &seconds, &micros); err != nil {
 			return fmt.Errorf("reading pgbench's log: %w", err)
@@ -114,6 +115,9 @@ func readTransactions(path string, r *recorder) error {
 		samples = append(samples, sample{
 			end: time.Unix(seconds, micros*1000), latency: time.Duration(took) * time.Microsecond, status: created,
 		})
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("reading pgbench's log: %w", err)
 	}
 	r.add(samples...)
 	return nil

@@ -25,7 +25,7 @@ type stubStripe struct {
 	latency atomic.Int64 // of a charge, in nanoseconds
 }
 
-// latencyPath sets how long a charge takes: PUT /_latency?for=50ms.
+// latencyPath sets how long a charge takes: GET /_latency?for=50ms.
 const latencyPath = "/_latency"
 
 // Run serves until a signal.
