@@ -178,30 +178,38 @@ func (c *Client) endpointFailed(ctx context.Context, tx pgx.Tx, job delivery[Cal
 // hosts as they like, so there would be more and more of them. What is switched
 // off stays so.
 func (c *Client) deleteOldCallbacks(ctx context.Context) error {
-	for _, sql := range []string{`
+	err := c.deleteOld(ctx, keepCallbacks, `
 		DELETE FROM callbacks
 		WHERE (account_id, id) IN (
 		  SELECT account_id, id FROM callbacks
 		  WHERE created_at < now() - $1::interval AND ended_at IS NOT NULL
-		  LIMIT $2)`, `
-		DELETE FROM callback_endpoints
-		WHERE (account_id, host) IN (
-		  SELECT account_id, host FROM callback_endpoints
-		  WHERE failed_at < now() - $1::interval AND switched_off_at IS NULL
-		  LIMIT $2)`} {
-		for deleted := int64(deleteBatch); deleted == deleteBatch; {
-			var err error
-			if deleted, err = c.deleteSome(ctx, sql); err != nil {
-				return fmt.Errorf("deleting old callbacks: %w", err)
-			}
-		}
+		  LIMIT $2)`)
+	if err == nil {
+		err = c.deleteOld(ctx, keepCallbacks, `
+			DELETE FROM callback_endpoints
+			WHERE (account_id, host) IN (
+			  SELECT account_id, host FROM callback_endpoints
+			  WHERE failed_at < now() - $1::interval AND switched_off_at IS NULL
+			  LIMIT $2)`)
+	}
+	if err != nil {
+		return fmt.Errorf("deleting old callbacks: %w", err)
 	}
 	return nil
 }
 
-func (c *Client) deleteSome(ctx context.Context, sql string) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	tag, err := c.config.Pool.Exec(ctx, sql, keepCallbacks, deleteBatch)
-	return tag.RowsAffected(), err
+// deleteOld runs a statement that deletes rows older than keep, some at a time,
+// until there is none left.
+func (c *Client) deleteOld(ctx context.Context, keep time.Duration, sql string) error {
+	deleteSome := func() (int64, error) {
+		ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+		defer cancel()
+		tag, err := c.config.Pool.Exec(ctx, sql, keep, deleteBatch)
+		return tag.RowsAffected(), err
+	}
+	for {
+		if deleted, err := deleteSome(); err != nil || deleted < deleteBatch {
+			return err
+		}
+	}
 }

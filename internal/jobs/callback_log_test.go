@@ -43,6 +43,34 @@ func TestOldEndpointsAreForgotten(t *testing.T) {
 	}
 }
 
+// With rounds alone, as cron makes them, no table grows for ever either.
+func TestRoundsDeleteWhatIsOld(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.addAccount(t, "acct_1")
+	b.exec(t, `INSERT INTO callbacks (account_id, id, key, job_id, ride_id, type, url, body, status, created_at, retry_until, ended_at)
+		SELECT 'acct_1', 'msg_' || age, age, 'job_' || age, 'ride_1', 'ride.charged', 'https://example.com', '{}', 'delivered',
+		       now() - age::interval, now(), now() - age::interval
+		FROM unnest(ARRAY['29 days', '31 days']) AS age`)
+	b.exec(t, `INSERT INTO callback_endpoints (account_id, host, failing_since, failed_at, failures)
+		SELECT 'acct_1', age, now() - age::interval, now() - age::interval, 9
+		FROM unnest(ARRAY['29 days', '31 days']) AS age`)
+	b.exec(t, `INSERT INTO river.river_job (kind, args, max_attempts, state, finalized_at)
+		SELECT age, '{}', 5, state::river.river_job_state, now() - age::interval
+		FROM (VALUES ('completed', '23 hours'), ('completed', '25 hours'), ('discarded', '13 days'), ('discarded', '15 days'),
+		             ('cancelled', '335 hours'), ('cancelled', '337 hours')) AS old (state, age)`)
+	once(t, b.callbackClient(t))
+	for what, c := range map[string]struct{ sql, want string }{
+		"callbacks": {`SELECT string_agg(key, ', ') FROM callbacks`, "29 days"},
+		"endpoints": {`SELECT string_agg(host, ', ') FROM callback_endpoints`, "29 days"},
+		"jobs":      {`SELECT string_agg(kind, ', ' ORDER BY kind) FROM river.river_job`, "13 days, 23 hours, 335 hours"},
+	} {
+		if got := value[string](t, b, c.sql); got != c.want {
+			t.Errorf("of the %s, those of %s are left, want %s", what, got, c.want)
+		}
+	}
+}
+
 // What became of callbacks is counted.
 func TestCallbacksAreCounted(t *testing.T) {
 	t.Parallel()

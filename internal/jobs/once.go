@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,9 +21,10 @@ type Counts struct {
 	Dead int `json:"dead"`
 }
 
-// Once does one round: it relays what is staged, and works every job that is
-// due when the round begins. After a crash it may have to wait some seconds
-// until it may schedule jobs in place of the process that died.
+// Once does one round: it relays what is staged, works every job that is due
+// when the round begins, and deletes what is old. After a crash it may have to
+// wait some seconds until it may schedule jobs in place of the process that
+// died.
 func (c *Client) Once(ctx context.Context) (Counts, error) {
 	var counts Counts
 	var err error
@@ -45,9 +47,30 @@ func (c *Client) Once(ctx context.Context) (Counts, error) {
 	if err != nil {
 		return counts, err
 	}
+	if err := errors.Join(c.deleteOldCallbacks(ctx), c.deleteOldJobs(ctx)); err != nil {
+		return counts, err
+	}
 	now, err := c.readBacklog(ctx)
 	counts.Dead = int(now.dead)
 	return counts, err
+}
+
+// deleteOldJobs deletes the jobs that River would delete. River begins with that
+// up to a second after its start, and a round seldom lasts so long: with rounds
+// alone, its table would grow for ever.
+func (c *Client) deleteOldJobs(ctx context.Context) error {
+	for states, keep := range map[string]time.Duration{`'completed'`: keepEnded, deadStates: keepDead} {
+		err := c.deleteOld(ctx, keep, `
+			DELETE FROM river.river_job
+			WHERE id IN (
+			  SELECT id FROM river.river_job
+			  WHERE state IN (`+states+`) AND finalized_at < now() - $1::interval
+			  LIMIT $2)`)
+		if err != nil {
+			return fmt.Errorf("deleting old jobs: %w", err)
+		}
+	}
+	return nil
 }
 
 // awaitWorked waits until no job is due that was due at start. A job that fails
