@@ -189,7 +189,7 @@ func listParams() []web.QueryParam {
 	return []web.QueryParam{
 		{Name: "limit", Check: func(value string) string {
 			if limit, err := strconv.Atoi(value); err != nil || limit < 1 || limit > maxLimit {
-				return "Must be a whole number from 1 to 100."
+				return fmt.Sprintf("Must be a whole number from 1 to %d.", maxLimit)
 			}
 			return ""
 		}},
@@ -221,7 +221,7 @@ func keyOf(value string) string {
 
 func textFault(value string) string {
 	if !isText(value) {
-		return "Must be 1 to 255 printable ASCII characters."
+		return fmt.Sprintf("Must be 1 to %d printable ASCII characters.", web.MaxKeyLength)
 	}
 	return ""
 }

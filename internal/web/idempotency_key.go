@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -84,7 +85,7 @@ func ParseKeyValue(value string) (string, error) {
 	case key == "":
 		return "", &keyError{"The key is empty"}
 	case len(key) > MaxKeyLength:
-		return "", &keyError{"The key has more than 255 characters"}
+		return "", &keyError{fmt.Sprintf("The key has more than %d characters", MaxKeyLength)}
 	}
 	return key, nil
 }
