@@ -165,7 +165,7 @@ func (rt *Router) serve(pattern string, handler Handler) http.HandlerFunc {
 		r.client = httpRequest.Context()
 		if r.Body != http.NoBody {
 			// Otherwise net/http would wait for the rest of an unread body
-			// before it sends the answer. ReadJSON removes the header.
+			// before it sends the answer. ReadBody removes the header.
 			w.Header()["Connection"] = closing
 		}
 		if err := guarded(handler, w, r); err != nil {
