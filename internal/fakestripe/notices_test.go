@@ -81,11 +81,19 @@ func types(got []reply) []string {
 	return names
 }
 
-// pending returns how many deliveries are not over.
-func (f fake) pending() int {
-	n := 0
-	f.view(func(st *state) { n = len(st.deliveries) })
-	return n
+// deliver waits until every delivery is over.
+func (f fake) deliver(t *testing.T) {
+	t.Helper()
+	for ctx := soon(t); ; time.Sleep(time.Millisecond) {
+		pending := 0
+		f.view(func(st *state) { pending = len(st.deliveries) })
+		if pending == 0 {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%d deliveries are not over", pending)
+		}
+	}
 }
 
 func TestEveryChangeIsTold(t *testing.T) {
@@ -232,11 +240,7 @@ func TestAnEventIsSentUntilItIsAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.wait(t, 4)
-	for ctx := soon(t); f.pending() > 0; time.Sleep(time.Millisecond) {
-		if ctx.Err() != nil {
-			t.Fatalf("%d deliveries are not over", f.pending())
-		}
-	}
+	f.deliver(t)
 	// One that was delivered can be sent again, in either shape.
 	id := f.Events()[0].ID
 	f.control(t, http.MethodPost, "/_fake/events/send", `{"id":"`+id+`","shape":"thin"}`).want(t, 200, "status", "ok")
@@ -257,15 +261,14 @@ func TestAnEventIsGivenUpAfterThreeDays(t *testing.T) {
 	f := open(t, Options{EventsTo: []string{e.url}, WebhookSecret: webhookSecret})
 	f.post(t, intents, "k1", hail("r1"))
 	e.wait(t, 1)
-	for ctx := soon(t); f.pending() > 0; {
-		if err := f.Advance(24 * time.Hour); err != nil {
-			t.Fatal(err)
-		}
-		if ctx.Err() != nil {
-			t.Fatal("it is still sent")
-		}
-		time.Sleep(time.Millisecond)
+	if err := f.Advance(71 * time.Hour); err != nil {
+		t.Fatal(err)
 	}
+	e.wait(t, 3) // so the second was not the last, and that was an hour before the end
+	if err := f.Advance(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	f.deliver(t)
 }
 
 func TestEventsAreMadeForTestsToSend(t *testing.T) {
