@@ -48,9 +48,10 @@
 //
 // An error without a Problem says nothing about the ride. It may have been
 // charged. Call again with the same key, now or tomorrow: the API keeps an
-// answer for 72 hours after the ride has ended, and after that
-// [CodeIdempotencyKeyExpired] says that there was one. A ride that nobody asks
-// for again is completed all the same; [Client.List] finds it by its key.
+// answer for 72 hours after the ride has ended, unless its operator says
+// otherwise, and after that [CodeIdempotencyKeyExpired] says that there was
+// one. A ride that nobody asks for again is completed all the same;
+// [Client.List] finds it by its key.
 //
 // # Retries
 //

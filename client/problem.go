@@ -59,7 +59,8 @@ type Problem struct {
 	// SafeNewKey means that nothing was charged under the key, and nothing will
 	// be. Only then may the same ride be hailed with a new key.
 	SafeNewKey bool `json:"safe_new_key"`
-	// DeclineCode is Stripe's reason for CodeCardDeclined, or "".
+	// DeclineCode is Stripe's reason for CodeCardDeclined or
+	// CodeAuthenticationRequired, or "".
 	DeclineCode string `json:"decline_code"`
 	// Errors are the faults of CodeInvalidParameters.
 	Errors []Fault `json:"errors"`

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/rocketrides/api"
 	"github.com/rocketrides/rocketrides/api/apitest"
 	"github.com/rocketrides/rocketrides/client"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
@@ -257,5 +258,25 @@ func TestTheLifeOfARide(t *testing.T) {
 	again, err := c.Cancel(t.Context(), charged.ID, canceled.Key)
 	if err != nil || !again.Replayed || !reflect.DeepEqual(again.Ride, canceled.Ride) {
 		t.Errorf("again: %+v, %v", again, err)
+	}
+}
+
+// TestTheDocumentHasTheClientsPauses: those who write a client of their own
+// find there what this one does.
+func TestTheDocumentHasTheClientsPauses(t *testing.T) {
+	t.Parallel()
+	checker, err := apitest.NewChecker(api.Document())
+	if err != nil {
+		t.Fatal(err)
+	}
+	retry, err := client.Retry{}.WithDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented, _ := checker.Doc().Extensions["x-retry"].(map[string]any)
+	for name, pause := range map[string]time.Duration{"initial": retry.Initial, "max": retry.MaxPause} {
+		if got, want := fmt.Sprint(documented[name]), fmt.Sprintf("PT%gS", pause.Seconds()); got != want {
+			t.Errorf("x-retry has %s for %s, the client %s", got, name, want)
+		}
 	}
 }

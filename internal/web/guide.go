@@ -6,6 +6,7 @@ type keyAdvice string
 // What to do with the key after a problem.
 const (
 	sameKey    keyAdvice = "Send the same request with the same key."
+	mendedKey  keyAdvice = "Send the corrected request with the same key."
 	unusedKey  keyAdvice = "Keep the key: it was not used up. A new one is safe if safe_new_key is true."
 	newKey     keyAdvice = "Use a new key for the next request. This one has its answer."
 	lookFirst  keyAdvice = "Use a new key only after you have looked the ride up."
@@ -41,7 +42,7 @@ var guides = map[Code]guide{
 	CodeInvalidJSON: {
 		"The body is not one JSON object in UTF-8, names a member twice, or did not arrive whole. The key was not looked at.",
 		"Correct the body and send it. If retryable is true, the body's chunked coding was broken on its way: send it again as it is.",
-		sameKey,
+		mendedKey,
 	},
 	CodeUnauthenticated: {
 		"The request has no API key that is valid: it is missing, malformed, unknown, revoked or for the other mode, or its account is disabled.",
@@ -96,12 +97,12 @@ var guides = map[Code]guide{
 	CodeBodyTooLarge: {
 		"The body has more than 64 KiB. It was not read, and the key was not looked at.",
 		"Send a smaller body.",
-		sameKey,
+		mendedKey,
 	},
 	CodeUnsupportedMediaType: {
 		"The body is not declared as JSON in UTF-8, or it is compressed. The header Accept or Accept-Encoding says what would have been right.",
 		"Send the header Content-Type: application/json, and no Content-Encoding.",
-		sameKey,
+		mendedKey,
 	},
 	CodeInvalidParameters: {
 		"Fields of the body, or query parameters, are missing, unknown or out of range. errors lists them, each with a JSON Pointer and what is expected.",
@@ -114,13 +115,13 @@ var guides = map[Code]guide{
 		ownKey,
 	},
 	CodeIdempotencyKeyExpired: {
-		"The request with this key ended more than 72 hours ago, and its answer is no longer kept. It may have charged the card.",
+		"The request with this key ended long ago, and its answer is no longer kept. It may have charged the card.",
 		"Read its outcome with GET /v1/rides?idempotency_key= and this key.",
 		lookFirst,
 	},
 	CodeRateLimited: {
 		"Your account, or your address if there was no valid API key, sends more requests than it may. The key was not looked at.",
-		"Wait for the time in Retry-After, then send the request again. RateLimit in every answer says what is left.",
+		"Wait for the time in Retry-After, then send the request again. RateLimit in answers to your account says what is left.",
 		sameKey,
 	},
 	CodeSignatureInvalid: {

@@ -56,7 +56,8 @@ type Problem struct {
 	SafeNewKey bool `json:"safe_new_key"`
 	// Errors are the faults of invalid_parameters.
 	Errors []ParamFault `json:"errors,omitempty"`
-	// DeclineCode is Stripe's reason for card_declined.
+	// DeclineCode is Stripe's reason for card_declined and
+	// authentication_required.
 	DeclineCode string `json:"decline_code,omitempty"`
 }
 

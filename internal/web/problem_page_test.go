@@ -51,6 +51,9 @@ func TestEveryProblemHasAPage(t *testing.T) {
 				t.Errorf("the page of %s lacks %q", code, text)
 			}
 		}
+		if !problem.Retryable && strings.Contains(page, string(sameKey)) {
+			t.Errorf("the page of %s asks for the same request, which has the same answer", code)
+		}
 		if strings.Contains(page, "<p></p>") || strings.Contains(page, `<p class="key"></p>`) || strings.Contains(page, "<script") {
 			t.Errorf("the page of %s has an empty paragraph, or a script: %s", code, page)
 		}
