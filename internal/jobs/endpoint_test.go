@@ -3,6 +3,7 @@ package jobs
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -179,7 +180,8 @@ func TestSwitchedOffEndpointsGetNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mailing := func(c *Config) { c.Mail = sender }
+	var log strings.Builder
+	mailing := func(c *Config) { logTo(&log)(c); c.Mail = sender }
 	once(t, b.callbackClient(t, mailing))
 	sent := len(r.requests())
 	b.retryNow(t)
@@ -198,6 +200,9 @@ func TestSwitchedOffEndpointsGetNothing(t *testing.T) {
 	m := messages[0]
 	if m.To != "acct_1@example.com" || m.Subject != "Callbacks to "+host+" are switched off" || !strings.HasPrefix(m.MessageID, "switched_off.") {
 		t.Errorf("the e-mail is %q to %s, %s", m.Subject, m.To, m.MessageID)
+	}
+	if !regexp.MustCompile(`result=delivered .*message_id=` + regexp.QuoteMeta(m.MessageID) + ` .*foreign_seconds=`).MatchString(log.String()) {
+		t.Errorf("the log doesn't say which e-mail was sent and how long that took:\n%s", log.String())
 	}
 	for form, text := range map[string]string{"text": m.Text, "html": textOf(t, m.HTML)} {
 		for _, want := range []string{host, "the receiver answered 500", "switched on"} {

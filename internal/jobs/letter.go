@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"strings"
@@ -37,16 +38,13 @@ type letter struct {
 	Footer string
 }
 
-// render returns both forms of the letter.
-func (l letter) render() (text, html string, err error) {
-	var plain, rich strings.Builder
-	if err := receiptText.Execute(&plain, l); err != nil {
-		return "", "", fmt.Errorf("writing an e-mail: %w", err)
+// message returns the letter as an e-mail, with the text in both forms.
+func (l letter) message(to, id string, at time.Time) (message, error) {
+	var text, html strings.Builder
+	if err := errors.Join(receiptText.Execute(&text, l), receiptHTML.Execute(&html, l)); err != nil {
+		return message{}, fmt.Errorf("writing an e-mail: %w", err)
 	}
-	if err := receiptHTML.Execute(&rich, l); err != nil {
-		return "", "", fmt.Errorf("writing an e-mail: %w", err)
-	}
-	return plain.String(), rich.String(), nil
+	return message{to: to, subject: l.Subject, text: text.String(), html: html.String(), id: id, date: at.UTC()}, nil
 }
 
 // A line is a row of the receipt's table.
@@ -58,7 +56,7 @@ func write(job delivery[Receipt], r ride) (message, error) {
 		Test:   !r.livemode,
 		Footer: "Rocket Rides sent this receipt because a ride of your account has ended.",
 		Lines: []line{
-			{"Date", r.createdAt.UTC().Format("2 January 2006, 15:04 UTC")},
+			{"Date", date(r.createdAt)},
 			{"From", point(r.originLat, r.originLon)},
 			{"To", point(r.targetLat, r.targetLon)},
 			{"Ride", job.Job.RideID},
@@ -80,14 +78,7 @@ func write(job delivery[Receipt], r ride) (message, error) {
 	default:
 		return message{}, fmt.Errorf("a receipt of %q is unknown", job.Job.Event)
 	}
-	text, html, err := l.render()
-	if err != nil {
-		return message{}, err
-	}
-	return message{
-		to: r.email, subject: l.Subject, text: text, html: html,
-		id: "receipt." + string(job.Job.Event) + "." + job.Job.RideID, date: job.StagedAt.UTC(),
-	}, nil
+	return l.message(r.email, "receipt."+string(job.Job.Event)+"."+job.Job.RideID, job.StagedAt)
 }
 
 // A ride is what a receipt needs to know of a ride and its account.
@@ -115,6 +106,9 @@ func (c *Client) readRide(ctx context.Context, account, id string) (ride, error)
 	}
 	return r, nil
 }
+
+// date returns a time as people write it, to the minute.
+func date(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") }
 
 // money returns an amount in the smallest unit of a currency as people write
 // it. All fares are in a currency with hundredths.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	netmail "net/mail"
 	"net/url"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/riverqueue/river"
 	"github.com/wneessen/go-mail"
+
+	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
 // A Mail sends e-mails through one server. It is safe for concurrent use.
@@ -92,6 +95,20 @@ type message struct {
 
 // messageID returns the Message-ID of an e-mail, without the angle brackets.
 func (m *Mail) messageID(e message) string { return e.id + "@" + m.domain }
+
+// sendMail sends an e-mail, or logs it if there is no mail server.
+func (c *Client) sendMail(ctx context.Context, e message) error {
+	if c.config.Mail == nil {
+		c.log.InfoContext(ctx, "no mail server is set, so an e-mail isn't sent", slog.String("subject", e.subject))
+		return nil
+	}
+	line := trace.LineOf(ctx)
+	line.Set(slog.String("message_id", c.config.Mail.messageID(e)))
+	start := time.Now()
+	err := c.config.Mail.send(ctx, e)
+	line.AddForeign(time.Since(start))
+	return err
+}
 
 // send sends an e-mail in a connection of its own, which ends with ctx. An
 // error after the server has taken the e-mail is none. An error that no retry

@@ -4,16 +4,15 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/riverqueue/river"
 
 	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
-// sendReceipt sends a receipt to the account's address, or logs it if there is
-// no mail server.
+// sendReceipt sends a receipt to the account's address.
 func (c *Client) sendReceipt(ctx context.Context, job delivery[Receipt]) error {
+	trace.LineOf(ctx).Set(slog.String("ride", job.Job.RideID))
 	if job.Job.Event == "" {
 		job.Job.Event = EventCharged
 	}
@@ -28,17 +27,7 @@ func (c *Client) sendReceipt(ctx context.Context, job delivery[Receipt]) error {
 	if err != nil {
 		return err
 	}
-	if c.config.Mail == nil {
-		c.log.InfoContext(ctx, "receipt: no mail server is set, so it isn't sent",
-			slog.String("ride", job.Job.RideID), slog.String("subject", receipt.subject))
-		return nil
-	}
-	line := trace.LineOf(ctx)
-	line.Set(slog.String("ride", job.Job.RideID), slog.String("message_id", c.config.Mail.messageID(receipt)))
-	start := time.Now()
-	err = c.config.Mail.send(ctx, receipt)
-	line.AddForeign(time.Since(start))
-	return err
+	return c.sendMail(ctx, receipt)
 }
 
 // isTrueOf reports whether a receipt may tell of this event of a ride with this

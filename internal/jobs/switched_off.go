@@ -3,7 +3,6 @@ package jobs
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -32,7 +31,7 @@ func switchedOffNotice(account, host string, since, at time.Time, r result) deli
 	}
 }
 
-// sendSwitchedOff sends the e-mail, or logs it if there is no mail server.
+// sendSwitchedOff sends the e-mail.
 func (c *Client) sendSwitchedOff(ctx context.Context, job delivery[SwitchedOff]) error {
 	var to string
 	reading, cancel := context.WithTimeout(ctx, statementTimeout)
@@ -44,16 +43,10 @@ func (c *Client) sendSwitchedOff(ctx context.Context, job delivery[SwitchedOff])
 	if err != nil {
 		return err
 	}
-	if c.config.Mail == nil {
-		c.log.InfoContext(ctx, "notice: no mail server is set, so it isn't sent",
-			slog.String("account", job.Account), slog.String("subject", notice.subject))
-		return nil
-	}
-	return c.config.Mail.send(ctx, notice)
+	return c.sendMail(ctx, notice)
 }
 
 func writeSwitchedOff(to string, job delivery[SwitchedOff]) (message, error) {
-	const form = "2 January 2006, 15:04 UTC"
 	l := letter{
 		Subject: "Callbacks to " + job.Job.Host + " are switched off",
 		Title:   "Callbacks are switched off",
@@ -62,17 +55,10 @@ func writeSwitchedOff(to string, job delivery[SwitchedOff]) (message, error) {
 			"to have callbacks switched on and those that you missed sent again.",
 		Lines: []line{
 			{"Server", job.Job.Host},
-			{"Since", job.Job.Since.Format(form)},
+			{"Since", date(job.Job.Since)},
 			{"Reason", job.Job.Answer},
 		},
 		Footer: "Rocket Rides sent this notice because rides of your account have a callback_url at this server.",
 	}
-	text, html, err := l.render()
-	if err != nil {
-		return message{}, err
-	}
-	return message{
-		to: to, subject: l.Subject, text: text, html: html,
-		id: "switched_off." + strings.TrimPrefix(job.ID, "job_"), date: job.StagedAt.UTC(),
-	}, nil
+	return l.message(to, "switched_off."+strings.TrimPrefix(job.ID, "job_"), job.StagedAt)
 }
