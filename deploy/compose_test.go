@@ -26,7 +26,7 @@ const (
 	label = "label=org.opencontainers.image.title=rocketrides"
 )
 
-//nolint:paralleltest // both tests use the same project
+//nolint:paralleltest // all tests use the same project
 func TestContainersDoWhatTheReadmeSays(t *testing.T) {
 	s := newStack(t)
 	unnamed := s.must(t, "docker", "images", "--quiet", "--filter", "dangling=true", "--filter", label)
@@ -53,10 +53,23 @@ func TestContainersDoWhatTheReadmeSays(t *testing.T) {
 	s.checkSecrets(t)
 }
 
+// TestTheFakeRunsByItself types what docs/fakestripe.md says.
+//
+//nolint:paralleltest // all tests use the same project
+func TestTheFakeRunsByItself(t *testing.T) {
+	s := newStack(t)
+	s.must(t, "docker", "compose", "build", "api")
+	s.must(t, "docker", "compose", "up", "--detach", "--wait", "fakestripe")
+	if containers := s.containers(t); len(containers) != 1 {
+		t.Errorf("there are %d containers, want 1", len(containers))
+	}
+	s.must(t, "curl", "-sSf", "http://"+s.addresses["127.0.0.1:12111"]+"/_fake/charges")
+}
+
 // A key that is named keeps the fake out. A key in the environment itself,
 // where everybody would see it, starts nothing.
 //
-//nolint:paralleltest // both tests use the same project
+//nolint:paralleltest // all tests use the same project
 func TestRealKeyReplacesTheFake(t *testing.T) {
 	s := newStack(t)
 	if got := s.must(t, "docker", "compose", "config", "--services"); !strings.Contains(got, "fakestripe") {

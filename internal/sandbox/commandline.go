@@ -25,7 +25,8 @@ type commandLine struct {
 const description = `Rocket Rides on one machine: Postgres, a fake Stripe, the API, the completer, an inbox for its e-mails, and a receiver of its callbacks.
 
 Every other setting of the API and the completer, such as LEASE or STRIPE_TIMEOUT, is taken from the environment. ` +
-	`STRIPE_API_KEY, STRIPE_URL and SMTP_URL are ignored: the sandbox never charges a real card and never sends an e-mail to anybody. ` +
+	`LISTEN, ADMIN_LISTEN, STRIPE_API_KEY, STRIPE_URL, SMTP_URL, MAIL_FROM and the names of files with secrets, such as DATABASE_URL_FILE, are ignored: ` +
+	`the sandbox has addresses of its own, never charges a real card and never sends an e-mail to anybody. ` +
 	`A STRIPE_WEBHOOK_SECRET is good beside its own. ` +
 	`Callbacks may go to this machine, unless CALLBACK_ALLOW says otherwise.`
 
