@@ -168,7 +168,7 @@ func notCancelableNow(retryAfter time.Duration, why string) *web.ProblemError {
 	refusal := web.NewProblemError(web.CodeRideNotCancelable, nil)
 	refusal.Problem.Detail = why + " Send the request again after the time in Retry-After; its Idempotency-Key was not used up."
 	refusal.Problem.Retryable = true
-	refusal.RetryAfter = int(retryAfter.Seconds())
+	refusal.RetryAfter = web.RetryAfter(retryAfter)
 	return refusal
 }
 

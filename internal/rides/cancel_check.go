@@ -111,6 +111,6 @@ func (s *Service) openRefund(w http.ResponseWriter, r *web.Request, account stri
 	ride := seen.ride
 	ride.Status = StatusCharged
 	w.Header().Set("Location", ridePath(ride.ID))
-	w.Header().Set("Retry-After", strconv.Itoa(int(max(after, time.Second).Seconds())))
+	w.Header().Set("Retry-After", strconv.Itoa(web.ForeignRetryAfter(after)))
 	return web.AnswerJSON(w, r, http.StatusAccepted, ride)
 }

@@ -351,6 +351,16 @@ func TestAPendingRefund(t *testing.T) {
 		h.checkCanceled(t, h.visa, ride.ID, "k")
 	})
 
+	t.Run("is asked about each minute by a client, however seldom the completer asks", func(t *testing.T) {
+		t.Parallel()
+		h, ride := pending(t)
+		h.exec(t, `UPDATE idempotency_keys SET attempts = 20 WHERE key = 'k'`)
+		r := h.cancelAs(t, h.visa, ride.ID, "k").must(t, 202, "")
+		if got := r.header.Get("Retry-After"); got != "60" {
+			t.Errorf("Retry-After is %q, want the minute of every foreign wait", got)
+		}
+	})
+
 	t.Run("succeeds after it required action, and the completer finds out", func(t *testing.T) {
 		t.Parallel()
 		h, ride := pending(t, stepwise)

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"time"
 
 	"github.com/go-chi/chi/v5/middleware"
 
@@ -49,6 +48,6 @@ func Limit(header http.Header, buckets *limit.Buckets, account string) error {
 		return nil
 	}
 	refusal := NewProblemError(CodeRateLimited, nil)
-	refusal.RetryAfter = ceilSeconds(max(quota.Wait, time.Second))
+	refusal.RetryAfter = RetryAfter(quota.Wait)
 	return refusal
 }

@@ -156,7 +156,7 @@ func problemOf(err error) *ProblemError {
 	}
 	if busy, ok := errors.AsType[*phases.InUseError](err); ok {
 		refusal := NewProblemError(CodeIdempotencyKeyInUse, err)
-		refusal.RetryAfter = ceilSeconds(max(busy.RetryAfter, time.Second))
+		refusal.RetryAfter = RetryAfter(busy.RetryAfter)
 		return refusal
 	}
 	for _, known := range knownErrors {
@@ -180,7 +180,7 @@ func problemOf(err error) *ProblemError {
 // notSettled is the refusal of a request whose foreign call brought no result.
 func notSettled(foreign *phases.ForeignError, cause error) *ProblemError {
 	refusal := NewProblemError(CodePaymentProcessorUnavailable, cause)
-	refusal.RetryAfter = wholeSeconds(foreign.RetryAfter)
+	refusal.RetryAfter = ForeignRetryAfter(foreign.RetryAfter)
 	if foreign.Waiting {
 		refusal.Problem.Detail = "The payment processor has this payment and is still working on it. " +
 			"Send the request again with the same Idempotency-Key after the time in Retry-After."
@@ -206,11 +206,16 @@ func withReason(code Code, cause error, reason string) *ProblemError {
 	return refusal
 }
 
-// wholeSeconds rounds a wait up to whole seconds, between 1 second and 1
-// minute.
-func wholeSeconds(wait time.Duration) int {
-	return ceilSeconds(min(max(wait, time.Second), time.Minute))
-}
+// RetryAfter returns a wait in the seconds of the header Retry-After. It is 1
+// at least, and rounded up: a client that comes back before its time comes in
+// vain. It has no upper bound, because a client that obeys eight times must
+// outlive the lease of a dead worker, however long leases are.
+func RetryAfter(wait time.Duration) int { return ceilSeconds(max(wait, time.Second)) }
+
+// ForeignRetryAfter is RetryAfter where the wait is the completer's pause before
+// it asks the other side again, and is a minute at most. Those pauses grow to
+// half an hour, but a client that comes back has the other side asked at once.
+func ForeignRetryAfter(pause time.Duration) int { return RetryAfter(min(pause, time.Minute)) }
 
 // ceilSeconds rounds up to whole seconds.
 func ceilSeconds(wait time.Duration) int { return int((wait + time.Second - 1) / time.Second) }
