@@ -48,20 +48,20 @@ func callbackRow(r jobs.CallbackRecord) string {
 
 type completerCallbacksEndpoints struct {
 	databaseFlags
-	jsonFlags
+	listFlags
 }
+
+// Validate refuses settings that make no sense.
+func (c *completerCallbacksEndpoints) Validate() error { return c.checkList() }
 
 // Run prints the endpoints that have failed.
 func (c *completerCallbacksEndpoints) Run(ctx context.Context, o cli.Output) error {
 	return c.withPool(ctx, "callbacks", func(pool *pgxpool.Pool) error {
-		endpoints, err := jobs.Callbacks{Pool: pool}.Endpoints(ctx)
+		endpoints, err := jobs.Callbacks{Pool: pool}.Endpoints(ctx, c.wanted())
 		if err != nil {
 			return err
 		}
-		if endpoints == nil {
-			endpoints = []jobs.Endpoint{}
-		}
-		return o.Print(c.JSON, endpoints, table("ACCOUNT\tHOST\tFAILURES\tFAILING SINCE\tSTATE", endpoints, endpointRow))
+		return printList(o, c.listFlags, "ACCOUNT\tHOST\tFAILURES\tFAILING SINCE\tSTATE", endpoints, endpointRow)
 	})
 }
 

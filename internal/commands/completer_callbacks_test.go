@@ -48,6 +48,13 @@ func TestCompleterCallbacks(t *testing.T) {
 	if got := s.must(t, "completer", "callbacks", "endpoints"); !strings.Contains(got, "switched off") {
 		t.Errorf("endpoints prints %s", got)
 	}
+	s.exec(t, `INSERT INTO callback_endpoints (account_id, host) SELECT 'acct_2', n || '.example.com' FROM generate_series(1, 3) AS n`)
+	if code, got, stderr := s.run(t, "completer", "callbacks", "endpoints", "--limit=2"); code != 0 || strings.Count(got, "\n") != 3 || !strings.Contains(stderr, "there are more") {
+		t.Errorf("--limit=2 exits with %d and prints %s%s", code, got, stderr)
+	}
+	if code, _, stderr := s.run(t, "completer", "callbacks", "endpoints", "--limit=0"); code != 2 {
+		t.Errorf("--limit=0 exits with %d: %s", code, stderr)
+	}
 	if got := s.must(t, "completer", "callbacks", "enable", "example.com"); !strings.Contains(got, "gets callbacks again") {
 		t.Errorf("enable prints %s", got)
 	}

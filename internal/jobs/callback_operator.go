@@ -68,13 +68,15 @@ type Endpoint struct {
 	SwitchedOffAt *time.Time `json:"switched_off_at"`
 }
 
-// Endpoints returns the endpoints that have failed, those that fail for longest
-// first.
-func (c Callbacks) Endpoints(ctx context.Context) ([]Endpoint, error) {
+// Endpoints returns the endpoints that have failed, at most limit of them: those
+// that are switched off first, then those that fail for longest.
+func (c Callbacks) Endpoints(ctx context.Context, limit int) ([]Endpoint, error) {
 	rows, err := c.Pool.Query(ctx, `
 		SELECT account_id, host, failures, failing_since, paused_until, switched_off_at
 		FROM callback_endpoints
-		ORDER BY failing_since, account_id, host`)
+		ORDER BY switched_off_at IS NULL, failing_since, account_id, host
+		LIMIT $1`,
+		limit)
 	if err != nil {
 		return nil, fmt.Errorf("listing endpoints: %w", err)
 	}

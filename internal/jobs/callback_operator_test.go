@@ -77,7 +77,22 @@ func TestEndpointsAreSwitchedOn(t *testing.T) {
 	if n := value[int](t, b, `SELECT count(*) FROM audit_records WHERE action = 'callbacks.enabled' AND data ->> 'by' = 'ann'`); n != 1 {
 		t.Errorf("there are %d records", n)
 	}
-	if endpoints, err := operator.Endpoints(t.Context()); err != nil || len(endpoints) != 1 || endpoints[0].Account != "acct_2" {
+	if endpoints, err := operator.Endpoints(t.Context(), 10); err != nil || len(endpoints) != 1 || endpoints[0].Account != "acct_2" {
+		t.Errorf("%+v, %v", endpoints, err)
+	}
+}
+
+// Clients name hosts as they like, so what an operator must see is not below all
+// that has failed once.
+func TestSwitchedOffEndpointsAreListedFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `INSERT INTO callback_endpoints (account_id, host, failing_since, failed_at, failures, switched_off_at) VALUES
+		('acct_1', 'once.example', now() - interval '20 days', now() - interval '20 days', 1, NULL),
+		('acct_1', 'off.example', now() - interval '6 days', now() - interval '1 day', 9, now() - interval '1 day'),
+		('acct_1', 'new.example', now(), now(), 1, NULL)`)
+	endpoints, err := Callbacks{Pool: b.pool}.Endpoints(t.Context(), 2)
+	if err != nil || len(endpoints) != 2 || endpoints[0].Host != "off.example" || endpoints[1].Host != "once.example" {
 		t.Errorf("%+v, %v", endpoints, err)
 	}
 }
