@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"runtime"
 	"slices"
@@ -82,7 +81,7 @@ func (k keyRow) shows(a answer, ride rideRow) bool {
 }
 
 // askAgain repeats every request that was made under each key, and looks at the
-// ride of each key.
+// ride of each key. Then it repeats the cancels.
 func (r *run) askAgain(ctx context.Context, f *facts) error {
 	r.clients.apis = r.clients.apis[:1] // the other api may have the newer release
 	accounts := map[string]*account{}
@@ -90,28 +89,49 @@ func (r *run) askAgain(ctx context.Context, f *facts) error {
 		accounts[a.id] = a
 	}
 	requests := requestsOf(r.ops())
-	keys := make(chan rideKey)
+	var hails, cancels []func(*client)
+	for id := range f.keys {
+		hails = append(hails, func(c *client) {
+			c.check(ctx, trip{account: accounts[id.account], key: id.key}, requests[id])
+		})
+	}
+	for _, key := range f.cancels {
+		cancels = append(cancels, func(c *client) {
+			t := trip{account: accounts[key.Account], key: key.Key}
+			untilKnown(func() answer { return c.cancel(ctx, t, deref(key.Cancels), key.Key, 0) })
+		})
+	}
+	if err := r.share(ctx, hails); err != nil {
+		return err
+	}
+	return r.share(ctx, cancels)
+}
+
+// share shares tasks among new clients, and returns when all are done, or ctx
+// ends.
+func (r *run) share(ctx context.Context, tasks []func(*client)) error {
+	next := make(chan func(*client))
 	var group sync.WaitGroup
-	for i := range 2 * runtime.NumCPU() {
-		one, err := r.newClient(r.Clients + i)
+	for range 2 * runtime.NumCPU() {
+		one, err := r.newClient()
 		if err != nil {
 			return err
 		}
 		group.Go(func() {
-			for id := range keys {
-				one.check(ctx, trip{account: accounts[id.account], key: id.key}, requests[id])
+			for task := range next {
+				task(one)
 			}
 		})
 	}
-	for id := range f.keys {
+	for _, task := range tasks {
 		if ctx.Err() != nil {
 			break
 		}
-		keys <- id
+		next <- task
 	}
-	close(keys)
+	close(next)
 	group.Wait()
-	return errors.Join(ctx.Err(), r.cancelAgain(ctx, f, accounts))
+	return ctx.Err()
 }
 
 // requestsOf returns the requests under each key that the key may belong to,
@@ -127,16 +147,21 @@ func requestsOf(ops []*op) map[rideKey][]*op {
 }
 
 // check looks at a ride, and repeats the requests that were made under its key.
-// Each is tried a few times, because on a busy machine an answer may be late.
 func (c *client) check(ctx context.Context, t trip, requests []*op) {
-	const tries = 3
 	for _, asked := range append([]*op{{Look: true}}, requests...) {
-		for range tries {
-			o := &op{Account: t.account.id, Key: t.key, Look: asked.Look, Variant: asked.Variant, Sent: asked.Sent}
-			c.send(ctx, t, o, 0)
-			if !o.unknown() {
-				break
-			}
+		untilKnown(func() answer {
+			return c.send(ctx, t, &op{Account: t.account.id, Key: t.key, Look: asked.Look, Variant: asked.Variant, Sent: asked.Sent}, 0)
+		})
+	}
+}
+
+// untilKnown makes a request, and a few times more while its answer leaves open
+// what it did, because on a busy machine an answer may be late.
+func untilKnown(ask func() answer) {
+	const most = 3
+	for range most {
+		if !ask().unknown() {
+			return
 		}
 	}
 }

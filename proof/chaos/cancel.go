@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -45,42 +44,6 @@ func (c *client) cancelUntilFinal(ctx context.Context, t trip, ride, key string)
 // cancel asks one of the apis to cancel a ride, once.
 func (c *client) cancel(ctx context.Context, t trip, ride, key string, leave time.Duration) answer {
 	return c.send(ctx, t, &op{Account: t.account.id, Key: key, Cancel: ride}, leave)
-}
-
-// cancelAgain repeats the request under each key that has canceled.
-func (r *run) cancelAgain(ctx context.Context, f *facts, accounts map[string]*account) error {
-	keys := make(chan keyRow)
-	var group sync.WaitGroup
-	for i := range 2 * runtime.NumCPU() {
-		one, err := r.newClient(r.Clients + 2*runtime.NumCPU() + i)
-		if err != nil {
-			return err
-		}
-		group.Go(func() {
-			for key := range keys {
-				one.checkCancel(ctx, trip{account: accounts[key.Account], key: key.Key}, deref(key.Cancels))
-			}
-		})
-	}
-	for _, key := range f.cancels {
-		if ctx.Err() != nil {
-			break
-		}
-		keys <- key
-	}
-	close(keys)
-	group.Wait()
-	return ctx.Err()
-}
-
-// checkCancel repeats a cancel, a few times if a busy machine answers late.
-func (c *client) checkCancel(ctx context.Context, t trip, ride string) {
-	const tries = 3
-	for range tries {
-		if a := c.cancel(ctx, t, ride, t.key, 0); a.Status != 0 && a.Status < http.StatusInternalServerError {
-			return
-		}
-	}
 }
 
 // hailsOf returns the history without its cancels, which have checks of their

@@ -53,7 +53,7 @@ const rateLimited = "rate_limited"
 
 // unknown reports whether the answer leaves open if the op has had an effect,
 // or will have one.
-func (o *op) unknown() bool { return o.Status == 0 || o.Status >= http.StatusInternalServerError }
+func (a answer) unknown() bool { return a.Status == 0 || a.Status >= http.StatusInternalServerError }
 
 // steps returns all states that a step may lead to. If there is none, the step
 // is impossible.

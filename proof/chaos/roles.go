@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,26 +35,29 @@ func roles() []role {
 
 // live asks for rides until ctx ends, with a pause of about think after each.
 func (c *client) live(ctx context.Context, think time.Duration) {
-	total := 0
-	for _, role := range roles() {
-		total += role.weight
-	}
 	for ctx.Err() == nil {
 		if c.id%8 == 0 {
 			c.mute(ctx, c.newTrip()) // the figures need keys that wait for the completers
 		} else if old, ok := c.again(); ok && c.roll(100) < 45 {
 			c.replay(ctx, old)
 		} else {
-			left := c.roll(total)
-			for _, role := range roles() {
-				if left -= role.weight; left < 0 {
-					role.play(c, ctx, c.newTrip())
-					break
-				}
-			}
+			draw(roles(), func(r role) int { return r.weight }, c.roll).play(c, ctx, c.newTrip())
 		}
 		_ = pause.For(ctx, c.about(think))
 	}
+}
+
+// draw draws one of several, by weight. roll draws a number from 0 to n-1.
+func draw[T any](all []T, weight func(T) int, roll func(n int) int) T {
+	total := 0
+	for _, one := range all {
+		total += weight(one)
+	}
+	left := roll(total)
+	return all[slices.IndexFunc(all, func(one T) bool {
+		left -= weight(one)
+		return left < 0
+	})]
 }
 
 // final reports whether the answer to a hail or a cancel will not change, or

@@ -41,8 +41,8 @@ func (r *run) play(ctx context.Context) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	var asking, watch sync.WaitGroup
-	for i := range r.Clients {
-		one, err := r.newClient(i)
+	for range r.Clients {
+		one, err := r.newClient()
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,8 @@ func (r *run) play(ctx context.Context) error {
 }
 
 // newClient returns a client with a journal of its own.
-func (r *run) newClient(id int) (*client, error) {
+func (r *run) newClient() (*client, error) {
+	id := len(r.journals)
 	j, err := newJournal(r.system.history(), id, r.start)
 	if err != nil {
 		return nil, err

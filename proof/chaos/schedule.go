@@ -183,7 +183,8 @@ func (s *schedule) links(r *rand.Rand) {
 // stripe adds faults of Stripe.
 func (s *schedule) stripe(r *rand.Rand) {
 	s.over(stream{r, 200 * time.Millisecond, 1400 * time.Millisecond}, func(time.Duration) (event, bool) {
-		return event{kind: scriptStripe, what: drawStripeFault(r), times: 1 + r.IntN(4)}, false
+		fault := draw(stripeFaults(), func(f stripeFault) int { return f.weight }, r.IntN)
+		return event{kind: scriptStripe, what: fault.name, times: 1 + r.IntN(4)}, false
 	})
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
@@ -162,19 +161,4 @@ func eventRules() []fakestripe.EventRule {
 		{Types: []string{"charge.refund.updated", "refund.failed"}, Shape: "thin", Times: 2, Delay: late},
 		{Delay: late},
 	}
-}
-
-// drawStripeFault draws the name of a fault, by weight.
-func drawStripeFault(r *rand.Rand) string {
-	total := 0
-	for _, f := range stripeFaults() {
-		total += f.weight
-	}
-	left := r.IntN(total)
-	for _, f := range stripeFaults() {
-		if left -= f.weight; left < 0 {
-			return f.name
-		}
-	}
-	return ""
 }
