@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -246,6 +247,27 @@ func TestTheChartIsXML(t *testing.T) {
 	for _, want := range []string{">1234<", ">2345<", ">800<", ">900<"} {
 		if !strings.Contains(drawn, want) {
 			t.Errorf("the chart lacks %s", want)
+		}
+	}
+}
+
+// TestTheChartAndTheModelAreOfTheSameClients: 32, or else the most.
+func TestTheChartAndTheModelAreOfTheSameClients(t *testing.T) {
+	t.Parallel()
+	ride := func(clients int) result {
+		return result{Scenario: fresh, System: product, Clients: clients, Answers: 1, PerSecond: 1}
+	}
+	for _, test := range []struct {
+		rides []result
+		want  int
+	}{
+		{[]result{ride(8), ride(32), ride(128)}, 32}, {[]result{ride(1), ride(8)}, 8}, {[]result{ride(8), ride(1)}, 8},
+	} {
+		if got, ok := modelOf(test.rides); !ok || got.Clients != test.want {
+			t.Errorf("the model is of %d clients (%t), want %d", got.Clients, ok, test.want)
+		}
+		if want, drawn := fmt.Sprintf("per ride, %d clients", test.want), chart(facts{}, test.rides); !strings.Contains(drawn, want) {
+			t.Errorf("the chart isn't of %d clients: %s", test.want, drawn)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func chart(f facts, results []result) string {
 	d.WriteString("<style>text{fill:#222;font-size:13px}.title{font-size:16px;font-weight:600}.small{font-size:11px;fill:#555}.value{font-size:10px;fill:#555}.grid{stroke:#ddd}</style>\n")
 	d.rect(0, 0, chartWidth, chartHeight, "#fff")
 	d.rates(rides, clients, systems)
-	d.costs(rides, clients[min(len(clients)-1, max(0, slices.Index(clients, 32)))], systems)
+	d.costs(rides, typical(rides), systems)
 	note := fmt.Sprintf("%d × %s, Postgres %s, fsync %s; everything on one machine", f.Processors, f.Processor, f.Settings["server_version"], f.Settings["fsync"])
 	if slices.ContainsFunc(rides, func(r result) bool { return r.disturbed() != "" }) {
 		note += ". The machine was not ours alone: rates mean little"

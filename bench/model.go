@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 )
 
 // filled is how busy a processor may be on average, so that what comes in a
@@ -28,15 +29,29 @@ func model(w io.Writer, f facts, results []result) {
 }
 
 // modelOf returns the result that the model is made from: that of the service
-// with 32 clients, or else with the most.
+// with the typical number of clients. It reports whether there is one.
 func modelOf(results []result) (result, bool) {
-	var best result
-	for _, r := range results {
-		if r.Scenario == fresh && r.System == product && best.Clients != 32 {
-			best = r
+	rides := slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.Scenario != fresh || r.System != product })
+	clients := typical(rides)
+	for _, r := range rides {
+		if r.Clients == clients {
+			return r, r.Answers > 0
 		}
 	}
-	return best, best.Answers > 0
+	return result{}, false
+}
+
+// typical returns with how many clients a ride costs what it mostly costs: 32,
+// or else the most.
+func typical(rides []result) int {
+	most := 0
+	for _, r := range rides {
+		if r.Clients == 32 {
+			return r.Clients
+		}
+		most = max(most, r.Clients)
+	}
+	return most
 }
 
 // diskPerRide returns how many bytes the tables of a ride have with their
