@@ -115,8 +115,9 @@ bench: ## Measure the service on this machine, beside what could be had: make be
 	cd bench && $(subst -o bin/,-o ../bin/bench,$(build)) .
 	@exec bin/bench $(ARGS)
 
-citus: ## Run the tests on a Citus cluster: make citus DATABASE_URL=postgres://….
-	@GO='$(GO)' DATABASE_URL='$(DATABASE_URL)' ARGS='$(ARGS)' sh proof/citus/run.sh
+# DATABASE_URL comes from the environment, as make passes it on: in the recipe `ps` would show its password.
+citus: ## Run the tests on a Citus cluster, in the database of the environment's DATABASE_URL.
+	@GO='$(GO)' ARGS='$(ARGS)' sh proof/citus/run.sh
 
 model: ## Check a model of the protocol in every possible order of events: make model ARGS='--trace new_key'.
 	@proof/model/check.sh $(ARGS)
@@ -158,5 +159,10 @@ down: ## Stop the containers; their data stays.
 compose-test: ## Run everything in containers of its own, and check what docs/operating.md says of them.
 	$(GO) test -count=1 -tags compose -timeout 20m $(ARGS) ./deploy
 
+# As root a sandbox may have its database elsewhere, behind a link; see internal/postgres/pgserver.
 clean: ## Remove the programs, the sandbox's data and what npm has installed.
+	@for link in .sandbox/postgres .sandbox/*/postgres; do \
+	files=$$(readlink "$$link") || continue; \
+	case $$files in /var/tmp/rocketrides-postgres-*/*) ;; /var/tmp/rocketrides-postgres-*) rm -rf "$$files" ;; esac; \
+	done
 	rm -rf bin .sandbox bench-results .ci/spectral/node_modules

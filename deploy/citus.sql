@@ -3,7 +3,9 @@
 --
 -- Run it there after the first `api migrate`, before the servers start, as the role that owns the tables:
 --
---     psql --file=deploy/citus.sql "$DATABASE_URL"
+--     psql --host=HOST --username=rocketrides --dbname=rocketrides --file=deploy/citus.sql
+--
+-- psql asks for the password, which no command line should show.
 --
 -- Later migrations reach the nodes by themselves. After one that made a table, run this again: what is distributed
 -- already stays as it is.

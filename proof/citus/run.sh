@@ -4,7 +4,7 @@
 # tests that can't run there, with the reasons. The exit code is 1 if a test failed.
 set -eu
 go=${GO:-go}
-[ -n "${DATABASE_URL:-}" ] || { echo 'Which database? make citus DATABASE_URL=postgres://…'; exit 2; }
+[ -n "${DATABASE_URL:-}" ] || { echo 'Which database? Set DATABASE_URL in the environment'; exit 2; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM
