@@ -14,8 +14,8 @@ type databaseFlags struct {
 }
 
 // openPool opens the database, and returns an error when its schema is too old.
-// It takes the URL of the options from the flags, and puts the name of the
-// programs before the application's.
+// It takes the URL of the options from the flags, and prefixes ApplicationName
+// with "rocketrides-".
 func (f databaseFlags) openPool(ctx context.Context, o postgres.Options) (*pgxpool.Pool, error) {
 	o.URL, o.ApplicationName = f.DatabaseURL, "rocketrides-"+o.ApplicationName
 	pool, err := postgres.Open(ctx, o)

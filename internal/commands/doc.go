@@ -46,6 +46,10 @@
 //	daemon.go     serving until a signal, and the shutdown after it
 //	print.go      --json, and what printing for people needs
 //
+// Smaller ones stand beside a command that embeds them: keyFlags and
+// operatorFlags (completer_keys.go), roundFlags (completer_run.go), payerFlags
+// (api_accounts.go) and accountFlags (api_accounts_change.go).
+//
 // Values that make no sense are refused by the struct's method check…, which
 // the Validate of each command that embeds it calls. The structs have no
 // Validate of their own: when a command embeds two that do, Go promotes neither
