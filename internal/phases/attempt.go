@@ -15,8 +15,9 @@ import (
 
 // An attempt is one claim of a key and what is done under it, by one goroutine.
 type attempt struct {
-	engine  *Engine
-	flow    Flow
+	engine *Engine
+	flow   Flow
+	// realm is the row's. Engine.enter sets that of a key that doesn't exist yet.
 	realm   string
 	request *Request // nil for the completer and for an operator
 	key     Key
@@ -73,7 +74,6 @@ func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
 	return &attempt{
 		engine:  e,
 		flow:    flow,
-		realm:   e.config.Realm(),
 		request: request,
 		entry:   entryInsert,
 		token:   uuid.NewString(),
@@ -92,7 +92,9 @@ func (e *Engine) newAttempt(flow Flow, request *Request) *attempt {
 // is stepwise, for a client as for the completer: what it gets done is durable
 // point by point, even if a later phase always fails.
 func (e *Engine) nextAttempt(flow Flow, seen *row, request *Request) *attempt {
-	a := &attempt{engine: e, flow: flow, request: request, entry: entryClaim, token: uuid.NewString(), from: seen.point}
+	a := &attempt{
+		engine: e, flow: flow, realm: seen.realm, request: request, entry: entryClaim, token: uuid.NewString(), from: seen.point,
+	}
 	if request != nil {
 		a.known = slices.Clip(request.Known)
 	}

@@ -106,14 +106,22 @@ func (e *Engine) flow(name string, version int, realm string) (Flow, bool) {
 // attempt's context, which doesn't end when the caller's does: the client does
 // not own the request, and a context that ends during COMMIT makes a doubt.
 // Only Shutdown ends it. leave gives the room back.
+//
+// The realm is read once, because it may become known at any moment: a new key
+// that was stored without one would be nobody's.
 func (e *Engine) enter(caller context.Context, a *attempt) (ctx context.Context, leave func(), err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	realm := e.config.Realm()
 	switch {
 	case e.draining:
 		return nil, nil, ErrDraining
-	case slices.Contains(e.config.Paused, a.flow.name), e.config.Realm() == "":
+	case slices.Contains(e.config.Paused, a.flow.name), realm == "":
 		return nil, nil, ErrPaused
+	case a.entry == entryInsert:
+		a.realm = realm
+	case a.realm != realm:
+		return nil, nil, ErrUnknownVersion
 	}
 	id := a.id()
 	if !e.keys.begin(id, a.entry == entryInsert) {

@@ -198,3 +198,30 @@ func TestNothingIsClaimedWithoutARealm(t *testing.T) {
 		t.Error("a row was made")
 	}
 }
+
+// TestARealmThatChanges: the realm becomes known, or another one, while a
+// request is on its way. No key is stored without one, and none of another one
+// is claimed.
+func TestARealmThatChanges(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_ = b.sendOnce(t, "abandoned", hooks{before: lost})
+	b.expire(t)
+	before := b.show(t, "abandoned")
+	for key, realms := range map[string][2]string{"new": {"", "test"}, "abandoned": {"test", "other"}} {
+		asked := 0
+		engine := b.newEngine(t, nil, func(c *phases.Config) {
+			c.Realm = func() string {
+				asked++
+				return realms[min(asked, 2)-1]
+			}
+		})
+		_, err := engine.Run(t.Context(), b.flow, request(key))
+		if got, want := value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE realm <> 'test'`), 0; got != want {
+			t.Errorf("%s: %d keys of no realm, want %d, after %v", key, got, want, err)
+		}
+	}
+	if got := b.show(t, "abandoned"); got.Attempts != before.Attempts {
+		t.Error("a key of another realm was claimed")
+	}
+}
