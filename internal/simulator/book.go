@@ -35,7 +35,9 @@ type wish struct {
 	request client.NewRide
 	begun   time.Time
 
-	// The book's lock guards the rest.
+	// The rest is what the rider was told. A rider may ask twice at once, so
+	// told needs the book's lock. Otherwise only the rider of the wish looks at
+	// it, and nobody else before all riders have gone.
 	took    time.Duration // from the first click to the first outcome
 	outcome outcome       // "" while there is none
 	ride    string        // the ride's id; "" while it isn't known
@@ -96,27 +98,10 @@ func (b *book) told(w *wish, what outcome, ride string) {
 	}
 }
 
-// cancel notes what became of the cancel of a ride.
-func (b *book) cancel(w *wish, what cancel) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	w.cancel = what
-}
-
-// ended reports whether the outcome of a wish is known.
-func (b *book) ended(w *wish) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return w.outcome != ""
-}
-
 // lookUp finds the rides of wishes whose ride isn't known: a decline doesn't
-// name it, and a wish may have had no answer.
+// name it, and a wish may have had no answer. The riders must have gone.
 func (b *book) lookUp(ctx context.Context, c *client.Client) error {
-	b.mu.Lock()
-	wishes := slices.Clone(b.wishes)
-	b.mu.Unlock()
-	for _, w := range wishes {
+	for _, w := range b.wishes {
 		if w.ride != "" {
 			continue
 		}

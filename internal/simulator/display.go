@@ -63,7 +63,7 @@ func isTerminal(w io.Writer) bool {
 func (s *simulation) plain() string {
 	g := s.book.glance()
 	return fmt.Sprintf("%s: %d rides, %d charged, %d declined, %d on their way; %d requests, %d replays; p50 %s, p99 %s",
-		g.since.Round(time.Second), g.rides, g.charged, g.declined, g.waiting, s.line.hails.Load(), s.line.replays.Load(),
+		g.since.Round(time.Second), g.rides, g.charged, g.declined, g.waiting, s.line.requests.Load(), s.line.replays.Load(),
 		g.p50.Round(time.Millisecond), g.p99.Round(time.Millisecond))
 }
 
@@ -83,7 +83,7 @@ func (s *simulation) live() []string {
 	return []string{
 		fmt.Sprintf("%d riders  [%s%s] %s  %s", s.Riders, strings.Repeat("#", done), strings.Repeat(".", width-done), g.since.Round(time.Second), phase),
 		fmt.Sprintf("  rides      %6d   charged %6d   declined %6d   on their way %4d", g.rides, g.charged, g.declined, g.waiting),
-		fmt.Sprintf("  requests   %6d   replays %6d   p50 %11s   p99 %13s", s.line.hails.Load(), s.line.replays.Load(), g.p50.Round(time.Millisecond), g.p99.Round(time.Millisecond)),
+		fmt.Sprintf("  requests   %6d   replays %6d   p50 %11s   p99 %13s", s.line.requests.Load(), s.line.replays.Load(), g.p50.Round(time.Millisecond), g.p99.Round(time.Millisecond)),
 		"  " + strings.Join(had, ", "),
 	}
 }

@@ -13,9 +13,9 @@ import (
 // when it is told to. It is safe for concurrent use.
 type line struct {
 	next http.RoundTripper
-	// hails is how many requests for rides were sent, and replays how many of
+	// requests is how many hails and cancels were sent, and replays how many of
 	// the answers to them were stored ones.
-	hails, replays atomic.Int64
+	requests, replays atomic.Int64
 }
 
 func newLine() *line {
@@ -62,7 +62,7 @@ func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errBroken
 	}
 	if r.Method == http.MethodPost {
-		l.hails.Add(1)
+		l.requests.Add(1)
 	}
 	if b != nil && b.at == afterSend {
 		ctx, leave := context.WithCancel(r.Context())

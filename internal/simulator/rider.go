@@ -56,7 +56,7 @@ func (r *rider) start() {
 func (r *rider) ride(riding, settling context.Context) {
 	for r.pause(riding, r.Pace) == nil {
 		w := r.book.begin(r.newWish())
-		for first := true; !r.book.ended(w) && settling.Err() == nil; first = false {
+		for first := true; w.outcome == "" && settling.Err() == nil; first = false {
 			if !first {
 				_ = r.pause(settling, r.Pace)
 			}
@@ -77,7 +77,7 @@ func (r *rider) ride(riding, settling context.Context) {
 // ride.
 func (r *rider) changeMind(ctx context.Context, w *wish) {
 	key := client.NewKey()
-	r.book.cancel(w, cancelAsked)
+	w.cancel = cancelAsked
 	for ctx.Err() == nil {
 		line := ctx
 		if at := r.random.IntN(3 * len(breaks())); at < len(breaks()) {
@@ -88,13 +88,13 @@ func (r *rider) changeMind(ctx context.Context, w *wish) {
 		problem, refused := errors.AsType[*client.Problem](err)
 		switch {
 		case err == nil && answer.Ride.Status == client.StatusCanceled:
-			r.book.cancel(w, cancelDone)
+			w.cancel = cancelDone
 			return
 		case refused && problem.Code == client.CodeRideNotCancelable && !problem.Retryable:
-			r.book.cancel(w, cancelRefused)
+			w.cancel = cancelRefused
 			return
 		case refused && problem.Code == client.CodePaymentUnderReview:
-			r.book.cancel(w, cancelUnderReview)
+			w.cancel = cancelUnderReview
 		}
 		_ = r.pause(ctx, r.Pace)
 	}

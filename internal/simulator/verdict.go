@@ -13,8 +13,8 @@ const maxFindings = 10
 type verdict struct {
 	OK    bool `json:"ok"`
 	Rides int  `json:"rides"` // that riders wanted
-	// Retries are the requests beyond the first for each ride, and Replays the
-	// answers that an earlier request brought about.
+	// Retries are the requests beyond the first for each ride and each cancel,
+	// and Replays the answers that an earlier request brought about.
 	Retries  int64 `json:"retries"`
 	Replays  int64 `json:"replays"`
 	Charged  int   `json:"charged"` // rides that were answered so
@@ -45,10 +45,11 @@ type verdict struct {
 func (s *simulation) judge(before, after map[string]tally) verdict {
 	g := s.book.glance()
 	v := verdict{
-		Rides: g.rides, Retries: max(s.line.hails.Load()-int64(g.rides), 0), Replays: s.line.replays.Load(), Seed: s.Seed,
+		Rides: g.rides, Replays: s.line.replays.Load(), Seed: s.Seed,
 		Charged: g.charged, Declines: g.declined, P50: g.p50.Milliseconds(), P99: g.p99.Milliseconds(), Findings: []string{},
 	}
 	known := map[string]bool{}
+	firsts := g.rides
 	for _, w := range s.book.wishes {
 		var mine tally
 		if w.ride != "" { // "" has the charges that belong to no ride
@@ -57,7 +58,7 @@ func (s *simulation) judge(before, after map[string]tally) verdict {
 		v.count(w, mine.Succeeded)
 		v.countCancel(w, mine.Refunded)
 		if w.cancel != "" {
-			v.Retries = max(v.Retries-1, 0) // the first request of a cancel is none
+			firsts++
 		}
 	}
 	for ride, n := range after {
@@ -66,6 +67,7 @@ func (s *simulation) judge(before, after map[string]tally) verdict {
 			v.find(fmt.Sprintf("ride %q", ride), "it has %d charges, and no rider knows it", extra)
 		}
 	}
+	v.Retries = max(s.line.requests.Load()-int64(firsts), 0) // some firsts never left
 	v.OK = v.Rides > 0 && v.Doubles == 0 && v.Lost == 0 && v.Contradictions == 0
 	return v
 }
