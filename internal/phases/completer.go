@@ -105,7 +105,7 @@ func (c *Completer) Once(ctx context.Context) (Counts, error) {
 		err = c.reap(ctx, &counts)
 	}
 	if err == nil {
-		_, counts.Waiting, _, err = c.Engine.readCounts(ctx)
+		_, counts.Waiting, _, err = c.Engine.readCounts(ctx, c.Engine.config.Realm())
 	}
 	return counts, err
 }
@@ -158,10 +158,11 @@ func (e *Engine) databaseTime(ctx context.Context) (time.Time, error) {
 }
 
 // countKeys sets the gauges that alerts look at, or removes them if it can't
-// count.
+// count, or doesn't know which keys are its own.
 func (e *Engine) countKeys(ctx context.Context) error {
-	unfinished, parked, oldest, err := e.readCounts(ctx)
-	if err != nil {
+	realm := e.config.Realm()
+	unfinished, parked, oldest, err := e.readCounts(ctx, realm)
+	if err != nil || realm == "" {
 		e.metrics.hideCounts()
 		return err
 	}
@@ -169,9 +170,9 @@ func (e *Engine) countKeys(ctx context.Context) error {
 	return nil
 }
 
-// readCounts returns how many keys are unfinished and how many wait for a
-// person, and how old the oldest unfinished one is, in seconds.
-func (e *Engine) readCounts(ctx context.Context) (unfinished, parked int, oldest float64, err error) {
+// readCounts returns how many keys of a realm are unfinished and how many wait
+// for a person, and how old the oldest unfinished one is, in seconds.
+func (e *Engine) readCounts(ctx context.Context, realm string) (unfinished, parked int, oldest float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	err = e.config.Pool.QueryRow(ctx, `
@@ -179,7 +180,7 @@ func (e *Engine) readCounts(ctx context.Context) (unfinished, parked int, oldest
 		       (SELECT count(*) FROM idempotency_keys WHERE parked_reason IS NOT NULL AND realm = $1),
 		       (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
 		        FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL AND realm = $1)`,
-		e.config.Realm(),
+		realm,
 	).Scan(&unfinished, &parked, &oldest)
 	if err != nil {
 		err = fmt.Errorf("counting keys: %w", unavailable(err))

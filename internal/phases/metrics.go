@@ -111,10 +111,10 @@ func (m *metrics) showCounts(unfinished, parked int, oldest float64) {
 	m.oldest.WithLabelValues().Set(oldest)
 }
 
-// hideCounts removes the gauges after a count that failed: old values would
-// hide what has happened since. They are removed rather than set to NaN, so
-// that one alert on their absence covers both a count that fails and a
-// completer that doesn't run.
+// hideCounts removes the gauges after a count that failed, and while there is no
+// realm, whose keys are counted: old values would hide what has happened since,
+// and zeros that keys wait. They are removed rather than set to NaN, so that one
+// alert on their absence covers these and a completer that doesn't run.
 func (m *metrics) hideCounts() {
 	m.unfinished.Reset()
 	m.parkedNow.Reset()

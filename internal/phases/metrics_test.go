@@ -3,6 +3,7 @@ package phases_test
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,25 +12,38 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// TestGaugesAreRemovedWhenACountFails: old numbers would hide what has happened
-// since.
-func TestGaugesAreRemovedWhenACountFails(t *testing.T) {
+// TestGaugesAreRemovedWhenNothingIsCounted: old numbers would hide what has
+// happened since, and zeros that keys of a realm wait which isn't known just now.
+func TestGaugesAreRemovedWhenNothingIsCounted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	registry := prometheus.NewRegistry()
-	engine := b.newEngine(t, nil, func(c *phases.Config) { c.Metrics = registry })
+	var lost atomic.Bool
+	engine := b.newEngine(t, nil, func(c *phases.Config) {
+		c.Metrics = registry
+		c.Realm = func() string {
+			if lost.Load() {
+				return ""
+			}
+			return "test"
+		}
+	})
 	if got := gauges(t, registry); got != 0 {
 		t.Errorf("%d gauges are shown before anything was counted", got)
 	}
 	for _, step := range []struct {
 		name, sql string
+		lost      bool // the realm
 		want      int
 	}{
-		{"a count", `SELECT`, 3},
-		{"a count that fails", `ALTER TABLE idempotency_keys RENAME TO renamed`, 0},
-		{"the next one", `ALTER TABLE renamed RENAME TO idempotency_keys`, 3},
+		{"a count", `SELECT`, false, 3},
+		{"a count that fails", `ALTER TABLE idempotency_keys RENAME TO renamed`, false, 0},
+		{"the next one", `ALTER TABLE renamed RENAME TO idempotency_keys`, false, 3},
+		{"the realm is lost", `SELECT`, true, 0},
+		{"it is back", `SELECT`, false, 3},
 	} {
 		b.exec(t, step.sql)
+		lost.Store(step.lost)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); b.completer(engine).Run(ctx) }() // it counts as it starts
