@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 // A charge whose answer was lost is parked, looked at and resolved.
@@ -154,6 +155,7 @@ func TestOperatorRetriesAllKeysOfAReason(t *testing.T) {
 // are retried once.
 func TestOperatorRetriesEachParkedKeyOnce(t *testing.T) {
 	t.Parallel()
+	pgtest.NotOnCitus(t, "it has a trigger")
 	const keys = 1100 // more than a list has by default
 	s := newScene(t)
 	s.exec(t, `

@@ -16,6 +16,7 @@ import (
 // about the others reads by the one index that begins with the state.
 func TestNoStatementReadsWhatIsDone(t *testing.T) {
 	t.Parallel()
+	pgtest.NotOnCitus(t, "its plans are those of its nodes")
 	b := setup(t)
 	sent := statementsAboutJobs(t, b)
 	conn := pgtest.Connect(t, b.url)

@@ -230,6 +230,20 @@ func TestTwentyCancelsRefundOnce(t *testing.T) {
 	}
 }
 
+// TestACancelUnderWayHoldsItsRide: while nobody knows whether a key has given
+// the money back, no other key may send a refund.
+func TestACancelUnderWayHoldsItsRide(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	ride := h.charged(t)
+	h.onRefund(fakestripe.DropBefore, nil)
+	h.cancelAs(t, h.visa, ride.ID, "first").must(t, 503, web.CodePaymentProcessorUnavailable)
+	h.mustNow(t, h.cancelAs(t, h.visa, ride.ID, "second"), "second")
+	h.expire(t)
+	h.cancelAs(t, h.visa, ride.ID, "first").must(t, 200, "")
+	h.checkCanceled(t, h.visa, ride.ID, "first")
+}
+
 func TestSomeRidesCannotBeCanceled(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
