@@ -143,12 +143,12 @@ func (t *tx) authenticate(pi *paymentIntent, m *paymentMethod, c card, ask confi
 	return nil
 }
 
-// settleLater adds the event that ends a processing payment. Without
+// settleLater adds the effect that ends a processing payment. Without
 // Options.SettleAfter the payment waits for a call of Settle or Decline.
 func (t *tx) settleLater(intent string) {
 	if t.settleAfter > 0 {
 		due := t.now.Add(t.settleAfter).UnixNano()
-		t.change.Later = append(t.change.Later, event{ID: newID("evt"), Due: due, Settle: intent})
+		t.change.Later = append(t.change.Later, effect{ID: newID("eff"), Due: due, Settle: intent})
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package fakestripe is a stateful fake of the part of Stripe's API v1 that
 // charges, lists, cancels, refunds and disputes payments, for tests and for
 // machines without a network. It is written from Stripe's documentation
-// (https://docs.stripe.com/api, version 2023-10-16) and knows nothing of the
-// service that it tests.
+// (https://docs.stripe.com/api, version 2023-10-16). All that it knows of the
+// service that it tests is that metadata[ride_id] names the ride of a payment.
 //
 // It is stricter than Stripe where that finds bugs. A parameter that it does
 // not know is an error, and so is one that is sent twice. An idempotency key is

@@ -87,7 +87,7 @@ func (s *Server) alter(c *call, t *tx, a answer) (answer, error) {
 	case Saved500WithoutEffect:
 		t.change = change{}
 		if c.plan.RollForwardAfter > 0 {
-			t.change.Later = []event{s.rollForward(c)}
+			t.change.Later = []effect{s.rollForward(c)}
 		}
 		return saved500(), nil
 	case OtherObject:
@@ -106,12 +106,12 @@ func saved500() answer {
 	return a
 }
 
-// rollForward returns the event that executes a request later which was
+// rollForward returns the effect that executes a request later which was
 // answered with a 500. It is executed as if it arrived then, so it undoes
 // nothing that happens meanwhile.
-func (s *Server) rollForward(c *call) event {
-	return event{
-		ID: newID("evt"), Due: s.now().Add(time.Duration(c.plan.RollForwardAfter)).UnixNano(),
+func (s *Server) rollForward(c *call) effect {
+	return effect{
+		ID: newID("eff"), Due: s.now().Add(time.Duration(c.plan.RollForwardAfter)).UnixNano(),
 		Path: c.send.Path, Form: canonical(c.fields),
 	}
 }

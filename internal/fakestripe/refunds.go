@@ -48,7 +48,7 @@ func (t *tx) refund(intent, id string, amount int64) (*refund, error) {
 	t.change.Refunds = append(t.change.Refunds, r)
 	if t.refundThen != "" {
 		due := t.now.Add(t.refundAfter).UnixNano()
-		t.change.Later = append(t.change.Later, event{ID: newID("evt"), Due: due, Refund: r.ID, Then: t.refundThen})
+		t.change.Later = append(t.change.Later, effect{ID: newID("eff"), Due: due, Refund: r.ID, Then: t.refundThen})
 	}
 	return r, nil
 }

@@ -65,10 +65,10 @@ func (r *raw) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// event is something that Stripe does later by itself: it settles the payment
+// effect is something that Stripe does later by itself: it settles the payment
 // intent in Settle, gives the refund in Refund the status Then, or executes the
 // request with Path and Form, which was answered with a 500.
-type event struct {
+type effect struct {
 	ID     string `json:"id"`
 	Due    int64  `json:"due"`              // Unix nanoseconds by the fake's clock
 	Settle string `json:"settle,omitempty"` // the id of a payment intent
@@ -95,7 +95,7 @@ type change struct {
 	Saved      *saved     `json:"saved,omitempty"`
 	Arrival    *Send      `json:"arrival,omitempty"`
 	Answered   *answered  `json:"answered,omitempty"`
-	Later      []event    `json:"later,omitempty"`
+	Later      []effect   `json:"later,omitempty"`
 	Done       string     `json:"done,omitempty"`
 }
 
@@ -113,7 +113,7 @@ type state struct {
 	deliveries []delivery
 	saved      map[string]*saved
 	oldest     []*saved // in the order of saving
-	events     []event
+	effects    []effect
 	sends      []Send
 }
 
@@ -146,8 +146,8 @@ func (s *state) apply(c *change) {
 	}
 	s.applyEvents(c)
 	s.applyLedger(c)
-	s.events = append(s.events, c.Later...)
-	s.events = slices.DeleteFunc(s.events, func(e event) bool { return e.ID == c.Done })
+	s.effects = append(s.effects, c.Later...)
+	s.effects = slices.DeleteFunc(s.effects, func(e effect) bool { return e.ID == c.Done })
 }
 
 // applyEvents makes the changes of the events that are sent to webhook
@@ -189,11 +189,11 @@ func (s *state) forget(now time.Time) {
 	}
 }
 
-// due returns the earliest event that is due at the time now, and reports
+// due returns the earliest effect that is due at the time now, and reports
 // whether there is one.
-func (s *state) due(now time.Time) (event, bool) {
-	var first event
-	for _, e := range s.events {
+func (s *state) due(now time.Time) (effect, bool) {
+	var first effect
+	for _, e := range s.effects {
 		if e.Due <= now.UnixNano() && (first.ID == "" || e.Due < first.Due) {
 			first = e
 		}

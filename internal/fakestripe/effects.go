@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// happen lets an event happen, at the time at which it is due. An event that
-// has become impossible, such as a refund of what was refunded meanwhile, is
+// happen lets an effect happen, at the time at which it is due. One that has
+// become impossible, such as a refund of what was refunded meanwhile, is
 // dropped: Stripe does not promise that the effect of a 500 follows.
-func (s *Server) happen(e event) error {
+func (s *Server) happen(e effect) error {
 	t := s.newTx()
 	t.now = time.Unix(0, e.Due).UTC()
-	if err := s.runEvent(t, e); err != nil && !executed(err) {
+	if err := s.bringAbout(t, e); err != nil && !executed(err) {
 		t.change = change{}
 	}
 	t.change.Done = e.ID
 	return s.commit(&t.change)
 }
 
-// runEvent executes an event.
-func (s *Server) runEvent(t *tx, e event) error {
+// bringAbout executes an effect.
+func (s *Server) bringAbout(t *tx, e effect) error {
 	switch {
 	case e.Settle != "":
 		return t.settle(e.Settle, "")
