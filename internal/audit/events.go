@@ -6,12 +6,12 @@ package audit
 func eventQueries() []query {
 	return []query{
 		{
-			check{"events-are-worked", "I16", "An event is worked soon after it is due, and within a day."}, `
+			check{"events-are-worked", "I16", "An event is worked soon after it is due, and within a day unless its key is parked for a person."}, `
 			SELECT owner_id, NULL, ride_id, id || ' about ' || object_id || ' waits since ' || to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 			       || ', after ' || attempts || ' attempts'
 			FROM stripe_events
 			WHERE account_id = '' AND worked_at IS NULL
-			  AND (run_after < now() - @overdue * interval '1 second' OR received_at < now() - interval '1 day')`,
+			  AND (run_after < now() - @overdue * interval '1 second' OR received_at < now() - interval '1 day' AND last_error IS DISTINCT FROM 'for_a_person')`,
 		},
 		{
 			check{"event-has-its-effect", "I21", "What came of an event is on record."}, `

@@ -34,7 +34,17 @@ const (
 	outResting    = "waits_for_its_key"
 	outHastened   = "hastened"
 	outMismatch   = "mismatch"
+	outForAPerson = "for_a_person"
 )
+
+// forAPerson is what comes of an event about a parked key that it can't let go
+// on. The event stays until a person has decided: what it tells may be new to
+// the ride only then.
+func forAPerson() outcome { return outcome{word: outForAPerson, waits: true, again: parkedPause} }
+
+// parkedPause is how long an event waits for a key that is parked. Each look
+// costs Stripe a request or two.
+const parkedPause = 10 * time.Minute
 
 // work reads the object that events are about, and changes what is not as
 // Stripe says.
@@ -72,18 +82,31 @@ func (w *eventRun) compare(ctx context.Context, object payments.ObjectKind, ride
 	if err != nil {
 		return outcome{}, err
 	}
+	unfinished := key.Key != "" && key.FinishedAt == nil
 	switch {
 	case isHeld(key):
 		return outcome{word: outResting, waits: true}, nil
+	case object != payments.ObjectIntent && unfinished && ride.intent == "":
+		return untilCharged(key), nil
 	case object == payments.ObjectDispute:
 		return w.showDispute(ctx, ride, intent)
 	case object != payments.ObjectIntent:
 		return w.showRefund(ctx, ride, key, intent)
-	case key.Key != "" && key.FinishedAt == nil:
+	case unfinished:
 		return w.hasten(ctx, key, intent)
 	default:
 		return w.settle(ctx, ride, intent)
 	}
+}
+
+// untilCharged keeps an event about a refund or a dispute while the ride's key
+// is unfinished and the ride doesn't know its charge: it may be of the charge
+// that the key ends with.
+func untilCharged(key phases.Record) outcome {
+	if key.ParkedReason != "" {
+		return forAPerson()
+	}
+	return outcome{word: outResting, waits: true}
 }
 
 // hasten lets a key go on that is unfinished and held by nobody, if a look-up
@@ -96,15 +119,18 @@ func (w *eventRun) hasten(ctx context.Context, key phases.Record, intent payment
 		return outcome{}, err
 	}
 	sent := phases.Sent[payments.ChargeForm]{Form: payments.ChargeForm(key.ForeignForm), Ref: key.ForeignRef, WindowOver: over}
+	settles := w.Stripe.Settles(intent, sent)
 	switch {
 	case !w.Engine.Knows(key):
 		return outcome{word: "other_version", waits: true}, nil
-	case !w.Stripe.Settles(intent, sent):
-		return outcome{word: outNothingNew}, nil
-	case key.ParkedReason == "":
+	case !settles && !intent.Succeeded:
+		return outcome{word: outNothingNew}, nil // there will be another event
+	case key.ParkedReason == "" && settles:
 		return outcome{word: outHastened, waits: true}, w.keys().Nudge(ctx, key)
-	case !slices.Contains(passing(), key.ParkedReason):
-		return outcome{word: "for_a_person"}, nil
+	case key.ParkedReason == "":
+		return outcome{word: outResting, waits: true}, nil
+	case !settles || !slices.Contains(passing(), key.ParkedReason):
+		return forAPerson(), nil
 	}
 	return w.unpark(ctx, key, intent.ID)
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
@@ -156,6 +158,89 @@ func TestARefundBeforeTheRideKnowsItsCharge(t *testing.T) {
 	(<-done).must(t, 201, "")
 	h.work(t)
 	if got := h.given(t, "k"); got != "charged succeeded 500" {
+		t.Errorf("the ride is %s", got)
+	}
+}
+
+// TestADisputeBeforeTheRideKnowsItsCharge: Stripe's answer is lost, the card's
+// holder contests the charge, and the look-up parks the key because of that. The
+// ride shows the dispute once a person has said that it is charged.
+func TestADisputeBeforeTheRideKnowsItsCharge(t *testing.T) {
+	t.Parallel()
+	for _, parked := range []bool{false, true} {
+		h, seen := newHarness(t), 0
+		h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+		h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+		intent := h.intentOf(t, "k")
+		if err := h.fake.Dispute(intent, "needs_response"); err != nil {
+			t.Fatal(err)
+		}
+		if parked {
+			h.finish(t)
+		}
+		h.deliverAll(t, &seen, "snapshot")
+		for range 2 {
+			if counts := h.work(t); counts.Worked != 0 {
+				t.Errorf("before the ride knows its charge the worker did %+v", counts)
+			}
+			h.finish(t)
+		}
+		if got := h.key(t, h.visa, "k").ParkedReason; got != "stripe_refunded" {
+			t.Fatalf("parked for %q", got)
+		}
+		h.work(t)
+		h.checkWaitsForAPerson(t)
+		if _, err := h.resolver().ResolveCharged(t.Context(), h.key(t, h.visa, "k"), "ann", intent); err != nil {
+			t.Fatal(err)
+		}
+		h.work(t)
+		if got := h.given(t, "k"); got != "charged disputed blocked" {
+			t.Errorf("the ride is %s", got)
+		}
+		if n := number(t, h, `SELECT count(*) FROM stripe_events WHERE worked_at IS NULL`); n != 0 {
+			t.Errorf("%d events wait", n)
+		}
+	}
+}
+
+// checkWaitsForAPerson checks that every event waits for a person, in long
+// pauses, and that nobody is told that the completer doesn't work them.
+func (h *harness) checkWaitsForAPerson(t *testing.T) {
+	t.Helper()
+	if n := number(t, h, `
+		SELECT count(*) FROM stripe_events
+		WHERE (worked_at IS NULL AND last_error = 'for_a_person' AND run_after > now() + interval '9 minutes') IS NOT TRUE`); n != 0 {
+		t.Errorf("%d events don't wait for a person", n)
+	}
+	h.exec(t, `UPDATE stripe_events SET received_at = now() - interval '2 days'`)
+	registry := prometheus.NewRegistry()
+	w := h.eventWorker()
+	w.Metrics = registry
+	if err := w.start().measure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := value(t, registry, "rides_stripe_events_oldest_seconds", ""); got != 0 {
+		t.Errorf("the oldest event is %v s old", got)
+	}
+}
+
+// TestASuccessOfAParkedKeyIsGivenBack: a person ends the key as not charged,
+// without asking Stripe, long after the event that tells of the charge.
+func TestASuccessOfAParkedKeyIsGivenBack(t *testing.T) {
+	t.Parallel()
+	h, seen := newHarness(t), 0
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	h.parkByHand(t, h.visa, "k")
+	h.deliverAll(t, &seen, "thin")
+	h.work(t)
+	h.checkWaitsForAPerson(t)
+	if _, err := h.resolver().ResolveNotChargedUnverified(t.Context(), h.key(t, h.visa, "k"), "ann", "Stripe is down"); err != nil {
+		t.Fatal(err)
+	}
+	h.work(t)
+	h.finish(t)
+	if got := h.given(t, "k"); got != "declined succeeded 2350" {
 		t.Errorf("the ride is %s", got)
 	}
 }

@@ -93,7 +93,7 @@ func readingOf(t *testing.T, sql string) reading {
 	some := []string{"evt_ch_crowd_1", "evt_old_2"}
 	for _, r := range []reading{
 		{"AS oldest", "stripe_events_due_idx", oldestEvents, []any{false, nil, oldestEvents}},
-		{"AS waiting", "stripe_events_due_idx", 100, []any{false, 100}},
+		{"AS waiting", "stripe_events_due_idx", 100, []any{false, 100, outForAPerson}},
 		{"type <> 'sweep'", "stripe_events_received_idx", 1, []any{false}},
 		{"AND worked_at IS NULL\n", "stripe_events_due_idx", 50, []any{50}},
 		{"ORDER BY received_at DESC", "stripe_events_received_idx", 50, []any{50}},

@@ -87,7 +87,7 @@ func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.
 	case settled && slices.Contains(passing(), key.ParkedReason):
 		return w.unpark(ctx, key, seen.id)
 	default:
-		return outcome{word: "for_a_person"}, nil
+		return forAPerson(), nil
 	}
 }
 

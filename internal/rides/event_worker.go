@@ -27,7 +27,9 @@ import (
 //
 // An event about a key that a worker holds, or that a look-up would end, waits
 // until the key is at rest: finished, or parked. So it fences no worker, and
-// nothing that came while a worker was about to park its key is forgotten.
+// nothing that came while a worker was about to park its key is forgotten. One
+// that may be news to the ride only when the key is finished waits for that,
+// also while the key is parked: nobody tells of it again.
 type EventWorker struct {
 	// Pool is the database.
 	Pool *pgxpool.Pool

@@ -28,7 +28,7 @@ type told struct {
 type inbox struct {
 	ID, Type, ObjectID string
 	Deliveries         int
-	Outcome            *string // nil while it waits
+	Outcome            *string // nil while it waits, but not for a person
 }
 
 // tellAs makes the fake Stripe tell of events by rules.
@@ -87,9 +87,10 @@ func (s *system) restEvents(ctx context.Context) error {
 	return s.rest(ctx, restBound, s.database.unfinished)
 }
 
-// countEvents counts the events that wait, and those that are worked.
+// countEvents counts the events that wait, without those that a person must let
+// go on, and those that are worked.
 func (d *database) countEvents(ctx context.Context) (waiting, worked int, err error) {
-	if waiting, err = d.count(ctx, `stripe_events WHERE worked_at IS NULL`); err != nil {
+	if waiting, err = d.count(ctx, `stripe_events WHERE worked_at IS NULL AND last_error IS DISTINCT FROM 'for_a_person'`); err != nil {
 		return 0, 0, err
 	}
 	worked, err = d.count(ctx, `stripe_events WHERE worked_at IS NOT NULL`)
@@ -109,7 +110,7 @@ func (f *facts) readUnparked(ctx context.Context, pool *pgxpool.Pool) error {
 
 func (f *facts) readInbox(ctx context.Context, pool *pgxpool.Pool) error {
 	rows, err := collect[inbox](ctx, pool, `
-		SELECT id, type, object_id, deliveries, outcome
+		SELECT id, type, object_id, deliveries, coalesce(outcome, CASE last_error WHEN 'for_a_person' THEN last_error END)
 		FROM stripe_events`)
 	for _, row := range rows {
 		f.inbox[row.ID] = row
@@ -158,8 +159,9 @@ func eventsTaken(f *facts) check {
 	return c
 }
 
-// eventsWorked checks that each event was worked, and that none found a payment
-// without its ride, or with another ride's words (I16, I21).
+// eventsWorked checks that each event was worked, or waits for a person to
+// decide about its key, and that none found a payment without its ride, or with
+// another ride's words (I16, I21).
 func eventsWorked(f *facts) check {
 	c := newCheck("every event is worked, and finds what is right", "I16", "I21")
 	for id, event := range f.inbox {
