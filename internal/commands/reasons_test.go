@@ -65,12 +65,12 @@ func parkReasons(t *testing.T) []string {
 }
 
 var (
-	reasonName    = regexp.MustCompile(`^(park|parked|reason)[A-Z]`)
+	reasonName    = regexp.MustCompile(`^([Pp]ark|[Rr]eason)[A-Z]`)
 	writtenReason = regexp.MustCompile(`parked_reason\s*=\s*'(\w+)'`)
 )
 
 // reasonsIn returns the reasons in one node of the code: the values of constants
-// such as parkMismatch and reasonWindow, and texts that are given to Park, or as
+// such as parkMismatch and ReasonWindow, and texts that are given to Park, or as
 // the reason of a result or an ending, or that a statement writes.
 func reasonsIn(n ast.Node) (found []string) {
 	var texts []ast.Expr

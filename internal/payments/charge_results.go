@@ -137,7 +137,7 @@ func busyRows() []resultRow {
 		{name: "limited", then: verdictTransient, backoff: askedBackoff, when: limited},
 		// Stripe has saved that it doesn't know, and repeats that for as long
 		// as it keeps the key. The outcome may still change.
-		{name: "saved_500", then: verdictLookUp, reason: parkSaved500, patient: true, when: (*observation).saved500},
+		{name: "saved_500", then: verdictLookUp, reason: ParkSaved500, patient: true, when: (*observation).saved500},
 		{name: "server_error", then: verdictUnknown, backoff: askedBackoff, when: func(o *observation) bool {
 			return o.hasError() && o.status >= 500 && !o.saved500()
 		}},

@@ -86,9 +86,10 @@ const (
 	parkRefusedRequest   = "stripe_400"               // Stripe calls our request wrong
 	parkDenied           = "stripe_403"               // Stripe refuses this request, and not our API key
 	parkIdempotencyError = "stripe_idempotency_error" // the key was used with other parameters before
-	parkSaved500         = "stripe_500"               // Stripe's saved answer is that it doesn't know
-	parkWindowOver       = "window_over"              // Stripe is still working on it when the window is over
+	ParkSaved500         = "stripe_500"               // Stripe's saved answer is that it doesn't know
+	parkWindowOver       = phases.ReasonWindow        // Stripe is still working on it when the window is over
 	parkForm             = "stripe_form"              // the frozen form is damaged, or of another key
+	ParkRefundRefused    = "refund_refused"           // Stripe doesn't give back what was taken for a declined ride
 )
 
 // countRow returns the row that matches o, and counts it in the metrics.

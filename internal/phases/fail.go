@@ -10,7 +10,7 @@ import (
 
 // Reasons for which the completer parks a key by itself.
 const (
-	reasonMaxAttempts = "max_attempts"
+	ReasonMaxAttempts = "max_attempts" // it has failed as often as it may
 	reasonImpossible  = "impossible_violation"
 )
 
@@ -83,7 +83,7 @@ func (a *attempt) countFailure(cause error, end *ending) *ending {
 	if isImpossible(cause) {
 		end.kind, end.reason, end.detail = endParked, reasonImpossible, cause.Error()
 	} else if a.failures+1 >= a.engine.config.MaxAttempts {
-		end.kind, end.reason, end.detail = endParked, reasonMaxAttempts, cause.Error()
+		end.kind, end.reason, end.detail = endParked, ReasonMaxAttempts, cause.Error()
 		if call, ok := errors.AsType[*CallError](cause); ok && call.Reason != "" {
 			end.reason = call.Reason
 		}

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// reasonWindow parks a key whose call was found nowhere after the window, when
+// ReasonWindow parks a key whose call was found nowhere after the window, when
 // its form must not be sent any more.
-const reasonWindow = "window_over"
+const ReasonWindow = "window_over"
 
 // makeCall makes the foreign call that is next, between two transactions, and
 // commits its result.
@@ -159,7 +159,7 @@ func (a *attempt) nothingFound(ctx context.Context) (*ending, error) {
 	case a.windowLeft() > 0 && (reason == "" || a.clock.at.Before(a.call.findUntil)):
 		return nil, &CallError{Class: Unknown, Err: ErrNothingFound}
 	case reason == "":
-		reason = reasonWindow
+		reason = ReasonWindow
 	}
 	return a.transact(ctx, func(*Tx) (*ending, error) {
 		return Park(reason, "no earlier send left a trace at the other side, which is no proof").ending, nil

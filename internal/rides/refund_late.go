@@ -107,15 +107,11 @@ func recordLateRefund(tx *phases.Tx, key phases.Key, form payments.RefundForm, r
 	case payments.RefundOpen:
 		return phases.Wait(refundPause(key.Attempts), refund.Given.ID), nil
 	case payments.RefundRefused:
-		return phases.Park(parkedLateRefund, refund.Detail), nil
+		return phases.Park(payments.ParkRefundRefused, refund.Detail), nil
 	default:
 		return phases.Park(refund.Reason, refund.Detail), nil
 	}
 }
-
-// parkedLateRefund is what a key is parked for if Stripe doesn't give back what
-// was taken for a declined ride.
-const parkedLateRefund = "refund_refused"
 
 // endLateRefund records what happened, for people, and finishes the key.
 func endLateRefund(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {

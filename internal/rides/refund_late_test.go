@@ -78,7 +78,7 @@ func TestALateRefundThatFailsIsParked(t *testing.T) {
 		t.Error("a failed refund was believed")
 	}
 	parked := h.key(t, h.declined, lateKey(intent))
-	if parked.ParkedReason != parkedLateRefund {
+	if parked.ParkedReason != "refund_refused" {
 		t.Errorf("parked for %q", parked.ParkedReason)
 	}
 	if _, err := h.fake.DashboardRefund(intent, 0); err != nil {
