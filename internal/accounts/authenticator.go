@@ -51,17 +51,17 @@ type Authenticator struct {
 	guesses  guesses
 }
 
-// A Reader carries a read of the database out, like [phases.Reread] and
-// [phases.Engine.Read].
+// A Reader carries a read of the database out, like [phases.Rerun] and
+// [phases.Engine.Rerun].
 type Reader func(ctx context.Context, read func(context.Context) error) error
 
 // NewAuthenticator returns an Authenticator that accepts the API keys of one
 // mode: those for real money if live is true, else those for tests. read bounds
-// how many connections its look-ups take, as [phases.Engine.Read] does; nil is
-// [phases.Reread], which doesn't.
+// how many connections its look-ups take, as [phases.Engine.Rerun] does; nil
+// is [phases.Rerun], which doesn't.
 func NewAuthenticator(pool *pgxpool.Pool, live bool, read Reader) *Authenticator {
 	if read == nil {
-		read = phases.Reread
+		read = phases.Rerun
 	}
 	return &Authenticator{live: live, accounts: newAccountCache(pool, rememberedFor, read), guesses: newGuesses()}
 }

@@ -146,7 +146,7 @@ func TestAChangeIsInForceInTime(t *testing.T) {
 			t.Parallel()
 			made := newAccount(t, pool, false)
 			const ttl = 300 * time.Millisecond
-			authenticator := &Authenticator{accounts: newAccountCache(pool, ttl, phases.Reread)}
+			authenticator := &Authenticator{accounts: newAccountCache(pool, ttl, phases.Rerun)}
 			if _, err := authenticator.Authenticate(t.Context(), bearer(made.APIKey)); err != nil {
 				t.Fatal(err)
 			}

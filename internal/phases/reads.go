@@ -123,7 +123,7 @@ func (e *Engine) readTogether(group []*lookUp) {
 	for i, l := range group {
 		reads[i] = readKey(l.id, &l.found)
 	}
-	err := e.Read(ctx, func(ctx context.Context) error { return e.readRows(ctx, reads...) })
+	err := e.Rerun(ctx, func(ctx context.Context) error { return e.readRows(ctx, reads...) })
 	for _, l := range group {
 		if err != nil && len(group) > 1 && !errors.Is(err, errUnsent) {
 			go e.readTogether([]*lookUp{l})
@@ -152,16 +152,16 @@ func (e *Engine) arrive(l *lookUp) {
 	close(l.done)
 }
 
-// Read runs a read of the database for somebody who holds no key, again if the
-// connection is lost; see the function Reread. Together such reads, and claims,
-// use half of the pool's connections at most: the others are kept for those who
-// hold a key, so that what has begun can end however many come.
-func (e *Engine) Read(ctx context.Context, read func(context.Context) error) error {
+// Rerun runs a statement for somebody who holds no key, again if the connection
+// is lost; see the function Rerun. Together such statements, and claims, use
+// half of the pool's connections at most: the others are kept for those who hold
+// a key, so that what has begun can end however many come.
+func (e *Engine) Rerun(ctx context.Context, run func(context.Context) error) error {
 	if err := e.takePlace(ctx); err != nil {
 		return err
 	}
 	defer e.leavePlace()
-	return Reread(ctx, read)
+	return Rerun(ctx, run)
 }
 
 // takePlace takes one of the places of those who hold no key: they read, or

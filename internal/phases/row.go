@@ -140,28 +140,30 @@ func (e *Engine) readRows(ctx context.Context, reads ...statement) error {
 func (e *Engine) read(ctx context.Context, id keyID) (found *reading, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	err = Reread(ctx, func(ctx context.Context) error { return e.readRows(ctx, readKey(id, &found)) })
+	err = Rerun(ctx, func(ctx context.Context) error { return e.readRows(ctx, readKey(id, &found)) })
 	return found, err
 }
 
-// maxRereads bounds how often a read is made again. After a restart of Postgres
-// every connection of the pool is dead, and each shows it only when it is used.
-const maxRereads = 5
+// maxReruns bounds how often a statement is run again. After a restart of
+// Postgres every connection of the pool is dead, and each shows it only when it
+// is used.
+const maxReruns = 5
 
-// Reread runs a read of the database, and runs it again if the connection was
-// lost. If that happens again and again, the error is ErrUnavailable. The
-// read's own error, such as pgx.ErrNoRows or an error of the server, is
+// Rerun runs a statement, and runs it again if the connection was lost. The
+// first run may have committed, so the second must change nothing more. If the
+// connection is lost again and again, the error is ErrUnavailable. The
+// statement's own error, such as pgx.ErrNoRows or an error of the server, is
 // returned as it is.
-func Reread(ctx context.Context, read func(context.Context) error) error {
+func Rerun(ctx context.Context, run func(context.Context) error) error {
 	for try := 1; ; try++ {
-		err := read(ctx)
+		err := run(ctx)
 		if err == nil || errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 		err = unavailable(err)
 		pg, answered := errors.AsType[*pgconn.PgError](err)
 		lost := errors.Is(err, ErrUnavailable) && !errors.Is(err, errUnsent) && (!answered || !provesAbort(pg))
-		if !lost || try > maxRereads || backOff(ctx, try) != nil {
+		if !lost || try > maxReruns || backOff(ctx, try) != nil {
 			return err
 		}
 	}

@@ -70,7 +70,7 @@ func withFare(
 func fareOf(ctx context.Context, store accounts.Store, form payments.RefundForm) (payments.Paid, error) {
 	var paid payments.Paid
 	terms := form.Terms()
-	err := phases.Reread(ctx, func(ctx context.Context) error {
+	err := phases.Rerun(ctx, func(ctx context.Context) error {
 		return store.Pool.QueryRow(ctx, `
 			SELECT fare_amount, fare_currency
 			FROM rides

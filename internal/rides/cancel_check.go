@@ -70,7 +70,7 @@ type refundableRide struct {
 // refundable returns what is known of a ride.
 func (s *Service) refundable(ctx context.Context, account, id string) (refundableRide, error) {
 	var ride refundableRide
-	err := s.read(ctx, func(ctx context.Context) error {
+	err := s.rerun(ctx, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `
 			SELECT payment_intent_id, disputed, refund_blocked, stripe_epoch
 			FROM rides
@@ -87,7 +87,7 @@ func (s *Service) refundable(ctx context.Context, account, id string) (refundabl
 // Stripe's events has changed the ride since it was read: then what is stored
 // may be newer than what was seen.
 func (s *Service) showDispute(ctx context.Context, account, id string, epoch int64, seen payments.Dispute) error {
-	err := s.read(ctx, func(ctx context.Context) error { // run twice, it changes nothing the second time
+	err := s.rerun(ctx, func(ctx context.Context) error { // the second run finds another epoch
 		_, err := s.pool.Exec(ctx, `
 			UPDATE rides
 			SET disputed = $4, refund_blocked = $5, stripe_epoch = stripe_epoch + 1

@@ -192,7 +192,7 @@ func (w *eventRun) readFacts(ctx context.Context, i payments.Intent) (rideFacts,
 	defer cancel()
 	r := rideFacts{account: i.Account, id: i.Ride}
 	var now time.Time
-	err := phases.Reread(ctx, func(ctx context.Context) error {
+	err := phases.Rerun(ctx, func(ctx context.Context) error {
 		return w.Pool.QueryRow(ctx, `
 			SELECT livemode, now()
 			FROM accounts
@@ -205,7 +205,7 @@ func (w *eventRun) readFacts(ctx context.Context, i payments.Intent) (rideFacts,
 	if err != nil {
 		return r, now, fmt.Errorf("reading account: %w", err)
 	}
-	err = phases.Reread(ctx, func(ctx context.Context) error {
+	err = phases.Rerun(ctx, func(ctx context.Context) error {
 		return w.Pool.QueryRow(ctx, `
 			SELECT key, status, fare_amount, fare_currency, coalesce(payment_intent_id, ''), coalesce(cancel_key, ''),
 			       coalesce(refund_id, ''), coalesce(refund_status, ''), coalesce(refund_amount, 0),

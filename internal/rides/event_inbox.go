@@ -33,8 +33,8 @@ const settlingTime = time.Second
 func (i inbox) add(ctx context.Context, event payments.Event) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
-	// A second run after a lost answer only counts one delivery too many.
-	err = phases.Reread(ctx, func(ctx context.Context) error {
+	// A second run counts one delivery too many, and nothing depends on how many.
+	err = phases.Rerun(ctx, func(ctx context.Context) error {
 		return i.write(ctx, &again, `
 			INSERT INTO stripe_events (account_id, id, type, object, object_id, livemode, created_at, run_after)
 			VALUES ('', $1, $2, $3, $4, $5, $6, now() + $7 * interval '1 second')

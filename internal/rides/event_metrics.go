@@ -64,7 +64,7 @@ func (w *eventRun) measure(ctx context.Context) error {
 	// The order is that of the one index that has only what waits. An event that
 	// waits for a person is no fault of the completer's, and there are alerts on
 	// parked keys.
-	err := phases.Reread(ctx, func(ctx context.Context) error {
+	err := phases.Rerun(ctx, func(ctx context.Context) error {
 		return w.Pool.QueryRow(ctx, `
 			SELECT count(*), coalesce(extract(epoch FROM now() - min(received_at) FILTER (WHERE last_error IS DISTINCT FROM $3)), 0)::float8, (
 			         SELECT count(*)
@@ -103,7 +103,7 @@ func (w *eventRun) measure(ctx context.Context) error {
 func (w *eventRun) readSilence(ctx context.Context) (float64, error) {
 	var last *time.Time
 	var seconds float64
-	err := phases.Reread(ctx, func(ctx context.Context) error {
+	err := phases.Rerun(ctx, func(ctx context.Context) error {
 		return w.Pool.QueryRow(ctx, `
 			SELECT (
 			  SELECT received_at
@@ -114,7 +114,7 @@ func (w *eventRun) readSilence(ctx context.Context) (float64, error) {
 			w.Stripe.Live()).Scan(&last)
 	})
 	if err == nil {
-		err = phases.Reread(ctx, func(ctx context.Context) error {
+		err = phases.Rerun(ctx, func(ctx context.Context) error {
 			return w.Pool.QueryRow(ctx, `
 				SELECT extract(epoch FROM now() - finished_at)::float8
 				FROM idempotency_keys

@@ -52,7 +52,7 @@ func (s *Service) sight(ctx context.Context, account, id string) (sighting, erro
 		return sighting{}, web.NewProblemError(web.CodeNotFound, nil)
 	}
 	var found sighting
-	err := s.read(ctx, func(ctx context.Context) (err error) {
+	err := s.rerun(ctx, func(ctx context.Context) (err error) {
 		found, err = scanSighting(s.pool.QueryRow(ctx, `
 			SELECT `+sightingColumns+`
 			FROM `+rideTables+`
@@ -73,7 +73,7 @@ func (s *Service) sight(ctx context.Context, account, id string) (sighting, erro
 // phases the key may exist without its ride: then it returns the ride to be.
 func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error) {
 	var ride Ride
-	err := s.read(ctx, func(ctx context.Context) (err error) {
+	err := s.rerun(ctx, func(ctx context.Context) (err error) {
 		ride, err = scanRide(s.pool.QueryRow(ctx, `
 			SELECT `+rideColumns+`
 			FROM `+rideTables+`
@@ -149,7 +149,7 @@ func (s *Service) listRides(w http.ResponseWriter, r *web.Request, who accounts.
 func (s *Service) rides(ctx context.Context, account string, query rideQuery) ([]Ride, error) {
 	sql, args := query.statement(account)
 	var found []Ride
-	err := s.read(ctx, func(ctx context.Context) error {
+	err := s.rerun(ctx, func(ctx context.Context) error {
 		rows, err := s.pool.Query(ctx, sql, args...)
 		if err != nil {
 			return err
@@ -166,7 +166,7 @@ func (s *Service) rides(ctx context.Context, account string, query rideQuery) ([
 // findStart reads when the ride before the page was created. It refuses an id
 // that is not one of the account's rides.
 func (s *Service) findStart(ctx context.Context, account string, query *rideQuery) error {
-	err := s.read(ctx, func(ctx context.Context) error {
+	err := s.rerun(ctx, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `
 			SELECT created_at
 			FROM rides

@@ -63,7 +63,7 @@ func newOffline(f *testing.F) *offline {
 	o := &offline{key: accounts.NewAPIKey("acct_0123456789ABCDEF", false)}
 	service := NewService(Config{Pool: pool, Engine: engine, Stripe: stripe, MaxFare: 50_000, Logger: quiet})
 	service.identify = o.identifyBy(service.identify)
-	service.readTimeout = time.Nanosecond
+	service.rerunTimeout = time.Nanosecond
 	o.handler = service.Handler()
 	return o
 }

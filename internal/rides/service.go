@@ -79,8 +79,8 @@ type Service struct {
 	draining atomic.Bool
 	events   *receiver
 	watcher  *watcher
-	// readTimeout bounds one read of the database for one request.
-	readTimeout time.Duration
+	// rerunTimeout bounds rerun.
+	rerunTimeout time.Duration
 	// pulse is streamPulse, except in tests.
 	pulse time.Duration
 }
@@ -117,7 +117,7 @@ func NewService(config Config) *Service {
 		config.Callbacks = callbacks.NewGuard()
 	}
 	live := config.Stripe.Live()
-	authenticator := accounts.NewAuthenticator(config.Pool, live, config.Engine.Read)
+	authenticator := accounts.NewAuthenticator(config.Pool, live, config.Engine.Rerun)
 	return &Service{
 		pool:     config.Pool,
 		engine:   config.Engine,
@@ -136,8 +136,8 @@ func NewService(config Config) *Service {
 		events:   newReceiver(config),
 		watcher:  newWatcher(config),
 
-		readTimeout: 5 * time.Second,
-		pulse:       streamPulse,
+		rerunTimeout: 5 * time.Second,
+		pulse:        streamPulse,
 	}
 }
 
@@ -203,11 +203,11 @@ func (s *Service) authenticate(w http.ResponseWriter, r *web.Request) (accounts.
 	return who, s.limits.take(w.Header(), who.AccountID)
 }
 
-// read runs a query, and runs it again if its connection turns out to be dead,
-// as every connection of the pool is after a restart of Postgres. The query
-// must change nothing.
-func (s *Service) read(ctx context.Context, query func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.readTimeout)
+// rerun runs a statement for a request within rerunTimeout, and runs it again if
+// its connection turns out to be dead. So a second run must change nothing more;
+// see [phases.Rerun].
+func (s *Service) rerun(ctx context.Context, run func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.rerunTimeout)
 	defer cancel()
-	return s.engine.Read(ctx, query)
+	return s.engine.Rerun(ctx, run)
 }

@@ -202,7 +202,7 @@ func (w *watcher) poll(ctx context.Context, watches []*watch) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	return phases.Reread(ctx, func(ctx context.Context) error {
+	return phases.Rerun(ctx, func(ctx context.Context) error {
 		rows, err := w.pool.Query(ctx, `
 			SELECT w.n, `+sightingColumns+`
 			FROM json_to_recordset($1::json) AS w (n int, account_id text, ride text, seen text)
