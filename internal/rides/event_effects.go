@@ -138,7 +138,9 @@ func (w *eventRun) hasten(ctx context.Context, key phases.Record, intent payment
 // passing are the reasons for being parked that can pass by themselves: Stripe
 // didn't know, was still working, or couldn't be asked. What a person has
 // parked, and what contradicts itself, a person decides.
-func passing() []string { return []string{payments.ParkSaved500, phases.ReasonWindow, phases.ReasonMaxAttempts} }
+func passing() []string {
+	return []string{payments.ParkSaved500, phases.ReasonWindow, phases.ReasonMaxAttempts}
+}
 
 // unpark unparks a key because of an object at Stripe.
 func (w *eventRun) unpark(ctx context.Context, key phases.Record, because string) (outcome, error) {
