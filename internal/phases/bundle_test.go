@@ -241,18 +241,6 @@ func (b *bundle) checkSends(t *testing.T) {
 	}
 }
 
-// waitFor waits until done returns true.
-func waitFor(t *testing.T, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatal("waited for 20 seconds in vain")
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 // sendOnce makes one attempt, which must fail, and returns the error of Run.
 func (b *bundle) sendOnce(t *testing.T, key string, h hooks) error {
 	t.Helper()

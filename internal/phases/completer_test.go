@@ -74,7 +74,7 @@ func TestTheCompleterFinishesWhatFallsDue(t *testing.T) {
 	for i := range 10 {
 		_, _ = b.run(t, fmt.Sprint("k", i))
 	}
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "every key is finished", func() bool {
 		return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL`) == 0
 	})
 	cancel()
@@ -120,11 +120,11 @@ func TestAKeyThatHangsDelaysNoOther(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); b.completer(engine).Run(ctx) }()
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "29 keys are finished", func() bool {
 		return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE finished_at IS NOT NULL`) == 29
 	})
 	close(leave)
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "the last key is finished", func() bool {
 		return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE finished_at IS NOT NULL`) == 30
 	})
 	cancel()
@@ -199,7 +199,7 @@ func TestTheCompleterReapsAndSurvivesTrouble(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); b.completer(engine).Run(ctx) }()
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "every key is finished, and one is reaped", func() bool {
 		return value[bool](t, b, `SELECT bool_and(finished_at IS NOT NULL) AND bool_or(reaped_at IS NOT NULL) FROM idempotency_keys`)
 	})
 	cancel()
@@ -220,7 +220,7 @@ func TestShortRetention(t *testing.T) {
 	for i := 0; i < 4 && !soon; i++ {
 		b.mustRun(t, fmt.Sprint("k", i))
 		start := time.Now()
-		waitFor(t, func() bool { return value[bool](t, b, `SELECT bool_and(reaped_at IS NOT NULL) FROM idempotency_keys`) })
+		pgtest.Eventually(t, "every key is reaped", func() bool { return value[bool](t, b, `SELECT bool_and(reaped_at IS NOT NULL) FROM idempotency_keys`) })
 		// The first may be reaped as the completer begins, and on a busy machine
 		// one of the others may be late.
 		soon = i > 0 && time.Since(start) < 8*time.Second
@@ -268,12 +268,12 @@ func TestReapingDelaysNoDueKey(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); b.completer(b.newEngine(t, nil)).Run(ctx) }()
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "the reaping waits for the lock", func() bool {
 		return value[bool](t, b, `SELECT EXISTS (SELECT 1 FROM `+pgtest.Activity()+`
 			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%reaped_at = %')`)
 	})
 	b.abandon(t, 3)
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "the abandoned keys are finished", func() bool {
 		return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key LIKE 'k%' AND finished_at IS NOT NULL`) == 3
 	})
 	if value[bool](t, b, `SELECT bool_or(reaped_at IS NOT NULL) FROM idempotency_keys`) {

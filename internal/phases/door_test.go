@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -257,8 +258,8 @@ func TestWhatHasBegunEnds(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, func() bool { return errors.Is(b.engine.Crowded(), phases.ErrBusy) })
-	waitFor(t, b.engine.PlacesTaken)
+	pgtest.Eventually(t, "the engine is crowded", func() bool { return errors.Is(b.engine.Crowded(), phases.ErrBusy) })
+	pgtest.Eventually(t, "all places are taken", b.engine.PlacesTaken)
 	close(answer)
 	if err := <-begun; err != nil {
 		t.Errorf("what had begun got %v", err)
@@ -312,7 +313,7 @@ func TestClaimsLeaveConnections(t *testing.T) {
 	for range connections / 2 {
 		<-hangs
 	}
-	waitFor(t, b.engine.PlacesTaken)
+	pgtest.Eventually(t, "all places are taken", b.engine.PlacesTaken)
 	close(answer)
 	if err := <-begun; err != nil {
 		t.Errorf("what had begun got %v", err)

@@ -85,7 +85,7 @@ func TestACommitThatShowsLate(t *testing.T) {
 			if err := blocker.Rollback(t.Context()); err != nil {
 				t.Error(err)
 			}
-			waitFor(t, func() bool {
+			pgtest.Eventually(t, "the first run has finished the key", func() bool {
 				return value[string](t, b, `SELECT recovery_point FROM idempotency_keys WHERE key = 'k'`) == phases.Finished
 			})
 		}
@@ -98,7 +98,7 @@ func TestACommitThatShowsLate(t *testing.T) {
 // waitForLock waits until a session of this database waits for a lock.
 func waitForLock(t *testing.T, b *bundle) {
 	t.Helper()
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "a statement waits for a lock", func() bool {
 		return value[int](t, b, `SELECT count(*) FROM `+pgtest.Activity()+`
 			WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
 	})

@@ -187,7 +187,7 @@ func TestAnAsyncRequestIsPendingUntilItIsDone(t *testing.T) {
 		t.Errorf("a synchronous retry got %v, want ErrInUse", err)
 	}
 	close(leave)
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "the answer is there", func() bool {
 		result, err := b.engine.Run(t.Context(), b.flow, async)
 		return err == nil && !result.Pending && string(result.Answer.Body) == "label B1"
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 // abandonOf leaves n keys of an account abandoned after their first send, due
@@ -81,13 +82,13 @@ func TestAnAccountWhoseKeysHangLeavesPlacesForOthers(t *testing.T) {
 	}
 	for _, account := range []string{"acct_1", "acct_2"} {
 		b.abandonOf(t, account, others)
-		waitFor(t, func() bool { return b.finishedOf(t, account) == others })
+		pgtest.Eventually(t, "the other accounts' keys are finished", func() bool { return b.finishedOf(t, account) == others })
 	}
 	if n := len(hang); n > 0 || b.finishedOf(t, "acct_hangs") > 0 {
 		t.Errorf("%d places were taken beyond %d", n, most)
 	}
 	leave()
-	waitFor(t, func() bool { return b.finishedOf(t, "acct_hangs") == poisoned })
+	pgtest.Eventually(t, "the keys that hung are finished", func() bool { return b.finishedOf(t, "acct_hangs") == poisoned })
 	cancel()
 	<-done
 }

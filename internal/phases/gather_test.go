@@ -67,7 +67,7 @@ func (b *bundle) gather(t *testing.T, fault wire.Fault, prepare func(keys []stri
 			c.results[key] = err
 		})
 	}
-	waitFor(t, func() bool { return booked.Load() == ahead+crowdSize })
+	pgtest.Eventually(t, "all have booked", func() bool { return booked.Load() == ahead+crowdSize })
 	b.carrier.set(hooks{})
 	for _, s := range b.carrier.sent()[already+ahead:] {
 		c.keys = append(c.keys, strings.TrimPrefix(s.form, "parcel="))
@@ -88,7 +88,7 @@ func (b *bundle) gather(t *testing.T, fault wire.Fault, prepare func(keys []stri
 	close(first)
 	held.Wait()
 	close(rest)
-	waitFor(t, func() bool { return waiting() == crowdSize })
+	pgtest.Eventually(t, "the crowd waits", func() bool { return waiting() == crowdSize })
 	if prepare != nil {
 		prepare(c.keys)
 	}
@@ -185,7 +185,7 @@ func TestALockWhereTransactionsAreGathered(t *testing.T) {
 			t.Error(err)
 		}
 		others.Go(func() {
-			waitFor(t, func() bool {
+			pgtest.Eventually(t, "the others are finished", func() bool {
 				return value[int](t, b, `SELECT count(*) FROM idempotency_keys WHERE key LIKE 'c%' AND finished_at IS NOT NULL`) == ahead+crowdSize-1
 			})
 			if err := tx.Rollback(t.Context()); err != nil {
@@ -327,7 +327,7 @@ func TestAccountsMayShareNothing(t *testing.T) {
 			run("acct_2")
 			run("acct_3")
 			const finished = `SELECT count(*) FROM idempotency_keys WHERE account_id IN ('acct_2', 'acct_3') AND finished_at IS NOT NULL`
-			waitFor(t, func() bool { return one && value[int](t, b, finished) == 2 || !one && waiting() == 2 })
+			pgtest.Eventually(t, "the other accounts' keys are where they belong", func() bool { return one && value[int](t, b, finished) == 2 || !one && waiting() == 2 })
 			close(free)
 			group.Wait()
 			pgtest.NotOnCitus(t, "it counts transactions with a trigger")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 // lookedUp returns a bundle with a key that was sent 21 hours ago, and booked,
@@ -31,7 +32,7 @@ func TestALookUpMayLastLongerThanACall(t *testing.T) {
 		beside, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
 		go func() { defer close(done); completer.Run(beside) }()
-		waitFor(t, func() bool {
+		pgtest.Eventually(t, "the look-up has lasted 12 seconds", func() bool {
 			if _, err := other.Run(ctx, b.flow, request("k")); !errors.Is(err, phases.ErrInUse) {
 				t.Errorf("another client got %v, want ErrInUse", err)
 				return true

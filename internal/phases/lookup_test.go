@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 func TestLookUpInsteadOfSending(t *testing.T) {
@@ -56,7 +57,7 @@ func TestLookUpInsteadOfSending(t *testing.T) {
 		_ = b.sendOnce(t, "k", hooks{before: saved(time.Hour)})
 		b.exec(t, `UPDATE idempotency_keys SET find_until = now() + interval '5 seconds'`)
 		h := hooks{find: func(phases.Sent[bookingForm]) (booking, error) {
-			waitFor(t, func() bool { return value[bool](t, b, `SELECT find_until < now() FROM idempotency_keys`) })
+			pgtest.Eventually(t, "the time of the look-up is over", func() bool { return value[bool](t, b, `SELECT find_until < now() FROM idempotency_keys`) })
 			return booking{}, phases.ErrNothingFound
 		}}
 		if err := b.sendOnce(t, "k", h); !errors.As(err, new(*phases.ForeignError)) {

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -102,7 +103,7 @@ func TestLookUpsTravelTogether(t *testing.T) {
 				defer close(over)
 				_, err = b.engine.Run(third, b.flow, request(test.third))
 			}()
-			waitFor(t, func() bool { return b.engine.LookUpsWaiting() == 3 })
+			pgtest.Eventually(t, "three look-ups wait", func() bool { return b.engine.LookUpsWaiting() == 3 })
 			if test.gone {
 				giveUp()
 				<-over

@@ -35,7 +35,7 @@ func TestALongCallKeepsItsLease(t *testing.T) {
 				beside, stop := context.WithCancel(ctx)
 				done := make(chan struct{})
 				go func() { defer close(done); completer.Run(beside) }()
-				waitFor(t, func() bool {
+				pgtest.Eventually(t, "the call has lasted 12 seconds", func() bool {
 					if _, err := other.Run(ctx, b.flow, request("k")); !errors.Is(err, phases.ErrInUse) {
 						t.Errorf("another client got %v, want ErrInUse", err)
 						return true
@@ -97,7 +97,7 @@ func TestACallWithoutItsLeaseIsGivenUp(t *testing.T) {
 				_, err := b.engine.Run(context.WithoutCancel(t.Context()), b.flow, request("beside"))
 				done <- err
 			}()
-			waitFor(t, func() bool { return len(b.carrier.sent()) == 1 })
+			pgtest.Eventually(t, "the call beside is on its way", func() bool { return len(b.carrier.sent()) == 1 })
 			before := value[time.Time](t, b, `SELECT leased_until FROM idempotency_keys WHERE key = 'beside'`)
 			_, err := b.run(t, "k")
 			if foreign, ok := errors.AsType[*phases.ForeignError](err); !ok || foreign.Class != phases.Unknown {
@@ -128,7 +128,7 @@ func TestALockedRowHoldsUpNoOther(t *testing.T) {
 			done <- err
 		}()
 	}
-	waitFor(t, func() bool { return len(b.carrier.sent()) == 2 })
+	pgtest.Eventually(t, "both calls are on their way", func() bool { return len(b.carrier.sent()) == 2 })
 	b.exec(t, `UPDATE idempotency_keys SET leased_until = now() + interval '5 seconds'`)
 	renewed := func() string {
 		b.engine.RenewAll()
@@ -184,7 +184,7 @@ func TestACallIsGivenUpWhileTheDatabaseIsAway(t *testing.T) {
 			}
 			b.wire.Plan(wire.Nothing)
 			close(back)
-			waitFor(t, func() bool { return b.complete(t).Finished == 1 })
+			pgtest.Eventually(t, "a completer has finished the key", func() bool { return b.complete(t).Finished == 1 })
 			b.checkDone(t, "k")
 			if got := len(b.carrier.bookings); got != 1 {
 				t.Errorf("%d bookings, want 1", got)
@@ -215,7 +215,7 @@ func TestAThousandLeasesAreRenewedTogether(t *testing.T) {
 			var ended atomic.Int32
 			for i := range calls {
 				if i%50 == 0 { // a few at a time, so that none is refused at the door
-					waitFor(t, func() bool { return len(b.carrier.sent()) == i })
+					pgtest.Eventually(t, "the call before is on its way", func() bool { return len(b.carrier.sent()) == i })
 				}
 				group.Go(func() {
 					r := request(fmt.Sprint("k", i))
@@ -226,7 +226,7 @@ func TestAThousandLeasesAreRenewedTogether(t *testing.T) {
 					}
 				})
 			}
-			waitFor(t, func() bool { return len(b.carrier.sent()) == calls })
+			pgtest.Eventually(t, "all calls are on their way", func() bool { return len(b.carrier.sent()) == calls })
 			if got := b.engine.RenewAll(); got != calls {
 				t.Errorf("%d calls are on their way, want %d", got, calls)
 			}
@@ -242,7 +242,7 @@ func TestAThousandLeasesAreRenewedTogether(t *testing.T) {
 			}
 			for i := range calls {
 				if i%50 == 0 { // a few at a time, so that each gets a connection in time
-					waitFor(t, func() bool { return int(ended.Load()) == i })
+					pgtest.Eventually(t, "the call before has ended", func() bool { return int(ended.Load()) == i })
 				}
 				release <- struct{}{}
 			}

@@ -27,7 +27,7 @@ func TestASessionThatSleptInItsTransaction(t *testing.T) {
 		if err := tx.QueryRow(`SELECT pg_backend_pid() FROM set_config('idle_in_transaction_session_timeout', '50ms', true)`).Scan(&pid); err != nil {
 			return nil, err
 		}
-		waitFor(t, func() bool {
+		pgtest.Eventually(t, "the session has ended", func() bool {
 			return value[int](t, b, `SELECT count(*) FROM pg_stat_activity WHERE pid = $1`, pid) == 0
 		})
 		return nil, tx.QueryRow(`SELECT 1`).Scan(&one)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -133,7 +134,7 @@ func (b *bundle) sleepAfterInsert(t *testing.T, until string) {
 				return
 			}
 			slept = true
-			waitFor(t, func() bool {
+			pgtest.Eventually(t, "the window is over", func() bool {
 				return value[bool](t, b, `SELECT clock_timestamp() > `+until+` FROM idempotency_keys`)
 			})
 		}}
@@ -167,7 +168,7 @@ func TestACallKnowsWhoItIsFor(t *testing.T) {
 		if !caller.MaySend() {
 			t.Error("a call is made after the window")
 		}
-		waitFor(t, func() bool { return !caller.MaySend() })
+		pgtest.Eventually(t, "the caller may not send any more", func() bool { return !caller.MaySend() })
 		return note.before(ctx, n)
 	}})
 	b.exec(t, `UPDATE idempotency_keys SET first_sent_at = NULL`)

@@ -16,6 +16,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -582,7 +583,7 @@ func TestARefundIsMadeOnceThroughAnyTrouble(t *testing.T) {
 				if r := h.cancelAs(t, h.visa, ride.ID, "k"); r.status != 503 && name != fakestripe.Saved500WithEffect {
 					t.Errorf("answered %d %s", r.status, r.body)
 				}
-				waitFor(t, func() bool {
+				pgtest.Eventually(t, "the cancel is done", func() bool {
 					h.expire(t)
 					return h.cancelAs(t, h.visa, ride.ID, "k").status == 200
 				})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
@@ -141,7 +142,7 @@ func TestAsync(t *testing.T) {
 			h.send(t, call{method: "GET", path: first.header.Get("Location"), as: h.visa}).must(t, 200, "")
 			h.hailAs(t, h.visa, "k").must(t, 409, web.CodeIdempotencyKeyInUse)
 			release()
-			waitFor(t, func() bool { return h.send(t, async).status == 201 })
+			pgtest.Eventually(t, "the ride is charged", func() bool { return h.send(t, async).status == 201 })
 			if final := h.send(t, async).must(t, 201, ""); final.header.Get("Idempotent-Replayed") != "true" {
 				t.Error("the final answer is not a replay")
 			}
@@ -155,9 +156,9 @@ func TestAsync(t *testing.T) {
 		h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter, Times: 2})
 		async := call{method: "POST", path: "/v1/rides", body: aRide, key: "k", as: h.visa, header: http.Header{"Prefer": {"respond-async"}}}
 		h.send(t, async).must(t, 202, "")
-		waitFor(t, func() bool { return !h.key(t, h.visa, "k").Leased })
+		pgtest.Eventually(t, "the first attempt has let the key go", func() bool { return !h.key(t, h.visa, "k").Leased })
 		h.send(t, async).must(t, 202, "")
-		waitFor(t, func() bool { return !h.key(t, h.visa, "k").Leased })
+		pgtest.Eventually(t, "the second attempt has let the key go", func() bool { return !h.key(t, h.visa, "k").Leased })
 		h.hailAs(t, h.visa, "k").must(t, 201, "")
 		h.checkCharged(t, h.visa, "k")
 	})
@@ -184,7 +185,7 @@ func TestTheClientGoesAway(t *testing.T) {
 	cancel()
 	<-gone
 	release()
-	waitFor(t, func() bool { return h.key(t, h.visa, "k").FinishedAt != nil })
+	pgtest.Eventually(t, "the key is finished", func() bool { return h.key(t, h.visa, "k").FinishedAt != nil })
 	h.checkCharged(t, h.visa, "k")
 }
 

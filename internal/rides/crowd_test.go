@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
@@ -49,7 +50,7 @@ func TestACrowdIsRefusedBeforeAnythingElse(t *testing.T) {
 	stranger := call{method: http.MethodPost, path: "/v1/rides", key: "k", body: "{}"}
 	var answered reply
 	asked := 0
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "the stranger is refused in a crowd", func() bool {
 		if h.engine.Crowded() != nil { // it may pass before the stranger comes
 			answered = h.send(t, stranger)
 			asked++
@@ -97,7 +98,7 @@ func TestLookUpsOfAccountsLeaveConnections(t *testing.T) {
 		})
 	}
 	// As many as hang have a place to read, and the others get none.
-	waitFor(t, func() bool { return int(refused.Load()) >= 2*most-most/2 })
+	pgtest.Eventually(t, "the strangers are refused", func() bool { return int(refused.Load()) >= 2*most-most/2 })
 	release()
 	(<-begun).must(t, http.StatusCreated, "")
 	letGo()

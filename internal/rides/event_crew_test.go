@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
 // fillQueues puts events about n objects into the inbox, and n payment intents
@@ -92,7 +93,7 @@ func TestWhatHangsHoldsUpNothingElse(t *testing.T) {
 	w := h.patientWorker(t)
 	w.Poll = time.Hour
 	background(t, w)
-	waitFor(t, func() bool { return h.left(t) == [2]int{1, 1} })
+	pgtest.Eventually(t, "all but what hangs is worked", func() bool { return h.left(t) == [2]int{1, 1} })
 	// They still hang: nobody has waited until the requests timed out.
 	if n := number(t, h, `SELECT (SELECT count(*) FROM stripe_events WHERE object_id = 'ch_1' AND attempts = 1 AND worked_at IS NULL AND last_error IS NULL)
 		+ (SELECT count(*) FROM open_intents WHERE intent_id = 'pi_1' AND attempts = 1 AND last_error IS NULL)`); n != 2 {

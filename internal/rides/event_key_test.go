@@ -9,6 +9,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -109,7 +110,7 @@ func (h *harness) hailWithoutAnswer(t *testing.T) (done chan reply, gate chan st
 	done, gate = make(chan reply), make(chan struct{})
 	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldAfter: gate})
 	go func() { done <- h.hailAs(t, h.visa, "k") }()
-	waitFor(t, func() bool { return len(h.fake.Events()) == 1 })
+	pgtest.Eventually(t, "the event is there", func() bool { return len(h.fake.Events()) == 1 })
 	return done, gate
 }
 
@@ -264,7 +265,7 @@ func TestAnEventThatComesBeforeItsKeyIsParked(t *testing.T) {
 	if err := h.fake.WaitSends(ctx, 1, func(s fakestripe.Send) bool { return s.Fault == fakestripe.Delayed && s.Status != 0 }); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return h.key(t, h.visa, "k").Leased })
+	pgtest.Eventually(t, "the key is held", func() bool { return h.key(t, h.visa, "k").Leased })
 	h.rollForward(t)
 	h.deliverAll(t, &seen, "snapshot")
 	if counts := h.work(t); counts.Worked != 0 {

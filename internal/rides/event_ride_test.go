@@ -15,6 +15,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -458,10 +459,10 @@ func TestTheWorkerWorksByItself(t *testing.T) {
 	h.hailAs(t, h.visa, "k").must(t, 201, "")
 	h.hailAs(t, h.declined, "k").must(t, 402, web.CodeCardDeclined)
 	h.deliverAll(t, &seen, "snapshot")
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "no event and no intent waits", func() bool {
 		return number(t, h, `SELECT (SELECT count(*) FROM stripe_events WHERE worked_at IS NULL) + (SELECT count(*) FROM open_intents)`) == 0
 	})
-	waitFor(t, func() bool { return value(t, registry, "rides_stripe_events_waiting", "") >= 0 }) // somebody counts the events
+	pgtest.Eventually(t, "the waiting events are counted", func() bool { return value(t, registry, "rides_stripe_events_waiting", "") >= 0 }) // somebody counts the events
 }
 
 func TestOldEventsGo(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stripe/stripe-go/v76/webhook"
 
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -158,10 +159,10 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 	t.Parallel()
 	p := newHarness(t).behindProxy(t)
 	end := p.stall(t, func(i int) string { return fmt.Sprint("198.51.100.", i) })
-	waitFor(t, func() bool { return p.service.events.places.Free() == 0 })
+	pgtest.Eventually(t, "all places are taken", func() bool { return p.service.events.places.Free() == 0 })
 	p.send(t, signed(event("evt_1", "charge.refunded", "ch_1"), eventSecret, time.Now())).must(t, 503, web.CodeUnavailable)
 	end()
-	waitFor(t, func() bool { return p.service.events.places.Free() == maxReceiving })
+	pgtest.Eventually(t, "all places are free", func() bool { return p.service.events.places.Free() == maxReceiving })
 	p.send(t, signed(event("evt_1", "charge.refunded", "ch_1"), eventSecret, time.Now())).must(t, 200, "")
 }
 
@@ -172,7 +173,7 @@ func TestAStrangerCannotKeepEventsOut(t *testing.T) {
 	p := newHarness(t).behindProxy(t)
 	end := p.stall(t, func(int) string { return "198.51.100.1" })
 	defer end()
-	waitFor(t, func() bool { return len(p.service.events.places.Full()) == 1 })
+	pgtest.Eventually(t, "the stranger has its places", func() bool { return len(p.service.events.places.Full()) == 1 })
 	p.send(t, signed(event("evt_1", "charge.refunded", "ch_1"), eventSecret, time.Now())).must(t, 200, "")
 }
 

@@ -206,18 +206,6 @@ func (h *harness) key(t *testing.T, who accounts.Credentials, key string) phases
 	return found[0]
 }
 
-// waitFor polls until done returns true.
-func waitFor(t *testing.T, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatal("the condition never came true")
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 // holdCharge makes Stripe hold the next charge before it executes it. reached
 // waits until Stripe has it, and release lets it go on.
 func (h *harness) holdCharge(t *testing.T) (reached func(), release func()) {

@@ -15,6 +15,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -176,7 +177,7 @@ func TestWhoHangsUpChangesNothing(t *testing.T) {
 			for method, body := range map[string]string{http.MethodPost: aRide, http.MethodGet: ""} {
 				leave := h.ask(t, api, method, body)
 				request := <-arrived
-				waitFor(t, func() bool {
+				pgtest.Eventually(t, "the request waits for the lock", func() bool {
 					return number(t, h, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
 				})
 				leave()

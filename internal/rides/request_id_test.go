@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
@@ -51,7 +52,7 @@ func TestAFirstProblemNamesItsOwnRequest(t *testing.T) {
 			h, _ := abandon(t)
 			async := call{method: "POST", path: "/v1/rides", body: aRide, key: "k", as: h.declined, header: http.Header{"Prefer": {"respond-async"}}}
 			id := h.send(t, async).must(t, 202, "").header.Get("Request-Id")
-			waitFor(t, func() bool { return h.key(t, h.declined, "k").FinishedAt != nil })
+			pgtest.Eventually(t, "the key is finished", func() bool { return h.key(t, h.declined, "k").FinishedAt != nil })
 			h.checkReplay(t, "k", id)
 		})
 

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -230,5 +231,5 @@ func TestACutStreamLeavesNothingBehind(t *testing.T) { //nolint:paralleltest // 
 	cutOff.Wait()
 	h.waiting(t, 0)
 	transport.CloseIdleConnections()
-	waitFor(t, func() bool { return runtime.NumGoroutine() <= before })
+	pgtest.Eventually(t, "the goroutines of the streams have ended", func() bool { return runtime.NumGoroutine() <= before })
 }

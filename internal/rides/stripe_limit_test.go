@@ -12,6 +12,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -97,7 +98,7 @@ func TestStripeSeesNoMoreThanTheShareOfThisProcess(t *testing.T) {
 	p := h.keepingTo(t, 25)
 	p.completing(t, 32)
 	p.hailMany(t, h.second, 40)
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "every key is finished", func() bool {
 		return number(t, h, `SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL`) == 0
 	})
 	if seen := h.fake.Traffic(); seen.Refused > 0 || seen.Busiest < 8 {
@@ -132,7 +133,7 @@ func TestNewRidesAndTheCompleterShareStripesLimit(t *testing.T) {
 	h.abandon(t, h.visa, abandoned)
 	p := h.keepingTo(t, 20)
 	p.completing(t, 64)
-	waitFor(t, func() bool { return len(h.fake.Ledger()) > abandoned+2 })
+	pgtest.Eventually(t, "Stripe is asked for more than what was abandoned", func() bool { return len(h.fake.Ledger()) > abandoned+2 })
 	p.hailMany(t, h.second, fresh)
 	sends := h.sentFor(h.second)
 	first, last := 0, 0
@@ -163,7 +164,7 @@ func TestAnAccountThatHailsTooMuchDelaysNoOther(t *testing.T) {
 			done.Add(1)
 		})
 	}
-	waitFor(t, func() bool { return number(t, h, `SELECT count(*) FROM rides`) == flood })
+	pgtest.Eventually(t, "every ride of the flood is there", func() bool { return number(t, h, `SELECT count(*) FROM rides`) == flood })
 	before := len(h.fake.Ledger())
 	p.hailAs(t, h.second, "k").must(t, http.StatusCreated, "")
 	if others := len(h.fake.Ledger()) - before - 1; others > 15 || int(done.Load()) == flood {
@@ -183,7 +184,7 @@ func TestASendThatWaitsPastItsWindowIsNotMade(t *testing.T) {
 	h.exec(t, `UPDATE idempotency_keys SET first_sent_at = now() - interval '20 hours' + interval '5 seconds' WHERE key = 'abandoned-0'`)
 	p.hailAs(t, h.visa, "abandoned-0").must(t, 503, web.CodePaymentProcessorUnavailable)
 	h.exec(t, `UPDATE idempotency_keys SET first_sent_at = now() - interval '20 hours' WHERE key = 'abandoned-0'`)
-	waitFor(t, func() bool { return p.hailAs(t, h.visa, "abandoned-0").status == http.StatusConflict })
+	pgtest.Eventually(t, "the abandoned key is parked", func() bool { return p.hailAs(t, h.visa, "abandoned-0").status == http.StatusConflict })
 	if got := h.key(t, h.visa, "abandoned-0").ParkedReason; got != "window_over" {
 		t.Errorf("parked for %q", got)
 	}

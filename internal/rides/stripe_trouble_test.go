@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -31,7 +32,7 @@ func TestUnclearAnswersAreNotStored(t *testing.T) {
 				if ride.Status != StatusPending || ride.Charge != nil {
 					t.Errorf("the ride is %s with charge %v", ride.Status, ride.Charge)
 				}
-				waitFor(t, func() bool { return h.hailAs(t, h.visa, "k").status == 201 })
+				pgtest.Eventually(t, "the ride is charged", func() bool { return h.hailAs(t, h.visa, "k").status == 201 })
 				h.checkCharged(t, h.visa, "k")
 			})
 		}

@@ -108,7 +108,7 @@ func (h *harness) checkPolls(t *testing.T) {
 	const polls = 4
 	h.wire.Plan(wire.Nothing)
 	start := time.Now()
-	waitFor(t, func() bool { return h.wire.Messages() >= polls })
+	pgtest.Eventually(t, "the database is polled", func() bool { return h.wire.Messages() >= polls })
 	if took := time.Since(start); took < (polls-2)*500*time.Millisecond {
 		t.Errorf("%d statements were sent within %s", polls, took)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -39,7 +40,7 @@ func (p *process) inBackground(t *testing.T, c call) (answer func() reply) {
 // waiting waits until so many clients wait in the process.
 func (p *process) waiting(t *testing.T, want int) {
 	t.Helper()
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "the clients wait", func() bool {
 		w := p.service.watcher
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -157,9 +158,9 @@ func TestAnAsyncWaitLeavesTheKeyToTheCompleter(t *testing.T) {
 	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore, Times: 2})
 	start := time.Now()
 	charged := h.inBackground(t, h.hailCall("charged", "respond-async, wait=30"))
-	waitFor(t, func() bool { return h.failed(t, "charged") })
+	pgtest.Eventually(t, "the first attempt at the ride has failed", func() bool { return h.failed(t, "charged") })
 	parked := h.inBackground(t, h.hailCall("parked", "respond-async, wait=30"))
-	waitFor(t, func() bool { return h.failed(t, "parked") })
+	pgtest.Eventually(t, "the first attempt at the parked ride has failed", func() bool { return h.failed(t, "parked") })
 	h.waiting(t, 2)
 	if err := (phases.Keys{Pool: h.pool}).Park(t.Context(), h.key(t, h.visa, "parked"), "ann"); err != nil {
 		t.Fatal(err)
@@ -245,7 +246,7 @@ func TestGETWaitsUntilTheRideIsAtRest(t *testing.T) {
 // database has it.
 func (h *harness) watched(t *testing.T, ride string) {
 	t.Helper()
-	waitFor(t, func() bool {
+	pgtest.Eventually(t, "a client waits for what the database has", func() bool {
 		now, err := h.service.sight(t.Context(), h.visa.AccountID, ride)
 		if err != nil {
 			t.Error(err)

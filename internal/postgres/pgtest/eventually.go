@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// Eventually polls until done returns true. After 20 s it fails the test and
+// Eventually polls until done returns true. After half a minute it fails the test and
 // says what did not happen.
 func Eventually(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
-	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+	const patience = 30 * time.Second
+	for end := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			tb.Fatalf("not within 20s: %s", what)
+			tb.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }
