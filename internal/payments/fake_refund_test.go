@@ -110,7 +110,7 @@ func TestFakeDashboardRefundsAreAdopted(t *testing.T) {
 	if _, err := f.DashboardRefund(intent, 500); err != nil {
 		t.Fatal(err)
 	}
-	given, err := f.RefundsOf(t.Context(), intent, testPaid())
+	given, _, err := f.RefundsOf(t.Context(), intent, testPaid())
 	if err != nil || given.Status != GivenSucceeded || given.Amount != 500 {
 		t.Errorf("the dashboard gave %+v, %v", given, err)
 	}

@@ -92,13 +92,14 @@ func (s *Stripe) FindRefund(ctx context.Context, sent phases.Sent[RefundForm], p
 	return s.judgeRefund(ctx, o, sent.Form, paid)
 }
 
-// RefundsOf returns what was given back of a payment.
-func (s *Stripe) RefundsOf(ctx context.Context, intentID string, paid Paid) (Given, error) {
+// RefundsOf returns what was given back of a payment, and what of it is missing
+// because a refund failed; that is empty if nothing is.
+func (s *Stripe) RefundsOf(ctx context.Context, intentID string, paid Paid) (given, missing Given, err error) {
 	o, err := s.seenRefunds(ctx, NewRefundForm(RefundTerms{IntentID: intentID}), paid)
 	if err != nil {
-		return Given{}, err
+		return Given{}, Given{}, err
 	}
-	return o.refunds.given(), nil
+	return o.refunds.given(), o.refunds.missing(paid), nil
 }
 
 // createRefund sends the form under the idempotency key.

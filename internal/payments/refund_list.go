@@ -97,3 +97,14 @@ func (l refundList) given() Given {
 		return Given{first.id, GivenFailed, first.amount}
 	}
 }
+
+// missing returns the newest refund that failed, with what of the payment is
+// neither back nor on its way. It is empty if none failed, or nothing is missing.
+func (l refundList) missing(paid Paid) Given {
+	i := slices.IndexFunc(l.all, refundSeen.failed)
+	amount := paid.Amount - l.sum(func(r refundSeen) bool { return !r.failed() })
+	if i < 0 || amount <= 0 {
+		return Given{}
+	}
+	return Given{l.all[i].id, GivenFailed, amount}
+}

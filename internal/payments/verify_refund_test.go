@@ -74,7 +74,7 @@ func TestVerifyRefunds(t *testing.T) {
 			case (err != nil) != c.unseen || c.possible != "":
 				t.Errorf("got %v", err)
 			}
-			if _, err := client.RefundsOf(t.Context(), "pi_1", testPaid()); (err != nil) != c.unseen {
+			if _, _, err := client.RefundsOf(t.Context(), "pi_1", testPaid()); (err != nil) != c.unseen {
 				t.Errorf("reading what was given back: %v", err)
 			}
 		})

@@ -37,9 +37,15 @@ func (w *eventRun) showRefund(ctx context.Context, ride rideFacts, key phases.Re
 	if err != nil || isHeld(unfinished) {
 		return outcome{word: outResting, waits: true}, err
 	}
-	given, err := w.Stripe.RefundsOf(ctx, intent.ID, payments.Paid{Amount: ride.fare.Amount, Currency: ride.fare.Currency})
+	given, missing, err := w.Stripe.RefundsOf(ctx, intent.ID, payments.Paid{Amount: ride.fare.Amount, Currency: ride.fare.Currency})
 	if err != nil {
 		return outcome{}, err
+	}
+	// Once the client was told that all of the money is back, the refund that
+	// failed is what counts, also if another one gave back a part.
+	ended := ride.status == StatusCanceled || ride.status == StatusDeclined
+	if ended && unfinished.Key == "" && missing.ID != "" {
+		given = missing
 	}
 	seen := refundFacts{given.ID, given.Status, given.Amount}
 	switch {
@@ -47,7 +53,7 @@ func (w *eventRun) showRefund(ctx context.Context, ride rideFacts, key phases.Re
 		return w.hastenRefund(ctx, ride, unfinished, seen)
 	case seen == ride.refund || seen.id == "":
 		return outcome{word: outNothingNew}, nil
-	case seen.status == payments.GivenFailed && (ride.status == StatusCanceled || ride.status == StatusDeclined):
+	case ended && seen.status == payments.GivenFailed:
 		return w.failRefund(ctx, ride, key.Trace, seen)
 	default:
 		return w.changeRide(ctx, ride, "refund_shown", func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {

@@ -271,6 +271,64 @@ func TestARefundThatFailsAfterTheAnswer(t *testing.T) {
 	}
 }
 
+// TestAPartThatFailsAfterTheAnswer: two refunds gave the fare back, one made at
+// Stripe and the cancel's own. Whichever fails, the client gets a callback and a
+// person is told, once, about the one that failed.
+func TestAPartThatFailsAfterTheAnswer(t *testing.T) {
+	t.Parallel()
+	body := strings.TrimSuffix(aRide, "}") + `,"callback_url":"https://example.com/hook"}`
+	for _, own := range []bool{false, true} {
+		h, seen := newHarness(t), 0
+		ride := h.send(t, call{method: "POST", path: "/v1/rides", body: body, key: "k", as: h.visa}).must(t, 201, "").ride
+		failed, err := h.fake.DashboardRefund(ride.Charge.PaymentIntent, 500)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.cancelAs(t, h.visa, ride.ID, "c").must(t, 200, "")
+		want := "canceled failed 500"
+		if own {
+			failed = text(t, h, `SELECT refund_id FROM rides WHERE key = 'k'`)
+			want = "canceled failed 1850"
+		}
+		if err := h.fake.ChangeRefund(failed, "failed"); err != nil {
+			t.Fatal(err)
+		}
+		registry := prometheus.NewRegistry()
+		w := h.eventWorker()
+		w.Metrics = registry
+		for range 2 {
+			h.deliverAll(t, &seen, "thin")
+			h.workWith(t, w)
+			w = h.eventWorker()
+			seen = 0
+		}
+		if got := h.given(t, "k"); got != want {
+			t.Errorf("the ride is %s, want %s", got, want)
+		}
+		if n := number(t, h, `
+			SELECT count(*) FROM staged_jobs
+			WHERE kind = 'callback' AND args->>'type' = 'ride.refund_failed' AND key = $1 AND (args->>'ride')::jsonb @> jsonb_build_object('refund', jsonb_build_object('id', $2::text))`,
+			failedKey(failed), failed); n != 1 {
+			t.Errorf("%d callbacks tell of %s", n, failed)
+		}
+		if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'ride.refund_failed' AND data->>'refund' = $1`, failed); n != 1 {
+			t.Errorf("%d audit records tell of %s", n, failed)
+		}
+		if n := value(t, registry, "rides_refunds_failed_total", ""); n != 1 {
+			t.Errorf("a person was told %v times", n)
+		}
+		// A person gives it back in another way.
+		if _, err := h.fake.DashboardRefund(ride.Charge.PaymentIntent, 0); err != nil {
+			t.Fatal(err)
+		}
+		h.deliverAll(t, &seen, "snapshot")
+		h.work(t)
+		if got := h.given(t, "k"); got != "canceled succeeded 2350" {
+			t.Errorf("when all is back, the ride is %s", got)
+		}
+	}
+}
+
 // TestAPaymentWithoutARide: a person is told of it, once, and not before it can
 // be certain that nobody makes the ride again.
 func TestAPaymentWithoutARide(t *testing.T) {
