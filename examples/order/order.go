@@ -115,11 +115,7 @@ func freezePayment(tx *phases.Tx, key phases.Key, foreignKey string) (payments.C
 // findPayment returns the Find: it looks at all customers of the account.
 func findPayment(pay *payments.Stripe, store accounts.Store) func(context.Context, phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
 	return func(ctx context.Context, sent phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
-		customers, err := store.Customers(ctx, sent.Form.AccountID())
-		if err != nil {
-			return payments.Charge{}, err
-		}
-		return pay.FindCharge(ctx, sent, customers)
+		return pay.FindCharge(ctx, sent, store.Customers)
 	}
 }
 

@@ -200,12 +200,21 @@ func situationsOfOurs() []situation {
 			},
 		},
 		{
-			reason: "stripe_form", story: "the form was changed", asked: "parked refused 402 201 402 refused", deaf: noStripe,
+			reason: "stripe_form", story: "the form was changed", asked: "parked refused 402 201 402 refused", deaf: "parked refused refused 201 402 refused",
 			park: func(t *testing.T, d *desk, key string) {
 				t.Helper()
 				d.fault(key, fakestripe.Fault{Kind: fakestripe.DropBefore})
 				d.hails(t, key, 503)
 				d.exec(t, `UPDATE idempotency_keys SET foreign_form = replace(foreign_form, foreign_key, 'another') WHERE key = $1`, key)
+				d.hails(t, key, 409)
+			},
+		},
+		{
+			reason: "stripe_form", story: "charged, and the form was changed", asked: "parked refused refused 201 402 refused", deaf: "parked refused refused 201 402 refused",
+			park: func(t *testing.T, d *desk, key string) {
+				t.Helper()
+				d.lose(t, key)
+				d.exec(t, `UPDATE idempotency_keys SET foreign_form = '%zz' WHERE key = $1`, key)
 				d.hails(t, key, 409)
 			},
 		},

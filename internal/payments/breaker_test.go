@@ -169,9 +169,9 @@ func TestRefusedByUsSendsNothingUntilAllowed(t *testing.T) {
 	client, registry := server.client(t, nil)
 	client.Refuse("this API key belongs to the Stripe account acct_2, not acct_1")
 	_, charged := client.Charge(t.Context(), firstSend())
-	_, found := client.FindCharge(t.Context(), firstSend(), nil)
+	_, found := client.FindCharge(t.Context(), firstSend(), customers())
 	for _, err := range []error{
-		charged, found, client.VerifyNotCharged(t.Context(), firstSend().Form, time.Time{}, nil),
+		charged, found, client.VerifyNotCharged(t.Context(), firstSend().Key, firstSend().Form, time.Time{}, nil),
 		client.Intents(t.Context(), time.Now(), func([]Intent) error { return nil }),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "belongs to the Stripe account acct_2") {

@@ -71,34 +71,47 @@ func (s *Stripe) Charge(ctx context.Context, sent phases.Sent[ChargeForm]) (Char
 	return s.judge(ctx, o, sent.Form)
 }
 
+// CustomersOf returns all Stripe customers that an account has or had. If a
+// key's row was lost in a fail-over and made again, its earlier life may have
+// charged one of them.
+type CustomersOf func(ctx context.Context, account string) ([]string, error)
+
 // FindCharge looks for what an earlier send may have made, and sends no charge.
 // It is the Find of a foreign phase. It reads the payment intent named by
 // sent.Ref or, without one, all payment intents of the form's customer and of
-// customers since 30 days before the first send. It never uses Stripe's search,
+// the account's since 30 days before the first send. It never uses Stripe's search,
 // which lags behind. If the charge will never be sent again, it cancels an
 // intent that failed, so that this can't succeed later.
 //
-// customers are all that the account has or had. If the key's row was lost in
-// a fail-over and made again, its earlier life may have charged one of them.
+// If the form isn't the key's, nothing is looked for: it could name what another
+// key has made. Then the result is suspect.
 //
 // Its error wraps phases.ErrNothingFound if it has seen everything and found
 // nothing conclusive. If anything could not be read, the result is unknown, not
 // nothing. There is no bound but ctx to how long it takes: an account's list may
 // have thousands of pages.
-func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm], customers []string) (Charge, error) {
+func (s *Stripe) FindCharge(ctx context.Context, sent phases.Sent[ChargeForm], customersOf CustomersOf) (Charge, error) {
+	if err := sent.Form.Check(sent.Key); err != nil {
+		return s.judge(ctx, &observation{call: callCharge, fault: faultForm, err: err}, sent.Form)
+	}
 	if sent.Ref != "" {
 		o := s.read(ctx, sent.Ref, sent.Form)
 		o.settled, o.windowOver = true, sent.WindowOver
 		return s.judge(ctx, o, sent.Form)
 	}
-	o := s.list(ctx, sent.FirstSentAt, sent.Form, customers)
+	terms := sent.Form.terms()
+	customers, err := customersOf(ctx, terms.AccountID)
+	if err != nil {
+		return Charge{}, err
+	}
+	o := s.list(ctx, sent.FirstSentAt, sent.Key, withoutRepeats(terms.Customer, customers))
 	o.windowOver = sent.WindowOver
 	return s.judge(ctx, o, sent.Form)
 }
 
 // create sends the form under the idempotency key.
 func (s *Stripe) create(ctx context.Context, key string, form ChargeForm) *observation {
-	if err := checkFrozen(string(form), key); err != nil {
+	if err := form.Check(key); err != nil {
 		return &observation{call: callCharge, fault: faultForm, err: err}
 	}
 	return s.sendForIntent(ctx, request{callCharge, http.MethodPost, intentsPath, key, string(form)}, form, "")

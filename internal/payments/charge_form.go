@@ -51,9 +51,6 @@ func NewChargeForm(terms ChargeTerms) ChargeForm {
 	return ChargeForm(form.String())
 }
 
-// AccountID returns the account that pays, from the metadata.
-func (f ChargeForm) AccountID() string { return f.terms().AccountID }
-
 // terms returns what the form was made of. It is empty if the form isn't
 // form-encoded; an amount that isn't a number is 0.
 func (f ChargeForm) terms() ChargeTerms {

@@ -6,7 +6,8 @@ import "slices"
 func wireRows() []resultRow {
 	saved := func(o *observation) bool { return o.unreadable() && o.replayed && o.body == bodyForeign }
 	return []resultRow{
-		{name: "form_changed", then: verdictLookUp, reason: parkForm, when: faulty(faultForm)},
+		// No look-up helps, because that would look for what the form names.
+		{name: "form_changed", then: verdictSuspect, reason: parkForm, when: faulty(faultForm)},
 		{name: "paused", then: verdictTransient, when: faulty(faultPaused)},
 		{name: "unsent", then: verdictTransient, when: faulty(faultUnsent)},
 		// The connection was lost, reset or cut, or timed out. The charge may

@@ -20,7 +20,7 @@ func TestFindChargeListsTheCustomersSince30DaysBeforeTheFirstSend(t *testing.T) 
 		routeRead: {answerOK(expandedWith(nil, nil))},
 	})
 	client, _ := server.client(t, nil)
-	charge, err := client.FindCharge(t.Context(), firstSend(), []string{"cus_8", "cus_1", "cus_9", "cus_8"})
+	charge, err := client.FindCharge(t.Context(), firstSend(), customers("cus_8", "cus_1", "cus_9", "cus_8"))
 	if err != nil || charge.Status != ChargeSucceeded {
 		t.Fatalf("got %+v, %v, want the charge on the third page", charge, err)
 	}
@@ -58,7 +58,7 @@ func TestFindChargeGivesUpOnAListWithoutProgress(t *testing.T) {
 			t.Parallel()
 			server := newStripeServer(t, map[string][]http.HandlerFunc{routeList: c.pages})
 			client, _ := server.client(t, nil)
-			_, err := client.FindCharge(t.Context(), firstSend(), nil)
+			_, err := client.FindCharge(t.Context(), firstSend(), customers())
 			var failed *phases.CallError
 			if !errors.As(err, &failed) || failed.Class != phases.Unknown {
 				t.Errorf("got %v, want an unknown result", err)
@@ -87,10 +87,10 @@ func TestCancelHasItsOwnIdempotencyKey(t *testing.T) {
 	client, _ := server.client(t, nil)
 	sent := firstSend()
 	sent.WindowOver = true
-	if charge, err := client.FindCharge(t.Context(), sent, nil); err == nil {
+	if charge, err := client.FindCharge(t.Context(), sent, customers()); err == nil {
 		t.Fatalf("got %+v, want the broken connection", charge)
 	}
-	if charge, err := client.FindCharge(t.Context(), sent, nil); err != nil || charge.Status != ChargeDeclined {
+	if charge, err := client.FindCharge(t.Context(), sent, customers()); err != nil || charge.Status != ChargeDeclined {
 		t.Fatalf("got %+v, %v, want it declined", charge, err)
 	}
 	for _, request := range server.received(routeCancel) {

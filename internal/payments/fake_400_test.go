@@ -91,7 +91,7 @@ func TestFake400WithAnIntentIsCanceled(t *testing.T) {
 				sent.First = false // as if the first answer had been lost
 				wantEqual(t, "replay", charge.IntentID, f.mustCharge(t, sent, ChargeDeclined).IntentID)
 			}
-			if err := f.VerifyNotCharged(t.Context(), sent.Form, sent.FirstSentAt, nil); err != nil {
+			if err := f.VerifyNotCharged(t.Context(), sent.Key, sent.Form, sent.FirstSentAt, nil); err != nil {
 				t.Errorf("the intent is canceled, but got: %v", err)
 			}
 			f.wantCharges(t, 0)
@@ -107,7 +107,7 @@ func TestFake400ToALaterSendIsLookedUp(t *testing.T) {
 	f.mustFail(t, sent, phases.Unknown)
 	sent.First = false
 	wantEqual(t, "reason", "stripe_400", f.mustFail(t, sent, phases.LookUp).Reason)
-	if charge, err := f.FindCharge(t.Context(), sent, nil); !errors.Is(err, phases.ErrNothingFound) {
+	if charge, err := f.FindCharge(t.Context(), sent, customers()); !errors.Is(err, phases.ErrNothingFound) {
 		t.Fatalf("got %+v, %v, want nothing found", charge, err)
 	}
 }

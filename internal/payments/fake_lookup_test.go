@@ -46,7 +46,7 @@ func TestFakeSaved500IsLookedUp(t *testing.T) {
 	failed := f.mustFail(t, sent, phases.LookUp)
 	wantEqual(t, "reason", "stripe_500", failed.Reason)
 	wantEqual(t, "patience", time.Hour, failed.Patience)
-	if charge, err := f.FindCharge(t.Context(), sent, nil); !errors.Is(err, phases.ErrNothingFound) {
+	if charge, err := f.FindCharge(t.Context(), sent, customers()); !errors.Is(err, phases.ErrNothingFound) {
 		t.Fatalf("got %+v, %v, want nothing found", charge, err)
 	}
 	if err := f.Advance(10 * time.Minute); err != nil {
@@ -54,16 +54,16 @@ func TestFakeSaved500IsLookedUp(t *testing.T) {
 	}
 	found := f.mustFind(t, sent, ChargeSucceeded)
 	f.wantCharges(t, 1)
-	wantStatus(t, mustVerify(t, f, sent.Form, found.IntentID), nil, ChargeSucceeded)
+	wantStatus(t, mustVerify(t, f, sent, found.IntentID), nil, ChargeSucceeded)
 	var possible *ChargePossibleError
-	if err := f.VerifyNotCharged(t.Context(), sent.Form, sent.FirstSentAt, nil); !errors.As(err, &possible) {
+	if err := f.VerifyNotCharged(t.Context(), sent.Key, sent.Form, sent.FirstSentAt, nil); !errors.As(err, &possible) {
 		t.Errorf("got %v, want the intent that charged", err)
 	}
 }
 
-func mustVerify(t *testing.T, f fakeStripe, form ChargeForm, id string) Charge {
+func mustVerify(t *testing.T, f fakeStripe, sent phases.Sent[ChargeForm], id string) Charge {
 	t.Helper()
-	charge, err := f.VerifyCharged(t.Context(), form, id)
+	charge, err := f.VerifyCharged(t.Context(), sent.Key, sent.Form, id)
 	if err != nil {
 		t.Fatalf("verifying: %v", err)
 	}
@@ -76,13 +76,13 @@ func TestFakeFailedIntentIsCanceledAfterTheWindow(t *testing.T) {
 	sent := fakeSent("pm_card_chargeCustomerFail")
 	f.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithEffect})
 	f.mustFail(t, sent, phases.Unknown)
-	if charge, err := f.FindCharge(t.Context(), sent, nil); !errors.Is(err, phases.ErrNothingFound) {
+	if charge, err := f.FindCharge(t.Context(), sent, customers()); !errors.Is(err, phases.ErrNothingFound) {
 		t.Fatalf("got %+v, %v inside the window, want nothing found", charge, err)
 	}
 	sent.WindowOver = true
 	f.mustFind(t, sent, ChargeDeclined)
 	f.mustFind(t, sent, ChargeDeclined) // an attempt after one that died here finds it canceled
-	if err := f.VerifyNotCharged(t.Context(), sent.Form, sent.FirstSentAt, nil); err != nil {
+	if err := f.VerifyNotCharged(t.Context(), sent.Key, sent.Form, sent.FirstSentAt, nil); err != nil {
 		t.Errorf("the intent is canceled, but got: %v", err)
 	}
 	f.wantCharges(t, 0)
@@ -139,30 +139,30 @@ func TestFakeChargeOfAnEarlierLifeIsFound(t *testing.T) {
 	for days, found := range map[int]bool{0: true, 29: true, 31: false} {
 		sent := again
 		sent.FirstSentAt = time.Now().Add(time.Duration(days) * 24 * time.Hour)
-		charge, err := f.FindCharge(t.Context(), sent, former)
+		charge, err := f.FindCharge(t.Context(), sent, customers(former...))
 		if found {
 			wantEqual(t, "reason", "stripe_mismatch", wantStatus(t, charge, err, ChargeSuspect).Reason)
 		} else if !errors.Is(err, phases.ErrNothingFound) {
 			t.Errorf("after %d days got %+v, %v", days, charge, err)
 		}
-		_, possible := errors.AsType[*ChargePossibleError](f.VerifyNotCharged(t.Context(), sent.Form, sent.FirstSentAt, former))
+		_, possible := errors.AsType[*ChargePossibleError](f.VerifyNotCharged(t.Context(), sent.Key, sent.Form, sent.FirstSentAt, former))
 		wantEqual(t, "a charge is possible", found, possible)
 	}
-	if err := f.VerifyNotCharged(t.Context(), again.Form, time.Time{}, nil); err != nil {
+	if err := f.VerifyNotCharged(t.Context(), again.Key, again.Form, time.Time{}, nil); err != nil {
 		t.Errorf("without the former customer got %v, so the test shows nothing", err)
 	}
 	// What a deleted customer paid isn't listed any more, and is still there.
 	if err := f.DeleteCustomer("cus_second"); err != nil {
 		t.Fatal(err)
 	}
-	if _, possible := errors.AsType[*ChargePossibleError](f.VerifyNotCharged(t.Context(), again.Form, time.Time{}, former)); !possible {
+	if _, possible := errors.AsType[*ChargePossibleError](f.VerifyNotCharged(t.Context(), again.Key, again.Form, time.Time{}, former)); !possible {
 		t.Error("the deleted customer's charge isn't seen")
 	}
 	never := fakeSentFor("cus_nope", "pm_visa")
-	if err := f.VerifyNotCharged(t.Context(), never.Form, time.Time{}, nil); err != nil {
+	if err := f.VerifyNotCharged(t.Context(), never.Key, never.Form, time.Time{}, nil); err != nil {
 		t.Errorf("of a customer that never was got %v", err)
 	}
-	if _, possible := errors.AsType[*ChargePossibleError](f.VerifyNotCharged(t.Context(), never.Form, time.Time{}, former)); !possible {
+	if _, possible := errors.AsType[*ChargePossibleError](f.VerifyNotCharged(t.Context(), never.Key, never.Form, time.Time{}, former)); !possible {
 		t.Error("the former customer's charge isn't seen, because the present customer isn't there")
 	}
 }

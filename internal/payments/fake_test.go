@@ -67,7 +67,7 @@ func (f fakeStripe) mustCharge(t *testing.T, sent phases.Sent[ChargeForm], want 
 // status.
 func (f fakeStripe) mustFind(t *testing.T, sent phases.Sent[ChargeForm], want ChargeStatus) Charge {
 	t.Helper()
-	charge, err := f.FindCharge(t.Context(), sent, nil)
+	charge, err := f.FindCharge(t.Context(), sent, customers())
 	return wantStatus(t, charge, err, want)
 }
 

@@ -10,9 +10,18 @@ import (
 // errForm means that a form isn't form-encoded.
 var errForm = errors.New("the frozen form isn't form-encoded")
 
+// Check returns an error if the form isn't the one that was frozen for an
+// idempotency key.
+func (f ChargeForm) Check(key string) error { return checkFrozen(string(f), key) }
+
+// Check returns an error if the form isn't the one that was frozen for an
+// idempotency key.
+func (f RefundForm) Check(key string) error { return checkFrozen(string(f), key) }
+
 // checkFrozen returns an error if a frozen form can't be read, or if its
 // metadata carries another key than the one that it is to be sent under: what
-// the form makes could not be found again.
+// the form makes could not be found again, and what it names may be another
+// key's, which must not be adopted.
 func checkFrozen(frozen, key string) error {
 	found := false
 	for name, value := range fields(frozen) {

@@ -261,13 +261,13 @@ func FuzzStripeFind(f *testing.F) {
 			routeAccount:  answerFrom(bits, status, read, word, false),
 		}}
 		sent := sentFrom(bits)
-		charge, err := stripe.client(t).FindCharge(t.Context(), sent, nil)
+		charge, err := stripe.client(t).FindCharge(t.Context(), sent, customers())
 		if len(stripe.served) == 0 || slices.Contains(stripe.served, routeCreate) {
 			t.Fatalf("a look-up made the requests %v", stripe.served)
 		}
 		checkVerdict(t, stripe, sent, charge, err)
 		client := stripe.client(t)
-		checkOneRow(t, client.list(t.Context(), sent.FirstSentAt, sent.Form, nil))
+		checkOneRow(t, client.list(t.Context(), sent.FirstSentAt, sent.Key, []string{testTerms().Customer}))
 		o := client.read(t.Context(), "pi_1", sent.Form)
 		for known := range 16 {
 			o.settled, o.windowOver, o.stop, o.alone = known&1 != 0, known&2 != 0, known&4 != 0, known&8 != 0

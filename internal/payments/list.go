@@ -18,23 +18,22 @@ func (s *Stripe) intents() *listing[stripe.PaymentIntent] {
 	return newListing(s, callList, intentsPath, func(pi *stripe.PaymentIntent) string { return pi.ID })
 }
 
-// list reads all pages of the payment intents of the charge's customer, and of
-// customers, since 30 days before a time (all of them, for the zero time). It
-// notes those that carry the charge's operation. If anything can't be read, that
-// is the whole answer, because a part of the intents proves nothing.
-func (s *Stripe) list(ctx context.Context, since time.Time, charge ChargeForm, customers []string) *observation {
-	terms := charge.terms()
+// list reads all pages of the payment intents of customers, of which there is at
+// least one, since 30 days before a time (all of them, for the zero time). It
+// notes those that carry the operation. If anything can't be read, that is the
+// whole answer, because a part of the intents proves nothing.
+func (s *Stripe) list(ctx context.Context, since time.Time, operation string, customers []string) *observation {
 	var found []string
 	note := func(page []*stripe.PaymentIntent) error {
 		for _, intent := range page {
-			if intent.Metadata["operation"] == terms.Operation && !slices.Contains(found, intent.ID) {
+			if intent.Metadata["operation"] == operation && !slices.Contains(found, intent.ID) {
 				found = append(found, intent.ID)
 			}
 		}
 		return nil
 	}
 	last, intents := new(observation), s.intents()
-	for _, customer := range withoutRepeats(terms.Customer, customers) {
+	for _, customer := range customers {
 		o := s.listCustomer(ctx, intents, customer, since, note)
 		switch {
 		case o.hasObject():

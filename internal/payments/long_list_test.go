@@ -75,12 +75,12 @@ func TestALongListIsReadToItsEnd(t *testing.T) {
 		list := &longList{pages: 160, takes: time.Second}
 		client, logged := list.client(t, nil)
 		begun := time.Now()
-		charge, err := client.FindCharge(t.Context(), firstSend(), nil)
+		charge, err := client.FindCharge(t.Context(), firstSend(), customers())
 		wantStatus(t, charge, err, ChargeSucceeded)
 		wantEqual(t, "time", 160*time.Second, time.Since(begun))
 		wantEqual(t, "lines in the log", 2, strings.Count(logged.String(), "reading a long list"))
 		list.asked = 0
-		err = client.VerifyNotCharged(t.Context(), firstSend().Form, firstSend().FirstSentAt, nil)
+		err = client.VerifyNotCharged(t.Context(), firstSend().Key, firstSend().Form, firstSend().FirstSentAt, nil)
 		if possible, ok := errors.AsType[*ChargePossibleError](err); !ok || possible.IntentID != "pi_1" {
 			t.Errorf("got %v, want an error about pi_1", err)
 		}
@@ -94,7 +94,7 @@ func TestAPageThatHangsEndsTheLookUp(t *testing.T) {
 		list := &longList{pages: 9, takes: time.Second, hangs: 3}
 		client, _ := list.client(t, nil)
 		begun := time.Now()
-		charge, err := client.FindCharge(t.Context(), firstSend(), nil)
+		charge, err := client.FindCharge(t.Context(), firstSend(), customers())
 		failed, ok := errors.AsType[*phases.CallError](err)
 		if !ok || failed.Class != phases.Unknown || failed.Counts || strings.Contains(err.Error(), "longer") {
 			t.Errorf("got %+v, %v, want an error that the result is unknown", charge, err)
@@ -110,7 +110,7 @@ func TestAListThatIsTooLongSaysSo(t *testing.T) {
 	find := func(ctx context.Context, client *Stripe) error {
 		ctx, cancel := context.WithTimeout(ctx, 62*time.Second)
 		defer cancel()
-		_, err := client.FindCharge(ctx, firstSend(), nil)
+		_, err := client.FindCharge(ctx, firstSend(), customers())
 		return err
 	}
 	for name, c := range map[string]struct {
@@ -128,7 +128,7 @@ func TestAListThatIsTooLongSaysSo(t *testing.T) {
 		},
 		"what a person asks": {
 			700 * time.Millisecond, nil, func(ctx context.Context, client *Stripe) error {
-				return client.VerifyNotCharged(ctx, firstSend().Form, firstSend().FirstSentAt, nil)
+				return client.VerifyNotCharged(ctx, firstSend().Key, firstSend().Form, firstSend().FirstSentAt, nil)
 			}, "the list is longer than could be read in 15m0s: 1285 pages of up to 100 were read", 15 * time.Minute,
 		},
 	} {
@@ -160,7 +160,7 @@ func TestALookUpEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(5500*time.Millisecond, cancel)
 		begun := time.Now()
-		if charge, err := client.FindCharge(ctx, firstSend(), nil); !errors.Is(err, context.Canceled) {
+		if charge, err := client.FindCharge(ctx, firstSend(), customers()); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %+v, %v", charge, err)
 		}
 		wantEqual(t, "time", 5500*time.Millisecond, time.Since(begun))

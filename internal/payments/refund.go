@@ -81,12 +81,16 @@ func (s *Stripe) Refund(ctx context.Context, sent phases.Sent[RefundForm], paid 
 
 // FindRefund looks for what an earlier send may have made, and sends nothing
 // that refunds. It is the Find of a foreign phase. It reads all refunds of the
-// payment, which also tell what became of a refund that was pending.
+// payment, which also tell what became of a refund that was pending. If the form
+// isn't the key's, nothing is looked for, and the result is suspect.
 //
 // Its error wraps phases.ErrNothingFound if it has seen everything and found
 // nothing conclusive. If anything could not be read, the result is unknown, not
 // nothing.
 func (s *Stripe) FindRefund(ctx context.Context, sent phases.Sent[RefundForm], paid Paid) (Refund, error) {
+	if err := sent.Form.Check(sent.Key); err != nil {
+		return s.judgeRefund(ctx, &observation{call: callRefund, fault: faultForm, err: err}, sent.Form, paid)
+	}
 	o := s.listRefunds(ctx, sent.Form.Terms(), paid)
 	o.windowOver = sent.WindowOver
 	return s.judgeRefund(ctx, o, sent.Form, paid)
@@ -104,7 +108,7 @@ func (s *Stripe) RefundsOf(ctx context.Context, intentID string, paid Paid) (giv
 
 // createRefund sends the form under the idempotency key.
 func (s *Stripe) createRefund(ctx context.Context, key string, form RefundForm, paid Paid) *observation {
-	if err := checkFrozen(string(form), key); err != nil {
+	if err := form.Check(key); err != nil {
 		return &observation{call: callRefund, fault: faultForm, err: err}
 	}
 	answer := new(stripe.Refund)

@@ -78,7 +78,7 @@ func TestBrokenReusedConnectionCausesNoSecondSend(t *testing.T) {
 		routeCreate: {remember(answerCut("", hangUp))},
 	})
 	client, _ := server.client(t, nil)
-	if _, err := client.FindCharge(t.Context(), firstSend(), nil); !errors.Is(err, phases.ErrNothingFound) {
+	if _, err := client.FindCharge(t.Context(), firstSend(), customers()); !errors.Is(err, phases.ErrNothingFound) {
 		t.Fatalf("opening a connection: %v", err)
 	}
 	_, err := client.Charge(t.Context(), firstSend())
@@ -141,8 +141,8 @@ func TestCallEndsAtTheShorterDeadline(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), c.caller)
 			defer cancel()
 			_, charged := client.Charge(ctx, firstSend())
-			_, found := client.FindCharge(ctx, firstSend(), nil)
-			for _, err := range []error{charged, found, client.VerifyNotCharged(ctx, firstSend().Form, time.Time{}, nil)} {
+			_, found := client.FindCharge(ctx, firstSend(), customers())
+			for _, err := range []error{charged, found, client.VerifyNotCharged(ctx, firstSend().Key, firstSend().Form, time.Time{}, nil)} {
 				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("got %v, want a deadline", err)
 				}

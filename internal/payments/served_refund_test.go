@@ -156,8 +156,11 @@ func servedRefundRefusals() []servedCase {
 	busy.backoff = phases.Backoff{Initial: 500 * time.Millisecond, Max: 5 * time.Second}
 	saved := refundCase("a refund with a saved 500", "saved_500", answerWith(500, "", replayed, "true")).wantError(phases.LookUp, "stripe_500")
 	saved.patience = time.Hour
-	form := refundCase("a refund whose form belongs to another key", "form_changed", nil).wantError(phases.LookUp, "stripe_form")
+	form := refundCase("a refund whose form belongs to another key", "form_changed", nil).
+		wantRefund(Refund{Result: RefundSuspect, Reason: "stripe_form"})
 	form.sentRefund = func(s *phases.Sent[RefundForm]) { s.Key += "0" }
+	found := form
+	found.name, found.find = form.name+", and is looked up", true
 	unsent := refundCase("a refund, and nobody listens", "unsent", nil).wantError(phases.Transient, "")
 	unsent.change = func(c *Config) { c.URL = "http://" + closedAddress() }
 	stopped := refundCase("a refund, and our key must not be used", "paused", nil).wantError(phases.Transient, "")
@@ -199,7 +202,7 @@ func servedRefundRefusals() []servedCase {
 		refundCase("a 429 to a refund", "limited", answerError(429, kind, "rate_limit", nil)).wantError(phases.Transient, ""),
 		refundCase("a 503 to a refund", "server_error", answerError(503, "api_error", "", nil)).wantError(phases.Unknown, ""),
 		refundCase("a refund without an answer", "lost", answerCut("", hangUp)).wantError(phases.Unknown, ""),
-		denied, bad, busy, saved, form, unsent, stopped, keyless,
+		denied, bad, busy, saved, form, found, unsent, stopped, keyless,
 	}
 }
 

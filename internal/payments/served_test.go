@@ -113,7 +113,7 @@ func (c servedCase) runCharge(t *testing.T, client *Stripe) {
 	method := client.Charge
 	if c.find {
 		method = func(ctx context.Context, sent phases.Sent[ChargeForm]) (Charge, error) {
-			return client.FindCharge(ctx, sent, nil)
+			return client.FindCharge(ctx, sent, customers())
 		}
 	}
 	charge, err := method(t.Context(), sent)

@@ -28,6 +28,7 @@ func servedWire() []servedCase {
 			name: name, row: "charge/unreadable_saved", answers: chargeOnly(handler), class: phases.LookUp, reason: "stripe_unexpected",
 		}
 	}
+	suspect := Charge{Status: ChargeSuspect, Reason: "stripe_form"}
 	const half = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"id\":\"pi_1\""
 	return []servedCase{
 		lost("the connection ends without an answer", answerCut("", hangUp), nil),
@@ -87,12 +88,21 @@ func servedWire() []servedCase {
 			before: func(_ *testing.T, s *Stripe) { s.Refuse("the key belongs to another account") },
 		},
 		{
-			name: "the frozen form isn't form-encoded", row: "charge/form_changed", class: phases.LookUp, reason: "stripe_form",
+			name: "the frozen form isn't form-encoded", row: "charge/form_changed", want: suspect,
 			sent: func(s *phases.Sent[ChargeForm]) { s.Form += "&x=%zz" },
 		},
 		{
-			name: "the frozen form belongs to another key", row: "charge/form_changed", class: phases.LookUp, reason: "stripe_form",
+			name: "the frozen form belongs to another key", row: "charge/form_changed", want: suspect,
 			sent: func(s *phases.Sent[ChargeForm]) { s.Key += "0" },
+		},
+		// The list would show what the other key has charged.
+		{
+			name: "the frozen form belongs to another key, and is looked up", row: "charge/form_changed", want: suspect, find: true,
+			sent: func(s *phases.Sent[ChargeForm]) { s.Key += "0" },
+		},
+		{
+			name: "the frozen form isn't form-encoded, and its intent is known", row: "charge/form_changed", want: suspect, find: true,
+			sent: func(s *phases.Sent[ChargeForm]) { s.Form, s.Ref = s.Form+"&x=%zz", "pi_1" },
 		},
 	}
 }

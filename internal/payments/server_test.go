@@ -1,6 +1,7 @@
 package payments
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -154,6 +155,11 @@ func firstSend() phases.Sent[ChargeForm] {
 		Key: testTerms().Operation, Form: NewChargeForm(testTerms()), First: true,
 		FirstSentAt: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC),
 	}
+}
+
+// customers returns a CustomersOf for an account that has or had these.
+func customers(ids ...string) CustomersOf {
+	return func(context.Context, string) ([]string, error) { return ids, nil }
 }
 
 // wantEqual fails the test if got isn't want.

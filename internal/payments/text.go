@@ -19,6 +19,9 @@ func (o *observation) asError() error {
 // text describes an answer in one line. It quotes only single words and numbers
 // of the answer, so it holds no secret, no JSON and nothing about the card.
 func (o *observation) text() string {
+	if o.fault != faultNone {
+		return o.asError().Error()
+	}
 	parts := []string{fmt.Sprintf("Stripe (%s) answered %d", o.call, o.status)}
 	add := func(what, value string) {
 		if value != "" {

@@ -31,7 +31,7 @@ func TestTheTextOfAMismatchSaysWhatDiffers(t *testing.T) {
 			sent := firstSend()
 			read := sent
 			read.Ref = "pi_1"
-			charge, err := client.FindCharge(t.Context(), read, nil)
+			charge, err := client.FindCharge(t.Context(), read, customers())
 			wantMismatch(t, said, charge, err)
 			if !strings.HasPrefix(said, "its id") { // a charge asks for no id
 				charge, err = client.Charge(t.Context(), sent)

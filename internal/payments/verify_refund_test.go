@@ -10,7 +10,7 @@ func TestVerifyRefundedRefusesAnInvalidID(t *testing.T) {
 	t.Parallel()
 	client, _ := newStripeServer(t, nil).client(t, nil)
 	for _, id := range []string{"", "ch_1", "pi_1", "re_1?x", "re_1\n"} {
-		if refund, err := client.VerifyRefunded(t.Context(), firstRefund().Form, testPaid(), id); err == nil {
+		if refund, err := client.VerifyRefunded(t.Context(), firstRefund().Key, firstRefund().Form, testPaid(), id); err == nil {
 			t.Errorf("%q is accepted as an id: %+v", id, refund)
 		}
 	}
@@ -59,13 +59,13 @@ func TestVerifyRefunds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client, _ := newStripeServer(t, map[string][]http.HandlerFunc{routeRefunds: {c.list}}).client(t, nil)
-			refund, err := client.VerifyRefunded(t.Context(), firstRefund().Form, testPaid(), "re_1")
+			refund, err := client.VerifyRefunded(t.Context(), firstRefund().Key, firstRefund().Form, testPaid(), "re_1")
 			wantEqual(t, "error", c.refunded, errorText(err))
 			if err == nil {
 				refund.Detail = ""
 				wantEqual(t, "refund", refundDone(), refund)
 			}
-			err = client.VerifyNotRefunded(t.Context(), firstRefund().Form, testPaid())
+			err = client.VerifyNotRefunded(t.Context(), firstRefund().Key, firstRefund().Form, testPaid())
 			var possible *RefundPossibleError
 			switch {
 			case errors.As(err, &possible):

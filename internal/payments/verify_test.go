@@ -15,7 +15,7 @@ func TestVerifyChargedRefusesAnInvalidID(t *testing.T) {
 	server := newStripeServer(t, nil)
 	client, _ := server.client(t, nil)
 	for _, id := range []string{"", "ch_1", "pi_1/cancel", "pi_1?x", "pi_1\n", "../customers"} {
-		if charge, err := client.VerifyCharged(t.Context(), firstSend().Form, id); err == nil {
+		if charge, err := client.VerifyCharged(t.Context(), firstSend().Key, firstSend().Form, id); err == nil {
 			t.Errorf("%q is accepted as an id: %+v", id, charge)
 		}
 	}
@@ -48,7 +48,7 @@ func TestVerifyCharged(t *testing.T) {
 			t.Parallel()
 			server := newStripeServer(t, map[string][]http.HandlerFunc{routeRead: {c.read}})
 			client, _ := server.client(t, nil)
-			charge, err := client.VerifyCharged(t.Context(), firstSend().Form, "pi_1")
+			charge, err := client.VerifyCharged(t.Context(), firstSend().Key, firstSend().Form, "pi_1")
 			if (err != nil) != (c.status == "") {
 				t.Fatalf("got %+v, %v", charge, err)
 			}
@@ -77,7 +77,7 @@ func TestVerifyChargedSaysWhatIsWrong(t *testing.T) {
 		t.Run(detail, func(t *testing.T) {
 			t.Parallel()
 			client, _ := newStripeServer(t, map[string][]http.HandlerFunc{routeRead: {read}}).client(t, nil)
-			charge, err := client.VerifyCharged(t.Context(), firstSend().Form, "pi_1")
+			charge, err := client.VerifyCharged(t.Context(), firstSend().Key, firstSend().Form, "pi_1")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +124,7 @@ func TestVerifyNotCharged(t *testing.T) {
 			}
 			server := newStripeServer(t, answers)
 			client, _ := server.client(t, nil)
-			err := client.VerifyNotCharged(t.Context(), firstSend().Form, firstSend().FirstSentAt, nil)
+			err := client.VerifyNotCharged(t.Context(), firstSend().Key, firstSend().Form, firstSend().FirstSentAt, nil)
 			var possible *ChargePossibleError
 			switch {
 			case c.unseen && errors.As(err, &possible):
@@ -150,7 +150,7 @@ func TestVerifyNotChargedReadsEveryIntent(t *testing.T) {
 		},
 	})
 	client, _ := server.client(t, nil)
-	err := client.VerifyNotCharged(t.Context(), firstSend().Form, time.Time{}, nil)
+	err := client.VerifyNotCharged(t.Context(), firstSend().Key, firstSend().Form, time.Time{}, nil)
 	if possible, ok := errors.AsType[*ChargePossibleError](err); !ok || possible.IntentID != "pi_2" || possible.Status != "succeeded" {
 		t.Errorf("got %v, want an error about pi_2", err)
 	}

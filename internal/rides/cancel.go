@@ -54,7 +54,11 @@ func withFare(
 	store accounts.Store, call refundCall, sends bool,
 ) func(context.Context, phases.Sent[payments.RefundForm]) (payments.Refund, error) {
 	return func(ctx context.Context, sent phases.Sent[payments.RefundForm]) (payments.Refund, error) {
-		paid, err := fareOf(ctx, store, sent.Form)
+		if sent.Form.Check(sent.Key) != nil {
+			return call(ctx, sent, payments.Paid{}) // which refuses the form; the ride that it names may be another's
+		}
+		terms := sent.Form.Terms()
+		paid, err := fareOf(ctx, store, terms.AccountID, terms.RideID)
 		if err != nil {
 			class := phases.Unknown
 			if sends {
@@ -66,16 +70,15 @@ func withFare(
 	}
 }
 
-// fareOf returns the fare of the ride whose payment a form refunds.
-func fareOf(ctx context.Context, store accounts.Store, form payments.RefundForm) (payments.Paid, error) {
+// fareOf returns the fare of a ride.
+func fareOf(ctx context.Context, store accounts.Store, account, ride string) (payments.Paid, error) {
 	var paid payments.Paid
-	terms := form.Terms()
 	err := phases.Rerun(ctx, func(ctx context.Context) error {
 		return store.Pool.QueryRow(ctx, `
 			SELECT fare_amount, fare_currency
 			FROM rides
 			WHERE account_id = $1 AND id = $2`,
-			terms.AccountID, terms.RideID).Scan(&paid.Amount, &paid.Currency)
+			account, ride).Scan(&paid.Amount, &paid.Currency)
 	})
 	if err != nil {
 		return payments.Paid{}, fmt.Errorf("reading the fare: %w", err)
@@ -175,8 +178,11 @@ func notCancelableNow(retryAfter time.Duration, why string) *web.ProblemError {
 // recordRefund stores what became of the refund in the ride. A ride that is
 // canceled keeps the key that canceled it. One whose refund was refused is free
 // for another key.
-func recordRefund(tx *phases.Tx, key phases.Key, form payments.RefundForm, refund payments.Refund) (phases.Outcome, error) {
-	ride := form.Terms().RideID
+func recordRefund(tx *phases.Tx, key phases.Key, _ payments.RefundForm, refund payments.Refund) (phases.Outcome, error) {
+	ride, err := canceledID(key)
+	if err != nil {
+		return phases.Outcome{}, err
+	}
 	showRefund(tx, key.Account, ride, refund.Given)
 	switch refund.Result {
 	case payments.RefundDone:

@@ -108,16 +108,10 @@ func freezeCharge(tx *phases.Tx, key phases.Key, foreignKey string) (payments.Ch
 	}), phases.Advance(), nil
 }
 
-// findCharge returns the Find of the charge. It looks at all customers that the
-// account ever had: if the key's row was lost and made again, its earlier life
-// may have charged another one.
+// findCharge returns the Find of the charge.
 func findCharge(pay *payments.Stripe, store accounts.Store) func(context.Context, phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
 	return func(ctx context.Context, sent phases.Sent[payments.ChargeForm]) (payments.Charge, error) {
-		customers, err := store.Customers(ctx, sent.Form.AccountID())
-		if err != nil {
-			return payments.Charge{}, err
-		}
-		return pay.FindCharge(ctx, sent, customers)
+		return pay.FindCharge(ctx, sent, store.Customers)
 	}
 }
 

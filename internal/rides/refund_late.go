@@ -99,8 +99,12 @@ func freezeLateRefund(tx *phases.Tx, key phases.Key, foreignKey string) (payment
 
 // recordLateRefund stores what became of the refund in the ride. If nothing was
 // given back, a person decides.
-func recordLateRefund(tx *phases.Tx, key phases.Key, form payments.RefundForm, refund payments.Refund) (phases.Outcome, error) {
-	showRefund(tx, key.Account, form.Terms().RideID, refund.Given)
+func recordLateRefund(tx *phases.Tx, key phases.Key, _ payments.RefundForm, refund payments.Refund) (phases.Outcome, error) {
+	ride, err := canceledID(key)
+	if err != nil {
+		return phases.Outcome{}, err
+	}
+	showRefund(tx, key.Account, ride, refund.Given)
 	switch refund.Result {
 	case payments.RefundDone:
 		return phases.Advance(), nil

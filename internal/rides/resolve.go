@@ -31,7 +31,7 @@ func (r Resolver) ResolveCharged(ctx context.Context, seen phases.Record, by, in
 	if seen.ForeignForm == "" {
 		return phases.Result{}, phases.ErrNoCall
 	}
-	charge, err := r.Stripe.VerifyCharged(ctx, payments.ChargeForm(seen.ForeignForm), intent)
+	charge, err := r.Stripe.VerifyCharged(ctx, seen.ForeignKey, payments.ChargeForm(seen.ForeignForm), intent)
 	if err != nil {
 		return phases.Result{}, fmt.Errorf("verifying %s at Stripe: %w", intent, err)
 	}
@@ -54,7 +54,8 @@ func (r Resolver) ResolveNotCharged(ctx context.Context, seen phases.Record, by 
 		if err != nil {
 			return phases.Result{}, err
 		}
-		if err := r.Stripe.VerifyNotCharged(ctx, payments.ChargeForm(seen.ForeignForm), seen.CreatedAt, customers); err != nil {
+		form := payments.ChargeForm(seen.ForeignForm)
+		if err := r.Stripe.VerifyNotCharged(ctx, seen.ForeignKey, form, seen.CreatedAt, customers); err != nil {
 			return phases.Result{}, fmt.Errorf("looking for a charge at Stripe: %w", err)
 		}
 	}

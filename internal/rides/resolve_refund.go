@@ -18,7 +18,7 @@ func (r Resolver) ResolveRefunded(ctx context.Context, seen phases.Record, by, r
 	if err != nil {
 		return phases.Result{}, err
 	}
-	verified, err := r.Stripe.VerifyRefunded(ctx, form, paid, refund)
+	verified, err := r.Stripe.VerifyRefunded(ctx, seen.ForeignKey, form, paid, refund)
 	if err != nil {
 		return phases.Result{}, fmt.Errorf("verifying %s at Stripe: %w", refund, err)
 	}
@@ -35,7 +35,7 @@ func (r Resolver) ResolveNotRefunded(ctx context.Context, seen phases.Record, by
 	if err != nil {
 		return phases.Result{}, err
 	}
-	if err := r.Stripe.VerifyNotRefunded(ctx, form, paid); err != nil {
+	if err := r.Stripe.VerifyNotRefunded(ctx, seen.ForeignKey, form, paid); err != nil {
 		return phases.Result{}, fmt.Errorf("looking for a refund at Stripe: %w", err)
 	}
 	return r.Engine.Resolve(ctx, seen, by, "not refunded", notRefunded)
@@ -74,9 +74,12 @@ func (r Resolver) refund(ctx context.Context, seen phases.Record) (payments.Refu
 	if seen.RecoveryPoint != phases.Started {
 		return "", payments.Paid{}, errors.New("the refund of this key is done already; retry the key instead")
 	}
-	form := payments.RefundForm(seen.ForeignForm)
-	paid, err := fareOf(ctx, r.Accounts, form)
-	return form, paid, err
+	ride, err := canceledID(phases.Key{Params: seen.Params})
+	if err != nil {
+		return "", payments.Paid{}, err
+	}
+	paid, err := fareOf(ctx, r.Accounts, seen.Account, ride)
+	return payments.RefundForm(seen.ForeignForm), paid, err
 }
 
 // notRefunded is the phase that carries out the decision that a parked key gave
