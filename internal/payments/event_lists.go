@@ -7,11 +7,11 @@ import (
 	stripe "github.com/stripe/stripe-go/v76"
 )
 
-// Changed hands the id of every refund and every dispute that Stripe made since a
-// time to read. It returns an error unless all pages were read.
-func (s *Stripe) Changed(ctx context.Context, since time.Time, read func(kind ObjectKind, id string) error) error {
+// RefundsAndDisputes hands the id of every refund and every dispute that Stripe
+// made since a time to read. It returns an error unless all pages were read.
+func (s *Stripe) RefundsAndDisputes(ctx context.Context, since time.Time, read func(kind ObjectKind, id string) error) error {
 	from := &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()}
-	o, err := s.refunds().pages(ctx, &stripe.RefundListParams{CreatedRange: from}, func(page []*stripe.Refund) error {
+	err := s.refunds().all(ctx, &stripe.RefundListParams{CreatedRange: from}, func(page []*stripe.Refund) error {
 		for _, refund := range page {
 			if err := read(ObjectRefund, refund.ID); err != nil {
 				return err
@@ -19,10 +19,10 @@ func (s *Stripe) Changed(ctx context.Context, since time.Time, read func(kind Ob
 		}
 		return nil
 	})
-	if err != nil || !o.hasObject() {
-		return orError(err, o)
+	if err != nil {
+		return err
 	}
-	o, err = s.disputes().pages(ctx, &stripe.DisputeListParams{CreatedRange: from}, func(page []*stripe.Dispute) error {
+	return s.disputes().all(ctx, &stripe.DisputeListParams{CreatedRange: from}, func(page []*stripe.Dispute) error {
 		for _, dispute := range page {
 			if err := read(ObjectDispute, dispute.ID); err != nil {
 				return err
@@ -30,16 +30,4 @@ func (s *Stripe) Changed(ctx context.Context, since time.Time, read func(kind Ob
 		}
 		return nil
 	})
-	if err != nil || !o.hasObject() {
-		return orError(err, o)
-	}
-	return nil
-}
-
-// orError returns err, or what kept the list from being read.
-func orError(err error, o *observation) error {
-	if err != nil {
-		return err
-	}
-	return o.asError()
 }

@@ -82,6 +82,11 @@ func withoutRepeats(first string, rest []string) []string {
 	return all
 }
 
+// sinceEarlierLife selects what Stripe made since 30 days before a time.
+func sinceEarlierLife(since time.Time) *stripe.RangeQueryParams {
+	return &stripe.RangeQueryParams{GreaterThanOrEqual: since.Add(-earlierLife).Unix()}
+}
+
 // listParams returns the parameters of a list; an empty customer means all.
 func listParams(customer string, since time.Time) *stripe.PaymentIntentListParams {
 	params := new(stripe.PaymentIntentListParams)
@@ -89,7 +94,7 @@ func listParams(customer string, since time.Time) *stripe.PaymentIntentListParam
 		params.Customer = new(customer)
 	}
 	if !since.IsZero() {
-		params.CreatedRange = &stripe.RangeQueryParams{GreaterThanOrEqual: since.Add(-earlierLife).Unix()}
+		params.CreatedRange = sinceEarlierLife(since)
 	}
 	return params
 }
@@ -136,17 +141,13 @@ func newIntent(pi *stripe.PaymentIntent) Intent {
 // may have been charged in an earlier life of its key. It returns an error unless
 // all pages were read.
 func (s *Stripe) Intents(ctx context.Context, since time.Time, read func([]Intent) error) error {
-	params := &stripe.PaymentIntentListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Add(-earlierLife).Unix()}}
+	params := &stripe.PaymentIntentListParams{CreatedRange: sinceEarlierLife(since)}
 	params.AddExpand("data.latest_charge")
-	o, err := s.intents().pages(ctx, params, func(page []*stripe.PaymentIntent) error {
+	return s.intents().all(ctx, params, func(page []*stripe.PaymentIntent) error {
 		intents := make([]Intent, 0, len(page))
 		for _, pi := range page {
 			intents = append(intents, newIntent(pi))
 		}
 		return read(intents)
 	})
-	if err == nil && !o.hasObject() {
-		err = o.asError()
-	}
-	return err
 }

@@ -46,6 +46,16 @@ type listPage[T any] struct {
 	HasMore *bool  `json:"has_more"`
 }
 
+// all is pages for a list that must be read as a whole. It returns an error
+// unless all pages were read.
+func (l *listing[T]) all(ctx context.Context, params stripe.ListParamsContainer, read func([]*T) error) error {
+	o, err := l.pages(ctx, params, read)
+	if err == nil && !o.hasObject() {
+		err = o.asError()
+	}
+	return err
+}
+
 // pages hands each page of the list to read, the newest first. If a page can't
 // be read, that is the whole answer, because a part of the list proves nothing.
 // The error is read's.

@@ -22,8 +22,8 @@ type RefundSeen struct {
 // a time to read, the newest first. It returns an error unless all pages were
 // read.
 func (s *Stripe) AllRefunds(ctx context.Context, since time.Time, read func([]RefundSeen) error) error {
-	params := &stripe.RefundListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Add(-earlierLife).Unix()}}
-	o, err := s.refunds().pages(ctx, params, func(page []*stripe.Refund) error {
+	params := &stripe.RefundListParams{CreatedRange: sinceEarlierLife(since)}
+	return s.refunds().all(ctx, params, func(page []*stripe.Refund) error {
 		refunds := make([]RefundSeen, 0, len(page))
 		for _, r := range page {
 			seen := RefundSeen{
@@ -37,8 +37,4 @@ func (s *Stripe) AllRefunds(ctx context.Context, since time.Time, read func([]Re
 		}
 		return read(refunds)
 	})
-	if err == nil && !o.hasObject() {
-		err = o.asError()
-	}
-	return err
 }

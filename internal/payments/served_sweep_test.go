@@ -36,7 +36,7 @@ func TestWhatChangedIsReadWhole(t *testing.T) {
 			server := newStripeServer(t, answers)
 			client, _ := server.client(t, nil)
 			var got []string
-			err := client.Changed(t.Context(), since, func(kind ObjectKind, id string) error {
+			err := client.RefundsAndDisputes(t.Context(), since, func(kind ObjectKind, id string) error {
 				got = append(got, string(kind)+" "+id)
 				return nil
 			})

@@ -57,7 +57,7 @@ func (w *EventWorker) Sweep(ctx context.Context) (SweepCounts, error) {
 	if err != nil {
 		return counts, fmt.Errorf("reading Stripe's payment intents: %w", err)
 	}
-	err = w.Stripe.Changed(ctx, now.Add(-sweepReach), func(kind payments.ObjectKind, id string) error {
+	err = w.Stripe.RefundsAndDisputes(ctx, now.Add(-sweepReach), func(kind payments.ObjectKind, id string) error {
 		counts.Others++
 		counts.Found++
 		return run.inbox.make(ctx, subject{kind, id}, w.Stripe.Live())
