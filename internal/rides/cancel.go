@@ -91,7 +91,7 @@ func fareOf(ctx context.Context, store accounts.Store, account, ride string) (pa
 // on its way at a time. The request whose ride can't be claimed is answered
 // here: for good if that stays so, and else without leaving a key.
 func claimRide(tx *phases.Tx, key phases.Key, foreignKey string) (payments.RefundForm, phases.Outcome, error) {
-	ride, err := canceledID(key)
+	ride, err := refundedID(key)
 	if err != nil {
 		return "", phases.Outcome{}, err
 	}
@@ -118,8 +118,9 @@ func claimRide(tx *phases.Tx, key phases.Key, foreignKey string) (payments.Refun
 	}), phases.Advance(), nil
 }
 
-// canceledID returns the id of the ride that a key cancels.
-func canceledID(key phases.Key) (string, error) {
+// refundedID returns the id of the ride whose charge a key gives back, by a
+// cancel or late.
+func refundedID(key phases.Key) (string, error) {
 	var params struct {
 		ID string `json:"id"`
 	}
@@ -179,7 +180,7 @@ func notCancelableNow(retryAfter time.Duration, why string) *web.ProblemError {
 // canceled keeps the key that canceled it. One whose refund was refused is free
 // for another key.
 func recordRefund(tx *phases.Tx, key phases.Key, _ payments.RefundForm, refund payments.Refund) (phases.Outcome, error) {
-	ride, err := canceledID(key)
+	ride, err := refundedID(key)
 	if err != nil {
 		return phases.Outcome{}, err
 	}
@@ -240,7 +241,7 @@ func refusedDetail(refund payments.Refund) string {
 
 // endCancel stages what the outside is told, and finishes the key with 200.
 func endCancel(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
-	ride, err := canceledRide(tx, key)
+	ride, err := refundedRide(tx, key)
 	if err != nil {
 		return phases.Outcome{}, err
 	}
@@ -250,13 +251,13 @@ func endCancel(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	return finishWithRide(ride)
 }
 
-// canceledRide reads the ride that a key cancels.
-func canceledRide(tx *phases.Tx, key phases.Key) (Ride, error) {
+// refundedRide reads the ride whose charge a key gives back.
+func refundedRide(tx *phases.Tx, key phases.Key) (Ride, error) {
 	who, err := principalOf(tx, key)
 	if err != nil {
 		return Ride{}, err
 	}
-	id, err := canceledID(key)
+	id, err := refundedID(key)
 	if err != nil {
 		return Ride{}, err
 	}

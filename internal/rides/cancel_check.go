@@ -38,7 +38,7 @@ func checkCancel(_ context.Context, _ *phases.Request, body []byte) error {
 // a request leaves no key. If Stripe can't be asked, the request goes on, and
 // Stripe's answer to the refund decides.
 func (s *Service) askForDisputes(ctx context.Context, request *phases.Request) error {
-	id, err := canceledID(phases.Key{Params: request.Params})
+	id, err := refundedID(phases.Key{Params: request.Params})
 	if err != nil {
 		return err
 	}

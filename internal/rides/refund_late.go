@@ -100,7 +100,7 @@ func freezeLateRefund(tx *phases.Tx, key phases.Key, foreignKey string) (payment
 // recordLateRefund stores what became of the refund in the ride. If nothing was
 // given back, a person decides.
 func recordLateRefund(tx *phases.Tx, key phases.Key, _ payments.RefundForm, refund payments.Refund) (phases.Outcome, error) {
-	ride, err := canceledID(key)
+	ride, err := refundedID(key)
 	if err != nil {
 		return phases.Outcome{}, err
 	}
@@ -119,7 +119,7 @@ func recordLateRefund(tx *phases.Tx, key phases.Key, _ payments.RefundForm, refu
 
 // endLateRefund records what happened, for people, and finishes the key.
 func endLateRefund(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
-	ride, err := canceledRide(tx, key)
+	ride, err := refundedRide(tx, key)
 	if err != nil {
 		return phases.Outcome{}, err
 	}
@@ -136,4 +136,11 @@ func endLateRefund(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 		VALUES ($1, $2, 'ride.refunded_late', $3, $4)`,
 		key.Account, phases.DerivedID("aud_", "ride.refunded_late", key.Account, key.Key), ride.ID, string(data))
 	return finishWithRide(ride)
+}
+
+// notRefundedLate is the phase that carries out the decision that a parked late
+// refund gave nothing back. No client reads its answer, and no key can cancel
+// the ride.
+func notRefundedLate(_ *phases.Tx, key phases.Key) (phases.Outcome, error) {
+	return notCancelable(key, "What was taken for this declined ride was looked into and not given back. What becomes of the money is for a person to decide."), nil
 }

@@ -3,6 +3,7 @@ package rides
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
@@ -90,6 +91,27 @@ func TestALateRefundThatFailsIsParked(t *testing.T) {
 	}
 	if seen := h.rideAs(t, h.declined, ride.ID); seen.Status != StatusDeclined || seen.Refund == nil || seen.Refund.Status != "succeeded" {
 		t.Errorf("the ride is %s with %+v", seen.Status, seen.Refund)
+	}
+}
+
+// TestALateRefundThatGaveNothingBackOffersNoCancel: its ride is declined, and no
+// key can cancel that.
+func TestALateRefundThatGaveNothingBackOffersNoCancel(t *testing.T) {
+	t.Parallel()
+	h, ride, intent := chargedLate(t)
+	h.refundsAs("failed")
+	if _, err := h.refundLate(t, ride, intent); err == nil {
+		t.Error("a failed refund was believed")
+	}
+	result, err := h.resolver().ResolveNotRefunded(t.Context(), h.key(t, h.declined, lateKey(intent)), "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Answer.Status != 409 || strings.Contains(string(result.Answer.Body), "ancel the ride") || strings.Contains(string(result.Answer.Body), "new Idempotency-Key") {
+		t.Errorf("answered %d %s", result.Answer.Status, result.Answer.Body)
+	}
+	if seen := h.rideAs(t, h.declined, ride.ID); seen.Status != StatusDeclined {
+		t.Errorf("the ride is %s", seen.Status)
 	}
 }
 

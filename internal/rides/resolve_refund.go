@@ -38,7 +38,7 @@ func (r Resolver) ResolveNotRefunded(ctx context.Context, seen phases.Record, by
 	if err := r.Stripe.VerifyNotRefunded(ctx, seen.ForeignKey, form, paid); err != nil {
 		return phases.Result{}, fmt.Errorf("looking for a refund at Stripe: %w", err)
 	}
-	return r.Engine.Resolve(ctx, seen, by, "not refunded", notRefunded)
+	return r.Engine.Resolve(ctx, seen, by, "not refunded", notRefunded()[seen.Flow])
 }
 
 // ResolveRefundedUnverified ends a parked key of a refund as refunded, without
@@ -62,7 +62,7 @@ func (r Resolver) ResolveNotRefundedUnverified(ctx context.Context, seen phases.
 	if _, _, err := r.refund(ctx, seen); err != nil {
 		return phases.Result{}, err
 	}
-	return r.Engine.Resolve(ctx, seen, by, "not refunded, unverified: "+reason, notRefunded)
+	return r.Engine.Resolve(ctx, seen, by, "not refunded, unverified: "+reason, notRefunded()[seen.Flow])
 }
 
 // refund returns what a parked key of a refund has frozen, and the fare. It
@@ -74,7 +74,7 @@ func (r Resolver) refund(ctx context.Context, seen phases.Record) (payments.Refu
 	if seen.RecoveryPoint != phases.Started {
 		return "", payments.Paid{}, errors.New("the refund of this key is done already; retry the key instead")
 	}
-	ride, err := canceledID(phases.Key{Params: seen.Params})
+	ride, err := refundedID(phases.Key{Params: seen.Params})
 	if err != nil {
 		return "", payments.Paid{}, err
 	}
@@ -82,10 +82,15 @@ func (r Resolver) refund(ctx context.Context, seen phases.Record) (payments.Refu
 	return payments.RefundForm(seen.ForeignForm), paid, err
 }
 
-// notRefunded is the phase that carries out the decision that a parked key gave
-// nothing back. The ride is free for another key.
-func notRefunded(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
-	ride, err := canceledID(key)
+// notRefunded returns, by the flow, the phase that carries out the decision that
+// a parked key gave nothing back.
+func notRefunded() map[string]phases.AtomicFunc {
+	return map[string]phases.AtomicFunc{cancelFlow: notCanceled, lateFlow: notRefundedLate}
+}
+
+// notCanceled is that phase of a cancel. The ride is free for another key.
+func notCanceled(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
+	ride, err := refundedID(key)
 	if err != nil {
 		return phases.Outcome{}, err
 	}
