@@ -38,18 +38,21 @@ func (m migrator) migrateRiver(ctx context.Context, config *pgx.ConnConfig) erro
 	if err != nil {
 		return err
 	}
+	wanted, err := RiverVersion()
+	if err != nil {
+		return err
+	}
 	before, err := riverVersion(ctx, pool)
 	if err != nil && !isCode(err, pgerrcode.UndefinedTable) {
 		return fmt.Errorf("reading the version of River's schema: %w", err)
 	}
-	if before >= RiverVersion() {
+	if before >= wanted {
 		return nil
 	}
 	if _, err := river.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		return fmt.Errorf("migrating River: %w", err)
 	}
-	m.logger.InfoContext(ctx, "River's schema is up to date",
-		slog.Int("before", before), slog.Int("version", RiverVersion()))
+	m.logger.InfoContext(ctx, "River's schema is up to date", slog.Int("before", before), slog.Int("version", wanted))
 	return nil
 }
 
@@ -93,26 +96,29 @@ func riverVersion(ctx context.Context, pool *pgxpool.Pool) (int, error) {
 }
 
 // RiverVersion returns the version of River's schema that this binary needs.
-func RiverVersion() int {
+func RiverVersion() (int, error) {
 	river, err := newRiverMigrator(nil)
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	all := river.AllVersions()
-	return all[len(all)-1].Version
+	return all[len(all)-1].Version, nil
 }
 
 // checkRiver returns an error if River's schema is missing or too old.
 func checkRiver(ctx context.Context, pool *pgxpool.Pool) error {
+	wanted, err := RiverVersion()
+	if err != nil {
+		return err
+	}
 	version, err := riverVersion(ctx, pool)
 	switch {
 	case isCode(err, pgerrcode.UndefinedTable):
 		return errors.New("the database has no tables of River's yet; run `api migrate`")
 	case err != nil:
 		return fmt.Errorf("reading the version of River's schema: %w", err)
-	case version < RiverVersion():
-		return fmt.Errorf("the database's schema of River is version %d and this binary needs %d; run `api migrate`",
-			version, RiverVersion())
+	case version < wanted:
+		return fmt.Errorf("the database's schema of River is version %d and this binary needs %d; run `api migrate`", version, wanted)
 	}
 	return nil
 }

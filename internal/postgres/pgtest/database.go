@@ -164,9 +164,13 @@ func exists(ctx context.Context, conn *pgx.Conn, name string) (found bool, err e
 
 // schemaSum is a hash of all migrations, and of the version of River's.
 func schemaSum() ([]byte, error) {
+	river, err := postgres.RiverVersion()
+	if err != nil {
+		return nil, err
+	}
 	sum := sha256.New()
-	fmt.Fprintf(sum, "River %d\n", postgres.RiverVersion())
-	err := fs.WalkDir(migrations.Files, ".", func(path string, entry fs.DirEntry, err error) error {
+	fmt.Fprintf(sum, "River %d\n", river)
+	err = fs.WalkDir(migrations.Files, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
