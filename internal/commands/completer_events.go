@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -39,7 +38,7 @@ func eventRow(e rides.StoredEvent) string {
 	} else if e.LastError != nil {
 		outcome += " (" + *e.LastError + ")"
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%s", timestamp(e.ReceivedAt), e.Type, e.ObjectID, e.ID, e.Deliveries, cmp.Or(outcome, "-"))
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%s", timestamp(e.ReceivedAt), e.Type, e.ObjectID, e.ID, e.Deliveries, outcome)
 }
 
 type completerEventsSweep struct {
