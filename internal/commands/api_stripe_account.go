@@ -18,7 +18,7 @@ type apiStripeAccount struct {
 	jsonFlags
 	operatorFlags
 	StripeAPIKey string `help:"Stripe's secret key, for --move." name:"stripe-api-key" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
-	Move         bool   `help:"From now on charges go to the account of the Stripe key. Refused while a key of the present account is unfinished. Stop every api and completer first, and start them with the new key."`
+	Move         bool   `help:"From now on charges go to the account of the Stripe key. Refused while keys, declined payments or events of the present account are unfinished. Stop every api and completer first, and start them with the new key."`
 }
 
 // Validate refuses settings that make no sense.

@@ -121,7 +121,7 @@ func TestMoveToAnotherStripeAccount(t *testing.T) {
 		t.Fatalf("got %d %v", a.status, a.err)
 	}
 	code, _, stderr := s.run(t, "api", "stripe-account", "--move", "--stripe-api-key=sk_test_other")
-	if code != 1 || !strings.Contains(stderr, "keys of the present Stripe account are unfinished: 1") {
+	if code != 1 || !strings.Contains(stderr, "keys without an answer: 1") {
 		t.Errorf("with an unfinished key: exit %d, %s", code, stderr)
 	}
 	if a := s.hail(api, "k"); a.status != http.StatusCreated {
@@ -189,4 +189,34 @@ func TestNothingIsClaimedForAnUnknownStripeAccount(t *testing.T) {
 	}
 	end()
 	waitFor(t, "the account is known", 20*time.Second, func() bool { return s.hail(api, "k").status == http.StatusCreated })
+}
+
+// What the present account still has to do could only be taken for done at
+// another one: a declined payment would seem to be gone, and stay open (I3).
+func TestMoveLeavesNothingUnfinished(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.must(t, "api", "stripe-account", "--move") // pins the account of its key
+	for counted, rows := range map[string]struct{ insert, end string }{
+		"keys without an answer: 0, declined payments that are still open: 1, events of Stripe's: 0": {
+			`INSERT INTO open_intents (account_id, intent_id, ride_id, operation, livemode)
+			 VALUES ('acct_1', 'pi_1', 'ride_1', 'op_1', false), ('acct_1', 'pi_2', 'ride_2', 'op_2', true)`,
+			`DELETE FROM open_intents WHERE NOT livemode`,
+		},
+		"keys without an answer: 0, declined payments that are still open: 0, events of Stripe's: 1": {
+			`INSERT INTO stripe_events (id, type, object, object_id, livemode)
+			 VALUES ('evt_1', 'charge.refunded', 'charge', 'ch_1', false), ('evt_2', 'charge.refunded', 'charge', 'ch_2', true)`,
+			`UPDATE stripe_events SET worked_at = now(), outcome = 'done' WHERE NOT livemode`,
+		},
+	} {
+		s.exec(t, rows.insert)
+		code, _, stderr := s.run(t, "api", "stripe-account", "--move", "--stripe-api-key=sk_test_other")
+		if code != 1 || !strings.Contains(stderr, counted) {
+			t.Errorf("exit %d, %s; want to be told: %s", code, stderr, counted)
+		}
+		s.exec(t, rows.end)
+	}
+	if moved := s.stripeAccounts(t, "--move", "--stripe-api-key=sk_test_other"); len(moved) != 2 {
+		t.Errorf("after the move there is %+v", moved)
+	}
 }

@@ -77,21 +77,21 @@ func pinAccount(ctx context.Context, pool *pgxpool.Pool, id string, live bool) (
 	return presentAccount(ctx, pool, live)
 }
 
-// ErrUnfinishedKeys means that keys of the present Stripe account have no answer
-// yet. Only a process that has a key of that account can give them one.
-var ErrUnfinishedKeys = errors.New("keys of the present Stripe account are unfinished")
+// ErrUnfinished means that work of the present Stripe account is not done yet.
+// Only a process that has a key of that account can do it.
+var ErrUnfinished = errors.New("the present Stripe account has unfinished work")
 
 // MoveAccount makes the account with the id the present one of a mode, and
 // records who moved. No api or completer should run meanwhile: one that does
 // goes on with the old account for up to an hour. The error wraps
-// ErrUnfinishedKeys if anything is left to do under the old one.
+// ErrUnfinished if anything is left to do under the old one.
 func MoveAccount(ctx context.Context, pool *pgxpool.Pool, id string, live bool, by string) error {
 	from, err := pinAccount(ctx, pool, id, live)
 	if err != nil || from.ID == id {
 		return err
 	}
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if err := checkNoUnfinishedKeys(ctx, tx, from.Realm); err != nil {
+		if err := checkNothingUnfinished(ctx, tx, from); err != nil {
 			return err
 		}
 		return moveStripeAccount(ctx, tx, from, id, live, by)
@@ -102,16 +102,24 @@ func MoveAccount(ctx context.Context, pool *pgxpool.Pool, id string, live bool, 
 	return nil
 }
 
-// checkNoUnfinishedKeys returns an error if a key of a realm has no answer.
-func checkNoUnfinishedKeys(ctx context.Context, tx pgx.Tx, realm string) error {
-	var unfinished int
+// checkNothingUnfinished returns an error if a key of an account's realm has no
+// answer, if a declined payment of its mode may still be open, or if an event of
+// its mode is not worked. At another account all of them would seem to be
+// missing: the payment would be taken for closed, and could still be confirmed.
+//
+// Unfinished keys are counted in two parts, because each has an index.
+func checkNothingUnfinished(ctx context.Context, tx pgx.Tx, from StripeAccount) error {
+	var keys, payments, events int
 	err := tx.QueryRow(ctx, `
-		SELECT count(*)
-		FROM idempotency_keys
-		WHERE realm = $1 AND finished_at IS NULL`,
-		realm).Scan(&unfinished)
-	if err == nil && unfinished > 0 {
-		err = fmt.Errorf("%w: %d; let a completer finish them, or resolve them (`completer keys list --unfinished`)", ErrUnfinishedKeys, unfinished)
+		SELECT (SELECT count(*) FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL AND realm = $1)
+		         + (SELECT count(*) FROM idempotency_keys WHERE parked_reason IS NOT NULL AND realm = $1),
+		       (SELECT count(*) FROM open_intents WHERE livemode = $2),
+		       (SELECT count(*) FROM stripe_events WHERE account_id = '' AND worked_at IS NULL AND livemode = $2)`,
+		from.Realm, from.Livemode).Scan(&keys, &payments, &events)
+	if err == nil && keys+payments+events > 0 {
+		err = fmt.Errorf("%w: keys without an answer: %d, declined payments that are still open: %d, events of Stripe's: %d; "+
+			"let a completer do it, with the key of that account, and resolve what is parked (`completer keys list --unfinished`)",
+			ErrUnfinished, keys, payments, events)
 	}
 	return err
 }
