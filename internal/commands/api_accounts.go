@@ -114,13 +114,5 @@ func accountRow(a accounts.Account) string {
 		disabled = timestamp(*a.DisabledAt)
 	}
 	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s",
-		a.ID, a.Email, modeOf(a.Livemode), a.StripeCustomer, a.PaymentMethod, timestamp(a.CreatedAt), disabled)
-}
-
-// modeOf names a mode of Stripe's.
-func modeOf(live bool) string {
-	if live {
-		return "live"
-	}
-	return "test"
+		a.ID, a.Email, payments.ModeName(a.Livemode), a.StripeCustomer, a.PaymentMethod, timestamp(a.CreatedAt), disabled)
 }

@@ -79,7 +79,7 @@ func (c *apiAccountsUpdate) Run(ctx context.Context, o cli.Output) error {
 func (c *apiAccountsUpdate) checkPayerOf(ctx context.Context, pool *pgxpool.Pool, account accounts.Account) error {
 	live, err := payments.LiveKey(c.StripeAPIKey)
 	if err == nil && live != account.Livemode {
-		err = fmt.Errorf("it is a %s account, and the Stripe key is a %s key", modeOf(account.Livemode), modeOf(live))
+		err = fmt.Errorf("it is a %s account, and the Stripe key is a %s key", payments.ModeName(account.Livemode), payments.ModeName(live))
 	}
 	if err != nil {
 		return err

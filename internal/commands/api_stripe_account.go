@@ -65,5 +65,5 @@ func stripeAccountRow(a payments.StripeAccount) string {
 	if a.LeftAt != nil {
 		until = timestamp(*a.LeftAt)
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", a.ID, modeOf(a.Livemode), a.Realm, timestamp(a.PinnedAt), until)
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", a.ID, payments.ModeName(a.Livemode), a.Realm, timestamp(a.PinnedAt), until)
 }

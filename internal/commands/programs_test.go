@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
+	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
@@ -185,7 +186,7 @@ func TestFirstLogLineSaysWhatIsUnusual(t *testing.T) {
 func TestUsualSettingsAreNotNamed(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	flags := engineFlags{Charges: "on", stripeFlags: stripeFlags{StripeAPIKey: "sk_live_x", stripeCallFlags: stripeCallFlags{StripeURL: stripeURL}}}
+	flags := engineFlags{Charges: "on", stripeFlags: stripeFlags{StripeAPIKey: "sk_live_x", stripeCallFlags: stripeCallFlags{StripeURL: payments.StripeURL}}}
 	flags.logStart(t.Context(), slog.New(slog.NewTextHandler(&log, nil)))
 	if want := "msg=starting version=" + cli.Version() + "\n"; !strings.HasSuffix(log.String(), want) {
 		t.Errorf("the first line is %q, want %q", log.String(), want)

@@ -35,14 +35,11 @@ func (f stripeFlags) unusual() []slog.Attr {
 	if live, err := payments.LiveKey(f.StripeAPIKey); err == nil && !live {
 		found = append(found, slog.String("stripe_mode", "test"))
 	}
-	if f.StripeURL != "" && strings.TrimSuffix(f.StripeURL, "/") != stripeURL {
+	if f.StripeURL != "" && strings.TrimSuffix(f.StripeURL, "/") != payments.StripeURL {
 		found = append(found, slog.String("stripe_url", f.StripeURL))
 	}
 	return found
 }
-
-// stripeURL is the default of --stripe-url.
-const stripeURL = "https://api.stripe.com"
 
 // stripeCallFlags say how Stripe is called.
 type stripeCallFlags struct {

@@ -108,7 +108,7 @@ func (f ChargeForm) differences(intent paymentIntent, id string, live bool) []te
 	return unlike([]term{
 		{"id", intent.id, cmp.Or(id, safeWord(intent.id))},
 		{"charge", intent.chargeID, safeWord(intent.chargeID)},
-		{"mode", modeName(intent.live), modeName(live)},
+		{"mode", ModeName(intent.live), ModeName(live)},
 		{"amount", strconv.FormatInt(intent.amount, 10), strconv.FormatInt(terms.Amount, 10)},
 		{"currency", intent.currency, terms.Currency},
 		{"customer", intent.customer, terms.Customer},

@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// stripeURL is the only address that a live key is sent to.
-const stripeURL = "https://api.stripe.com"
+// StripeURL is the only address that a live key is sent to.
+const StripeURL = "https://api.stripe.com"
 
 // Config is how to talk to Stripe. It holds the secret key: don't print or log
 // it.
@@ -68,8 +68,8 @@ func (c Config) check() error {
 		address.Scheme != "https" && address.Scheme != "http" {
 		return errors.New("the Stripe URL must be a plain http or https address")
 	}
-	if isLive(c.Key) && strings.TrimSuffix(c.URL, "/") != stripeURL {
-		return errors.New("a live Stripe key is only ever sent to " + stripeURL)
+	if isLive(c.Key) && strings.TrimSuffix(c.URL, "/") != StripeURL {
+		return errors.New("a live Stripe key is only ever sent to " + StripeURL)
 	}
 	return nil
 }

@@ -154,7 +154,7 @@ func (a StripeAccount) check(id string) error {
 func PinnedRealm(ctx context.Context, stripe *Stripe, pool *pgxpool.Pool) (string, error) {
 	onRecord, err := presentAccount(ctx, pool, stripe.Live())
 	if err != nil || onRecord.ID == "" {
-		return modeName(stripe.Live()), err
+		return ModeName(stripe.Live()), err
 	}
 	id, err := stripe.askAccount(ctx)
 	return onRecord.Realm, cmp.Or(err, onRecord.check(id))

@@ -71,7 +71,7 @@ func pinAccount(ctx context.Context, pool *pgxpool.Pool, id string, live bool) (
 		INSERT INTO stripe_accounts (account_id, livemode, realm)
 		VALUES ($1, $2, $3)
 		ON CONFLICT DO NOTHING`,
-		id, live, modeName(live)); err != nil {
+		id, live, ModeName(live)); err != nil {
 		return StripeAccount{}, fmt.Errorf("recording the Stripe account: %w", err)
 	}
 	return presentAccount(ctx, pool, live)
@@ -141,7 +141,7 @@ func moveStripeAccount(ctx context.Context, tx pgx.Tx, from StripeAccount, id st
 		INSERT INTO stripe_accounts (account_id, livemode, realm)
 		VALUES ($1, $2, $3)
 		ON CONFLICT (account_id, livemode) DO UPDATE SET left_at = NULL, pinned_at = now()`,
-		id, live, modeName(live)+"/"+id)
+		id, live, ModeName(live)+"/"+id)
 	// The record belongs to no account of ours.
 	batch.Queue(`
 		INSERT INTO audit_records (account_id, id, action, data)

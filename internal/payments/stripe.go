@@ -41,7 +41,7 @@ func NewStripe(config Config) (*Stripe, error) {
 		transport = newTransport()
 	}
 	return &Stripe{
-		backend:       newBackend(cmp.Or(config.URL, stripeURL)),
+		backend:       newBackend(cmp.Or(config.URL, StripeURL)),
 		transport:     transport,
 		tiers:         newAnswerTiers(),
 		key:           config.Key,
@@ -78,12 +78,12 @@ func (noTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil
 // Live reports whether the API key moves real money.
 func (s *Stripe) Live() bool { return isLive(s.key) }
 
-// Realm returns "live" or "test", by the mode of the API key. The engine stores
-// it with every idempotency key, so that no process works on keys of the other
-// mode.
-func (s *Stripe) Realm() string { return modeName(s.Live()) }
+// Realm returns the mode of the API key: the realm of an engine whose database
+// has no Pin, such as a test's. Programs use Pin.Realm.
+func (s *Stripe) Realm() string { return ModeName(s.Live()) }
 
-func modeName(live bool) string {
+// ModeName returns "live" or "test".
+func ModeName(live bool) string {
 	if live {
 		return "live"
 	}

@@ -58,7 +58,7 @@ func newThrottle(config Config) *throttle {
 	}
 	mine := config.Rate
 	if mine == 0 {
-		if config.URL != "" && strings.TrimSuffix(config.URL, "/") != stripeURL {
+		if config.URL != "" && strings.TrimSuffix(config.URL, "/") != StripeURL {
 			return nil
 		}
 		mine = full
