@@ -25,11 +25,15 @@ func announce(tx *phases.Tx, key phases.Key, ride Ride, event jobs.Event) error 
 	if ride.CallbackURL == nil {
 		return nil
 	}
-	body, err := web.EncodeJSON(ride)
+	callback, err := newCallback(ride, event)
 	if err != nil {
 		return err
 	}
-	return jobs.Stage(tx, key, jobs.Callback{
-		Type: "ride." + string(event), RideID: ride.ID, URL: *ride.CallbackURL, Ride: string(body),
-	})
+	return jobs.Stage(tx, key, callback)
+}
+
+// newCallback returns the callback about a ride that has an address for it.
+func newCallback(ride Ride, event jobs.Event) (jobs.Callback, error) {
+	body, err := web.EncodeJSON(ride)
+	return jobs.Callback{Type: "ride." + string(event), RideID: ride.ID, URL: *ride.CallbackURL, Ride: string(body)}, err
 }

@@ -261,11 +261,7 @@ func refundedRide(tx *phases.Tx, key phases.Key) (Ride, error) {
 	if err != nil {
 		return Ride{}, err
 	}
-	ride, err := scanRide(tx.QueryRow(`
-		SELECT `+rideColumns+`
-		FROM `+rideTables+`
-		WHERE r.account_id = $1 AND r.id = $2`,
-		key.Account, id), who.Live)
+	ride, err := scanRide(tx.QueryRow(rideByID, key.Account, id), who.Live)
 	if err != nil {
 		return Ride{}, fmt.Errorf("reading ride: %w", err)
 	}

@@ -83,16 +83,10 @@ func (s *Service) refundable(ctx context.Context, account, id string) (refundabl
 	return ride, nil
 }
 
-// showDispute stores what the disputes of a ride amount to, unless one of
-// Stripe's events has changed the ride since it was read: then what is stored
-// may be newer than what was seen.
+// showDispute stores what the disputes of a ride amount to.
 func (s *Service) showDispute(ctx context.Context, account, id string, epoch int64, seen payments.Dispute) error {
 	err := s.rerun(ctx, func(ctx context.Context) error { // the second run finds another epoch
-		_, err := s.pool.Exec(ctx, `
-			UPDATE rides
-			SET disputed = $4, refund_blocked = $5, stripe_epoch = stripe_epoch + 1
-			WHERE account_id = $1 AND id = $2 AND stripe_epoch = $3`,
-			account, id, epoch, seen.Open, seen.Refuses)
+		_, err := s.pool.Exec(ctx, setDispute, account, id, epoch, seen.Open, seen.Refuses)
 		return err
 	})
 	if err != nil {

@@ -20,15 +20,17 @@ type openIntent struct {
 	attempts                     int
 }
 
+// noteIntent notes a payment intent that may be open, once.
+const noteIntent = `
+		INSERT INTO open_intents (account_id, intent_id, ride_id, operation, livemode)
+		VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (account_id, intent_id) DO NOTHING`
+
 // openIntent notes a payment intent that decline hasn't noted.
 func (w *eventRun) openIntent(ctx context.Context, ride rideFacts, i payments.Intent) error {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
-	_, err := w.Pool.Exec(ctx, `
-		INSERT INTO open_intents (account_id, intent_id, ride_id, operation, livemode)
-		VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (account_id, intent_id) DO NOTHING`,
-		ride.account, i.ID, ride.id, i.Operation, ride.live)
+	_, err := w.Pool.Exec(ctx, noteIntent, ride.account, i.ID, ride.id, i.Operation, ride.live)
 	if err != nil {
 		return fmt.Errorf("noting an open payment intent: %w", err)
 	}

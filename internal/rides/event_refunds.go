@@ -14,7 +14,6 @@ import (
 	"github.com/rocketrides/rocketrides/internal/jobs"
 	"github.com/rocketrides/rocketrides/internal/payments"
 	"github.com/rocketrides/rocketrides/internal/phases"
-	"github.com/rocketrides/rocketrides/internal/web"
 )
 
 // A refundFacts is what is known of the refund of a ride. It is empty if there
@@ -136,23 +135,19 @@ func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string,
 		r.account, phases.DerivedID("aud_", "ride.refund_failed", r.account, seen.id), r.id, string(data)); err != nil {
 		return fmt.Errorf("inserting audit record: %w", err)
 	}
-	ride, err := scanRide(tx.QueryRow(ctx, `
-		SELECT `+rideColumns+`
-		FROM `+rideTables+`
-		WHERE r.account_id = $1 AND r.id = $2`,
-		r.account, r.id), r.live)
+	ride, err := scanRide(tx.QueryRow(ctx, rideByID, r.account, r.id), r.live)
 	if err != nil {
 		return fmt.Errorf("reading ride: %w", err)
 	}
 	if ride.CallbackURL == nil {
 		return nil
 	}
-	body, err := web.EncodeJSON(ride)
+	callback, err := newCallback(ride, "refund_failed")
 	if err != nil {
 		return err
 	}
 	key := phases.Key{Account: r.account, Key: failedKey(seen.id), Trace: trace}
-	sql, args, err := jobs.Statement(key, jobs.Callback{Type: "ride.refund_failed", RideID: r.id, URL: *ride.CallbackURL, Ride: string(body)})
+	sql, args, err := jobs.Statement(key, callback)
 	if err != nil {
 		return err
 	}
@@ -176,11 +171,7 @@ func (w *eventRun) showDispute(ctx context.Context, ride rideFacts, intent payme
 		return outcome{word: outNothingNew}, nil
 	}
 	return w.changeRide(ctx, ride, "dispute_shown", func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
-		return tx.Exec(ctx, `
-			UPDATE rides
-			SET disputed = $4, refund_blocked = $5, stripe_epoch = stripe_epoch + 1
-			WHERE account_id = $1 AND id = $2 AND stripe_epoch = $3`,
-			ride.account, ride.id, ride.epoch, seen.Open, seen.Refuses)
+		return tx.Exec(ctx, setDispute, ride.account, ride.id, ride.epoch, seen.Open, seen.Refuses)
 	})
 }
 

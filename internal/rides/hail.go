@@ -187,11 +187,7 @@ func decline(tx *phases.Tx, key phases.Key, ride Ride, intent string, problem we
 		WHERE account_id = $1 AND id = $2`,
 		key.Account, ride.ID, intent, string(failure))
 	if intent != "" {
-		tx.Queue(`
-			INSERT INTO open_intents (account_id, intent_id, ride_id, operation, livemode)
-			VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (account_id, intent_id) DO NOTHING`,
-			key.Account, intent, ride.ID, operationOf(key.Account, key.Key), ride.Livemode)
+		tx.Queue(noteIntent, key.Account, intent, ride.ID, operationOf(key.Account, key.Key), ride.Livemode)
 	}
 	ride.Status, ride.Failure = StatusDeclined, failureOf(problem)
 	if err := announce(tx, key, ride, jobs.EventDeclined); err != nil {
@@ -253,11 +249,7 @@ func rideOf(tx *phases.Tx, key phases.Key) (Ride, error) {
 	if err != nil {
 		return Ride{}, err
 	}
-	ride, err := scanRide(tx.QueryRow(`
-		SELECT `+rideColumns+`
-		FROM `+rideTables+`
-		WHERE r.account_id = $1 AND r.id = $2`,
-		key.Account, rideID(key.Account, key.Key)), who.Live)
+	ride, err := scanRide(tx.QueryRow(rideByID, key.Account, rideID(key.Account, key.Key)), who.Live)
 	if err != nil {
 		return Ride{}, fmt.Errorf("reading ride: %w", err)
 	}

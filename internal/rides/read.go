@@ -74,11 +74,7 @@ func (s *Service) sight(ctx context.Context, account, id string) (sighting, erro
 func (s *Service) pendingRide(ctx context.Context, key phases.Key) (Ride, error) {
 	var ride Ride
 	err := s.rerun(ctx, func(ctx context.Context) (err error) {
-		ride, err = scanRide(s.pool.QueryRow(ctx, `
-			SELECT `+rideColumns+`
-			FROM `+rideTables+`
-			WHERE r.account_id = $1 AND r.id = $2`,
-			key.Account, rideID(key.Account, key.Key)), s.live)
+		ride, err = scanRide(s.pool.QueryRow(ctx, rideByID, key.Account, rideID(key.Account, key.Key)), s.live)
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -149,6 +149,20 @@ const rideTables = `rides r LEFT JOIN LATERAL (
 		  SELECT parked_reason FROM idempotency_keys
 		  WHERE account_id = $1 AND key = r.key AND parked_reason IS NOT NULL LIMIT 1) k ON true`
 
+// rideByID reads the ride $2 of the account $1.
+const rideByID = `
+		SELECT ` + rideColumns + `
+		FROM ` + rideTables + `
+		WHERE r.account_id = $1 AND r.id = $2`
+
+// setDispute stores what the disputes of a ride amount to, unless one of
+// Stripe's events has changed the ride since it was read at the epoch $3: then
+// what is stored may be newer than what was seen.
+const setDispute = `
+		UPDATE rides
+		SET disputed = $4, refund_blocked = $5, stripe_epoch = stripe_epoch + 1
+		WHERE account_id = $1 AND id = $2 AND stripe_epoch = $3`
+
 // A scanner is a row, either of pgx or of a phase.
 type scanner interface {
 	Scan(dest ...any) error
