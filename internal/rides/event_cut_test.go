@@ -1,13 +1,18 @@
 package rides
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/rocketrides/internal/web"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -69,6 +74,76 @@ func TestEveryCutOfAnEvent(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestACutTellsAPerson cuts the connection at each of the messages with which a
+// worker records what a person must know, so that Postgres does what it is asked
+// and the answer is lost. Alerts look at counters, so it is counted all the same.
+func TestACutTellsAPerson(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		metric, action string
+		happen         func(h *harness, key string, seen *int)
+	}{
+		{"rides_refunds_failed_total", "ride.refund_failed", func(h *harness, key string, seen *int) { h.failLate(t, key, seen) }},
+		{"rides_stripe_orphans_total", "stripe.orphan", func(h *harness, key string, seen *int) {
+			h.hailAs(t, h.visa, key).must(t, 201, "")
+			h.loseRows(t, h.visa)
+			h.deliverAll(t, seen, "thin")
+		}},
+		{"rides_late_successes_total", "ride.charged_late", func(h *harness, key string, seen *int) {
+			h.hailAs(t, h.declined, key).must(t, 402, web.CodeCardDeclined)
+			h.told(t, seen)
+			intents := h.fake.PaymentIntents()
+			h.pay(t, intents[len(intents)-1].ID)
+			h.deliverAll(t, seen, "thin")
+		}},
+	} {
+		t.Run(c.action, func(t *testing.T) {
+			t.Parallel()
+			h, seen := newHarness(t), 0
+			for k := range 8 {
+				c.happen(h, fmt.Sprint("k", k), &seen)
+				h.makeEventsDue(t)
+				h.wire.Plan(cutBehind(c.action, k))
+				told := h.tellCount(t, c.metric)
+				h.wire.Plan(wire.Nothing)
+				h.wire.Wait()
+				for range 2 {
+					h.makeEventsDue(t)
+					told += h.tellCount(t, c.metric)
+				}
+				if told < 1 || told > 2 {
+					t.Errorf("message %d: a person was told %v times", k, told)
+				}
+			}
+		})
+	}
+}
+
+// cutBehind returns a plan that cuts the k-th message from the one on that has a
+// word in it, once the server has done what it says.
+func cutBehind(word string, k int) wire.Plan {
+	at := -1
+	return func(n int, message []byte) wire.Fault {
+		if at < 0 && bytes.Contains(message, []byte(word)) {
+			at = n + k
+		}
+		if n == at {
+			return wire.Fault{Kind: wire.CutAfter}
+		}
+		return wire.Fault{}
+	}
+}
+
+// tellCount works all events that are due, and returns what a metric counts.
+func (h *harness) tellCount(t *testing.T, metric string) float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	w := h.eventWorker()
+	w.Metrics, w.orphanAge = registry, time.Nanosecond
+	_, _ = w.Once(t.Context()) // it may be cut off
+	return value(t, registry, metric, "")
 }
 
 // cutEvents works all events that wait with a fault at the k-th message, and

@@ -244,14 +244,13 @@ func (w *eventRun) findOrphan(ctx context.Context, i payments.Intent, now time.T
 	if left := w.orphanAge - now.Sub(i.CreatedAt); left > 0 {
 		return outcome{word: "no_ride_yet", waits: true, again: left}, nil
 	}
-	isNew, err := w.record(ctx, i.Account, "stripe.orphan", "", i.ID, map[string]any{
+	err := w.record(ctx, i.Account, "stripe.orphan", "", i.ID, map[string]any{
 		"payment_intent": i.ID, "charge": i.Charge, "operation": i.Operation, "amount": i.Amount, "currency": i.Currency,
-	})
-	if err == nil && isNew {
+	}, func() {
 		w.metrics.orphans.Inc()
 		w.log.ErrorContext(ctx, "a payment has no ride: a person must refund it or find the ride",
 			slog.String("account", i.Account), slog.String("payment_intent", i.ID), slog.String("operation", i.Operation))
-	}
+	})
 	return outcome{word: "orphan"}, err
 }
 
@@ -264,23 +263,31 @@ func (w *eventRun) tellMismatch(ctx context.Context, i payments.Intent) outcome 
 }
 
 // record inserts an audit record, once for the account, the action and the
-// object, and reports whether it is new.
-func (w *eventRun) record(ctx context.Context, account, action, ride, object string, data map[string]any) (bool, error) {
+// object. If it is new, tell tells a person, before the commit: if that came
+// first and its answer was lost, the record would be there when the event is
+// worked again, and nobody would be told. So a person may be told twice.
+func (w *eventRun) record(ctx context.Context, account, action, ride, object string, data map[string]any, tell func()) error {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
 	text, err := json.Marshal(data)
 	if err != nil {
-		return false, fmt.Errorf("encoding audit record: %w", err)
+		return fmt.Errorf("encoding audit record: %w", err)
 	}
-	tag, err := w.Pool.Exec(ctx, `
-		INSERT INTO audit_records (account_id, id, action, ride_id, data)
-		VALUES ($1, $2, $3, nullif($4, ''), $5)
-		ON CONFLICT (account_id, id) DO NOTHING`,
-		account, phases.DerivedID("aud_", action, account, object), action, ride, string(text))
+	err = pgx.BeginTxFunc(ctx, w.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			INSERT INTO audit_records (account_id, id, action, ride_id, data)
+			VALUES ($1, $2, $3, nullif($4, ''), $5)
+			ON CONFLICT (account_id, id) DO NOTHING`,
+			account, phases.DerivedID("aud_", action, account, object), action, ride, string(text))
+		if err == nil && tag.RowsAffected() == 1 {
+			tell()
+		}
+		return err
+	})
 	if err != nil {
-		return false, fmt.Errorf("inserting audit record: %w", err)
+		return fmt.Errorf("inserting audit record: %w", err)
 	}
-	return tag.RowsAffected() == 1, nil
+	return nil
 }
 
 // fitError returns an error's text as a column can hold it.
@@ -292,14 +299,13 @@ func fitError(err error) string {
 // returnLate gives back what was taken after the ride's key was answered with
 // 402, by a flow of its own, and tells a person.
 func (w *eventRun) returnLate(ctx context.Context, ride rideFacts, i payments.Intent) (outcome, error) {
-	isNew, err := w.record(ctx, ride.account, "ride.charged_late", ride.id, i.ID, map[string]any{
+	err := w.record(ctx, ride.account, "ride.charged_late", ride.id, i.ID, map[string]any{
 		"payment_intent": i.ID, "charge": i.Charge, "amount": i.Amount, "currency": i.Currency,
-	})
-	if err == nil && isNew {
+	}, func() {
 		w.metrics.late.Inc()
 		w.log.ErrorContext(ctx, "a payment has succeeded after its ride was declined: it is refunded",
 			slog.String("account", ride.account), slog.String("ride", ride.id), slog.String("payment_intent", i.ID))
-	}
+	})
 	if err != nil {
 		return outcome{}, err
 	}

@@ -102,19 +102,18 @@ func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.
 // client gets a callback, and a person is told. Nothing is refunded once more
 // by itself.
 func (w *eventRun) failRefund(ctx context.Context, ride rideFacts, trace string, seen refundFacts) (outcome, error) {
-	out, err := w.changeRide(ctx, ride, "refund_failed", func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
-		tag, err := ride.setRefund(ctx, tx, seen)
-		if err != nil || tag.RowsAffected() == 0 {
-			return tag, err
+	return w.changeRide(ctx, ride, "refund_failed", func(changing context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
+		tag, err := ride.setRefund(changing, tx, seen)
+		if err == nil && tag.RowsAffected() == 1 {
+			err = ride.announceFailure(changing, tx, trace, seen)
 		}
-		return tag, ride.announceFailure(ctx, tx, trace, seen)
+		if err == nil && tag.RowsAffected() == 1 { // before the commit: see record
+			w.metrics.failed.Inc()
+			w.log.ErrorContext(ctx, "a refund has failed after it was done: a person must give the money back in another way",
+				slog.String("account", ride.account), slog.String("ride", ride.id), slog.String("refund", seen.id))
+		}
+		return tag, err
 	})
-	if err == nil && !out.waits {
-		w.metrics.failed.Inc()
-		w.log.ErrorContext(ctx, "a refund has failed after it was done: a person must give the money back in another way",
-			slog.String("account", ride.account), slog.String("ride", ride.id), slog.String("refund", seen.id))
-	}
-	return out, err
 }
 
 // failedKey returns the key under which the callback about a failed refund is
