@@ -48,22 +48,14 @@ func NewMail(address, from string) (*Mail, error) {
 		return nil, errors.New("the mail server must be smtp://[USER:PASSWORD@]HOST[:PORT] or smtps://…")
 	}
 	m := &Mail{host: server.Hostname(), from: from, domain: sender.Address[strings.LastIndexByte(sender.Address, '@')+1:]}
-	port, policy := 587, mail.TLSMandatory
-	switch plain := server.RawQuery == "starttls=never"; {
-	case server.Scheme == "smtps" && server.RawQuery == "":
+	policy, err := tlsPolicy(server)
+	if err != nil {
+		return nil, err
+	}
+	port := 587
+	if server.Scheme == "smtps" {
 		m.tls = &tls.Config{ServerName: m.host, MinVersion: tls.VersionTLS12}
-		// The connection has TLS already. With this policy go-mail finds that
-		// out; with NoTLS it would believe that there is none, and with
-		// TLSMandatory demand it a second time.
-		port, policy = 465, mail.TLSOpportunistic
-	case server.Scheme != "smtp" || server.RawQuery != "" && !plain:
-		return nil, errors.New("the mail server's URL begins with smtp:// or smtps://, and smtp:// takes ?starttls=never")
-	case plain && server.User != nil:
-		return nil, errors.New("starttls=never would send the mail server's password over the network as plain text")
-	case plain:
-		policy = mail.NoTLS
-	case server.User == nil && isThisMachine(m.host):
-		policy = mail.TLSOpportunistic // nobody is in between
+		port = 465
 	}
 	if server.Port() != "" {
 		if port, err = strconv.Atoi(server.Port()); err != nil || port < 1 || port > 65535 {
@@ -77,6 +69,28 @@ func NewMail(address, from string) (*Mail, error) {
 			mail.WithUsername(server.User.Username()), mail.WithPassword(password))
 	}
 	return m, nil
+}
+
+// tlsPolicy returns when a connection to a mail server begins TLS. It returns an
+// error if a password would be sent without.
+func tlsPolicy(server *url.URL) (mail.TLSPolicy, error) {
+	switch plain := server.RawQuery == "starttls=never"; {
+	case server.Scheme == "smtps" && server.RawQuery == "":
+		// The connection has TLS already. With this policy go-mail finds that
+		// out; with NoTLS it would believe that there is none, and with
+		// TLSMandatory demand it a second time.
+		return mail.TLSOpportunistic, nil
+	case server.Scheme != "smtp" || server.RawQuery != "" && !plain:
+		return 0, errors.New("the mail server's URL begins with smtp:// or smtps://, and smtp:// takes ?starttls=never")
+	case plain && server.User != nil:
+		return 0, errors.New("starttls=never would send the mail server's password over the network as plain text")
+	case plain:
+		return mail.NoTLS, nil
+	case server.User == nil && isThisMachine(server.Hostname()):
+		return mail.TLSOpportunistic, nil // nobody is in between
+	default:
+		return mail.TLSMandatory, nil
+	}
 }
 
 // isThisMachine reports whether a host is the machine itself.
