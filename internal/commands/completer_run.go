@@ -127,6 +127,21 @@ type onceCounts struct {
 	Jobs   jobs.Counts       `json:"jobs"`
 }
 
+// text returns the counts for people.
+func (c onceCounts) text() string {
+	lines := fmt.Sprintf("finished %d, released %d, parked %d, taken by others %d, reaped %d, deleted %d\n",
+		c.Finished, c.Released, c.Parked, c.Lost, c.Reaped, c.Deleted)
+	lines += fmt.Sprintf("events: worked %d, released %d; payment intents closed %d\n", c.Events.Worked, c.Events.Released, c.Events.Closed)
+	lines += fmt.Sprintf("jobs: relayed %d, delivered %d, failed %d\n", c.Jobs.Relayed, c.Jobs.Delivered, c.Jobs.Failed)
+	if c.Waiting > 0 {
+		lines += fmt.Sprintf("%d keys wait for a person: see completer keys list --parked\n", c.Waiting)
+	}
+	if c.Jobs.Dead > 0 {
+		lines += fmt.Sprintf("%d jobs are dead and wait for a person: see completer jobs list --dead\n", c.Jobs.Dead)
+	}
+	return lines
+}
+
 // Run does one round and prints its counts.
 func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger) error {
 	ctx, stop := cli.UntilSignaled(ctx)
@@ -162,15 +177,5 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 	if counts.Jobs, err = deliver.Once(ctx); err != nil {
 		return err
 	}
-	lines := fmt.Sprintf("finished %d, released %d, parked %d, taken by others %d, reaped %d, deleted %d\n",
-		counts.Finished, counts.Released, counts.Parked, counts.Lost, counts.Reaped, counts.Deleted)
-	lines += fmt.Sprintf("events: worked %d, released %d; payment intents closed %d\n", counts.Events.Worked, counts.Events.Released, counts.Events.Closed)
-	lines += fmt.Sprintf("jobs: relayed %d, delivered %d, failed %d\n", counts.Jobs.Relayed, counts.Jobs.Delivered, counts.Jobs.Failed)
-	if counts.Waiting > 0 {
-		lines += fmt.Sprintf("%d keys wait for a person: see completer keys list --parked\n", counts.Waiting)
-	}
-	if counts.Jobs.Dead > 0 {
-		lines += fmt.Sprintf("%d jobs are dead and wait for a person: see completer jobs list --dead\n", counts.Jobs.Dead)
-	}
-	return o.Print(c.JSON, counts, lines)
+	return o.Print(c.JSON, counts, counts.text())
 }
