@@ -145,20 +145,27 @@ func busyRows() []resultRow {
 	}
 }
 
-// lookRows are the reads, lists and cancels that failed. None is transient: the
-// card may have been charged, and a look-up that fails doesn't change that.
+// lookRows are the reads and lists that failed, or were refused.
 func lookRows() []resultRow {
+	// An intent that is gone will not come back for another look-up.
+	return append(failedRows(), resultRow{name: "look_refused", then: verdictSuspect, reason: parkUnexpected, when: (*observation).lookRefused})
+}
+
+// failedRows are the reads, lists and cancels that failed. None is transient: the
+// card may have been charged, and a look-up that fails doesn't change that.
+func failedRows() []resultRow {
 	limited := func(o *observation) bool { return o.refused(429) }
 	return []resultRow{
 		{name: "look_limited", then: verdictUnknown, backoff: askedBackoff, when: limited},
-		// An intent that is gone will not come back for another look-up.
-		{name: "look_refused", then: verdictSuspect, reason: parkUnexpected, when: func(o *observation) bool { return o.badRequest() && !o.noCustomer() }},
 		{name: "look_denied", then: verdictUnknown, counts: true, reason: parkDenied, when: (*observation).denied},
 		{name: "look_failed", then: verdictUnknown, when: func(o *observation) bool {
 			return !o.hasObject() && !limited(o) && !o.badRequest() && !o.denied()
 		}},
 	}
 }
+
+// lookRefused reports whether Stripe calls a look-up, or a cancel, wrong.
+func (o *observation) lookRefused() bool { return o.badRequest() && !o.noCustomer() }
 
 // readRows judge a payment intent as it is now, with its latest charge.
 func readRows() []resultRow {
@@ -223,6 +230,9 @@ func cancelRows() []resultRow {
 		{name: "canceled_later", then: verdictSuspect, reason: parkRefusedRequest, when: func(o *observation) bool {
 			return o.hasObject() && canceled(o) && o.stop && !o.alone
 		}},
+		// Its state has changed since it was read. Another attempt of this key has
+		// just canceled it, perhaps, and the next look-up shows that.
+		{name: "cancel_refused", then: verdictUnknown, counts: true, reason: parkUnexpected, when: (*observation).lookRefused},
 		{name: "not_canceled", then: verdictSuspect, reason: parkUnexpected, when: func(o *observation) bool { return o.hasObject() && !canceled(o) }},
 	}
 }

@@ -77,8 +77,8 @@ func query(t *testing.T, request receivedRequest) url.Values {
 	return values
 }
 
-// A second attempt to cancel repeats the first, and neither can be taken for
-// the charge.
+// A second attempt to cancel isn't answered like the first, and neither can be
+// taken for the charge.
 func TestCancelHasItsOwnIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	c := listCase("", "", true, answerOK(failedIntent(nil)))
@@ -93,8 +93,13 @@ func TestCancelHasItsOwnIdempotencyKey(t *testing.T) {
 	if charge, err := client.FindCharge(t.Context(), sent, customers()); err != nil || charge.Status != ChargeDeclined {
 		t.Fatalf("got %+v, %v, want it declined", charge, err)
 	}
+	used := map[string]bool{"": true, sent.Key: true}
 	for _, request := range server.received(routeCancel) {
-		wantEqual(t, "key", sent.Key+"-cancel", request.header.Get("Idempotency-Key"))
+		key := request.header.Get("Idempotency-Key")
+		if used[key] {
+			t.Errorf("the key %q is used again", key)
+		}
+		used[key] = true
 		wantEqual(t, "path", "/v1/payment_intents/pi_1/cancel", request.path)
 		wantEqual(t, "body", "cancellation_reason=abandoned", request.body)
 	}

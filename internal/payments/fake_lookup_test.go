@@ -179,3 +179,19 @@ func TestFakeListIsReadToItsEnd(t *testing.T) {
 	}
 	f.mustFind(t, fakeSent("pm_visa"), ChargeSucceeded)
 }
+
+// Stripe saves that it failed to cancel, and repeats that under the same key.
+func TestFakeIntentIsCanceledAfterASaved500(t *testing.T) {
+	t.Parallel()
+	f := openFake(t, nil)
+	sent := fakeSent("pm_card_chargeCustomerFail")
+	f.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithEffect})
+	f.mustFail(t, sent, phases.Unknown)
+	sent.WindowOver = true
+	f.Script(fakestripe.Fault{Kind: fakestripe.Saved500WithoutEffect, Match: fakestripe.Match{PathPrefix: "/v1/payment_intents/"}})
+	if charge, err := f.FindCharge(t.Context(), sent, customers()); err == nil {
+		t.Fatalf("got %+v, want the 500", charge)
+	}
+	f.mustFind(t, sent, ChargeDeclined)
+	wantEqual(t, "status", "canceled", f.PaymentIntents()[0].Status)
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
 	stripe "github.com/stripe/stripe-go/v76"
 )
 
@@ -39,11 +40,13 @@ func (s *Stripe) read(ctx context.Context, id string, form ChargeForm) *observat
 	return s.sendForIntent(ctx, request{call: callRead, method: http.MethodGet, path: path, form: "expand[]=latest_charge"}, form, id)
 }
 
-// cancel makes sure that a payment intent never succeeds. Its idempotency key
-// is derived from the charge's, so that a second attempt repeats the first.
+// cancel makes sure that a payment intent never succeeds. An intent is canceled
+// once, however often that is asked for, so each attempt has an idempotency key
+// of its own: under the key of an earlier one Stripe would repeat that one's
+// answer for a day, such as a 500, and the intent would stay open.
 func (s *Stripe) cancel(ctx context.Context, id string, form ChargeForm) *observation {
 	path := stripe.FormatURLPath(intentsPath+"/%s/cancel", id)
-	key := form.terms().Operation + "-cancel"
+	key := "cancel-" + uuid.NewString()
 	return s.sendForIntent(ctx, request{callCancel, http.MethodPost, path, key, "cancellation_reason=abandoned"}, form, id)
 }
 

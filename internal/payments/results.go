@@ -14,7 +14,7 @@ var resultTables = map[string][]resultRow{
 	callCharge:   slices.Concat(wireRows(), createdRows(), declineRows(), refusalRows(), badRequestRows(), busyRows()),
 	callRead:     slices.Concat(lookRows(), readRows()),
 	callList:     slices.Concat(lookRows(), listRows()),
-	callCancel:   slices.Concat(lookRows(), cancelRows()),
+	callCancel:   slices.Concat(failedRows(), cancelRows()),
 	callRefund:   slices.Concat(wireRows(), refundRows(), refusalRows(), refusedRefundRows(), busyRows()),
 	callRefunds:  slices.Concat(lookRows(), refundsRows()),
 	callDisputes: slices.Concat(lookRows(), disputesRows()),

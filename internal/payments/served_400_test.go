@@ -95,9 +95,10 @@ func servedStops() []servedCase {
 			Charge{Status: ChargeSuspect, Reason: "stripe_mismatch"}, "read/read_mismatch"),
 		stop("a 400 with an intent whose cancellation shows money", open(nil), answerOK(open(object{"status": "canceled", "amount_received": 1})), unexpected,
 			"cancel/not_canceled", "read/read_stop"),
-		stop("a 400 with an intent that can't be canceled", open(nil), wrongRequest(nil), Charge{Status: ChargeSuspect, Reason: "stripe_unexpected"},
-			"cancel/look_refused", "read/read_stop"),
 	}
+	refused := stop("a 400 with an intent that can't be canceled", open(nil), wrongRequest(nil), Charge{}, "cancel/cancel_refused", "read/read_stop")
+	refused.reason, refused.counts = "stripe_unexpected", true
+	cases = append(cases, refused)
 	for _, status := range []string{"requires_payment_method", "requires_action"} {
 		cases = append(cases, stop("a 400 with an intent that "+status, open(object{"status": status}), answerOK(canceled), failed,
 			"cancel/canceled", "read/read_stop"))

@@ -178,13 +178,13 @@ func servedCancels() []servedCase {
 	denied := canceling("canceling is refused because of the request", "look_denied", answerError(403, "invalid_request_error", "", nil))
 	denied.answers, denied.also = withAccount(denied.answers, answerAccount()), append(denied.also, "account/account_known")
 	denied.reason, denied.counts = "stripe_403", true
+	refused := canceling("canceling is refused", "cancel_refused", answerError(400, "invalid_request_error", "payment_intent_unexpected_state", nil))
+	refused.reason, refused.counts = "stripe_unexpected", true
 	return []servedCase{
-		limited, last, denied,
+		limited, last, denied, refused,
 		canceling("canceling drops the error", "canceled", answerOK(intentWith(object{"status": "canceled", "amount_received": 0}))).wantCharge(declinedCharge()),
 		canceling("canceling returns an intent that holds money", "not_canceled", answerOK(failedIntent(object{"status": "canceled", "amount_received": 1}))).
 			wantCharge(suspectCharge("stripe_unexpected")),
-		canceling("canceling is refused", "look_refused", answerError(400, "invalid_request_error", "payment_intent_unexpected_state", nil)).
-			wantCharge(Charge{Status: ChargeSuspect, Reason: "stripe_unexpected"}),
 		canceling("canceling fails", "look_failed", answerError(500, "api_error", "", nil)),
 		canceling("canceling ends without an answer", "look_failed", answerCut("", hangUp)),
 		canceling("canceling returns an intent that isn't canceled", "not_canceled", answerOK(intentWith(nil))).wantCharge(suspectCharge("stripe_unexpected")),
