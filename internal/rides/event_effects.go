@@ -269,16 +269,12 @@ func (w *eventRun) tellMismatch(ctx context.Context, i payments.Intent) outcome 
 func (w *eventRun) record(ctx context.Context, account, action, ride, object string, data map[string]any, tell func()) error {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
-	text, err := json.Marshal(data)
+	sql, args, err := auditRecord(account, action, ride, object, data)
 	if err != nil {
-		return fmt.Errorf("encoding audit record: %w", err)
+		return err
 	}
 	err = pgx.BeginTxFunc(ctx, w.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `
-			INSERT INTO audit_records (account_id, id, action, ride_id, data)
-			VALUES ($1, $2, $3, nullif($4, ''), $5)
-			ON CONFLICT (account_id, id) DO NOTHING`,
-			account, phases.DerivedID("aud_", action, account, object), action, ride, string(text))
+		tag, err := tx.Exec(ctx, sql, args...)
 		if err == nil && tag.RowsAffected() == 1 {
 			tell()
 		}
@@ -288,6 +284,21 @@ func (w *eventRun) record(ctx context.Context, account, action, ride, object str
 		return fmt.Errorf("inserting audit record: %w", err)
 	}
 	return nil
+}
+
+// auditRecord returns the statement that inserts an audit record, once for the
+// account, the action and the object. ride is "" if there is none. A new ride
+// has a statement of its own, which is shorter; see createRide.
+func auditRecord(account, action, ride, object string, data map[string]any) (sql string, args []any, err error) {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return "", nil, fmt.Errorf("encoding audit record: %w", err)
+	}
+	return `
+		INSERT INTO audit_records (account_id, id, action, ride_id, data)
+		VALUES ($1, $2, $3, nullif($4, ''), $5)
+		ON CONFLICT (account_id, id) DO NOTHING`,
+		[]any{account, phases.DerivedID("aud_", action, account, object), action, ride, string(text)}, nil
 }
 
 // fitError returns an error's text as a column can hold it.

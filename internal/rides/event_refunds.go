@@ -2,7 +2,6 @@ package rides
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -123,15 +122,13 @@ func failedKey(refund string) string { return "refund_failed→" + refund }
 
 // announceFailure records that a refund has failed, and stages the callback.
 func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string, seen refundFacts) error {
-	data, err := json.Marshal(map[string]any{"refund": seen.id, "amount": seen.amount, "currency": r.fare.Currency})
+	sql, args, err := auditRecord(r.account, "ride.refund_failed", r.id, seen.id, map[string]any{
+		"refund": seen.id, "amount": seen.amount, "currency": r.fare.Currency,
+	})
 	if err != nil {
-		return fmt.Errorf("encoding audit record: %w", err)
+		return err
 	}
-	if _, err := tx.Exec(ctx, `
-		INSERT INTO audit_records (account_id, id, action, ride_id, data)
-		VALUES ($1, $2, 'ride.refund_failed', $3, $4)
-		ON CONFLICT (account_id, id) DO NOTHING`,
-		r.account, phases.DerivedID("aud_", "ride.refund_failed", r.account, seen.id), r.id, string(data)); err != nil {
+	if _, err := tx.Exec(ctx, sql, args...); err != nil {
 		return fmt.Errorf("inserting audit record: %w", err)
 	}
 	ride, err := scanRide(tx.QueryRow(ctx, rideByID, r.account, r.id), r.live)
@@ -146,7 +143,7 @@ func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string,
 		return err
 	}
 	key := phases.Key{Account: r.account, Key: failedKey(seen.id), Trace: trace}
-	sql, args, err := jobs.Statement(key, callback)
+	sql, args, err = jobs.Statement(key, callback)
 	if err != nil {
 		return err
 	}

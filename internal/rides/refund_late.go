@@ -127,14 +127,13 @@ func endLateRefund(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	if err != nil {
 		return phases.Outcome{}, err
 	}
-	data, err := json.Marshal(map[string]any{"key": key.Key, "payment_intent": params.Intent, "refund": ride.Refund})
+	sql, args, err := auditRecord(key.Account, "ride.refunded_late", ride.ID, key.Key, map[string]any{
+		"key": key.Key, "payment_intent": params.Intent, "refund": ride.Refund,
+	})
 	if err != nil {
-		return phases.Outcome{}, fmt.Errorf("encoding audit record: %w", err)
+		return phases.Outcome{}, err
 	}
-	tx.Queue(`
-		INSERT INTO audit_records (account_id, id, action, ride_id, data)
-		VALUES ($1, $2, 'ride.refunded_late', $3, $4)`,
-		key.Account, phases.DerivedID("aud_", "ride.refunded_late", key.Account, key.Key), ride.ID, string(data))
+	tx.Queue(sql, args...)
 	return finishWithRide(ride)
 }
 
