@@ -100,34 +100,48 @@ type Filter struct {
 	Limit int
 }
 
+// unfinishedKeys are all keys without an answer, in two parts, because each has
+// an index and both together have none.
+const unfinishedKeys = `(
+		  SELECT ` + columns + ` FROM idempotency_keys WHERE finished_at IS NULL AND parked_reason IS NULL
+		  UNION ALL
+		  SELECT ` + columns + ` FROM idempotency_keys WHERE parked_reason IS NOT NULL) AS unfinished`
+
 // List returns keys, the oldest first.
 func (k Keys) List(ctx context.Context, filter Filter) ([]Record, error) {
 	if filter.Limit == 0 {
 		filter.Limit = 1000
 	}
+	from := `idempotency_keys`
+	if filter.Unfinished {
+		from = unfinishedKeys
+	}
 	return k.records(ctx, `
 		SELECT `+columns+`, now()
-		FROM idempotency_keys
+		FROM `+from+`
 		WHERE ($1 = '' OR account_id = $1)
 		  AND (NOT $2 OR parked_reason IS NOT NULL)
-		  AND (NOT $3 OR finished_at IS NULL)
-		  AND created_at <= now() - $4 * interval '1 second'
-		  AND ($6 = '' OR parked_reason = $6)
+		  AND created_at <= now() - $3 * interval '1 second'
+		  AND ($5 = '' OR parked_reason = $5)
 		ORDER BY created_at, account_id, key
-		LIMIT $5`,
-		filter.Account, filter.Parked, filter.Unfinished, filter.OlderThan.Seconds(), filter.Limit, filter.Reason)
+		LIMIT $4`,
+		filter.Account, filter.Parked, filter.OlderThan.Seconds(), filter.Limit, filter.Reason)
 }
 
 // Show returns the key of every account that has it, or that of one account if
 // account isn't empty.
 func (k Keys) Show(ctx context.Context, account, key string) ([]Record, error) {
+	if account != "" {
+		one := readKey(keyID{account, key}, nil)
+		return k.records(ctx, one.sql, one.args...)
+	}
 	return k.records(ctx, `
 		SELECT `+columns+`, now()
 		FROM idempotency_keys
-		WHERE key = $2 AND ($1 = '' OR account_id = $1)
+		WHERE key = $1
 		ORDER BY account_id
 		LIMIT 100`,
-		account, key)
+		key)
 }
 
 func (k Keys) records(ctx context.Context, sql string, args ...any) ([]Record, error) {

@@ -3,10 +3,13 @@ package phases_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -275,5 +278,39 @@ func TestNobodyDecidesDuringACall(t *testing.T) {
 	}})
 	if _, err := b.run(t, "k"); !errors.Is(err, phases.ErrParked) {
 		t.Errorf("the worker got %v, want ErrParked", err)
+	}
+}
+
+// TestOperatorsReadByAnIndex: what is unfinished, and the key of an account, are
+// found among ten million that are finished, also by a plan that is kept.
+func TestOperatorsReadByAnIndex(t *testing.T) {
+	t.Parallel()
+	pgtest.NotOnCitus(t, "its plans are those of its nodes")
+	b := setup(t)
+	conn := pgtest.Connect(t, b.url)
+	for name, c := range map[string]struct {
+		read func(phases.Keys) error
+		want []string
+		cond string // of the index, if the plan is one scan
+	}{
+		"unfinished": {func(k phases.Keys) error {
+			_, err := k.List(t.Context(), phases.Filter{Unfinished: true})
+			return err
+		}, []string{"idempotency_keys_due_idx", "idempotency_keys_parked_idx"}, ""},
+		"one": {func(k phases.Keys) error {
+			_, err := k.Show(t.Context(), "acct_1", "k")
+			return err
+		}, []string{"idempotency_keys_pkey"}, "account_id"},
+	} {
+		pool, seen := pgtest.Traced(t, b.url)
+		if err := c.read(phases.Keys{Pool: pool}); err != nil {
+			t.Fatal(err)
+		}
+		for sql := range seen.Texts() {
+			plan := pgtest.ExplainGeneric(t, conn, sql)
+			if got := plan.Scans(); !slices.Equal(got, c.want) || !strings.Contains(plan.Cond, c.cond) {
+				t.Errorf("%s reads %s by %q, want %s by %q", name, got, plan.Cond, c.want, c.cond)
+			}
+		}
 	}
 }

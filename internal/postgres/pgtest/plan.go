@@ -103,6 +103,7 @@ type Node struct {
 	Type     string  `json:"Node Type"`
 	Relation string  `json:"Relation Name"`
 	Index    string  `json:"Index Name"`
+	Cond     string  `json:"Index Cond"`
 	Rows     float64 `json:"Actual Rows"` // of each loop, with ANALYZE
 	Removed  float64 `json:"Rows Removed by Filter"`
 	WAL      int     `json:"WAL Bytes"`
