@@ -339,4 +339,10 @@
 //
 // A replay reads what the primary shows. After a fail-over from a synchronous
 // primary that had not waited, that may never have been durable.
+//
+// Only the database's clock counts, so it must not go back. If it was ahead and
+// is set back, a lease and a calling_until of a worker that died last longer by
+// that much, a key that was released is due that much later, and a first send
+// that was noted meanwhile seems to be younger than it is: its window then
+// ends that much later, of which four hours are safe.
 package phases
