@@ -292,7 +292,7 @@ const claimKey = `
 // everything committed before it is durable.
 func auditRecord(account, action string, data map[string]string) statement {
 	for name, text := range data {
-		data[name] = fitText(text)
+		data[name] = FitText(text)
 	}
 	return statement{
 		sql: `
@@ -318,6 +318,6 @@ func orNull(text string) *string {
 	if text == "" {
 		return nil
 	}
-	text = fitText(text)
+	text = FitText(text)
 	return &text
 }

@@ -5,11 +5,11 @@ import "strings"
 // maxText bounds the texts that are stored beside a key, in bytes.
 const maxText = 2000
 
-// fitText makes a text fit for a column. Postgres takes neither NUL nor broken
+// FitText makes a text fit for a column. Postgres takes neither NUL nor broken
 // UTF-8 in a text, and errors of others may hold both: a key whose last error
 // can't be written could be neither released nor parked. Texts longer than
 // maxText are cut.
-func fitText(text string) string {
+func FitText(text string) string {
 	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\uFFFD"), "\uFFFD")
 	if len(text) <= maxText {
 		return text

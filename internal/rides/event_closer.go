@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/trace"
 )
 
@@ -96,7 +97,7 @@ func (w *eventRun) closeIntent(ctx context.Context, i openIntent) (done bool, er
 			UPDATE open_intents
 			SET run_after = now() + $3 * interval '1 second', last_error = $4
 			WHERE account_id = $1 AND intent_id = $2`,
-			i.account, i.id, after.Seconds(), fitError(err))
+			i.account, i.id, after.Seconds(), phases.FitText(err.Error()))
 		return false, err
 	}
 	return w.change(ctx, `

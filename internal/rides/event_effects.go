@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -299,12 +298,6 @@ func auditRecord(account, action, ride, object string, data map[string]any) (sql
 		VALUES ($1, $2, $3, nullif($4, ''), $5)
 		ON CONFLICT (account_id, id) DO NOTHING`,
 		[]any{account, phases.DerivedID("aud_", action, account, object), action, ride, string(text)}, nil
-}
-
-// fitError returns an error's text as a column can hold it.
-func fitError(err error) string {
-	text := strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\x00", ""), "")
-	return strings.ToValidUTF8(text[:min(len(text), 500)], "")
 }
 
 // returnLate gives back what was taken after the ride's key was answered with

@@ -193,7 +193,7 @@ func (w *eventRun) workTaken(ctx context.Context, t taken) (done bool, err error
 	if err != nil {
 		w.metrics.worked.WithLabelValues("failed").Inc()
 		w.log.LogAttrs(ctx, slog.LevelWarn, "event not worked", append(attrs, slog.Any("error", err), slog.Float64("again_in_seconds", after.Seconds()))...)
-		return false, w.inbox.release(ctx, t, after, fitError(err))
+		return false, w.inbox.release(ctx, t, after, phases.FitText(err.Error()))
 	}
 	w.metrics.worked.WithLabelValues(out.word).Inc()
 	if out.waits {
