@@ -34,6 +34,8 @@ var (
 	ErrBusy = errors.New("too many requests in flight")
 	// ErrUnavailable: Postgres could not be asked, or didn't answer in time.
 	ErrUnavailable = errors.New("database is unavailable")
+	// ErrGone: a row that was seen is there no more, as after a fail-over.
+	ErrGone = errors.New("the key's row is gone")
 	// ErrAborted: Shutdown ended the attempt and released the key.
 	ErrAborted = errors.New("the process is ending")
 )

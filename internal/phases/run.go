@@ -122,14 +122,15 @@ func (e *Engine) checkNew(request *Request) error {
 
 // Look answers a request from its key's row, as Run would, and does nothing for
 // it: a key that is unfinished and not parked is Pending. So it is for those
-// who wait for a key that goes on by itself. The errors are those of Run.
+// who wait for a key that goes on by itself. The errors are those of Run, and
+// ErrGone besides ErrUnavailable if the row was lost.
 func (e *Engine) Look(ctx context.Context, request Request) (Result, error) {
 	found, err := e.lookUp(ctx, keyID{request.Account, request.Key}, nil)
 	switch {
 	case err != nil:
 		return Result{}, err
 	case found == nil:
-		return Result{}, fmt.Errorf("%w: the key's row is gone", ErrUnavailable)
+		return Result{}, asUnavailable(ErrGone)
 	}
 	request.Async = true
 	result, err := e.answerFrom(found, &request)

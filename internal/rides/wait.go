@@ -119,7 +119,12 @@ func (s *Service) await(wait *wait, flow phases.Flow, request *phases.Request, r
 			*result = phases.Result{}
 			return web.ErrClientGone
 		case result.Pending:
-			*result, err = s.engine.Look(ctx, *request)
+			// Trouble with the database takes nothing back: the ride was
+			// accepted, and 202 says so.
+			found, failed := s.engine.Look(ctx, *request)
+			if !errors.Is(failed, phases.ErrUnavailable) || errors.Is(failed, phases.ErrGone) {
+				*result, err = found, failed
+			}
 		default:
 			*result, err = s.engine.Run(ctx, flow, *request)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/internal/web"
+	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
 // prefer is the header of a client that prefers something.
@@ -175,6 +176,39 @@ func TestAnAsyncWaitLeavesTheKeyToTheCompleter(t *testing.T) {
 		t.Error("the answer to the request that made the key is marked as a replay")
 	}
 	lasted(t, start)
+}
+
+// TestADatabaseThatIsAwayEndsNoAsyncWait: a ride was accepted, and then Postgres
+// is away for longer than a statement is run again. The client goes on waiting,
+// as it was told that it may.
+func TestADatabaseThatIsAwayEndsNoAsyncWait(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	gate := make(chan struct{})
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldAfter: gate})
+	answer := h.inBackground(t, h.hailCall("k", "respond-async, wait=30"))
+	h.waiting(t, 1)
+	h.wire.Plan(func(int, []byte) wire.Fault { return wire.Fault{Kind: wire.CutBefore} })
+	close(gate)
+	pgtest.Eventually(t, "the client has looked in vain", func() bool {
+		w := h.service.watcher
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.watches) == 0
+	})
+	pgtest.Eventually(t, "the client waits again, or has its answer", func() bool {
+		w := h.service.watcher
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.watches) == 1 || w.waiting == 0
+	})
+	h.wire.Plan(wire.Nothing)
+	h.expire(t)
+	h.complete(t)
+	if r := answer(); r.status != http.StatusCreated && r.status != http.StatusAccepted { // 202 if its time was over meanwhile
+		t.Errorf("the client gets %d %s", r.status, r.body)
+	}
+	h.checkCharged(t, h.visa, "k")
 }
 
 // failed reports whether an attempt has failed and released the key.
