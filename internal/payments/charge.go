@@ -79,9 +79,9 @@ type CustomersOf func(ctx context.Context, account string) ([]string, error)
 // FindCharge looks for what an earlier send may have made, and sends no charge.
 // It is the Find of a foreign phase. It reads the payment intent named by
 // sent.Ref or, without one, all payment intents of the form's customer and of
-// the account's since 30 days before the first send. It never uses Stripe's search,
-// which lags behind. If the charge will never be sent again, it cancels an
-// intent that failed, so that this can't succeed later.
+// the account's since 30 days before the first send. It never uses Stripe's
+// search, which lags behind. If the charge will never be sent again, it cancels
+// an intent that failed, so that this can't succeed later.
 //
 // If the form isn't the key's, nothing is looked for: it could name what another
 // key has made. Then the result is suspect.

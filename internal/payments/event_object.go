@@ -105,10 +105,10 @@ func (s *Stripe) Settles(i Intent, sent phases.Sent[ChargeForm]) bool {
 }
 
 // CloseIntent makes sure that a payment intent whose charge was declined never
-// succeeds, and returns false if it already has. One that Stripe doesn't have is
-// closed: its account was cleared of test data. That it is another account's
-// can't be, because MoveAccount leaves no payment open. operation is the one that the
-// intent carries. An error means that it isn't known.
+// succeeds, and returns false if it already has. One that Stripe doesn't have
+// is closed: its account was cleared of test data. That it is another account's
+// can't be, because MoveAccount leaves no payment open. operation is the one
+// that the intent carries. An error means that it isn't known.
 func (s *Stripe) CloseIntent(ctx context.Context, id, operation string) (closed bool, err error) {
 	o := s.cancel(ctx, id, NewChargeForm(ChargeTerms{Operation: operation}))
 	s.countRow(o)

@@ -21,11 +21,12 @@ func errFormChanged(err error) error {
 }
 
 // VerifyCharged reads the payment intent that an operator names as the charge
-// of form, which must be the one that was frozen for the key. It returns a Charge that succeeded only if the intent has form's
-// amount, currency, customer, ride, account and operation, succeeded, and was
-// not refunded. It may be disputed: that the cardholder contests a charge
-// doesn't undo it, and the operator who names it knows. The Detail of any other
-// Charge says in plain words what is wrong with the intent.
+// of form, which must be the one that was frozen for the key. It returns a
+// Charge that succeeded only if the intent has form's amount, currency,
+// customer, ride, account and operation, succeeded, and was not refunded. It
+// may be disputed: that the cardholder contests a charge doesn't undo it, and
+// the operator who names it knows. The Detail of any other Charge says in plain
+// words what is wrong with the intent.
 func (s *Stripe) VerifyCharged(ctx context.Context, key string, form ChargeForm, intentID string) (Charge, error) {
 	if err := form.Check(key); err != nil {
 		return Charge{}, errFormChanged(err)
@@ -85,9 +86,10 @@ func (e *ChargePossibleError) Error() string {
 // VerifyNotCharged returns nil only if it has seen all payment intents of
 // form's customer and of customers since 30 days before since (all of them, for
 // the zero time), and each that was made under the key is canceled or refunded
-// in full, also if the form is another's. A customer that Stripe doesn't know has none. For any other
-// intent it returns a *ChargePossibleError. Another error means that it could
-// not see everything. It ends after phases.DefaultFindTimeout at the latest.
+// in full, also if the form is another's. A customer that Stripe doesn't know
+// has none. For any other intent it returns a *ChargePossibleError. Another
+// error means that it could not see everything. It ends after
+// phases.DefaultFindTimeout at the latest.
 //
 // customers are all that the account has or had; see CustomersOf.
 func (s *Stripe) VerifyNotCharged(ctx context.Context, key string, form ChargeForm, since time.Time, customers []string) error {

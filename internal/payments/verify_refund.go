@@ -11,9 +11,10 @@ import (
 )
 
 // VerifyRefunded reads the refunds of the payment that form refunds, which must
-// be the one that was frozen for the key, for an operator who says that the refund with the id settled it. It returns a Refund
-// that is done only if that refund is one of them, and succeeded refunds are all
-// that was paid. The error says in plain words what is missing.
+// be the one that was frozen for the key, for an operator who says that the
+// refund with the id settled it. It returns a Refund that is done only if that
+// refund is one of them, and succeeded refunds are all that was paid. The error
+// says in plain words what is missing.
 func (s *Stripe) VerifyRefunded(ctx context.Context, key string, form RefundForm, paid Paid, refundID string) (Refund, error) {
 	if !strings.HasPrefix(refundID, "re_") || !isWord(refundID) {
 		return Refund{}, errors.New("a refund's id begins with re_")

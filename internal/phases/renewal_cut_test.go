@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
 
@@ -67,9 +68,12 @@ func (b *bundle) renewWith(t *testing.T, pool *pgxpool.Pool, key string, plan wi
 		b.engine.RenewAll()
 		b.wire.Plan(wire.Nothing)
 		b.engine.RenewAll()
-		if got := left(); !claimed && (got < 10 || got > 20) || claimed && got < 30 {
-			t.Errorf("%s: the lease lasts for %.1f seconds", key, got)
-		}
+		// The server may still be at the renewal whose connection was cut, and the
+		// other one skips what that has locked.
+		pgtest.Eventually(t, key+": the lease lasts as long as it should", func() bool {
+			got := left()
+			return claimed && got >= 30 || !claimed && got >= 10 && got <= 20
+		})
 		return nil
 	}})
 	_, err := b.run(t, key)
