@@ -213,6 +213,43 @@ func TestGuessesCostFewQueries(t *testing.T) {
 	}
 }
 
+// TestEachSenderHasItsOwnGuesses: while all that one sender may try is being
+// looked up, it is refused, and another one is not.
+func TestEachSenderHasItsOwnGuesses(t *testing.T) {
+	t.Parallel()
+	const burst = 100
+	began, release := make(chan struct{}, burst+1), make(chan struct{})
+	authenticator := NewAuthenticator(nil, false, func(context.Context, func(context.Context) error) error {
+		began <- struct{}{}
+		<-release
+		return nil // no account was found
+	})
+	guess := func(sender string) error {
+		_, err := authenticator.AuthenticateFrom(t.Context(), bearer(NewAPIKey(NewAccountID(), false)), sender)
+		return err
+	}
+	var group sync.WaitGroup
+	begin := func(sender string) {
+		group.Go(func() {
+			if err := guess(sender); !errors.Is(err, ErrUnauthenticated) {
+				t.Errorf("a guess of %s: %v", sender, err)
+			}
+		})
+	}
+	for range burst {
+		begin("192.0.2.1")
+	}
+	for range burst {
+		<-began
+	}
+	if err := guess("192.0.2.1"); !errors.Is(err, ErrTooManyGuesses) {
+		t.Errorf("guess %d of one sender: %v", burst+1, err)
+	}
+	begin("192.0.2.2")
+	close(release)
+	group.Wait()
+}
+
 // TestALookUpThatHangsHoldsUpNobody: the requests of an account share look-ups,
 // but not the fate of one whose connection hangs, or whose client hangs up.
 func TestALookUpThatHangsHoldsUpNobody(t *testing.T) {
