@@ -48,6 +48,12 @@ type Refund struct {
 	Detail string
 }
 
+// Missing is what of one payment is neither back nor on its way.
+type Missing struct {
+	Amount int64
+	Failed []Given // each refund that failed, the newest first
+}
+
 // Given is what was given back of one payment, by one or more refunds.
 type Given struct {
 	// ID (re_…) is that of the refund that says most about it: ours, unless
@@ -97,11 +103,11 @@ func (s *Stripe) FindRefund(ctx context.Context, sent phases.Sent[RefundForm], p
 }
 
 // RefundsOf returns what was given back of a payment, and what of it is missing
-// because a refund failed; that is empty if nothing is.
-func (s *Stripe) RefundsOf(ctx context.Context, intentID string, paid Paid) (given, missing Given, err error) {
+// because refunds failed; that is empty if nothing is.
+func (s *Stripe) RefundsOf(ctx context.Context, intentID string, paid Paid) (Given, Missing, error) {
 	o, err := s.seenRefunds(ctx, NewRefundForm(RefundTerms{IntentID: intentID}), paid)
 	if err != nil {
-		return Given{}, Given{}, err
+		return Given{}, Missing{}, err
 	}
 	return o.refunds.given(), o.refunds.missing(paid), nil
 }

@@ -98,13 +98,16 @@ func (l refundList) given() Given {
 	}
 }
 
-// missing returns the newest refund that failed, with what of the payment is
-// neither back nor on its way. It is empty if none failed, or nothing is missing.
-func (l refundList) missing(paid Paid) Given {
-	i := slices.IndexFunc(l.all, refundSeen.failed)
-	amount := paid.Amount - l.sum(func(r refundSeen) bool { return !r.failed() })
-	if i < 0 || amount <= 0 {
-		return Given{}
+// missing returns what is missing of the payment, if a refund failed.
+func (l refundList) missing(paid Paid) Missing {
+	missing := Missing{Amount: paid.Amount - l.sum(func(r refundSeen) bool { return !r.failed() })}
+	for _, r := range l.all {
+		if r.failed() {
+			missing.Failed = append(missing.Failed, Given{r.id, GivenFailed, r.amount})
+		}
 	}
-	return Given{l.all[i].id, GivenFailed, amount}
+	if missing.Failed == nil || missing.Amount <= 0 {
+		return Missing{}
+	}
+	return missing
 }

@@ -42,8 +42,9 @@ func (w *eventRun) showRefund(ctx context.Context, ride rideFacts, key phases.Re
 	// Once the client was told that all of the money is back, the refund that
 	// failed is what counts, also if another one gave back a part.
 	ended := ride.status == StatusCanceled || ride.status == StatusDeclined
-	if ended && unfinished.Key == "" && missing.ID != "" {
-		given = missing
+	failed := ended && unfinished.Key == "" && missing.Amount > 0
+	if failed {
+		given = payments.Given{ID: missing.Failed[0].ID, Status: payments.GivenFailed, Amount: missing.Amount}
 	}
 	seen := refundFacts{given.ID, given.Status, given.Amount}
 	switch {
@@ -51,8 +52,8 @@ func (w *eventRun) showRefund(ctx context.Context, ride rideFacts, key phases.Re
 		return w.hastenRefund(ctx, ride, unfinished, seen)
 	case seen == ride.refund || seen.id == "":
 		return outcome{word: outNothingNew}, nil
-	case ended && seen.status == payments.GivenFailed:
-		return w.failRefund(ctx, ride, key.Trace, seen)
+	case failed:
+		return w.failRefund(ctx, ride, key.Trace, seen, missing.Failed)
 	default:
 		return w.changeRide(ctx, ride, "refund_shown", func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
 			return ride.setRefund(ctx, tx, seen)
@@ -95,24 +96,52 @@ func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.
 	}
 }
 
-// failRefund shows a refund that has failed after it was done: after a cancel
-// was answered with 200, or after a payment that succeeded late was given back.
-// The answer that was given stays, and so does the status of the ride; the
-// client gets a callback, and a person is told. Nothing is refunded once more
-// by itself.
-func (w *eventRun) failRefund(ctx context.Context, ride rideFacts, trace string, seen refundFacts) (outcome, error) {
-	return w.changeRide(ctx, ride, "refund_failed", func(changing context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
-		tag, err := ride.setRefund(changing, tx, seen)
-		if err == nil && tag.RowsAffected() == 1 {
-			err = ride.announceFailure(changing, tx, trace, seen)
+// failRefund shows what is missing after refunds have failed that were done:
+// after a cancel was answered with 200, or after a payment that succeeded late
+// was given back. The answer that was given stays, and so does the status of the
+// ride; for each refund that wasn't told of yet, the client gets a callback, and
+// a person is told. Nothing is refunded once more by itself.
+//
+// A refund may have failed before the client was told that the money is back, and
+// Stripe doesn't say when. So the newest are told of, until they are what is
+// missing more than the ride shows: rather one too many than one too few.
+func (w *eventRun) failRefund(
+	ctx context.Context, ride rideFacts, trace string, seen refundFacts, failed []payments.Given,
+) (outcome, error) {
+	untold := seen.amount
+	shown := slices.ContainsFunc(failed, func(refund payments.Given) bool { return refund.ID == ride.refund.id })
+	if shown && ride.refund.status == payments.GivenFailed { // a declined ride may show that of another payment
+		untold -= ride.refund.amount
+	}
+	word := "refund_shown"
+	out, err := w.changeRide(ctx, ride, word, func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
+		tag, err := ride.setRefund(ctx, tx, seen)
+		if err != nil || tag.RowsAffected() == 0 {
+			return tag, err
 		}
-		if err == nil && tag.RowsAffected() == 1 { // before the commit: see record
-			w.metrics.failed.Inc()
+		for _, refund := range failed {
+			if untold <= 0 {
+				break
+			}
+			told, err := ride.announceFailure(ctx, tx, trace, refund)
+			if err != nil {
+				return tag, err
+			}
+			if !told {
+				continue
+			}
+			untold -= refund.Amount
+			word = "refund_failed"
+			w.metrics.failed.Inc() // before the commit: see record
 			w.log.ErrorContext(ctx, "a refund has failed after it was done: a person must give the money back in another way",
-				slog.String("account", ride.account), slog.String("ride", ride.id), slog.String("refund", seen.id))
+				slog.String("account", ride.account), slog.String("ride", ride.id), slog.String("refund", refund.ID))
 		}
-		return tag, err
+		return tag, nil
 	})
+	if err == nil && !out.waits {
+		out.word = word
+	}
+	return out, err
 }
 
 // failedKey returns the key under which the callback about a failed refund is
@@ -120,17 +149,28 @@ func (w *eventRun) failRefund(ctx context.Context, ride rideFacts, trace string,
 // characters: a client's key could have a callback of its own.
 func failedKey(refund string) string { return "refund_failed→" + refund }
 
-// announceFailure records that a refund has failed, and stages the callback.
-func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string, seen refundFacts) error {
-	sql, args, err := auditRecord(r.account, "ride.refund_failed", r.id, seen.id, map[string]any{
-		"refund": seen.id, "amount": seen.amount, "currency": r.fare.Currency,
+// announceFailure records that a refund has failed, and stages the callback. It
+// reports whether that is new; if not, nothing is staged again.
+func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string, refund payments.Given) (bool, error) {
+	sql, args, err := auditRecord(r.account, "ride.refund_failed", r.id, refund.ID, map[string]any{
+		"refund": refund.ID, "amount": refund.Amount, "currency": r.fare.Currency,
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	if _, err := tx.Exec(ctx, sql, args...); err != nil {
-		return fmt.Errorf("inserting audit record: %w", err)
+	tag, err := tx.Exec(ctx, sql, args...)
+	if err != nil {
+		return false, fmt.Errorf("inserting audit record: %w", err)
 	}
+	if tag.RowsAffected() == 0 {
+		return false, nil
+	}
+	return true, r.stageFailure(ctx, tx, trace, refund.ID)
+}
+
+// stageFailure stages the callback about a failed refund, if the client wants
+// callbacks.
+func (r rideFacts) stageFailure(ctx context.Context, tx pgx.Tx, trace, refund string) error {
 	ride, err := scanRide(tx.QueryRow(ctx, rideByID, r.account, r.id), r.live)
 	if err != nil {
 		return fmt.Errorf("reading ride: %w", err)
@@ -142,8 +182,8 @@ func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string,
 	if err != nil {
 		return err
 	}
-	key := phases.Key{Account: r.account, Key: failedKey(seen.id), Trace: trace}
-	sql, args, err = jobs.Statement(key, callback)
+	key := phases.Key{Account: r.account, Key: failedKey(refund), Trace: trace}
+	sql, args, err := jobs.Statement(key, callback)
 	if err != nil {
 		return err
 	}

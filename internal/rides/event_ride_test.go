@@ -243,12 +243,12 @@ func TestARefundThatFailsAfterTheAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.deliverAll(t, &seen, "thin")
-	registry := prometheus.NewRegistry()
-	w := h.eventWorker()
-	w.Metrics = registry
+	told := 0.0
 	for range 3 {
-		h.workWith(t, w)
-		w = h.eventWorker()
+		h.makeEventsDue(t)
+		told += h.tellCount(t, "rides_refunds_failed_total")
+		seen = 0
+		h.deliverAll(t, &seen, "thin")
 	}
 	if got := h.given(t, "k"); got != "canceled failed 2350" {
 		t.Errorf("the ride is %s", got)
@@ -263,8 +263,8 @@ func TestARefundThatFailsAfterTheAnswer(t *testing.T) {
 	if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'ride.refund_failed' AND ride_id = $1`, hailed.ID); n != 1 {
 		t.Errorf("%d audit records", n)
 	}
-	if n := value(t, registry, "rides_refunds_failed_total", ""); n != 1 {
-		t.Errorf("the metric counts %v", n)
+	if told != 1 {
+		t.Errorf("a person was told %v times", told)
 	}
 	if n := len(h.fake.Refunds()); n != 1 {
 		t.Errorf("%d refunds were made, want no other by itself", n)
@@ -293,13 +293,11 @@ func TestAPartThatFailsAfterTheAnswer(t *testing.T) {
 		if err := h.fake.ChangeRefund(failed, "failed"); err != nil {
 			t.Fatal(err)
 		}
-		registry := prometheus.NewRegistry()
-		w := h.eventWorker()
-		w.Metrics = registry
+		told := 0.0
 		for range 2 {
 			h.deliverAll(t, &seen, "thin")
-			h.workWith(t, w)
-			w = h.eventWorker()
+			h.makeEventsDue(t)
+			told += h.tellCount(t, "rides_refunds_failed_total")
 			seen = 0
 		}
 		if got := h.given(t, "k"); got != want {
@@ -314,8 +312,8 @@ func TestAPartThatFailsAfterTheAnswer(t *testing.T) {
 		if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'ride.refund_failed' AND data->>'refund' = $1`, failed); n != 1 {
 			t.Errorf("%d audit records tell of %s", n, failed)
 		}
-		if n := value(t, registry, "rides_refunds_failed_total", ""); n != 1 {
-			t.Errorf("a person was told %v times", n)
+		if told != 1 {
+			t.Errorf("a person was told %v times", told)
 		}
 		// A person gives it back in another way.
 		if _, err := h.fake.DashboardRefund(ride.Charge.PaymentIntent, 0); err != nil {
@@ -326,6 +324,84 @@ func TestAPartThatFailsAfterTheAnswer(t *testing.T) {
 		if got := h.given(t, "k"); got != "canceled succeeded 2350" {
 			t.Errorf("when all is back, the ride is %s", got)
 		}
+	}
+}
+
+// TestEachFailedRefundIsToldOfOnce: two refunds gave the fare back, and both
+// fail, in either order or at once. Each is told of, and nothing is told again
+// when a part comes back. One that had failed before the cancel is not told of.
+func TestEachFailedRefundIsToldOfOnce(t *testing.T) {
+	t.Parallel()
+	body := strings.TrimSuffix(aRide, "}") + `,"callback_url":"https://example.com/hook"}`
+	for name, steps := range map[string][]string{"older, newer": {"older", "newer"}, "newer, older": {"newer", "older"}, "both": {"newer+older"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, seen := newHarness(t), 0
+			ride := h.send(t, call{method: "POST", path: "/v1/rides", body: body, key: "k", as: h.visa}).must(t, 201, "").ride
+			refunds := map[string]string{}
+			give := func(name string, amount int64) {
+				t.Helper()
+				id, err := h.fake.DashboardRefund(ride.Charge.PaymentIntent, amount)
+				if err != nil {
+					t.Fatal(err)
+				}
+				refunds[name] = id
+			}
+			fail := func(name string) {
+				t.Helper()
+				if err := h.fake.ChangeRefund(refunds[name], "failed"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			work := func() (told float64) {
+				t.Helper()
+				h.deliverAll(t, &seen, "thin")
+				for range 3 { // an event waits if another one changes its ride meanwhile
+					h.makeEventsDue(t)
+					told += h.tellCount(t, "rides_refunds_failed_total")
+				}
+				return told
+			}
+			give("before", 300)
+			fail("before")
+			give("older", 500)
+			h.cancelAs(t, h.visa, ride.ID, "c").must(t, 200, "")
+			refunds["newer"] = text(t, h, `SELECT refund_id FROM rides WHERE key = 'k'`)
+			if told := work(); told != 0 {
+				t.Errorf("a person was told %v times before anything failed", told)
+			}
+			for _, step := range steps {
+				names := strings.Split(step, "+")
+				for _, name := range names {
+					fail(name)
+				}
+				if told := work(); told != float64(len(names)) {
+					t.Errorf("after %s a person was told %v times", step, told)
+				}
+				for _, name := range names {
+					if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'ride.refund_failed' AND data->>'refund' = $1`, refunds[name]); n != 1 {
+						t.Errorf("%d audit records tell of the %s one", n, name)
+					}
+					if n := number(t, h, `SELECT count(*) FROM staged_jobs WHERE kind = 'callback' AND args->>'type' = 'ride.refund_failed' AND key = $1`, failedKey(refunds[name])); n != 1 {
+						t.Errorf("%d callbacks tell of the %s one", n, name)
+					}
+				}
+				// A person gives back a part in another way.
+				give("part", 100)
+				if told := work(); told != 0 {
+					t.Errorf("after a part came back a person was told %v times", told)
+				}
+			}
+			if got, want := h.given(t, "k"), fmt.Sprint("canceled failed ", 2350-100*len(steps)); got != want {
+				t.Errorf("the ride is %s, want %s", got, want)
+			}
+			if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'ride.refund_failed'`); n != 2 {
+				t.Errorf("%d audit records", n)
+			}
+			if n := number(t, h, `SELECT count(*) FROM stripe_events WHERE worked_at IS NULL`); n != 0 {
+				t.Errorf("%d events wait", n)
+			}
+		})
 	}
 }
 
@@ -520,7 +596,7 @@ func TestTheWorkerWorksByItself(t *testing.T) {
 	pgtest.Eventually(t, "no event and no intent waits", func() bool {
 		return number(t, h, `SELECT (SELECT count(*) FROM stripe_events WHERE worked_at IS NULL) + (SELECT count(*) FROM open_intents)`) == 0
 	})
-	pgtest.Eventually(t, "the waiting events are counted", func() bool { return value(t, registry, "rides_stripe_events_waiting", "") >= 0 }) // somebody counts the events
+	pgtest.Eventually(t, "the waiting events are counted", func() bool { return value(t, registry, "rides_stripe_events_waiting", "") >= 0 })
 }
 
 func TestOldEventsGo(t *testing.T) {
