@@ -35,7 +35,7 @@ func (f stripeFlags) unusual() []slog.Attr {
 	if live, err := payments.LiveKey(f.StripeAPIKey); err == nil && !live {
 		found = append(found, slog.String("stripe_mode", "test"))
 	}
-	if f.StripeURL != "" && strings.TrimSuffix(f.StripeURL, "/") != payments.StripeURL {
+	if !payments.IsStripe(f.StripeURL) {
 		found = append(found, slog.String("stripe_url", f.StripeURL))
 	}
 	return found

@@ -15,6 +15,10 @@ import (
 // StripeURL is the only address that a live key is sent to.
 const StripeURL = "https://api.stripe.com"
 
+// IsStripe reports whether url is that of Stripe's own API, as an empty one is;
+// see Config.URL.
+func IsStripe(url string) bool { return url == "" || strings.TrimSuffix(url, "/") == StripeURL }
+
 // Config is how to talk to Stripe. It holds the secret key: don't print or log
 // it.
 type Config struct {
@@ -68,7 +72,7 @@ func (c Config) check() error {
 		address.Scheme != "https" && address.Scheme != "http" {
 		return errors.New("the Stripe URL must be a plain http or https address")
 	}
-	if isLive(c.Key) && strings.TrimSuffix(c.URL, "/") != StripeURL {
+	if isLive(c.Key) && !IsStripe(c.URL) {
 		return errors.New("a live Stripe key is only ever sent to " + StripeURL)
 	}
 	return nil

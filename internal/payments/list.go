@@ -2,6 +2,7 @@ package payments
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -18,11 +19,17 @@ func (s *Stripe) intents() *listing[stripe.PaymentIntent] {
 	return newListing(s, callList, intentsPath, func(pi *stripe.PaymentIntent) string { return pi.ID })
 }
 
-// list reads all pages of the payment intents of customers, of which there is at
-// least one, since 30 days before a time (all of them, for the zero time). It
-// notes those that carry the operation. If anything can't be read, that is the
-// whole answer, because a part of the intents proves nothing.
+// errNoCustomer means that there is nobody whose payment intents could be listed.
+var errNoCustomer = errors.New("neither the frozen form nor the account names a customer")
+
+// list reads all pages of the payment intents of customers since 30 days before
+// a time (all of them, for the zero time). It notes those that carry the
+// operation. If anything can't be read, that is the whole answer, because a part
+// of the intents proves nothing; so it is if there are no customers.
 func (s *Stripe) list(ctx context.Context, since time.Time, operation string, customers []string) *observation {
+	if len(customers) == 0 {
+		return &observation{call: callList, fault: faultForm, err: errNoCustomer}
+	}
 	var found []string
 	note := func(page []*stripe.PaymentIntent) error {
 		for _, intent := range page {
@@ -71,11 +78,12 @@ func (s *Stripe) listCustomer(
 	return o
 }
 
-// withoutRepeats returns first and rest, each once.
+// withoutRepeats returns first and rest, each once, and without an empty name: a
+// damaged form names no customer, and listParams takes that for everybody.
 func withoutRepeats(first string, rest []string) []string {
-	all := []string{first}
-	for _, name := range rest {
-		if !slices.Contains(all, name) {
+	var all []string
+	for _, name := range append([]string{first}, rest...) {
+		if name != "" && !slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}

@@ -53,7 +53,7 @@ type fault int
 
 const (
 	faultNone   fault = iota
-	faultForm         // nothing was sent, because the frozen form can't be read, or belongs to another key
+	faultForm         // nothing was sent, because the frozen form can't be read, is another key's, or names nobody
 	faultPaused       // nothing was sent, because the API key must not be used
 	faultUnsent       // no byte was sent
 	faultLost         // bytes may have been sent

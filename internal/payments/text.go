@@ -11,16 +11,25 @@ import (
 // asError returns what happened as an error, for logs and for the key's row.
 func (o *observation) asError() error {
 	if o.fault != faultNone {
-		return fmt.Errorf("asking Stripe (%s): %w", o.call, o.err)
+		return o.faultError()
 	}
 	return errors.New(o.text())
 }
 
-// text describes an answer in one line. It quotes only single words and numbers
-// of the answer, so it holds no secret, no JSON and nothing about the card.
+// faultError says why there is no answer, or only a part of one.
+func (o *observation) faultError() error {
+	if o.fault == faultForm {
+		return o.err // Stripe was not asked
+	}
+	return fmt.Errorf("asking Stripe (%s): %w", o.call, o.err)
+}
+
+// text describes in one line what happened. It quotes only single words and
+// numbers of an answer, and without one our own error or the transport's, so it
+// holds no secret, no JSON and nothing about the card.
 func (o *observation) text() string {
 	if o.fault != faultNone {
-		return o.asError().Error()
+		return o.faultError().Error()
 	}
 	parts := []string{fmt.Sprintf("Stripe (%s) answered %d", o.call, o.status)}
 	add := func(what, value string) {

@@ -48,3 +48,16 @@ func wantMismatch(t *testing.T, said string, charge Charge, err error) {
 	}
 	wantNoSecrets(t, charge.Detail)
 }
+
+// The form of another key is not shown to Stripe, and the text must not say so.
+func TestTheTextOfAWrongFormAsksNobody(t *testing.T) {
+	t.Parallel()
+	client, _ := newStripeServer(t, nil).client(t, nil)
+	sent := firstSend()
+	sent.Key += "0"
+	charge, err := client.FindCharge(t.Context(), sent, customers())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "detail", "the frozen form belongs to another idempotency key", charge.Detail)
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"sync"
 	"time"
 
@@ -58,7 +57,7 @@ func newThrottle(config Config) *throttle {
 	}
 	mine := config.Rate
 	if mine == 0 {
-		if config.URL != "" && strings.TrimSuffix(config.URL, "/") != StripeURL {
+		if !IsStripe(config.URL) {
 			return nil
 		}
 		mine = full

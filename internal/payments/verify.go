@@ -14,9 +14,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
-// errFormChanged says what to do about a key whose form can't be compared with
-// anything.
-func errFormChanged(err error) error {
+// uncomparable adds to err, which says what is wrong with a key's form, what to
+// do about the key.
+func uncomparable(err error) error {
 	return fmt.Errorf("%w, so nothing can be compared with it; look at Stripe's dashboard and resolve the key with --unverified", err)
 }
 
@@ -29,7 +29,7 @@ func errFormChanged(err error) error {
 // words what is wrong with the intent.
 func (s *Stripe) VerifyCharged(ctx context.Context, key string, form ChargeForm, intentID string) (Charge, error) {
 	if err := form.Check(key); err != nil {
-		return Charge{}, errFormChanged(err)
+		return Charge{}, uncomparable(err)
 	}
 	if !strings.HasPrefix(intentID, "pi_") || !isWord(intentID) {
 		return Charge{}, errors.New("a payment intent's id begins with pi_")
@@ -86,8 +86,9 @@ func (e *ChargePossibleError) Error() string {
 // VerifyNotCharged returns nil only if it has seen all payment intents of
 // form's customer and of customers since 30 days before since (all of them, for
 // the zero time), and each that was made under the key is canceled or refunded
-// in full, also if the form is another's. A customer that Stripe doesn't know
-// has none. For any other intent it returns a *ChargePossibleError. Another
+// in full, also if the form is another's. A form that names no customer, because
+// it is damaged, leaves customers, and without any there is an error. A customer
+// that Stripe doesn't know has no intents. For any other intent it returns a *ChargePossibleError. Another
 // error means that it could not see everything. It ends after
 // phases.DefaultFindTimeout at the latest.
 //

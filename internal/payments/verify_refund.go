@@ -16,11 +16,11 @@ import (
 // refund is one of them, and succeeded refunds are all that was paid. The error
 // says in plain words what is missing.
 func (s *Stripe) VerifyRefunded(ctx context.Context, key string, form RefundForm, paid Paid, refundID string) (Refund, error) {
+	if err := form.Check(key); err != nil {
+		return Refund{}, uncomparable(err)
+	}
 	if !strings.HasPrefix(refundID, "re_") || !isWord(refundID) {
 		return Refund{}, errors.New("a refund's id begins with re_")
-	}
-	if err := form.Check(key); err != nil {
-		return Refund{}, errFormChanged(err)
 	}
 	o, err := s.seenRefunds(ctx, form, paid)
 	if err != nil {
@@ -48,12 +48,13 @@ func (e *RefundPossibleError) Error() string {
 }
 
 // VerifyNotRefunded returns nil only if it has seen all refunds of the payment
-// that form refunds, which is the key's, each that carries form's operation has failed or was
-// canceled, and the others don't give all of the payment back. Else it returns
-// a *RefundPossibleError; another error means that it could not see everything.
+// that form refunds, which is the key's, each that carries form's operation has
+// failed or was canceled, and the others don't give all of the payment back.
+// Else it returns a *RefundPossibleError; another error means that it could not
+// see everything.
 func (s *Stripe) VerifyNotRefunded(ctx context.Context, key string, form RefundForm, paid Paid) error {
 	if err := form.Check(key); err != nil {
-		return errFormChanged(err)
+		return uncomparable(err)
 	}
 	o, err := s.seenRefunds(ctx, form, paid)
 	if err != nil {

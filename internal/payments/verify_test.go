@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"testing"
 	"time"
+
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // The id becomes a part of the path, so what isn't an id could reach another
@@ -155,4 +157,44 @@ func TestVerifyNotChargedReadsEveryIntent(t *testing.T) {
 		t.Errorf("got %v, want an error about pi_2", err)
 	}
 	wantEqual(t, "query", url.Values{"customer": {"cus_1"}, "limit": {"100"}}, query(t, server.received(routeList)[0]))
+}
+
+// A damaged form names no customer, and a list of nobody's is everybody's: it
+// would take minutes, or never end in time.
+func TestADamagedFormListsTheAccountsCustomers(t *testing.T) {
+	t.Parallel()
+	nobody := testTerms()
+	nobody.Customer = ""
+	for _, form := range []ChargeForm{"%zz", NewChargeForm(nobody)} {
+		for _, others := range [][]string{{"cus_2"}, nil} {
+			server := newStripeServer(t, map[string][]http.HandlerFunc{routeList: {answerPage(false)}})
+			client, _ := server.client(t, nil)
+			err := client.VerifyNotCharged(t.Context(), firstSend().Key, form, time.Time{}, others)
+			if others == nil && !errors.Is(err, errNoCustomer) || others != nil && err != nil {
+				t.Errorf("%s, and the customers %v: %v", form, others, err)
+			}
+			wantListed(t, server, others)
+		}
+	}
+	for _, others := range [][]string{{"cus_2"}, nil} {
+		server := newStripeServer(t, map[string][]http.HandlerFunc{routeList: {answerPage(false)}})
+		client, _ := server.client(t, nil)
+		sent := firstSend()
+		sent.Form = NewChargeForm(nobody)
+		_, err := client.FindCharge(t.Context(), sent, customers(others...))
+		if want := []error{errNoCustomer, phases.ErrNothingFound}[len(others)]; !errors.Is(err, want) {
+			t.Errorf("looking up a charge of the customers %v: %v", others, err)
+		}
+		wantListed(t, server, others)
+	}
+}
+
+// wantListed fails the test if others than these customers were listed.
+func wantListed(t *testing.T, server *stripeServer, customers []string) {
+	t.Helper()
+	var listed []string
+	for _, request := range server.received(routeList) {
+		listed = append(listed, query(t, request).Get("customer"))
+	}
+	wantEqual(t, "customers", customers, listed)
 }
