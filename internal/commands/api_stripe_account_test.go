@@ -198,6 +198,13 @@ func TestMoveLeavesNothingUnfinished(t *testing.T) {
 	s := newScene(t)
 	s.must(t, "api", "stripe-account", "--move") // pins the account of its key
 	for counted, rows := range map[string]struct{ insert, end string }{
+		"keys without an answer: 1, declined payments that are still open: 0, events of Stripe's: 0": {
+			`INSERT INTO idempotency_keys (account_id, key, flow, flow_version, realm, request_id, method, path, request_hash,
+			        canon_version, params, recovery_point, lease_epoch, attempts, parked_reason)
+			 SELECT 'acct_1', 'key_' || realm, 'hail', 1, realm, 'req', 'POST', '/v1/rides', '', 1, '', 'ride_created', 1, 1, 'operator'
+			 FROM unnest(ARRAY['test', 'live']) AS realm`,
+			`DELETE FROM idempotency_keys WHERE realm = 'test'`,
+		},
 		"keys without an answer: 0, declined payments that are still open: 1, events of Stripe's: 0": {
 			`INSERT INTO open_intents (account_id, intent_id, ride_id, operation, livemode)
 			 VALUES ('acct_1', 'pi_1', 'ride_1', 'op_1', false), ('acct_1', 'pi_2', 'ride_2', 'op_2', true)`,
