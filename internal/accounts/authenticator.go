@@ -51,19 +51,19 @@ type Authenticator struct {
 	guesses  guesses
 }
 
-// A Reader carries a read of the database out, like [phases.Rerun] and
-// [phases.Engine.Rerun].
-type Reader func(ctx context.Context, read func(context.Context) error) error
+// A RerunFunc runs a read of the database, and again if the connection was lost,
+// as [phases.Rerun] and [phases.Engine.Rerun] do.
+type RerunFunc func(ctx context.Context, run func(context.Context) error) error
 
 // NewAuthenticator returns an Authenticator that accepts the API keys of one
-// mode: those for real money if live is true, else those for tests. read bounds
+// mode: those for real money if live is true, else those for tests. rerun bounds
 // how many connections its look-ups take, as [phases.Engine.Rerun] does; nil
 // is [phases.Rerun], which doesn't.
-func NewAuthenticator(pool *pgxpool.Pool, live bool, read Reader) *Authenticator {
-	if read == nil {
-		read = phases.Rerun
+func NewAuthenticator(pool *pgxpool.Pool, live bool, rerun RerunFunc) *Authenticator {
+	if rerun == nil {
+		rerun = phases.Rerun
 	}
-	return &Authenticator{live: live, accounts: newAccountCache(pool, rememberedFor, read), guesses: newGuesses()}
+	return &Authenticator{live: live, accounts: newAccountCache(pool, rememberedFor, rerun), guesses: newGuesses()}
 }
 
 // Authenticate returns the account whose API key is in the Authorization

@@ -33,7 +33,7 @@ func (a *account) has(key APIKey) bool { return a.keys[key.Hash()] }
 // accounts.
 type accountCache struct {
 	pool      *pgxpool.Pool
-	read      Reader
+	rerun     RerunFunc
 	known     *expirable.LRU[string, *account]
 	strangers *expirable.LRU[string, *account]
 
@@ -54,10 +54,10 @@ type lookUp struct {
 	err   error
 }
 
-func newAccountCache(pool *pgxpool.Pool, ttl time.Duration, read Reader) *accountCache {
+func newAccountCache(pool *pgxpool.Pool, ttl time.Duration, rerun RerunFunc) *accountCache {
 	return &accountCache{
 		pool:      pool,
-		read:      read,
+		rerun:     rerun,
 		known:     expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
 		strangers: expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
 		lookUps:   map[string]*lookUps{},
@@ -137,7 +137,7 @@ func (c *accountCache) ask(ctx context.Context, id string) (*account, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
 	defer cancel()
 	found := &account{askedAt: time.Now()}
-	err := c.read(ctx, func(ctx context.Context) error {
+	err := c.rerun(ctx, func(ctx context.Context) error {
 		found.who, found.exists, found.keys = Principal{AccountID: id}, false, map[[32]byte]bool{}
 		rows, err := c.pool.Query(ctx, `
 			SELECT a.stripe_customer, a.payment_method, a.livemode, a.disabled_at IS NOT NULL, k.hash

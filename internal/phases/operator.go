@@ -132,8 +132,7 @@ func (k Keys) List(ctx context.Context, filter Filter) ([]Record, error) {
 // account isn't empty.
 func (k Keys) Show(ctx context.Context, account, key string) ([]Record, error) {
 	if account != "" {
-		one := readKey(keyID{account, key}, nil)
-		return k.records(ctx, one.sql, one.args...)
+		return k.records(ctx, keyByID, account, key)
 	}
 	return k.records(ctx, `
 		SELECT `+columns+`, now()
@@ -245,7 +244,7 @@ func (e *Engine) Resolve(ctx context.Context, seen Record, by, decision string, 
 		return Result{}, err
 	}
 	a := &attempt{
-		engine: e, flow: flow, entry: entryUnpark, token: uuid.NewString(), epoch: seen.LeaseEpoch, fused: true,
+		engine: e, flow: flow, realm: seen.Realm, entry: entryUnpark, token: uuid.NewString(), epoch: seen.LeaseEpoch, fused: true,
 		key: Key{
 			Account: seen.Account, Key: seen.Key, RequestID: seen.RequestID, Params: seen.Params,
 			Trace: seen.Trace, Async: seen.Async, RecoveryPoint: seen.RecoveryPoint, CreatedAt: seen.CreatedAt, Attempts: seen.Attempts,

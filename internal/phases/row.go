@@ -107,14 +107,17 @@ func (r *reading) claimAge() time.Duration {
 	return r.now.Sub(r.createdAt)
 }
 
+// keyByID selects the row of one key, and the database's time.
+const keyByID = `
+		SELECT ` + columns + `, now()
+		FROM idempotency_keys
+		WHERE account_id = $1 AND key = $2`
+
 // readKey reads the key's row into found, which is nil if there is none. It is
 // no transaction and no write.
 func readKey(id keyID, found **reading) statement {
 	return statement{
-		sql: `
-		SELECT ` + columns + `, now()
-		FROM idempotency_keys
-		WHERE account_id = $1 AND key = $2`,
+		sql:  keyByID,
 		args: []any{id.account, id.key},
 		scan: func(row pgx.Row) error {
 			*found = new(reading)

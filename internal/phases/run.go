@@ -268,7 +268,7 @@ func (a *attempt) fenced(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	if found == nil {
-		return Result{}, fmt.Errorf("%w: the key's row is gone", ErrUnavailable)
+		return Result{}, asUnavailable(ErrGone)
 	}
 	result, err := e.answerFrom(found, a.request)
 	if errors.Is(err, errAbandoned) {

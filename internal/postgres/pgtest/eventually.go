@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Eventually polls until done returns true. After half a minute it fails the test and
-// says what did not happen.
+// Eventually polls until done returns true. After half a minute it fails the
+// test and says what did not happen.
 func Eventually(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
 	const patience = 30 * time.Second
