@@ -54,7 +54,9 @@ type Charge struct {
 	PaymentIntent string `json:"payment_intent"` // pi_…
 }
 
-// A Refund is what was given back of a ride's fare, or is on its way.
+// A Refund is what was given back of a ride's fare, or is on its way. If it has
+// failed after the ride was canceled or, paid late, declined, it is what is not
+// back.
 type Refund struct {
 	ID       string       `json:"id"` // re_…
 	Status   RefundStatus `json:"status"`

@@ -30,6 +30,7 @@
 //   - event_worker.go: who works them, for the completer, and event_crew.go: how
 //     many at once
 //   - event_effects.go, event_refunds.go: what they change
+//   - audit_record.go: what they tell people
 //   - event_sweep.go: what makes up for those that never came
 //   - event_closer.go: what keeps a declined payment from succeeding later
 //   - event_metrics.go: what operators see of all that

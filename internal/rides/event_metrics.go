@@ -77,14 +77,16 @@ func (w *eventRun) measure(ctx context.Context) error {
 			  LIMIT $2) AS waiting`,
 			w.Stripe.Live(), mostCounted, outForAPerson).Scan(&waiting, &oldest, &open)
 	})
+	realm := w.Realm()
 	if err == nil {
-		silence, err = w.readSilence(ctx)
+		silence, err = w.readSilence(ctx, realm)
 	}
 	for gauge, value := range map[*prometheus.GaugeVec]float64{
 		w.metrics.waiting: waiting, w.metrics.oldest: oldest, w.metrics.silence: silence, w.metrics.open: open,
 	} {
 		gauge.Reset()
-		if err == nil {
+		// Without a realm no charge is ours, and 0 would say that events come.
+		if err == nil && (realm != "" || gauge != w.metrics.silence) {
 			gauge.WithLabelValues().Set(value)
 		}
 	}
@@ -94,13 +96,13 @@ func (w *eventRun) measure(ctx context.Context) error {
 	return nil
 }
 
-// readSilence returns the age, in seconds, of the oldest charge after which no
-// event has come. Each charge makes Stripe send one, so it is seconds at most
-// if the events get through.
+// readSilence returns the age, in seconds, of the oldest charge of a realm after
+// which no event has come. Each charge makes Stripe send one, so it is seconds
+// at most if the events get through.
 //
 // An event may come before its key is finished, but never before its charge was
 // sent.
-func (w *eventRun) readSilence(ctx context.Context) (float64, error) {
+func (w *eventRun) readSilence(ctx context.Context, realm string) (float64, error) {
 	var last *time.Time
 	var seconds float64
 	err := phases.Rerun(ctx, func(ctx context.Context) error {
@@ -122,7 +124,7 @@ func (w *eventRun) readSilence(ctx context.Context) (float64, error) {
 				  AND finished_at > coalesce($2::timestamptz, '-infinity') AND first_sent_at > coalesce($2::timestamptz, '-infinity')
 				ORDER BY finished_at
 				LIMIT 1`,
-				w.Realm(), last).Scan(&seconds)
+				realm, last).Scan(&seconds)
 		})
 	}
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -654,6 +654,12 @@ func TestSilenceIsNoticed(t *testing.T) {
 	if n, open := value(t, registry, "rides_stripe_events_waiting", ""), value(t, registry, "rides_open_payment_intents", ""); n != 2 || open != 0 {
 		t.Errorf("%v events wait, and %v payment intents are open", n, open)
 	}
+	realm := run.Realm
+	run.Realm = func() string { return "" }
+	if got := silence(); got != -1 {
+		t.Errorf("while no charge is ours there is a silence of %v s", got)
+	}
+	run.Realm = realm
 	h.exec(t, `ALTER TABLE stripe_events RENAME TO gone`)
 	defer h.exec(t, `ALTER TABLE gone RENAME TO stripe_events`)
 	if err := run.measure(t.Context()); err == nil {

@@ -69,7 +69,8 @@ type Charge struct {
 }
 
 // Refund is what was given back of a ride's charge, by one or more refunds at
-// Stripe.
+// Stripe. If one failed after the ride was canceled or, paid late, declined, it
+// is what is not back.
 type Refund struct {
 	ID     string `json:"id"`
 	Status string `json:"status"` // pending, succeeded or failed
