@@ -36,8 +36,8 @@ func TestStripeMockAcceptsEveryRequest(t *testing.T) {
 	for name, o := range map[string]*observation{
 		"charge":           client.create(t.Context(), sent.Key, sent.Form),
 		"read":             client.read(t.Context(), "pi_1", sent.Form),
-		"list":             client.list(t.Context(), sent.FirstSentAt, sent.Form, nil),
-		"list of all time": client.list(t.Context(), time.Time{}, sent.Form, nil),
+		"list":             client.list(t.Context(), sent.FirstSentAt, sent.Key, []string{"cus_1"}),
+		"list of all time": client.list(t.Context(), time.Time{}, sent.Key, []string{"cus_1"}),
 		"cancel":           client.cancel(t.Context(), "pi_1", sent.Form),
 		"refund":           client.createRefund(t.Context(), firstRefund().Key, firstRefund().Form, testPaid()),
 		"refunds":          client.listRefunds(t.Context(), firstRefund().Form.Terms(), testPaid()),
