@@ -88,9 +88,9 @@ func (e *ChargePossibleError) Error() string {
 // the zero time), and each that was made under the key is canceled or refunded
 // in full, also if the form is another's. A form that names no customer, because
 // it is damaged, leaves customers, and without any there is an error. A customer
-// that Stripe doesn't know has no intents. For any other intent it returns a *ChargePossibleError. Another
-// error means that it could not see everything. It ends after
-// phases.DefaultFindTimeout at the latest.
+// that Stripe doesn't know has no intents. For any other intent it returns a
+// *ChargePossibleError. Another error means that it could not see everything. It
+// ends after phases.DefaultFindTimeout at the latest.
 //
 // customers are all that the account has or had; see CustomersOf.
 func (s *Stripe) VerifyNotCharged(ctx context.Context, key string, form ChargeForm, since time.Time, customers []string) error {

@@ -85,7 +85,7 @@ func (w *eventRun) compare(ctx context.Context, object payments.ObjectKind, ride
 	case isHeld(key):
 		return outcome{word: outResting, waits: true}, nil
 	case object != payments.ObjectIntent && unfinished && ride.intent == "":
-		return untilCharged(key), nil
+		return untilFinished(key), nil
 	case object == payments.ObjectDispute:
 		return w.showDispute(ctx, ride, intent)
 	case object != payments.ObjectIntent:
@@ -97,10 +97,10 @@ func (w *eventRun) compare(ctx context.Context, object payments.ObjectKind, ride
 	}
 }
 
-// untilCharged keeps an event about a refund or a dispute while the ride's key
-// is unfinished and the ride doesn't know its charge: it may be of the charge
-// that the key ends with.
-func untilCharged(key phases.Record) outcome {
+// untilFinished keeps an event that may be news to the ride only when its key is
+// finished: a refund or a dispute of the charge that the key ends with, or a
+// success that it doesn't end with.
+func untilFinished(key phases.Record) outcome {
 	if key.ParkedReason != "" {
 		return forAPerson()
 	}
@@ -123,11 +123,11 @@ func (w *eventRun) hasten(ctx context.Context, key phases.Record, intent payment
 		return outcome{word: "other_version", waits: true}, nil
 	case !settles && !intent.Succeeded:
 		return outcome{word: outNothingNew}, nil // there will be another event
-	case key.ParkedReason == "" && settles:
-		return outcome{word: outHastened, waits: true}, w.keys().Nudge(ctx, key)
+	case !settles:
+		return untilFinished(key), nil
 	case key.ParkedReason == "":
-		return outcome{word: outResting, waits: true}, nil
-	case !settles || !slices.Contains(passing(), key.ParkedReason):
+		return outcome{word: outHastened, waits: true}, w.keys().Nudge(ctx, key)
+	case !slices.Contains(passing(), key.ParkedReason):
 		return forAPerson(), nil
 	}
 	return w.unpark(ctx, key, intent.ID)

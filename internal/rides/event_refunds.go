@@ -113,35 +113,43 @@ func (w *eventRun) failRefund(
 	if shown && ride.refund.status == payments.GivenFailed { // a declined ride may show that of another payment
 		untold -= ride.refund.amount
 	}
-	word := "refund_shown"
-	out, err := w.changeRide(ctx, ride, word, func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
+	told := false
+	out, err := w.changeRide(ctx, ride, "refund_shown", func(ctx context.Context, tx pgx.Tx) (pgconn.CommandTag, error) {
 		tag, err := ride.setRefund(ctx, tx, seen)
-		if err != nil || tag.RowsAffected() == 0 {
-			return tag, err
+		if err == nil && tag.RowsAffected() == 1 {
+			told, err = w.tellFailures(ctx, tx, ride, trace, failed, untold)
 		}
-		for _, refund := range failed {
-			if untold <= 0 {
-				break
-			}
-			told, err := ride.announceFailure(ctx, tx, trace, refund)
-			if err != nil {
-				return tag, err
-			}
-			if !told {
-				continue
-			}
-			untold -= refund.Amount
-			word = "refund_failed"
-			w.metrics.failed.Inc() // before the commit: see record
-			w.log.ErrorContext(ctx, "a refund has failed after it was done: a person must give the money back in another way",
-				slog.String("account", ride.account), slog.String("ride", ride.id), slog.String("refund", refund.ID))
-		}
-		return tag, nil
+		return tag, err
 	})
-	if err == nil && !out.waits {
-		out.word = word
+	if told && err == nil && !out.waits {
+		out.word = "refund_failed"
 	}
 	return out, err
+}
+
+// tellFailures announces refunds that failed, and tells a person of each, until
+// they are the amount untold. Those that are on record already don't count. It
+// reports whether any was new.
+func (w *eventRun) tellFailures(
+	ctx context.Context, tx pgx.Tx, ride rideFacts, trace string, failed []payments.Given, untold int64,
+) (told bool, err error) {
+	for _, refund := range failed {
+		if untold <= 0 {
+			break
+		}
+		isNew, err := ride.announceFailure(ctx, tx, trace, refund)
+		if err != nil {
+			return told, err
+		}
+		if !isNew {
+			continue
+		}
+		told, untold = true, untold-refund.Amount
+		w.metrics.failed.Inc() // before the commit: see record
+		w.log.ErrorContext(ctx, "a refund has failed after it was done: a person must give the money back in another way",
+			slog.String("account", ride.account), slog.String("ride", ride.id), slog.String("refund", refund.ID))
+	}
+	return told, nil
 }
 
 // failedKey returns the key under which the callback about a failed refund is

@@ -69,15 +69,22 @@ func TestALateSuccessIsRefunded(t *testing.T) {
 	}
 }
 
-// TestALateRefundThatFailsIsParked: the money of a declined ride must go back,
-// so a person is told if it doesn't.
-func TestALateRefundThatFailsIsParked(t *testing.T) {
-	t.Parallel()
+// failedLate returns a ride that was charged late, and whose refund has failed.
+func failedLate(t *testing.T) (*harness, Ride, string) {
+	t.Helper()
 	h, ride, intent := chargedLate(t)
 	h.refundsAs("failed")
 	if _, err := h.refundLate(t, ride, intent); err == nil {
 		t.Error("a failed refund was believed")
 	}
+	return h, ride, intent
+}
+
+// TestALateRefundThatFailsIsParked: the money of a declined ride must go back,
+// so a person is told if it doesn't.
+func TestALateRefundThatFailsIsParked(t *testing.T) {
+	t.Parallel()
+	h, ride, intent := failedLate(t)
 	parked := h.key(t, h.declined, lateKey(intent))
 	if parked.ParkedReason != "refund_refused" {
 		t.Errorf("parked for %q", parked.ParkedReason)
@@ -98,11 +105,7 @@ func TestALateRefundThatFailsIsParked(t *testing.T) {
 // key can cancel that.
 func TestALateRefundThatGaveNothingBackOffersNoCancel(t *testing.T) {
 	t.Parallel()
-	h, ride, intent := chargedLate(t)
-	h.refundsAs("failed")
-	if _, err := h.refundLate(t, ride, intent); err == nil {
-		t.Error("a failed refund was believed")
-	}
+	h, ride, intent := failedLate(t)
 	result, err := h.resolver().ResolveNotRefunded(t.Context(), h.key(t, h.declined, lateKey(intent)), "ann")
 	if err != nil {
 		t.Fatal(err)
