@@ -115,21 +115,21 @@ func TestAuthentication(t *testing.T) {
 	t.Parallel()
 	f := open(t, Options{})
 	for header, status := range map[string]int{
-		"":                           401,
-		"Bearer":                     401,
-		"Bearer ":                    401,
-		"Bearer sk_test_":            401,
-		"Bearer sk_test_a b":         401,
-		"Bearer pk_test_123":         401,
-		"Bearer sk_live_123":         401,
-		"sk_test_123":                401,
-		"Digest sk_test_123":         401,
-		"Basic c2tfdGVzdF8xMjM=":     200, // sk_test_123
-		"Basic c2tfdGVzdF8xMjM6":     200, // sk_test_123:
-		"Basic c2tfdGVzdF8xMjM6cHc=": 401, // sk_test_123:pw
-		"Basic ?":                    401,
-		"bearer sk_test_123":         200,
-		"Bearer sk_test_51Hx_9":      200,
+		"":                                       401,
+		"Bearer":                                 401,
+		"Bearer ":                                401,
+		"Bearer sk_test_":                        401,
+		"Bearer sk_test_a b":                     401,
+		"Bearer pk_test_NotForAnswers":           401,
+		"Bearer sk_live_NotForAnswers":           401,
+		"sk_test_NotForAnswers":                  401,
+		"Digest sk_test_NotForAnswers":           401,
+		"Basic c2tfdGVzdF9Ob3RGb3JBbnN3ZXJz":     200, // sk_test_NotForAnswers
+		"Basic c2tfdGVzdF9Ob3RGb3JBbnN3ZXJzOg==": 200, // sk_test_NotForAnswers:
+		"Basic c2tfdGVzdF9Ob3RGb3JBbnN3ZXJzOnB3": 401, // sk_test_NotForAnswers:pw
+		"Basic ?":                                401,
+		"bearer sk_test_NotForAnswers":           200,
+		"Bearer sk_test_51Hx_NotForAnswers":      200,
 	} {
 		r := f.read(t, "/v1/customers", "Authorization", header)
 		if r.status != status {
@@ -139,7 +139,7 @@ func TestAuthentication(t *testing.T) {
 			r.want(t, 401, "error.type", "invalid_request_error")
 			r.wantHeader(t, "WWW-Authenticate", `Bearer realm="Stripe"`)
 		}
-		if strings.Contains(r.body, "123") {
+		if strings.Contains(r.body, "NotForAnswers") {
 			t.Errorf("%q: the answer shows the key: %s", header, r.body)
 		}
 	}
