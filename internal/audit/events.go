@@ -17,13 +17,13 @@ func eventQueries() []query {
 			check{"event-has-its-effect", "I21", "What came of an event is on record."}, `
 			WITH e AS MATERIALIZED (
 			  SELECT id, outcome, owner_id, ride_id, CASE outcome WHEN 'late_success' THEN 'ride.charged_late' WHEN 'refund_failed' THEN 'ride.refund_failed'
-			           WHEN 'orphan' THEN 'stripe.orphan' ELSE 'key.unparked' END AS action
+			           ELSE 'stripe.orphan' END AS action
 			  FROM stripe_events
-			  WHERE account_id = '' AND outcome IN ('late_success', 'refund_failed', 'orphan', 'unparked')
+			  WHERE account_id = '' AND outcome IN ('late_success', 'refund_failed', 'orphan')
 			), a AS MATERIALIZED (
 			  SELECT account_id, action, ride_id
 			  FROM audit_records
-			  WHERE action IN ('ride.charged_late', 'ride.refund_failed', 'stripe.orphan', 'key.unparked')
+			  WHERE action IN ('ride.charged_late', 'ride.refund_failed', 'stripe.orphan')
 			)
 			SELECT e.owner_id, NULL, e.ride_id, e.id || ' came to ' || e.outcome || ' without an audit record'
 			FROM e LEFT JOIN a ON a.account_id = e.owner_id AND a.action = e.action AND coalesce(a.ride_id, e.ride_id) = e.ride_id

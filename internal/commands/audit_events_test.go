@@ -24,7 +24,6 @@ func eventCorruptions() map[string]string {
 		"event-has-its-effect/late":           `DELETE FROM audit_records WHERE action = 'ride.charged_late' AND` + ofRide,
 		"event-has-its-effect/refund-failed":  event + `now(), now(), now(), 'refund_failed' FROM rides WHERE key = $1`,
 		"event-has-its-effect/orphan":         event + `now(), now(), now(), 'orphan' FROM rides WHERE key = $1`,
-		"event-has-its-effect/unparked":       event + `now(), now(), now(), 'unparked' FROM rides WHERE key = $1`,
 		"late-success-is-given-back":          ended + `DELETE FROM idempotency_keys` + late,
 		"late-refund-has-its-ride/charged":    `UPDATE rides SET status = 'charged', charge_id = 'ch_' || id WHERE key = $1`,
 		"late-refund-has-its-ride/none":       `UPDATE idempotency_keys SET params = '{"id":"ride_other"}'` + late,

@@ -31,6 +31,7 @@ const (
 	outNothingNew = "nothing_new"
 	outResting    = "waits_for_its_key"
 	outHastened   = "hastened"
+	outUnparked   = "unparked"
 	outMismatch   = "mismatch"
 	outForAPerson = "for_a_person"
 )
@@ -121,6 +122,8 @@ func (w *eventRun) hasten(ctx context.Context, key phases.Record, intent payment
 	switch {
 	case !w.Engine.Knows(key):
 		return outcome{word: "other_version", waits: true}, nil
+	case !settles && intent.Open && key.ParkedReason != "":
+		return forAPerson(), nil // who may say that nothing was charged: then it is closed
 	case !settles && !intent.Succeeded:
 		return outcome{word: outNothingNew}, nil // there will be another event
 	case !settles:
@@ -140,13 +143,14 @@ func passing() []string {
 	return []string{payments.ParkSaved500, phases.ReasonWindow, phases.ReasonMaxAttempts}
 }
 
-// unpark unparks a key because of an object at Stripe.
+// unpark unparks a key because of an object at Stripe. The event stays until the
+// key is at rest, as in hasten: the look-up could park it once more.
 func (w *eventRun) unpark(ctx context.Context, key phases.Record, because string) (outcome, error) {
 	err := w.keys().Unpark(ctx, key, "event about "+because)
 	if errors.Is(err, phases.ErrChanged) {
 		return outcome{word: outResting, waits: true}, nil
 	}
-	return outcome{word: "unparked"}, err
+	return outcome{word: outUnparked, waits: true}, err
 }
 
 // settle compares the payment of a ride whose key has its answer.

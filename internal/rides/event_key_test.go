@@ -25,13 +25,14 @@ func TestALateEventBringsAParkedKeyToItsEnd(t *testing.T) {
 			sent := h.posts()
 			h.rollForward(t)
 			h.deliverAll(t, &seen, shape)
-			if counts := h.work(t); counts.Worked != 1 {
-				t.Fatalf("the worker did %+v", counts)
-			}
-			if got := h.outcomes(t); got != "unparked" {
-				t.Errorf("the events came to %s", got)
+			if counts := h.work(t); counts.Released != 1 || counts.Worked != 0 {
+				t.Fatalf("before the look-up the worker did %+v", counts)
 			}
 			h.finish(t)
+			h.work(t)
+			if got := h.outcomes(t); got != "nothing_new" {
+				t.Errorf("the event came to %q", got)
+			}
 			h.hailAs(t, h.visa, "k").must(t, 201, "")
 			h.checkCharged(t, h.visa, "k")
 			if n := h.posts(); n != sent {
@@ -246,6 +247,31 @@ func TestASuccessOfAParkedKeyIsGivenBack(t *testing.T) {
 	}
 }
 
+// TestAnOpenPaymentOfAParkedKeyIsClosed: a person ends the key as not charged,
+// without asking Stripe, long after the event that tells of the decline.
+func TestAnOpenPaymentOfAParkedKeyIsClosed(t *testing.T) {
+	t.Parallel()
+	h, seen := newHarness(t), 0
+	h.exec(t, `UPDATE accounts SET payment_method = 'pm_card_chargeCustomerFail' WHERE id = $1`, h.visa.AccountID)
+	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	h.parkByHand(t, h.visa, "k")
+	h.deliverAll(t, &seen, "snapshot")
+	h.work(t)
+	h.checkWaitsForAPerson(t)
+	if _, err := h.resolver().ResolveNotChargedUnverified(t.Context(), h.key(t, h.visa, "k"), "ann", "Stripe is down"); err != nil {
+		t.Fatal(err)
+	}
+	h.work(t)
+	h.finish(t)
+	if got := h.outcomes(t); got != "closing" {
+		t.Errorf("the event came to %q", got)
+	}
+	if got := h.fake.PaymentIntents()[0].Status; got != "canceled" {
+		t.Errorf("the payment is %s", got)
+	}
+}
+
 // TestAnEventThatComesBeforeItsKeyIsParked: the look-up finds nothing; then the
 // charge comes true and its event arrives, while the worker is about to park.
 func TestAnEventThatComesBeforeItsKeyIsParked(t *testing.T) {
@@ -299,10 +325,15 @@ func TestAnEventStaysUntilItsKeyIsAtRest(t *testing.T) {
 	if n := number(t, h, `SELECT count(*) FROM idempotency_keys WHERE run_after <= now()`); n != 1 {
 		t.Error("the key is not due")
 	}
-	h.exec(t, `UPDATE idempotency_keys SET parked_reason = 'stripe_500'`)
-	h.work(t)
+	for range 2 {
+		h.exec(t, `UPDATE idempotency_keys SET parked_reason = 'stripe_500'`)
+		if counts := h.work(t); counts.Released != 1 || counts.Worked != 0 {
+			t.Fatalf("before the next look-up the worker did %+v", counts)
+		}
+	}
 	h.finish(t)
-	if got := h.outcomes(t); got != "unparked" {
+	h.work(t)
+	if got := h.outcomes(t); got != "nothing_new" {
 		t.Errorf("the event came to %q", got)
 	}
 	h.hailAs(t, h.visa, "k").must(t, 201, "")

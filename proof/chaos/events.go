@@ -167,7 +167,7 @@ func eventsWorked(f *facts) check {
 	for id, event := range f.inbox {
 		c.looked++
 		switch outcome := deref(event.Outcome); outcome {
-		case "nothing_new", "hastened", "unparked", "for_a_person", "refund_shown", "closing":
+		case "nothing_new", "hastened", "for_a_person", "refund_shown", "closing":
 		default:
 			c.breaks("%s (%s about %s) came to %q", id, event.Type, event.ObjectID, outcome)
 		}
