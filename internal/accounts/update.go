@@ -47,16 +47,16 @@ func (s Store) Customers(ctx context.Context, account string) ([]string, error) 
 // customer and payment method.
 //
 // A customer that is replaced becomes a former one: charges are looked for
-// under all of them. The error is [ErrChanged] if the account's customer or
-// payment method is no longer as seen, since the caller has compared only those
-// with Stripe.
+// under all of them. The error is [ErrChanged] if any of the three is no longer
+// as seen: the caller may have asked Stripe for seconds about what it saw, and
+// would put back what somebody else has replaced meanwhile.
 func (s Store) Update(ctx context.Context, seen, wanted Account) error {
 	tag, err := s.Pool.Exec(ctx, `
 		UPDATE accounts
-		SET email = $4, stripe_customer = $5, payment_method = $6,
-		    former_customers = array_remove(array_append(array_remove(former_customers, stripe_customer), stripe_customer), $5)
-		WHERE id = $1 AND stripe_customer = $2 AND payment_method = $3`,
-		seen.ID, seen.StripeCustomer, seen.PaymentMethod, wanted.Email, wanted.StripeCustomer, wanted.PaymentMethod)
+		SET email = $5, stripe_customer = $6, payment_method = $7,
+		    former_customers = array_remove(array_append(array_remove(former_customers, stripe_customer), stripe_customer), $6)
+		WHERE id = $1 AND email = $2 AND stripe_customer = $3 AND payment_method = $4`,
+		seen.ID, seen.Email, seen.StripeCustomer, seen.PaymentMethod, wanted.Email, wanted.StripeCustomer, wanted.PaymentMethod)
 	if err != nil {
 		return fmt.Errorf("updating account: %w", err)
 	}

@@ -119,12 +119,12 @@ func TestUpdateOfAChangedAccountIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	store, seen := accounts.Store{Pool: s.pool}, s.listed(t)
-	for _, column := range []string{"stripe_customer", "payment_method"} {
+	for _, column := range []string{"email", "stripe_customer", "payment_method"} {
 		s.exec(t, `UPDATE accounts SET `+column+` = 'other'`)
 		if err := store.Update(t.Context(), seen, seen); err != accounts.ErrChanged { //nolint:errorlint // it is returned as it is
 			t.Errorf("with another %s: %v", column, err)
 		}
-		s.exec(t, `UPDATE accounts SET stripe_customer = 'cus_visa', payment_method = 'pm_card_visa'`)
+		s.exec(t, `UPDATE accounts SET email = $1, stripe_customer = $2, payment_method = $3`, seen.Email, seen.StripeCustomer, seen.PaymentMethod)
 	}
 }
 
