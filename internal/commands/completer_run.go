@@ -152,11 +152,10 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 		return err
 	}
 	defer parts.pool.Close()
-	if err := parts.pin.Check(ctx); err != nil {
-		if errors.Is(err, payments.ErrOtherAccount) {
-			return err
-		}
-		log.WarnContext(ctx, "nothing is sent in this round", slog.Any("error", err))
+	pinned := parts.pin.Check(ctx)
+	if pinned != nil && !errors.Is(pinned, payments.ErrOtherAccount) {
+		log.WarnContext(ctx, "nothing is sent in this round", slog.Any("error", pinned))
+		pinned = nil
 	}
 	deliver, jobPool, err := c.openJobs(ctx, c.databaseFlags, jobs.Config{
 		Poll: oncePoll, Drain: c.JobTimeout, Logger: log,
@@ -165,17 +164,17 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 		return err
 	}
 	defer jobPool.Close()
+	counts, err := c.round(ctx, parts.eventWorker(log, nil), c.completer(parts.engine), deliver)
+	return errors.Join(o.Print(c.JSON, counts, counts.text()), pinned, err)
+}
+
+// round does one round of each part, also if another part fails: trouble with
+// Stripe's events must keep back neither rides nor receipts.
+func (c *completerOnce) round(ctx context.Context, events *rides.EventWorker, keys *phases.Completer, deliver *jobs.Client) (onceCounts, error) {
 	var counts onceCounts
-	// Before the keys, which events make due.
-	if counts.Events, err = parts.eventWorker(log, nil).Once(ctx); err != nil {
-		return err
-	}
-	if counts.Counts, err = c.completer(parts.engine).Once(ctx); err != nil {
-		return err
-	}
-	// After the keys, whose ends cause jobs.
-	if counts.Jobs, err = deliver.Once(ctx); err != nil {
-		return err
-	}
-	return o.Print(c.JSON, counts, counts.text())
+	var errs [3]error
+	counts.Events, errs[0] = events.Once(ctx) // before the keys, which events make due
+	counts.Counts, errs[1] = keys.Once(ctx)
+	counts.Jobs, errs[2] = deliver.Once(ctx) // after the keys, whose ends cause jobs
+	return counts, errors.Join(errs[:]...)
 }

@@ -239,36 +239,6 @@ func TestTwoAPIsAndTwoCompleters(t *testing.T) {
 	}
 }
 
-func TestCompleterOnce(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter, Times: 20})
-	api := s.start(t, "api")
-	for i := range 20 {
-		if a := s.hail(api, fmt.Sprint("k", i)); a.status != 503 {
-			t.Fatalf("got %d %v", a.status, a.err)
-		}
-	}
-	if _, err := s.pool.Exec(t.Context(), `UPDATE idempotency_keys SET run_after = now()`); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := s.must(t, "completer", "once"), "finished 20, released 0, parked 0, taken by others 0, reaped 0, deleted 0\n"+
-		"events: worked 0, released 0; payment intents closed 0\njobs: relayed 20, delivered 20, failed 0\n"; got != want {
-		t.Errorf("it printed %q, want %q", got, want)
-	}
-	if got, want := s.must(t, "completer", "once", "--json"), `{"finished":0,"released":0,"parked":0,"lost":0,"reaped":0,"deleted":0,"waiting":0,`+
-		`"events":{"worked":0,"released":0,"closed":0,"reaped":0},"jobs":{"relayed":0,"delivered":0,"failed":0,"dead":0}}`+"\n"; got != want {
-		t.Errorf("it printed %q, want %q", got, want)
-	}
-	s.checkCharges(t)
-	if got := s.must(t, "completer", "once", "--retention=1ms"); !strings.HasPrefix(got, "finished 0, released 0, parked 0, taken by others 0, reaped 20") {
-		t.Errorf("it printed %q", got)
-	}
-	if a := s.hail(api, "k0"); a.status != 422 || !strings.Contains(a.body, "idempotency_key_expired") {
-		t.Errorf("a reaped key gives %d %s", a.status, a.body)
-	}
-}
-
 // No client notices when every connection of the pool was closed by Postgres,
 // as in a restart.
 func TestClosedConnectionsGoUnnoticed(t *testing.T) {
