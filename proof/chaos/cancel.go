@@ -46,8 +46,7 @@ func (c *client) cancel(ctx context.Context, t trip, ride, key string, leave tim
 	return c.send(ctx, t, &op{Account: t.account.id, Key: key, Cancel: ride}, leave)
 }
 
-// hailsOf returns the history without its cancels, which have checks of their
-// own.
+// hailsOf returns the history without its cancels.
 func hailsOf(ops []*op) []*op {
 	return slices.DeleteFunc(slices.Clone(ops), func(o *op) bool { return o.Cancel != "" })
 }

@@ -124,7 +124,7 @@ func cancelsAsStored(all, last []*op, f *facts) check {
 }
 
 // refundBytes checks that all sends of a refund have one key and the same bytes,
-// and that none is made before it is on record (I5, I6).
+// and that none was made before it was on record (I5, I6).
 func refundBytes(f *facts) check {
 	c := newCheck("all sends of a refund are what was on record before", "I5", "I6")
 	byForeignKey := map[string]keyRow{}
@@ -139,8 +139,9 @@ func refundBytes(f *facts) check {
 		c.looked++
 		key, known := byForeignKey[s.Key]
 		first, again := bodies[s.Key]
-		if !known || s.At.Before(key.CreatedAt) || again && first != s.Body || s.Params["metadata[operation]"] != s.Key {
-			c.breaks("%q was sent under %s at %s; the key is on record: %t, since %s", s.Body, s.Key, s.At, known, key.CreatedAt)
+		if !known || key.sentEarly(s) || again && first != s.Body || s.Params["metadata[operation]"] != s.Key {
+			c.breaks("%q was sent under %s at %s; the key is on record: %t, since %s, and %v as the first send",
+				s.Body, s.Key, s.At, known, key.CreatedAt, key.FirstSentAt)
 		}
 		bodies[s.Key] = s.Body
 	}

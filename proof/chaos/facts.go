@@ -32,6 +32,15 @@ type facts struct {
 	inbox    map[string]inbox // events that were taken, by id
 }
 
+// key returns a key, of a hail or a cancel, and reports whether it is there.
+func (f *facts) key(id rideKey) (keyRow, bool) {
+	key, known := f.keys[id]
+	if !known {
+		key, known = f.cancels[id]
+	}
+	return key, known
+}
+
 // A keyRow is a row of idempotency_keys.
 type keyRow struct {
 	Account, Key string

@@ -20,10 +20,11 @@ const (
 )
 
 // join compares the answers that clients got with the database, and the
-// database with Stripe.
-func join(ops []*op, f *facts) []check {
+// database with Stripe. What is only of cancels is in cancelChecks.
+func join(all []*op, f *facts) []check {
+	hails := hailsOf(all)
 	return []check{
-		acknowledged(ops, f), correct(ops, f), inUse(ops, f), internalErrors(ops),
+		acknowledged(all, f), correct(hails, f), inUse(all, f), internalErrors(all),
 		chargedOnce(f), paid(f), declined(f), refusedCards(f), sums(f), oneEach(f), sameBytes(f), sentEarly(f), finished(f), parks(f),
 	}
 }
@@ -36,7 +37,7 @@ func acknowledged(ops []*op, f *facts) check {
 			continue
 		}
 		c.looked++
-		key, known := f.keys[o.id()]
+		key, known := f.key(o.id())
 		switch {
 		case !known:
 			c.breaks("%s was answered %d %s and isn't there", o.id(), o.Status, o.Code)

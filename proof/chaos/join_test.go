@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -74,11 +76,10 @@ func TestACorrectRideBreaksNothing(t *testing.T) {
 	}
 }
 
-// TestEachCheckFindsItsViolation breaks one promise at a time.
-func TestEachCheckFindsItsViolation(t *testing.T) {
-	t.Parallel()
+// hailViolations break one promise about hails each.
+func hailViolations() map[string]violation {
 	id := rideKey{"acct_1", "k"}
-	for want, spoil := range map[string]func(ops []*op, f *facts){
+	one := map[string]func(ops []*op, f *facts){
 		nothingLost:  func(_ []*op, f *facts) { delete(f.keys, id) },
 		nothingWrong: func(ops []*op, _ *facts) { ops[0].Body += " " },
 		"\"in use\" is said beside a live lease or another request": func(ops []*op, f *facts) {
@@ -111,15 +112,79 @@ func TestEachCheckFindsItsViolation(t *testing.T) {
 		"no release changes keys of a flow that it does not know": func(_ []*op, f *facts) {
 			changeRow(f.keys, func(k *keyRow) { k.FlowVersion = 2 })
 		},
+	}
+	violations := map[string]violation{
+		"an answer in no order": {"the history of every key is linearizable", func(h *history) {
+			later := *h.all[0]
+			later.Call, later.Return, later.Body = later.Return+1, later.Return+2, "{}"
+			h.all = append(h.all, &later)
+		}},
+		"an answer that isn't given again": {"asked once more, every key answers as stored", func(h *history) { h.last = h.last[:1] }},
+	}
+	for want, spoil := range one {
+		violations[want] = violation{want, func(h *history) { spoil(h.all, h.facts) }}
+	}
+	return violations
+}
+
+// TestEachCheckFindsItsViolation breaks one promise at a time.
+func TestEachCheckFindsItsViolation(t *testing.T) {
+	t.Parallel()
+	seek(t, func() *history {
+		ops, f := whole()
+		return &history{all: ops, last: asking(ops), facts: f}
+	}, hailViolations())
+}
+
+// TestEveryCheckHasAViolation: a check that nothing is seen to break may be one
+// that nothing can break.
+func TestEveryCheckHasAViolation(t *testing.T) {
+	t.Parallel()
+	found := map[string]bool{}
+	for _, table := range []map[string]violation{hailViolations(), cancelViolations(), eventViolations()} {
+		for _, v := range table {
+			found[v.want] = true
+		}
+	}
+	ops, f := whole()
+	for _, c := range checksOf(ops, asking(ops), f, nil) {
+		if !found[c.name] {
+			t.Errorf("no violation is made that %q must find", c.name)
+		}
+	}
+}
+
+// TestChecksOfTheProcesses: an alarm in Postgres's log, a panic, and what took
+// too long.
+func TestChecksOfTheProcesses(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]bool{
+		"2026-01-01 [7] api-1 RR001 ERROR:  a finished key has changed\n": false,
+		"2026-01-01 [7] api-1 23505 ERROR:  duplicate key\n":              true,
 	} {
-		t.Run(want, func(t *testing.T) {
-			t.Parallel()
-			ops, f := whole()
-			spoil(ops, f)
-			if !slices.Contains(broken(append(join(ops, f), logChecks(f, nil)...)), want) {
-				t.Error("the violation is not found")
-			}
-		})
+		log := filepath.Join(t.TempDir(), "postgres.log")
+		if err := os.WriteFile(log, []byte(line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := alarms(log); err != nil || c.ok() != want || c.looked != 1 {
+			t.Errorf("%q passes: %t, %v", line, c.ok(), err)
+		}
+	}
+	for crashes, want := range map[int]bool{0: true, 1: false} {
+		w := &system{workers: map[string]*worker{"api-1": {lives: []life{{}, {}}, crashes: crashes}}}
+		if _, c := w.lives(); c.ok() != want || c.looked != 2 {
+			t.Errorf("%d panics pass: %t", crashes, c.ok())
+		}
+	}
+	for took, want := range map[time.Duration]bool{time.Second: true, time.Second + 1: false} {
+		if got := inBound("it rests", took, time.Second).ok(); got != want {
+			t.Errorf("%s of one second pass: %t", took, got)
+		}
+	}
+	for took, want := range map[time.Duration]bool{time.Second: true, time.Second + time.Millisecond: false} {
+		if got := inGoal("it is quick", []time.Duration{took}, time.Second).ok(); got != want {
+			t.Errorf("%s of one second pass: %t", took, got)
+		}
 	}
 }
 
@@ -144,6 +209,22 @@ func TestAStrayRequestExplainsInUse(t *testing.T) {
 	}
 }
 
+// TestChecksOfAllRequestsLookAtCancels: some checks are about hails and cancels.
+func TestChecksOfAllRequestsLookAtCancels(t *testing.T) {
+	t.Parallel()
+	_, f := whole()
+	for want, c := range map[string]answer{
+		nothingLost:         {Status: 202, Body: "{}"},
+		"no internal error": {Status: 500, Code: "internal"},
+		"\"in use\" is said beside a live lease or another request": {Status: 409, Code: "idempotency_key_in_use"},
+	} {
+		cancel := &op{Account: "acct_1", Key: "c", Cancel: "ride_1", answer: c}
+		if found := broken(join([]*op{cancel}, f)); !slices.Equal(found, []string{want}) {
+			t.Errorf("%+v breaks %q, want %q", c, found, want)
+		}
+	}
+}
+
 func TestEveryCitedInvariantIsListed(t *testing.T) {
 	t.Parallel()
 	list, err := invariants.Read("../..")
@@ -151,9 +232,7 @@ func TestEveryCitedInvariantIsListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	ops, f := whole()
-	all := append(join(ops, f), logChecks(f, nil)...)
-	all = append(all, eventChecks(f)...)
-	all = append(all, orders(ops, f), askedAgain(ops, f), inBound("at rest", 0, 0))
+	all := append(checksOf(ops, ops, f, nil), inBound("at rest", 0, 0))
 	for _, c := range all {
 		for _, number := range c.invariants {
 			if list[number] == "" {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
 	"github.com/rocketrides/rocketrides/internal/rides"
 )
 
@@ -150,14 +151,19 @@ func sentEarly(f *facts) check {
 	for id, key := range f.keys {
 		for _, s := range sends[f.rides[id].ID] {
 			c.looked++
-			// After a send that Stripe certainly refused, the window starts
-			// again.
-			early := key.FirstSentAt != nil && s.At.Before(*key.FirstSentAt) && !slices.Contains([]int{400, 401, 403, 404, 429}, s.Status)
-			if early || s.At.Before(key.CreatedAt) || deref(key.ForeignKey) != s.Key {
+			if key.sentEarly(s) || deref(key.ForeignKey) != s.Key {
 				c.breaks("%s was sent at %s under %s; on record since %s are %s, and %v as the first send",
 					id, s.At, s.Key, key.CreatedAt, deref(key.ForeignKey), key.FirstSentAt)
 			}
 		}
 	}
 	return c
+}
+
+// sentEarly reports whether a send of the key reached Stripe before the key, or
+// the time of its first send, was committed.
+func (k keyRow) sentEarly(s fakestripe.Send) bool {
+	// After a send that Stripe certainly refused, the window starts again.
+	refused := slices.Contains([]int{400, 401, 403, 404, 429}, s.Status)
+	return s.At.Before(k.CreatedAt) || k.FirstSentAt != nil && s.At.Before(*k.FirstSentAt) && !refused
 }

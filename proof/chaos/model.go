@@ -10,9 +10,9 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The model of one key, as clients may see it: absent → running → done, or
-// parked for a person. A hail is two steps: its arrival, which may start the
-// key, and its answer. If there is no answer, or a 5xx, the arrival is the only
+// The model of one key, of a hail or a cancel, as clients may see it: absent →
+// running → done, or parked for a person. A request is two steps: its arrival,
+// which may start the key, and its answer. If there is no answer, or a 5xx, the arrival is the only
 // step, and it may come later. What a worker does in between is not a step: the
 // first answer that shows an end is the step to that end.
 
@@ -30,7 +30,8 @@ type keyState struct {
 	phase   phase
 	variant variant // the request that the key belongs to
 	// outcome is 201 if the ride is known to be charged, 402 if it is known to
-	// be declined, else 0. A ride is charged before its key is finished.
+	// be declined, the status of the answer to a cancel, else 0. A ride is
+	// charged before its key is finished.
 	outcome int
 	ride    string // as a look shows it when it is charged
 	body    string // of the answer, when it has been given
@@ -43,7 +44,7 @@ type keyState struct {
 type reading struct {
 	*op
 	arrival bool
-	// beside is set if another hail of the key ran at the same time.
+	// beside is set if another POST of the key ran at the same time.
 	beside bool
 }
 
@@ -81,6 +82,8 @@ func (s keyState) next(r reading) []keyState {
 		return only(s, s.phase != absent && s.variant != r.Variant)
 	case r.Code == "idempotency_key_in_use" && s.phase == absent:
 		return only(s, r.beside) // the other one is about to make the key, and may fail
+	case r.Code == notCancelable && r.Retryable:
+		return only(s, s.phase == absent) // not now, so that no key is left
 	case s.phase == absent || s.variant != r.Variant:
 		return nil // an answer to a request that the key does not belong to
 	}
@@ -91,10 +94,11 @@ func (s keyState) next(r reading) []keyState {
 // belongs to.
 func (s keyState) answered(r reading) []keyState {
 	switch {
-	case r.Status == http.StatusCreated || r.Status == http.StatusPaymentRequired:
+	case r.Cancel == "" && (r.Status == http.StatusCreated || r.Status == http.StatusPaymentRequired),
+		r.Cancel != "" && (r.Status == http.StatusOK || r.Code == notCancelable):
 		return s.ends(r)
-	case r.Status == http.StatusAccepted:
-		return only(s, s.phase == running && r.Async)
+	case r.Status == http.StatusAccepted: // to a cancel: Stripe holds the refund
+		return only(s, s.phase == running && (r.Async || r.Cancel != ""))
 	case r.Code == "payment_under_review":
 		parking := s
 		parking.phase = parked
@@ -104,7 +108,7 @@ func (s keyState) answered(r reading) []keyState {
 	}
 }
 
-// ends returns the states after a final answer to a hail.
+// ends returns the states after a final answer.
 func (s keyState) ends(r reading) []keyState {
 	end := s
 	end.phase, end.outcome, end.body = done, r.Status, r.Body
@@ -218,11 +222,11 @@ func operations(ops []*op) []porcupine.Operation {
 func (o *op) shows() bool {
 	switch o.Status {
 	case http.StatusOK:
-		return o.Look && o.Body != ""
+		return o.Body != "" // a look at a key that isn't there is empty
 	case http.StatusCreated, http.StatusAccepted, http.StatusPaymentRequired:
 		return true
 	default:
-		return slices.Contains([]string{"payment_under_review", "idempotency_key_reused"}, o.Code)
+		return slices.Contains([]string{"payment_under_review", "idempotency_key_reused"}, o.Code) || o.Code == notCancelable && !o.Retryable
 	}
 }
 
@@ -231,7 +235,7 @@ func (o *op) shows() bool {
 // more.
 const stray = patience + stripeTimeout
 
-// overlapsAnother reports whether another hail of the key may have run at the
+// overlapsAnother reports whether another POST of the key may have run at the
 // same time as op i.
 func overlapsAnother(ops []*op, i int) bool {
 	return slices.ContainsFunc(ops, func(o *op) bool {

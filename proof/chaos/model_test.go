@@ -30,6 +30,53 @@ func hailed(status int, code string) op {
 	return o
 }
 
+// canceled returns a cancel with an answer. One without a code has the status as
+// its body.
+func canceled(status int, code string, retryable bool) op {
+	o := op{Cancel: "ride_1", answer: answer{Status: status, Code: code, Retryable: retryable}}
+	if code == "" && status != 0 {
+		o.Body = http.StatusText(status)
+	}
+	return o
+}
+
+// TestHistoriesOfCancels: a cancel has a key of its own, with one answer.
+func TestHistoriesOfCancels(t *testing.T) {
+	t.Parallel()
+	done, held, lost := canceled(200, "", false), canceled(202, "", false), canceled(0, "", false)
+	never, notNow := canceled(409, notCancelable, false), canceled(409, notCancelable, true)
+	inUse, review := canceled(409, "idempotency_key_in_use", true), canceled(409, "payment_under_review", true)
+	otherBytes := with(done, func(o *op) { o.Body += " " })
+	for name, c := range map[string]struct {
+		ops  []*op
+		want porcupine.CheckResult
+	}{
+		"a refund and its replay":           {[]*op{at(1, 2, done), at(3, 4, done)}, porcupine.Ok},
+		"a refund that Stripe holds":        {[]*op{at(1, 2, held), at(3, 4, held), at(5, 6, inUse), at(7, 8, done)}, porcupine.Ok},
+		"a lost answer that came through":   {[]*op{at(1, 2, lost), at(3, 4, inUse), at(5, 6, done)}, porcupine.Ok},
+		"not now, and later":                {[]*op{at(1, 2, notNow), at(3, 4, notNow), at(5, 6, done)}, porcupine.Ok},
+		"never, and its replay":             {[]*op{at(1, 2, notNow), at(3, 4, never), at(5, 6, never)}, porcupine.Ok},
+		"under review":                      {[]*op{at(1, 2, lost), at(3, 4, review), at(5, 6, review)}, porcupine.Ok},
+		"in use beside one that is refused": {[]*op{at(1, 5, notNow), at(2, 3, inUse), at(6, 7, notNow)}, porcupine.Ok},
+		"in use after the answer":           {[]*op{at(1, 2, done), at(3, 4, inUse)}, porcupine.Illegal},
+		"in use, and nobody asks":           {[]*op{at(1, 2, notNow), at(3, 4, inUse), at(5, 6, notNow)}, porcupine.Illegal},
+		"held after the answer":             {[]*op{at(1, 2, done), at(3, 4, held)}, porcupine.Illegal},
+		"not now after Stripe holds it":     {[]*op{at(1, 2, held), at(3, 4, notNow)}, porcupine.Illegal},
+		"not now after the answer":          {[]*op{at(1, 2, done), at(3, 4, notNow)}, porcupine.Illegal},
+		"a refund that is taken back":       {[]*op{at(1, 2, done), at(3, 4, never)}, porcupine.Illegal},
+		"other bytes":                       {[]*op{at(1, 2, done), at(3, 4, otherBytes)}, porcupine.Illegal},
+		"an answer after the review began":  {[]*op{at(1, 2, review), at(3, 4, done)}, porcupine.Illegal},
+		"an answer of a hail's":             {[]*op{at(1, 2, canceled(201, "", false))}, porcupine.Illegal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := linearizable(c.ops, false); got != c.want {
+				t.Errorf("it is %s", got)
+			}
+		})
+	}
+}
+
 func looked(ride string) op {
 	return op{Look: true, answer: answer{Status: http.StatusOK, Body: ride}}
 }

@@ -19,11 +19,9 @@ func paths(f *facts) check {
 	c := newCheck("the changes of each key are a path of its flow", "I7", "I8")
 	for id, changes := range f.changesOf() {
 		points := []string{"", "started", "ride_created", "charge_created", "finished"}
-		key, cancels := f.cancels[id]
-		if cancels {
+		key, _ := f.key(id)
+		if key.Cancels != nil {
 			points = []string{"", "started", "refund_created", "finished"}
-		} else {
-			key = f.keys[id]
 		}
 		at, epoch := 0, int64(0)
 		for _, change := range changes {

@@ -122,12 +122,7 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 		return nil, err
 	}
 	// The last journals are those of the last round.
-	hails := hailsOf(all)
-	checks := []check{orders(hails, f), askedAgain(all[len(asked):], f)}
-	checks = append(checks, join(hails, f)...)
-	checks = append(checks, cancelChecks(all, all[len(asked):], f)...)
-	checks = append(checks, eventChecks(f)...)
-	checks = append(checks, logChecks(f, lives)...)
+	checks := checksOf(all, all[len(asked):], f, lives)
 	checks = append(checks, alarm, panics, inBound("at rest within the bound after the last fault", took, restBound))
 	r.report(f, asked)
 	checks = append(checks, r.figures(f, asked)...)
@@ -135,6 +130,15 @@ func (r *run) judge(ctx context.Context) ([]check, error) {
 		failEmpty(checks)
 	}
 	return checks, nil
+}
+
+// checksOf checks the whole history, its last round, and the facts.
+func checksOf(all, last []*op, f *facts, lives map[string][]life) []check {
+	checks := []check{orders(all, f), askedAgain(last, f)}
+	checks = append(checks, join(all, f)...)
+	checks = append(checks, cancelChecks(all, last, f)...)
+	checks = append(checks, eventChecks(f)...)
+	return append(checks, logChecks(f, lives)...)
 }
 
 // inBound checks that something took no longer than a bound (I16).
