@@ -74,7 +74,7 @@ func message(url string) Message {
 // shortLimits are limits for receivers that reach them.
 func shortLimits() limits {
 	short := theLimits
-	short.dial, short.handshake, short.body = time.Second, time.Second, 100*time.Millisecond
-	short.total = 2 * time.Second
+	short.dial, short.handshake, short.body = 4*time.Second, 4*time.Second, 100*time.Millisecond
+	short.total = 4 * time.Second
 	return short
 }

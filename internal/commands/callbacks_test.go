@@ -151,7 +151,7 @@ func TestStrangersDelayNothing(t *testing.T) {
 		s.moveCallbacks(t, 5)
 		// Strangers would delay every ride, and a busy machine only some.
 		var beside serving
-		for try := range 3 {
+		for try := range 10 {
 			beside = s.serve(t, api, good, fmt.Sprintf("minute %d.%d", minute, try))
 			if beside.within(alone, time.Second) {
 				break

@@ -138,7 +138,7 @@ func TestSIGTERM(t *testing.T) {
 		s := newScene(t)
 		gate := make(chan struct{})
 		s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
-		api := s.start(t, "api", "STRIPE_TIMEOUT=30s", "LEASE=10m", "SHUTDOWN_TIMEOUT=1s")
+		api := s.start(t, "api", "STRIPE_TIMEOUT=30s", "LEASE=10m", "SHUTDOWN_TIMEOUT=4s")
 		answers := s.hailInBackground(api, "k")
 		s.waitForStripe(t, 1)
 		api.signal(t, syscall.SIGTERM)

@@ -22,7 +22,7 @@ func TestAllTroubleAtOnce(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t)
-			settings := []string{"PHASES=" + mode, "LEASE=4s", "SAVED_500_AFTER=2s", "BACKOFF_INITIAL=50ms", "BACKOFF_MAX=500ms"}
+			settings := []string{"PHASES=" + mode, "LEASE=4s", "SAVED_500_AFTER=2s", "BACKOFF_INITIAL=50ms", "BACKOFF_MAX=500ms", "RATE_LIMIT=0"}
 			const times, rides = 6, 40
 			s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, Latency: fakestripe.Latency{Fixed: fakestripe.Duration(50 * time.Millisecond)}, Times: -1})
 			s.fake.Script(slices.Repeat([]fakestripe.Fault{

@@ -136,15 +136,15 @@ func TestFailuresTogetherMakeNoLongPause(t *testing.T) {
 func TestEndpointsAreSwitchedOffAfterFiveDays(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		since, failed string // how long ago the first and the last failure were
+		since, failed string // how long ago the first and the last failure were; a day may have 23 hours
 		off           bool
 	}{
-		"after five days":                         {"5 days", "1 hour", true},
-		"after a month":                           {"30 days", "29 days", true},
-		"after nearly five days":                  {"4 days 23 hours", "1 hour", false},
-		"with failures just 12 hours apart":       {"5 days", "4 days 12 hours", true},
-		"with failures within less than 12 hours": {"6 days", "5 days 12 hours 1 minute", false},
-		"with one failure long ago":               {"6 days", "6 days", false},
+		"after five days":                         {"120 hours", "1 hour", true},
+		"after a month":                           {"720 hours", "696 hours", true},
+		"after nearly five days":                  {"119 hours", "1 hour", false},
+		"with failures just 12 hours apart":       {"120 hours", "108 hours", true},
+		"with failures within less than 12 hours": {"144 hours", "132 hours 1 minute", false},
+		"with one failure long ago":               {"144 hours", "144 hours", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -254,7 +254,7 @@ func TestOneReceiverDelaysNoOtherAccount(t *testing.T) {
 				}
 				// The receiver would delay every callback, and a busy machine only some.
 				took := time.Hour
-				for try := 0; try < 3 && took > alone+time.Second; try++ {
+				for try := 0; try < 10 && took > alone+time.Second; try++ {
 					b.stageCallbacks(t, "acct_2", fmt.Sprint("beside", delivered), good.URL, 1)
 					delivered++
 					took = b.eventuallyDelivered(t, "acct_2", delivered)

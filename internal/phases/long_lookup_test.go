@@ -25,19 +25,19 @@ func lookedUp(t *testing.T, options ...option) *bundle {
 // client gets the key in the meantime.
 func TestALookUpMayLastLongerThanACall(t *testing.T) {
 	t.Parallel()
-	short := func(c *phases.Config) { c.Lease, c.CallTimeout = 5*time.Second, time.Second }
+	short := func(c *phases.Config) { c.Lease, c.CallTimeout = 8*time.Second, time.Second }
 	b := lookedUp(t, short)
 	other, completer := b.newEngine(t, nil, short), b.completer(b.newEngine(t, nil, short))
 	b.carrier.set(hooks{look: func(ctx context.Context) error {
 		beside, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
 		go func() { defer close(done); completer.Run(beside) }()
-		pgtest.Eventually(t, "the look-up has lasted 12 seconds", func() bool {
+		pgtest.Eventually(t, "the look-up has lasted 20 seconds", func() bool {
 			if _, err := other.Run(ctx, b.flow, request("k")); !errors.Is(err, phases.ErrInUse) {
 				t.Errorf("another client got %v, want ErrInUse", err)
 				return true
 			}
-			return value[bool](t, b, `SELECT clock_timestamp() > claimed_at + interval '12 seconds' FROM idempotency_keys`)
+			return value[bool](t, b, `SELECT clock_timestamp() > claimed_at + interval '20 seconds' FROM idempotency_keys`)
 		})
 		stop()
 		<-done

@@ -69,7 +69,7 @@ func (b *bundle) finished(t *testing.T, n int) {
 // Whatever becomes of one of them, the others are answered.
 func TestLookUpsTravelTogether(t *testing.T) {
 	t.Parallel()
-	slow := wire.Fault{Kind: wire.HoldBefore, Hold: func() { <-time.After(phases.GatherTimeout + 100*time.Millisecond) }}
+	slow := wire.Fault{Kind: wire.HoldBefore, Hold: func() { <-time.After(phases.GatherTimeout + time.Second) }}
 	for name, test := range map[string]struct {
 		third           string
 		gone            bool

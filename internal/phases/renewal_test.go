@@ -17,7 +17,7 @@ import (
 )
 
 // short makes leases much shorter than calls may be.
-func short(c *phases.Config) { c.Lease, c.CallTimeout = 5*time.Second, 30*time.Second }
+func short(c *phases.Config) { c.Lease, c.CallTimeout = 8*time.Second, 40*time.Second }
 
 // TestALongCallKeepsItsLease: a call that takes more than two leases is answered in its
 // first request, and neither the completer nor another client gets the key in
@@ -35,12 +35,12 @@ func TestALongCallKeepsItsLease(t *testing.T) {
 				beside, stop := context.WithCancel(ctx)
 				done := make(chan struct{})
 				go func() { defer close(done); completer.Run(beside) }()
-				pgtest.Eventually(t, "the call has lasted 12 seconds", func() bool {
+				pgtest.Eventually(t, "the call has lasted 20 seconds", func() bool {
 					if _, err := other.Run(ctx, b.flow, request("k")); !errors.Is(err, phases.ErrInUse) {
 						t.Errorf("another client got %v, want ErrInUse", err)
 						return true
 					}
-					return value[bool](t, b, `SELECT clock_timestamp() > created_at + interval '12 seconds' FROM idempotency_keys`)
+					return value[bool](t, b, `SELECT clock_timestamp() > created_at + interval '20 seconds' FROM idempotency_keys`)
 				})
 				stop()
 				<-done
@@ -270,11 +270,11 @@ func TestShortCallsRenewNothing(t *testing.T) {
 // because the commit before it was slow, the lease is renewed first.
 func TestACallBeginsWithTimeToRenew(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *phases.Config) { c.Lease = 3 * time.Second })
-	b.sleepAfterInsert(t, `created_at + interval '1600 ms'`)
+	b := setup(t, func(c *phases.Config) { c.Lease = 8 * time.Second })
+	b.sleepAfterInsert(t, `created_at + interval '4200 ms'`)
 	b.carrier.set(hooks{before: func(context.Context, int) error {
 		b.wire.Plan(wire.Nothing)
-		if !value[bool](t, b, `SELECT leased_until > created_at + interval '4500 ms' AND calling_until > created_at + interval '14 seconds' FROM idempotency_keys`) {
+		if !value[bool](t, b, `SELECT leased_until > created_at + interval '12 seconds' AND calling_until > created_at + interval '16 seconds' FROM idempotency_keys`) {
 			t.Error("the call begins with the rest of a lease")
 		}
 		return nil

@@ -458,7 +458,7 @@ func TestTheLogTellsWaitingFromWorking(t *testing.T) {
 	defer release()
 	o.send(t, o.hailCall("k", "respond-async")).must(t, 202, "")
 	reached()
-	_, line := o.ask(t, o.getCall("k", "wait=1"))
+	_, line := o.ask(t, o.getCall("k", "wait=3"))
 	seconds, _ := line["seconds"].(float64)
 	waited, _ := line["waited_seconds"].(float64)
 	if waited < 0.5 || seconds < waited { // a slow machine begins to wait late
