@@ -80,7 +80,7 @@ func (c *completerJobsRetry) Run(ctx context.Context, o cli.Output) error {
 			case c.Dead && errors.Is(err, jobs.ErrNotRetried):
 				// It has changed since it was listed.
 			default:
-				return err
+				return fmt.Errorf("after %d others: %w", retried, err)
 			}
 		}
 		_, err := fmt.Fprintf(o.Stdout, "%d jobs are due now: the completer takes them next\n", retried)

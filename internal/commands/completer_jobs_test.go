@@ -54,6 +54,9 @@ func TestCompleterJobs(t *testing.T) {
 	if n := number(t, s, `SELECT count(*) FROM audit_records WHERE action = 'job.retried' AND data ->> 'by' = 'ann'`); n != 1 {
 		t.Errorf("%d records", n)
 	}
+	if code, _, stderr := s.run(t, "completer", "jobs", "retry", "1", "99"); code != 1 || stderr != "completer: after 1 others: retrying job 99: "+jobs.ErrNotRetried.Error()+"\n" {
+		t.Errorf("retrying a job that there isn't exits with %d: %s", code, stderr)
+	}
 	if got := s.must(t, "completer", "once"); !strings.Contains(got, "jobs: relayed 0, delivered 1, failed 0\n") {
 		t.Errorf("once prints %s", got)
 	}
