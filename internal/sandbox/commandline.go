@@ -55,7 +55,7 @@ type run struct {
 	Admin           string        `help:"Address of the API for operators: /healthz, /readyz, /metrics." default:"127.0.0.1:9090" env:"SANDBOX_ADMIN"`
 	Stripe          string        `help:"Address of the fake Stripe." default:"127.0.0.1:12111" env:"SANDBOX_STRIPE"`
 	DatabaseURL     string        `help:"Use this Postgres instead of one of the sandbox's own; its schema is brought up to date. A DATABASE_URL that the command env printed is ignored." env:"DATABASE_URL" placeholder:"URL"`
-	ShutdownTimeout time.Duration `help:"How long Ctrl-C waits for requests that run." default:"5s" env:"SHUTDOWN_TIMEOUT"`
+	ShutdownTimeout time.Duration `help:"How long each program may take to end after Ctrl-C; requests that run have half of it, or all but 6s if that is more." default:"5s" env:"SHUTDOWN_TIMEOUT"`
 
 	ignored bool // there was a DATABASE_URL that the command env had printed
 }
