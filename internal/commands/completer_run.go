@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,16 +109,21 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 // oncePoll is how often one round looks for jobs that are due.
 const oncePoll = 100 * time.Millisecond
 
+// errRoundEnded is why a round has failed that did not come to its end: whoever
+// has it run, such as a Kubernetes Job, must know that there is more to do.
+var errRoundEnded = errors.New("a signal ended the round early: what was begun is done or released, and the next round does the rest")
+
 type completerOnce struct {
 	engineFlags
 	roundFlags
 	jobFlags
+	shutdownFlags
 	jsonFlags
 }
 
 // Validate refuses settings that make no sense.
 func (c *completerOnce) Validate() error {
-	return errors.Join(c.checkEngine(), c.checkRounds(), c.checkJobs())
+	return errors.Join(c.checkEngine(), c.checkRounds(), c.checkJobs(), c.checkShutdown())
 }
 
 // onceCounts is what one round did.
@@ -158,13 +164,20 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 		pinned = nil
 	}
 	deliver, jobPool, err := c.openJobs(ctx, c.databaseFlags, jobs.Config{
-		Poll: oncePoll, Drain: c.JobTimeout, Logger: log,
+		Poll: oncePoll, Drain: workingTime(c.ShutdownTimeout), Logger: log,
 	})
 	if err != nil {
 		return err
 	}
 	defer jobPool.Close()
-	counts, err := c.round(ctx, parts.eventWorker(log, nil), c.completer(parts.engine), deliver)
+	events := parts.eventWorker(log, nil)
+	events.Drain = workingTime(c.ShutdownTimeout)
+	defer context.AfterFunc(ctx, func() {
+		working, cancel := context.WithTimeout(context.WithoutCancel(ctx), workingTime(c.ShutdownTimeout))
+		defer cancel()
+		parts.engine.Shutdown(working)
+	})()
+	counts, err := c.round(ctx, events, c.completer(parts.engine), deliver)
 	return errors.Join(o.Print(c.JSON, counts, counts.text()), pinned, err)
 }
 
@@ -172,9 +185,13 @@ func (c *completerOnce) Run(ctx context.Context, o cli.Output, log *slog.Logger)
 // Stripe's events must keep back neither rides nor receipts.
 func (c *completerOnce) round(ctx context.Context, events *rides.EventWorker, keys *phases.Completer, deliver *jobs.Client) (onceCounts, error) {
 	var counts onceCounts
-	var errs [3]error
+	errs := make([]error, 3)
 	counts.Events, errs[0] = events.Once(ctx) // before the keys, which events make due
 	counts.Counts, errs[1] = keys.Once(ctx)
 	counts.Jobs, errs[2] = deliver.Once(ctx) // after the keys, whose ends cause jobs
-	return counts, errors.Join(errs[:]...)
+	ended := func(err error) bool { return ctx.Err() != nil && errors.Is(err, context.Canceled) }
+	if slices.ContainsFunc(errs, ended) {
+		errs = append(slices.DeleteFunc(errs, ended), errRoundEnded)
+	}
+	return counts, errors.Join(errs...)
 }

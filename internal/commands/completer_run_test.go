@@ -1,10 +1,15 @@
 package commands
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
@@ -69,4 +74,38 @@ func TestARoundGoesOnAfterTrouble(t *testing.T) {
 	if code != 1 || !strings.Contains(stdout, "delivered 1, ") || !strings.Contains(stderr, "api stripe-account --move") {
 		t.Errorf("with another account's key: exit %d, %s%s", code, stdout, stderr)
 	}
+}
+
+// A signal ends a round as it ends a daemon: what doesn't end in time is
+// released, due at once. The counts are printed all the same.
+func TestASignalEndsARound(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	gate := make(chan struct{})
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.DropBefore}, fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate})
+	s.leaveUnfinished(t, s.start(t, "api"), "k")
+	settings := []string{"STRIPE_TIMEOUT=2m", "LEASE=10m", "SHUTDOWN_TIMEOUT=1s"}
+	once := exec.CommandContext(t.Context(), os.Args[0], "once")
+	once.Env = append(s.environment("completer"), settings...)
+	var stdout, stderr bytes.Buffer
+	once.Stdout, once.Stderr = &stdout, &stderr
+	if err := once.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.waitForStripe(t, 2)
+	if err := once.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	_ = once.Wait()
+	if took := time.Since(begun); took > time.Minute { // half of Stripe's time-out
+		t.Errorf("it went on for %s", took)
+	}
+	if code := once.ProcessState.ExitCode(); code != 1 || !strings.HasPrefix(stdout.String(), "finished 0, released 1, ") ||
+		!strings.HasSuffix(stderr.String(), "\ncompleter: "+errRoundEnded.Error()+"\n") {
+		t.Errorf("exit %d, %s%s", code, &stdout, &stderr)
+	}
+	close(gate)
+	s.start(t, "completer", settings...) // it need not wait for the end of the lease
+	s.waitForCharge(t, "k", 30*time.Second)
 }

@@ -13,20 +13,27 @@ import (
 	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
+// shutdownFlags are the flags of every command that a signal ends in order.
+type shutdownFlags struct {
+	ShutdownTimeout time.Duration `help:"How long the end after a SIGTERM may take. Work that runs has all of it but 6s, or half of it if that is more; what is left then is released to other processes." default:"25s" env:"SHUTDOWN_TIMEOUT"`
+}
+
+// checkShutdown refuses settings that make no sense.
+func (f shutdownFlags) checkShutdown() error {
+	if f.ShutdownTimeout <= 0 {
+		return errors.New("--shutdown-timeout must be positive")
+	}
+	return nil
+}
+
 // daemonFlags are the flags of every command that runs until a signal.
 type daemonFlags struct {
 	adminFlags
-	ShutdownTimeout time.Duration `help:"How long SIGTERM waits for running work; what is left then is released to other processes." default:"25s" env:"SHUTDOWN_TIMEOUT"`
+	shutdownFlags
 }
 
 // checkDaemon refuses settings that make no sense.
-func (f daemonFlags) checkDaemon() error {
-	err := f.checkAdmin()
-	if f.ShutdownTimeout <= 0 {
-		err = errors.Join(err, errors.New("--shutdown-timeout must be positive"))
-	}
-	return err
-}
+func (f daemonFlags) checkDaemon() error { return errors.Join(f.checkAdmin(), f.checkShutdown()) }
 
 // A daemon serves HTTP until its context ends, and then shuts down in order.
 type daemon struct {

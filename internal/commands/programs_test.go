@@ -53,6 +53,7 @@ func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
 		"no database at the URL":                {"api", []string{"--database-url=postgres://nobody:secret@127.0.0.1:1/x"}, 1, "127.0.0.1"},
 		"unknown value of --phases":             {"api", []string{"--phases=both"}, 2, "--phases"},
 		"shutdown in no time":                   {"api", []string{"--shutdown-timeout=0s"}, 2, "--shutdown-timeout must be positive"},
+		"shutdown of a round in no time":        {"completer", []string{"once", "--shutdown-timeout=0s"}, 2, "--shutdown-timeout must be positive"},
 		"shutdown of the completer in no time":  {"completer", []string{"--shutdown-timeout=-1s"}, 2, "--shutdown-timeout must be positive"},
 		"limit that is no number":               {"api", []string{"--rate-limit=NaN"}, 2, "--rate-limit must be 0, or from 0.001"},
 		"limit below nothing":                   {"api", []string{"--rate-limit=-1"}, 2, "--rate-limit must be 0, or from 0.001"},
@@ -123,12 +124,13 @@ func TestHelpNamesCommandsSettingsAndDefaults(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	settings := []string{"$DATABASE_URL", "$DATABASE_URL_FILE", "$LISTEN", "$ADMIN_LISTEN", "$STRIPE_API_KEY", "$STRIPE_API_KEY_FILE", "$STRIPE_URL", "$STRIPE_TIMEOUT", "$LEASE", "$PHASES", "$CHARGES", "$MAX_FARE", "$BACKOFF_INITIAL", "$BACKOFF_MAX", "$MAX_ATTEMPTS", "$SAVED_500_AFTER", "6s", "20s", "127.0.0.1:8080"}
-	rounds := []string{"$POLL", "$RETENTION", "72h", "127.0.0.1:9091"}
+	rounds := []string{"$POLL", "$RETENTION", "72h", "127.0.0.1:9091", "$SHUTDOWN_TIMEOUT", "25s"}
 	for command, words := range map[string][]string{
 		"api":                    append([]string{"serve", "migrate", "accounts create", "keys revoke", "health"}, settings...),
 		"api serve":              settings,
 		"completer":              append([]string{"run", "once", "keys list", "keys show", "keys retry", "keys park", "keys resolve", "health"}, rounds...),
 		"completer run":          rounds,
+		"completer once":         {"$POLL", "$RETENTION", "$SHUTDOWN_TIMEOUT"},
 		"completer keys resolve": {"--charged", "--not-charged", "--account"},
 		"completer audit":        {"48h", "30 days before that", "10m", "100", "refunds", "on unless --no-stripe"},
 		"fakestripe":             {"127.0.0.1:12111", "10s", "$FAKESTRIPE_DATA"},
