@@ -101,7 +101,9 @@ func (r *Request) attrs(route string, took time.Duration) []slog.Attr {
 	if record.waited > 0 {
 		attrs = append(attrs, slog.Float64("waited_seconds", record.waited.Seconds()))
 	}
-	if record.failed() {
+	// Of a 401 the client learns nothing, and its operator asks ours: the key is
+	// mistyped, revoked, of the other mode, or its account is disabled.
+	if record.failed() || record.code == CodeUnauthenticated {
 		attrs = append(attrs, slog.Any("error", record.cause))
 	}
 	if panicked, ok := errors.AsType[*phases.PanicError](record.cause); ok {

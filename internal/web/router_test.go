@@ -131,6 +131,12 @@ func TestAFailureIsLoggedWithItsCause(t *testing.T) {
 	if _, logged := line["error"]; logged || line["level"] != "INFO" || line["code"] != "not_found" {
 		t.Errorf("the log says %v", line)
 	}
+	_, line = ask(t, "GET", "/v1/boats/boat_1", func(http.ResponseWriter, *Request) error {
+		return NewProblemError(CodeUnauthenticated, errors.New("disabled account"))
+	}, nil)
+	if line["error"] != "unauthenticated: disabled account" || line["level"] != "INFO" {
+		t.Errorf("the log says %v", line)
+	}
 }
 
 // In a flood one refusal a second is logged.
