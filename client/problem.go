@@ -102,7 +102,8 @@ type Error struct {
 	// Key is the idempotency key of the call, also if the client made it. To
 	// go on, call again with it. It is "" for a call that only reads.
 	Key string
-	// Attempts is how often the request was sent. If it is 0, nothing was.
+	// Attempts is how often the client tried to send the request, also if there
+	// was no connection or the context had ended. If it is 0, nothing was sent.
 	Attempts int
 	// GaveUp says why a request that could be sent again was not, such as "the
 	// context ends first". It is "" for a failure that repeating can't change.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -222,6 +223,15 @@ func TestTheEndOfTheContextEndsACall(t *testing.T) {
 			t.Errorf("%d requests: %v", s.requests(), err)
 		}
 	})
+	t.Run("but not its outcome", func(t *testing.T) {
+		t.Parallel()
+		s := newStub(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := s.client(t, func(c *client.Config) { c.Transport = endsWithTheAnswer{cancel} }).Create(ctx, aRide)
+		if failure, found := failed(t, err); ctx.Err() == nil || found.Code != client.CodeCardDeclined || failure.GaveUp != "" {
+			t.Errorf("given up for %q: %v", failure.GaveUp, err)
+		}
+	})
 	t.Run("before the pause does", func(t *testing.T) {
 		t.Parallel()
 		s := newStub(t, problem(503, client.CodeUnavailable, true, "20"), ok)
@@ -233,6 +243,16 @@ func TestTheEndOfTheContextEndsACall(t *testing.T) {
 			t.Errorf("it pauses %v: %v", s.pauses, err)
 		}
 	})
+}
+
+// endsWithTheAnswer ends the context when a decline is there.
+type endsWithTheAnswer struct{ end func() }
+
+func (e endsWithTheAnswer) RoundTrip(*http.Request) (*http.Response, error) {
+	recorded := httptest.NewRecorder()
+	problem(http.StatusPaymentRequired, client.CodeCardDeclined, false, "")(recorded, nil)
+	e.end()
+	return recorded.Result(), nil
 }
 
 // A server that never answers holds a call no longer than the time-out.

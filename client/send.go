@@ -46,12 +46,12 @@ func (c *Client) do(ctx context.Context, call call, result any) (answered, error
 			return got, nil
 		}
 		failed := &Error{Op: call.op, Key: call.key, Attempts: n, Err: err}
-		if ctx.Err() != nil {
-			failed.GaveUp = "the context has ended"
+		if !mayChange(err) { // also if the context has ended since: this is the outcome
+			c.retry.Budget.answered()
 			return got, failed
 		}
-		if !mayChange(err) {
-			c.retry.Budget.answered()
+		if ctx.Err() != nil {
+			failed.GaveUp = "the context has ended"
 			return got, failed
 		}
 		wait, why := c.another(ctx, n, err)
