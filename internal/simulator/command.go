@@ -36,11 +36,13 @@ type command struct {
 	APIURL    string        `help:"Address of the API." name:"api-url" env:"API_URL" required:""`
 	APIKey    string        `help:"API key of the account that pays." name:"api-key" env:"API_KEY" required:"" secret:"" placeholder:"rr_test_…"`
 	StripeURL string        `help:"Address of the fake Stripe, whose ledger decides." env:"STRIPE_URL" required:""`
+	Strict    bool          `help:"Fail also if a ride waits for a person."`
 	JSON      bool          `help:"Print the verdict as JSON." name:"json"`
 }
 
 // Run runs the program simulator and returns its exit code: 0 every ride was
-// charged once, 1 one was not or the simulation failed, 2 wrong usage. args are
+// charged once, or not at all, 1 one was not, or none was charged, or the
+// simulation failed, 2 wrong usage. args are
 // the arguments without the program's name. The simulation ends early with ctx,
 // SIGTERM or SIGINT; the rides that are on their way then still end.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -59,9 +61,6 @@ func (c *command) Validate() error {
 	}
 	return nil
 }
-
-// errNotOnce is the verdict of a run in which a ride was not charged once.
-var errNotOnce = errors.New("not every ride was charged exactly once")
 
 // Run lets the riders ride, and prints the verdict.
 func (c *command) Run(ctx context.Context, o cli.Output) error {
@@ -101,8 +100,8 @@ func (c *command) Run(ctx context.Context, o cli.Output) error {
 	if err := o.Print(c.JSON, result, result.text()); err != nil {
 		return err
 	}
-	if !result.OK {
-		return fmt.Errorf("%w (seed %d)", errNotOnce, c.Seed)
+	if err := result.fault(); err != nil {
+		return fmt.Errorf("%w (seed %d)", err, c.Seed)
 	}
 	return nil
 }

@@ -66,15 +66,16 @@ func (r *rider) ride(riding, settling context.Context) {
 			}
 			r.askInTrouble(settling, w)
 		}
-		if w.ride != "" && r.random.IntN(8) == 0 {
+		// Who wants a cancel still has all of the time to settle.
+		if w.ride != "" && riding.Err() == nil && r.random.IntN(8) == 0 {
 			r.changeMind(settling, w)
 		}
 	}
 }
 
-// changeMind cancels a charged ride, on a line that may break, and asks until
-// the answer is clear. It keeps the key of the cancel as it keeps that of the
-// ride.
+// changeMind cancels a ride, on a line that may break, and asks until the answer
+// is clear. It keeps the key of the cancel as it keeps that of the ride. The
+// ride may be declined: then nothing may be given back.
 func (r *rider) changeMind(ctx context.Context, w *wish) {
 	key := client.NewKey()
 	w.cancel = cancelAsked

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -38,6 +39,8 @@ type verdict struct {
 	// Findings name the first rides that are not as they must be.
 	Findings []string `json:"findings"`
 	Seed     uint64   `json:"seed"`
+
+	strict bool // no ride may wait for a person
 }
 
 // judge returns the verdict. before and after are the ledger's counts before
@@ -68,8 +71,30 @@ func (s *simulation) judge(before, after map[string]tally) verdict {
 		}
 	}
 	v.Retries = max(s.line.requests.Load()-int64(firsts), 0) // some firsts never left
-	v.OK = v.Rides > 0 && v.Doubles == 0 && v.Lost == 0 && v.Contradictions == 0
+	v.strict = s.Strict
+	v.OK = v.fault() == nil
 	return v
+}
+
+// Why a run has failed.
+var (
+	errNotOnce     = errors.New("not every ride was charged exactly once")
+	errNoneCharged = errors.New("no ride was charged: this shows nothing")
+	errUnderReview = errors.New("a ride waits for a person")
+)
+
+// fault returns why the run has failed, or nil. A service that declines every
+// ride breaks no promise, and has kept none.
+func (v verdict) fault() error {
+	switch {
+	case v.Doubles > 0 || v.Lost > 0 || v.Contradictions > 0:
+		return errNotOnce
+	case v.Charged == 0:
+		return errNoneCharged
+	case v.strict && v.UnderReview > 0:
+		return errUnderReview
+	}
+	return nil
 }
 
 // count counts a wish whose ride has so many charges.
@@ -136,11 +161,8 @@ func (v verdict) text() string {
 	fmt.Fprintf(&text, "%d doubles, %d lost, %d contradictions, %d under review; from click to answer p50 %s, p99 %s\n",
 		v.Doubles, v.Lost, v.Contradictions, v.UnderReview,
 		time.Duration(v.P50)*time.Millisecond, time.Duration(v.P99)*time.Millisecond)
-	switch {
-	case v.OK:
+	if v.OK {
 		fmt.Fprintln(&text, "every ride was charged exactly once, or not at all, and every cancel gave it back")
-	case v.Rides == 0:
-		fmt.Fprintln(&text, "nobody rode: this shows nothing")
 	}
 	return text.String()
 }

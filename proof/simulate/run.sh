@@ -1,6 +1,6 @@
 #!/bin/sh
 # Riders in trouble against a sandbox of their own, whose api is killed every ten seconds and started again: see
-# `make simulate`. ARGS go to the simulator. The exit code is the simulator's.
+# `make simulate`. ARGS go to the simulator. The exit code is the simulator's, or 1 if the api was never killed.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -25,9 +25,12 @@ until [ -e "$data/sandbox.json" ]; do
 	kill -0 "$sandbox" 2>/dev/null || { cat "$data/log" >&2; exit 1; }
 	sleep 0.2
 done
-# Ended with the sandbox: after that there is no file, and no api to kill.
-(while sleep 10 && api=$(sed -n 's/.*"api": \([0-9]*\).*/\1/p' "$data/sandbox.json") && [ -n "$api" ]; do kill -9 "$api" || :; done) &
+# Ends with the sandbox: after that there is no file, and no api to kill.
+(while sleep 10 && api=$(sed -n 's/.*"api": \([0-9]*\).*/\1/p' "$data/sandbox.json"); do
+	if kill -9 "$api"; then echo "$api" >>"$data/kills"; fi
+done) &
 killer=$!
 eval "$(bin/sandbox env --data "$data")"
 # shellcheck disable=SC2086 # ARGS are several words
-bin/simulator --riders 50 --duration 60s --faults 500ms ${ARGS:-}
+bin/simulator --strict --riders 50 --duration 60s --faults 500ms ${ARGS:-}
+[ -s "$data/kills" ] || { echo "the api was never killed: this shows nothing" >&2; exit 1; }
