@@ -22,16 +22,28 @@ func CheckAddress(flag, address string) error {
 }
 
 // Listen listens on a TCP address. flag is the name of the flag that gave the
-// address: the error for an address in use suggests to change it.
+// address: the error for an address in use, which wraps syscall.EADDRINUSE,
+// suggests to change it.
 func Listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("another program listens on %s; stop it, or choose another address with --%s", address, flag)
+		return nil, fmt.Errorf("another program listens on %s (%w); stop it, or choose another address with --%s", address, syscall.EADDRINUSE, flag)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s (--%s): %w", address, flag, err)
 	}
 	return listener, nil
+}
+
+// Dialable returns the address at which a client on this machine reaches a
+// program that listens on address. A client can't connect to no host, 0.0.0.0 or
+// [::], which stand for all addresses of a machine.
+func Dialable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
 }
 
 // NewServer returns an HTTP server that limits the time to read a request and
@@ -53,19 +65,11 @@ func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
 
 // Health requests path from a program that serves on address, HOST:PORT, and
 // returns nil when it answers 200 within 3 seconds. It is for container checks
-// in an image without a shell. An address without a host, or with an
-// unspecified one such as 0.0.0.0, is replaced by 127.0.0.1.
+// in an image without a shell.
 func Health(ctx context.Context, address, path string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("reading the address: %w", err)
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+Dialable(address)+path, http.NoBody)
 	if err != nil {
 		return fmt.Errorf("checking health: %w", err)
 	}

@@ -3,11 +3,11 @@ package sandbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"syscall"
 	"time"
 
+	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/pause"
 )
 
@@ -49,15 +49,12 @@ func (s *sandbox) holdAddresses(ctx context.Context) (addresses, error) {
 // to end.
 func holdAddress(ctx context.Context, flag, hostPort string) (*heldAddress, error) {
 	for deadline := time.Now().Add(time.Second); ; {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", hostPort)
-		taken := errors.Is(err, syscall.EADDRINUSE)
-		switch {
-		case err == nil:
+		listener, err := cli.Listen(ctx, flag, hostPort)
+		if err == nil {
 			return &heldAddress{hostPort: listener.Addr().String(), listener: listener}, nil
-		case !taken:
-			return nil, fmt.Errorf("listening on %s (--%s): %w", hostPort, flag, err)
-		case time.Now().After(deadline):
-			return nil, fmt.Errorf("another program listens on %s; stop it, or choose another address with --%s", hostPort, flag)
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return nil, err
 		}
 		if err := pause.For(ctx, 50*time.Millisecond); err != nil {
 			return nil, err
@@ -65,21 +62,17 @@ func holdAddress(ctx context.Context, flag, hostPort string) (*heldAddress, erro
 	}
 }
 
-// release stops listening, so that the children can. More calls do nothing.
+// release stops listening on all addresses. More calls do nothing.
 func (a addresses) release() {
 	for _, address := range []*heldAddress{a.api, a.admin, a.stripe, a.completer} {
 		if address != nil {
-			_ = address.listener.Close()
+			address.release()
 		}
 	}
 }
 
-// url is that of the address for a client on this machine. A client can't
-// connect to 0.0.0.0 or [::], which stand for all addresses of a machine.
-func (a *heldAddress) url() string {
-	host, port, err := net.SplitHostPort(a.hostPort)
-	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
-		return "http://" + net.JoinHostPort("127.0.0.1", port)
-	}
-	return "http://" + a.hostPort
-}
+// release stops listening, so that a child can. More calls do nothing.
+func (a *heldAddress) release() { _ = a.listener.Close() }
+
+// url is that of the address for a client on this machine.
+func (a *heldAddress) url() string { return "http://" + cli.Dialable(a.hostPort) }

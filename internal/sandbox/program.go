@@ -73,23 +73,29 @@ func (s *sandbox) programs(a addresses, parentPipe *os.File, databaseURL, smtpUR
 		"SMTP_URL="+smtpURL, "MAIL_FROM="+mailFrom, "CALLBACK_ALLOW="+callbackAllow(),
 		"DATABASE_URL_FILE=", "STRIPE_API_KEY_FILE=", "STRIPE_WEBHOOK_SECRET_FILE=", "FAKESTRIPE_WEBHOOK_SECRET_FILE=", "SMTP_URL_FILE=",
 		"SHUTDOWN_TIMEOUT="+s.command.ShutdownTimeout.String())
-	self := func(name, address, ready string, args ...string) program {
+	self := func(name string, listens []*heldAddress, ready string, args ...string) program {
 		output := s.log.writer(name)
+		start := startSelf(name, append([]string{"--log-format", string(s.format)}, args...), env, output, parentPipe)
 		return program{
-			name: name, address: address, ready: ready, output: output,
-			start: startSelf(name, append([]string{"--log-format", string(s.format)}, args...), env, output, parentPipe),
+			name: name, address: listens[0].hostPort, ready: ready, output: output,
+			start: func(ctx context.Context) (process.Process, error) {
+				for _, address := range listens {
+					address.release()
+				}
+				return start(ctx)
+			},
 			// Longer than the program's own bound, so that only a program that
 			// hangs is killed.
 			grace: s.command.ShutdownTimeout + 2*time.Second,
 		}
 	}
 	return []program{
-		self("fakestripe", a.stripe.hostPort, a.stripe.url()+"/_fake/healthz",
+		self("fakestripe", []*heldAddress{a.stripe}, a.stripe.url()+"/_fake/healthz",
 			"--listen", a.stripe.hostPort, "--data", filepath.Join(s.data, "stripe"),
 			"--events-to", a.api.url()+"/v1/stripe/events"),
-		self("completer", a.completer.hostPort, a.completer.url()+"/readyz",
+		self("completer", []*heldAddress{a.completer}, a.completer.url()+"/readyz",
 			"run", "--admin-listen", a.completer.hostPort),
-		self("api", a.api.hostPort, a.admin.url()+"/readyz",
+		self("api", []*heldAddress{a.api, a.admin}, a.admin.url()+"/readyz",
 			"serve", "--listen", a.api.hostPort, "--admin-listen", a.admin.hostPort),
 	}
 }

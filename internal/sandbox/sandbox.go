@@ -85,7 +85,6 @@ func (s *sandbox) run(ctx, force context.Context) (err error) {
 		return err
 	}
 	defer stopReceiver()
-	addresses.release() // now the children listen on them
 	stopChildren, err := s.startChildren(ctx, force, s.programs(addresses, childEnd, url, mail.smtpURL))
 	defer stopChildren()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -54,7 +55,37 @@ func TestTakenPortIsTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = address.listener.Close()
+	address.release()
+}
+
+// While one child starts, no other program may take the address of the next.
+func TestAnAddressIsHeldUntilItsChildStarts(t *testing.T) {
+	t.Setenv(asMain, "1")
+	var log buffer
+	random := "127.0.0.1:0"
+	s := newSandbox(folder(t), run{Listen: random, Admin: random, Stripe: random, ShutdownTimeout: time.Second}, cli.Output{Stdout: &log, Stderr: &log}, "text")
+	held, err := s.holdAddresses(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.release()
+	childEnd, parentEnd, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer childEnd.Close()  //nolint:errcheck // nothing was written
+	defer parentEnd.Close() //nolint:errcheck // nothing was written
+	stop, err := s.startChildren(t.Context(), t.Context(), s.programs(held, childEnd, "", "")[:1])
+	defer stop()
+	if err != nil {
+		t.Fatalf("%v: %s", err, &log)
+	}
+	for name, address := range map[string]*heldAddress{"api": held.api, "admin": held.admin, "completer": held.completer} {
+		if other, err := cli.Listen(t.Context(), name, address.hostPort); err == nil {
+			_ = other.Close()
+			t.Errorf("another program can listen on the address of %s", name)
+		}
+	}
 }
 
 func TestCtrlCDuringTheStartIsNoFailure(t *testing.T) {
