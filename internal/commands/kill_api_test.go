@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,10 +16,21 @@ import (
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
 )
 
-// defaults are the settings on which it depends how soon the rides of a process
-// that died are charged, as they are without a word from an operator.
-func defaults() []string {
-	return []string{"LEASE=6s", "STRIPE_TIMEOUT=20s", "POLL=1s", "BACKOFF_INITIAL=1s", "BACKOFF_MAX=60s", "RATE_LIMIT=0"}
+// defaults returns the settings that a scene sets to something else, as they are
+// without a word from an operator. Only the rate is not limited, as all clients
+// are one account.
+func defaults(t *testing.T) []string {
+	t.Helper()
+	settings := []string{"RATE_LIMIT=0"}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[completerRun]()) {
+		if slices.Contains([]string{"LEASE", "STRIPE_TIMEOUT", "POLL"}, field.Tag.Get("env")) {
+			settings = append(settings, field.Tag.Get("env")+"="+field.Tag.Get("default"))
+		}
+	}
+	if len(settings) != 4 {
+		t.Fatalf("the defaults are %q", settings)
+	}
+	return settings
 }
 
 // goalHealed is how soon after kill -9 of an API a ride is charged that it had
@@ -39,11 +51,12 @@ func TestRidesOfAKilledAPIAreChargedSoon(t *testing.T) {
 	s.fake.Script(fakestripe.Fault{
 		Kind: fakestripe.Delayed, Latency: fakestripe.Latency{Min: fakestripe.Duration(200 * time.Millisecond), Max: fakestripe.Duration(time.Second)}, Times: 1_000_000,
 	})
-	s.start(t, "completer", defaults()...)
+	settings := defaults(t)
+	s.start(t, "completer", settings...)
 	var hailed atomic.Int64
 	var killedAt []time.Time
 	for range kills {
-		api := s.start(t, "api", defaults()...)
+		api := s.start(t, "api", settings...)
 		var clients sync.WaitGroup
 		for range 8 {
 			clients.Go(func() {
@@ -133,7 +146,7 @@ func TestALongChargeIsAnsweredInItsFirstRequest(t *testing.T) {
 	t.Parallel()
 	settings, takes := []string{"LEASE=5s", "STRIPE_TIMEOUT=20s"}, 12*time.Second
 	if *full {
-		settings, takes = defaults(), 18*time.Second
+		settings, takes = defaults(t), 18*time.Second
 	}
 	s := newScene(t)
 	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, Latency: fakestripe.Latency{Fixed: fakestripe.Duration(takes)}})
