@@ -23,7 +23,10 @@ func payLate(ctx context.Context, r *run) error {
 	if got.status != http.StatusPaymentRequired {
 		return fmt.Errorf("hailing a ride that is declined: %d %s", got.status, got.body)
 	}
-	intent := r.fake.PaymentIntents()[0].ID
+	intent, err := r.firstIntent()
+	if err != nil {
+		return err
+	}
 	request := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/payment_intents/"+intent+"/confirm?payment_method=pm_card_visa", nil)
 	request.Header.Set("Authorization", "Bearer sk_test_crash")
 	recorder := httptest.NewRecorder()
@@ -133,7 +136,7 @@ func declinedFirst(scripts ...script) []script {
 // lateChecks are the checks of an event and of what it causes.
 var lateChecks = []check{
 	{"I1", (*evidence).oneRefund},
-	{"I4", (*evidence).noRefundForgotten},
+	{"I4", notForgotten((*evidence).moneyIsBack, refunded)},
 	{"I5", duringRun("I5")},
 	{"I6", (*evidence).oneForm},
 	{"I7", (*evidence).legalPath},

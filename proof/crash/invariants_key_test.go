@@ -153,19 +153,32 @@ func (e *evidence) parkedForCause() (bool, []string) {
 	return applies, violations
 }
 
-// jobsAreCommitted checks that a job comes with the ride that it is about.
-func (e *evidence) jobsAreCommitted() (bool, []string) {
-	applies := false
-	var violations []string
-	for _, s := range e.snapshots {
-		for _, j := range s.jobs {
-			applies = true
-			wrong := j.kind != "receipt" || j.key != idempotencyKey || j.charge != s.ride().charge || j.charge == "" || !s.key().finished
-			violations = appendIf(violations, wrong, "a job %+v with the ride %+v", j, s.ride())
+// jobsAreCommitted returns the check that jobs of these kinds, one of each, come
+// with the charge that they are about. charge returns "" while there may be
+// none.
+func jobsAreCommitted(charge func(snapshot) string, kinds ...string) func(*evidence) (bool, []string) {
+	return func(e *evidence) (applies bool, violations []string) {
+		for _, s := range e.snapshots {
+			for _, j := range s.jobs {
+				applies = true
+				wrong := !slices.Contains(kinds, j.kind) || j.key != idempotencyKey || j.charge == "" || j.charge != charge(s) || !s.key().finished
+				violations = appendIf(violations, wrong, "a job %+v of %q, with the charge %q", j, kinds, charge(s))
+			}
+			violations = appendIf(violations, len(s.jobs) > len(kinds), "%d jobs", len(s.jobs))
 		}
-		violations = appendIf(violations, len(s.jobs) > 1, "%d jobs", len(s.jobs))
+		return applies, violations
 	}
-	return applies, violations
+}
+
+// The charges that jobs are about: that of the ride, of the canceled ride, and
+// of the order.
+func rideCharge(s snapshot) string  { return s.ride().charge }
+func orderCharge(s snapshot) string { return s.order().charge }
+func canceledCharge(s snapshot) string {
+	if s.ride().status != "canceled" {
+		return ""
+	}
+	return s.ride().charge
 }
 
 // nothingReaped checks that no key was reaped, because none is old enough.

@@ -43,7 +43,7 @@ var hailChecks = []check{
 	{"I1", (*evidence).oneCharge},
 	{"I2", (*evidence).successIsWhole},
 	{"I3", (*evidence).declineIsFree},
-	{"I4", (*evidence).noMoneyForgotten},
+	{"I4", notForgotten((*evidence).moneyIsTaken, charged)},
 	{"I5", duringRun("I5")},
 	{"I6", (*evidence).oneForm},
 	{"I7", (*evidence).legalPath},
@@ -56,7 +56,7 @@ var hailChecks = []check{
 	{"I15", (*evidence).noFailureStored},
 	{"I16", (*evidence).rightEnd},
 	{"I17", (*evidence).parkedForCause},
-	{"I20", (*evidence).jobsAreCommitted},
+	{"I20", jobsAreCommitted(rideCharge, "receipt")},
 	{"I22", (*evidence).nothingReaped},
 	{"I23", duringRun("I23")},
 	{"I27", (*evidence).sumsAgree},
@@ -139,16 +139,21 @@ func (e *evidence) declineIsFree() (bool, []string) {
 		"declined with %d charges, a ride that is %s and %d jobs", len(e.succeeded), e.final.ride().status, len(e.final.jobs))
 }
 
-// noMoneyForgotten checks that a charge is on a success, or was on a parked
-// key.
-func (e *evidence) noMoneyForgotten() (bool, []string) {
-	if len(e.succeeded) == 0 {
-		return false, nil
+// moneyIsTaken reports whether Stripe charged.
+func (e *evidence) moneyIsTaken() bool { return len(e.succeeded) > 0 }
+
+// notForgotten returns the check that money that moved is on a success, or was
+// on a key that was parked or that waits. done is how such a key comes to rest.
+func notForgotten(moved func(*evidence) bool, done end) func(*evidence) (bool, []string) {
+	return func(e *evidence) (applies bool, violations []string) {
+		if !moved(e) {
+			return false, nil
+		}
+		rest := e.atRest.end()
+		violations = appendIf(nil, !e.successful(), "%s, and the key ended as %s", done, e.final.end())
+		parked := e.atRest.key().parked != ""
+		return true, appendIf(violations, rest != done && rest != pending && !parked, "%s, and the key came to rest as %s", done, rest)
 	}
-	rest := e.atRest.end()
-	violations := appendIf(nil, !e.successful(), "charged, and the key ended as %s", e.final.end())
-	parked := e.atRest.key().parked != ""
-	return true, appendIf(violations, rest != charged && rest != pending && !parked, "charged, and the key came to rest as %s", rest)
 }
 
 // oneForm compares all sends, and counts those after the window.

@@ -11,7 +11,7 @@ var orderChecks = []check{
 	{"I1", (*evidence).oneCharge},
 	{"I2", (*evidence).orderIsWhole},
 	{"I3", (*evidence).refusedOrderIsFree},
-	{"I4", (*evidence).noMoneyForgotten},
+	{"I4", notForgotten((*evidence).moneyIsTaken, charged)},
 	{"I5", duringRun("I5")},
 	{"I6", (*evidence).oneFormEach},
 	{"I7", (*evidence).legalPath},
@@ -24,7 +24,7 @@ var orderChecks = []check{
 	{"I15", (*evidence).noFailureStored},
 	{"I16", (*evidence).rightEnd},
 	{"I17", (*evidence).parkedForCause},
-	{"I20", (*evidence).orderJobsAreCommitted},
+	{"I20", jobsAreCommitted(orderCharge, "warehouse", "notification")},
 	{"I22", (*evidence).nothingReaped},
 	{"I23", duringRun("I23")},
 	{"I27", (*evidence).orderSumsAgree},
@@ -109,21 +109,6 @@ func (e *evidence) orderAgrees(s snapshot) []string {
 	done := k.finished && k.status == e.flow.done
 	violations = appendIf(violations, done != (len(s.jobs) == 2), "%d jobs at %s %d", len(s.jobs), k.point, k.status)
 	return append(violations, s.keyAgrees()...)
-}
-
-// orderJobsAreCommitted checks that jobs come with the paid order that they are
-// about.
-func (e *evidence) orderJobsAreCommitted() (bool, []string) {
-	applies := false
-	var violations []string
-	for _, s := range e.snapshots {
-		for _, j := range s.jobs {
-			applies = true
-			wrong := j.key != idempotencyKey || j.charge != s.order().charge || j.charge == "" || !s.key().finished
-			violations = appendIf(violations, wrong, "a job %+v with the order %+v", j, s.order())
-		}
-	}
-	return applies, violations
 }
 
 // orderSumsAgree compares the money and the goods here, at Stripe and in the
