@@ -3,6 +3,7 @@
 
 GO   ?= go
 ARGS ?=
+FLOW ?= hail cancel refund_late order
 
 # What --version prints: "devel" where there is no git, or where it refuses to read a clone that another user owns.
 version := $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -92,10 +93,14 @@ browser: ## Open /docs and the page of a problem in Chromium, and say where the 
 figures: ## Draw the pictures of the documents again.
 	$(GO) run ./docs/figures
 
-crash: ## Cut, tear and hold every message between the service, Postgres and Stripe.
+# Each flow has its own time-out, and they run on if one fails. TestEveryFlowOfTheServiceIsHere knows FLOW.
+crash: ## Cut, tear and hold every message between the service, Postgres and Stripe: make crash FLOW=hail.
 	$(GO) test ./internal/jobs -run TestRelaySurvivesEveryCut -count=1 -v
 	$(GO) test ./internal/rides -run 'TestEveryCutOfAnEvent|TestEveryOrderEndsInOneState' -count=1 -v -args -full
-	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 240m -args -full $(ARGS)
+	@code=0; for flow in $(FLOW); do \
+	echo "the flow $$flow"; \
+	$(GO) test ./proof/crash -run TestEveryFault -count=1 -v -timeout 240m -args -full -flow $$flow $(ARGS) || code=1; \
+	done; exit $$code
 
 kill: ## Kill completers while 1,000 rides and 300 cancels are delivered, and an api 50 times while it charges.
 	$(GO) test ./internal/commands -run TestKilledCompleters -count=1 -v -timeout 10m -args -full

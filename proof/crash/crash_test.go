@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
@@ -13,6 +14,7 @@ import (
 var (
 	full  = flag.Bool("full", false, "run every fault instead of a sample")
 	only  = flag.String("case", "", "run only this trial")
+	of    = flag.String("flow", "", "run only the trials of this flow")
 	seed  = flag.Uint64("seed", 1, "the seed of the sample")
 	lanes = flag.Int("lanes", 3*runtime.NumCPU(), "how many trials run at once; they wait most of the time")
 	write = flag.Bool("manifest", false, "rewrite the manifest")
@@ -40,7 +42,13 @@ func TestEveryFault(t *testing.T) {
 		runOne(t, *only)
 		return
 	}
+	if _, ok := flowNamed(*of); *of != "" && !ok {
+		t.Fatalf("there is no flow %q", *of)
+	}
 	for _, f := range flows {
+		if *of != "" && *of != f.name {
+			continue
+		}
 		t.Run("of the flow "+f.name, func(t *testing.T) {
 			t.Parallel()
 			newEnumeration(t, f).run()
@@ -83,6 +91,8 @@ type enumeration struct {
 	flow   flow
 	lanes  []*lane
 	report *report
+	// ended is set if trials were skipped.
+	ended bool
 }
 
 func newEnumeration(t *testing.T, f flow) *enumeration {
@@ -138,6 +148,8 @@ func (x *enumeration) run() {
 	triples := sampleTriples
 	if *full {
 		triples = fullTriples
+	}
+	if *full && !x.ended {
 		cuts.check(x.t, seen)
 	}
 	x.each("triples", draw(third, triples, *seed), func(*run) {})
@@ -179,13 +191,21 @@ func (x *enumeration) each(stage string, trials []trial, then func(*run)) {
 }
 
 // feed sends the trials to the queue. It stops after so many violations that
-// more would show nothing new.
+// more would show nothing new, and shortly before package testing would end the
+// run without a report.
 func (x *enumeration) feed(queue chan<- trial, trials []trial) {
 	defer close(queue)
 	const enough = 100
-	for _, one := range trials {
-		if x.report.failed() >= enough {
-			x.t.Errorf("after %d violations the remaining trials are skipped", enough)
+	deadline, limited := x.t.Deadline()
+	for i, one := range trials {
+		switch {
+		case x.report.failed() >= enough:
+			x.t.Errorf("after %d violations the remaining %d trials are skipped", enough, len(trials)-i)
+			x.ended = true
+			return
+		case limited && time.Until(deadline) < 2*patience:
+			x.t.Errorf("the time is up: the remaining %d trials are skipped", len(trials)-i)
+			x.ended = true
 			return
 		}
 		queue <- one

@@ -6,7 +6,7 @@
 // chosen messages between them. Nobody lists the messages by hand. A run
 // without faults is recorded, and then each of its messages is cut, held and
 // torn in every way that package wire knows. What a torn message leaves in
-// Postgres does not depend on Stripe, so only two scripts tear messages to
+// Postgres does not depend on Stripe, so only one or two scripts tear messages to
 // Postgres, and all scripts tear messages to Stripe. After each trial the
 // invariants of internal/phases are checked with SQL, with the log that the
 // triggers of package tripwire write, and with the ledger of the fake Stripe.

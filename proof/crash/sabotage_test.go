@@ -1,7 +1,9 @@
 package crash
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
@@ -10,10 +12,21 @@ import (
 	"github.com/rocketrides/rocketrides/proof/invariants"
 )
 
-// TestEveryFlowOfTheServiceIsHere, and those that charge cards can be stopped by
-// CHARGES=off.
+// TestEveryFlowOfTheServiceIsHere, and in what make crash runs; and those that
+// charge cards can be stopped by CHARGES=off.
 func TestEveryFlowOfTheServiceIsHere(t *testing.T) {
 	t.Parallel()
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, f := range flows {
+		all = append(all, f.name)
+	}
+	if line := "\nFLOW ?= " + strings.Join(all, " ") + "\n"; !strings.Contains(string(makefile), line) {
+		t.Errorf("the Makefile has no line %q", line)
+	}
 	for _, served := range rides.Flows(nil, accounts.Store{}) {
 		f, ok := flowNamed(served.Name())
 		if !ok {
