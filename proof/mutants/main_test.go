@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -23,15 +25,59 @@ func TestEveryPatchNamesARuleAndAKiller(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tests := map[string]string{} // the source of the tests, by the folder of their package
 	for _, m := range mutants {
 		for _, number := range m.invariants {
 			if list[number] == "" {
 				t.Errorf("%s breaks %s, which is not in the list of internal/phases", m.name, number)
 			}
 		}
+		for _, killer := range m.killers {
+			if tests[killer.folder] == "" {
+				tests[killer.folder] = readTests(t, killer.folder)
+			}
+			if !strings.Contains(tests[killer.folder], "\nfunc "+killer.name+"(") {
+				t.Errorf("%s names %s, which %s does not have", m.name, killer.name, killer.folder)
+			}
+		}
 	}
-	if len(mutants) < 31 {
-		t.Errorf("there are %d mutants", len(mutants))
+}
+
+// readTests returns the source of the tests of a package.
+func readTests(t *testing.T, folder string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("../..", folder, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	return all.String()
+}
+
+// TestEveryPatchFits, which the run of all mutants would find an hour later. git
+// is needed, as it is for that.
+func TestEveryPatchFits(t *testing.T) {
+	t.Parallel()
+	mutants, err := readMutants(".", regexp.MustCompile(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unchanged := &tree{dir: root}
+	for _, m := range mutants {
+		if err := unchanged.apply(t.Context(), m.patch, "--check"); err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
 	}
 }
 

@@ -103,7 +103,7 @@ func (t *tree) try(ctx context.Context, m mutant) (outcome, error) {
 // apply applies a patch. A patch that no longer fits is an error, and not a
 // kill: the code under it has changed, and the patch must be adapted.
 func (t *tree) apply(ctx context.Context, patch string, options ...string) error {
-	apply := exec.CommandContext(ctx, "git", append([]string{"apply"}, append(options, patch)...)...)
+	apply := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "apply"}, append(options, patch)...)...)
 	apply.Dir = t.dir
 	// If the folder for temporary files is inside a repository, git would take
 	// the paths of the patch for paths of that repository, and skip them
