@@ -271,3 +271,25 @@ func TestTheChartAndTheModelAreOfTheSameClients(t *testing.T) {
 		}
 	}
 }
+
+// TestTurns: no system always comes right after the same other one.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	systems := []*system{{name: "a"}, {name: "b"}, {name: "c"}, {name: "d"}, {name: "e"}}
+	before := map[string]map[string]bool{}
+	for round := range 4 {
+		last := ""
+		for _, s := range turns(systems, round+1) {
+			if before[s.name] == nil {
+				before[s.name] = map[string]bool{}
+			}
+			before[s.name][last] = true
+			last = s.name
+		}
+	}
+	for name, others := range before {
+		if delete(others, ""); len(others) < 2 {
+			t.Errorf("%s always comes after %v", name, others)
+		}
+	}
+}

@@ -19,7 +19,9 @@ import (
 // The floor is what pgbench reaches with the statements of a ride, and nothing
 // but them: no HTTP, no Stripe, no service. The frozen one is the schema and
 // the statements of 26 November 2026, commit 4df118e, and never changes, so
-// that figures of different times can be compared.
+// that figures of different times can be compared. ride.sql is what
+// captureScript returned then, and schema.sql what pg_dump --schema-only wrote
+// of the four tables that it names, without comments and settings.
 var (
 	//go:embed floor/schema.sql
 	frozenSchema string

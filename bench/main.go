@@ -16,7 +16,6 @@ import (
 // that a run starts.
 type commands struct {
 	Run          bench        `cmd:"" default:"withargs" help:"Measure; this is the default."`
-	Freeze       freeze       `cmd:"" help:"Write the schema and the statements of one ride, as this tree has them, for pgbench."`
 	Stripe       stubStripe   `cmd:"" hidden:"" help:"Stand in for Stripe."`
 	DBOS         durable      `cmd:"" name:"dbos" hidden:"" help:"Serve rides as workflows of DBOS."`
 	Serializable serializable `cmd:"" hidden:"" help:"Serve rides in four SERIALIZABLE transactions."`

@@ -67,6 +67,7 @@ type result struct {
 	PeakMemory  int64   `json:"service_peak_memory_bytes"`
 	Connections int     `json:"connections"`
 	Left        int     `json:"left_to_the_completer,omitempty"`
+	Reaped      float64 `json:"reaped_per_second,omitempty"`
 
 	Foreign float64 `json:"machine_used_by_others"` // share of its processors
 	Steal   float64 `json:"machine_stolen"`         // by the hypervisor

@@ -23,7 +23,7 @@ const accountsCount = 8
 
 // startService makes a database with the schema of today, and starts the api on
 // it, with more settings. If via isn't empty, the api reaches the database at
-// that address. Close the pool of the service at the end.
+// that address. End the service at the end.
 func (l *lab) startService(ctx context.Context, database, via string, settings ...string) (*service, error) {
 	if err := l.migrated(ctx, database); err != nil {
 		return nil, err
@@ -44,6 +44,12 @@ func (l *lab) startService(ctx context.Context, database, via string, settings .
 	}
 	s.pool, err = pgxpool.New(ctx, l.url(database))
 	return s, err
+}
+
+// end stops a service, so that what is measured next has the machine for itself.
+func (l *lab) end(ctx context.Context, s *service) {
+	s.pool.Close()
+	_ = l.stop(ctx, s.service) // it is killed if it doesn't stop
 }
 
 // migrated makes a database with the schema of today.

@@ -19,14 +19,15 @@ const (
 
 // stress measures those that are wanted.
 func (r *run) stress(ctx context.Context) error {
-	for name, measure := range map[string]func(context.Context) error{
-		inFlight: r.measureInFlight, overload: r.measureOverload, burst: r.measureBurst, rows: r.measureRows,
-	} {
-		if !r.named(name) {
+	for _, one := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{{inFlight, r.measureInFlight}, {overload, r.measureOverload}, {burst, r.measureBurst}, {rows, r.measureRows}} {
+		if !r.named(one.name) {
 			continue
 		}
-		if err := errors.Join(measure(ctx), r.setLatency(ctx, 0)); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := errors.Join(one.measure(ctx), r.setLatency(ctx, 0)); err != nil {
+			return fmt.Errorf("%s: %w", one.name, err)
 		}
 	}
 	return nil
@@ -39,7 +40,7 @@ func (r *run) measureInFlight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.pool.Close()
+	defer r.end(ctx, s)
 	if err := r.setLatency(ctx, latency); err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (r *run) measureOverload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.pool.Close()
+	defer r.end(ctx, s)
 	w := workload{rate: 10 * best, seconds: r.short(30 * time.Second), settle: time.Second, wanted: []int{created}}
 	next := freshRides(s.accounts)
 	if err := r.add(ctx, overload, s, s.sending(next), w); err != nil {
@@ -85,7 +86,7 @@ func (r *run) measureBurst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.pool.Close()
+	defer r.end(ctx, s)
 	s.wire = w
 	ride := rides(s.accounts)
 	loaded := s.system
