@@ -122,7 +122,7 @@ func (c *completerKeysShow) Run(ctx context.Context, o cli.Output) error {
 	})
 }
 
-// operatorFlags name who changes a key.
+// operatorFlags name who decides something, such as what becomes of a key.
 type operatorFlags struct {
 	By string `help:"Who decides, for the audit record; without a name, your numeric user id." env:"USER"`
 }

@@ -83,7 +83,7 @@ func checkInterrupt(t *testing.T, p *sandboxProcess) {
 	}
 }
 
-// checkNotice checks everything in sandbox.json.
+// checkStateFile checks everything in sandbox.json.
 func checkStateFile(t *testing.T, p *sandboxProcess) {
 	t.Helper()
 	stat, err := os.Stat(filepath.Join(p.data, "sandbox.json"))

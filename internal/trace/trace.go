@@ -35,7 +35,7 @@ func FromHeader(ctx context.Context, header http.Header) context.Context {
 func ToHeader(ctx context.Context, header http.Header) { propagator.Inject(ctx, headers(header)) }
 
 // Stored returns the trace of ctx in the form that FromStored reads. It is ""
-// if ctx has none, and has fewer than 300 bytes.
+// if ctx has none.
 func Stored(ctx context.Context) string {
 	if ID(ctx) == "" && !oteltrace.SpanContextFromContext(ctx).IsValid() {
 		return ""
