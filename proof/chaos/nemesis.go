@@ -19,7 +19,7 @@ type nemesis struct {
 
 	mu     sync.Mutex
 	done   map[kind]int
-	faults map[string]int // how often each toxic and Stripe fault happened, by name
+	faults map[string]int // how often each toxic was added, and each Stripe fault scripted, by name
 	past   []pastEvent
 	err    error
 }

@@ -18,7 +18,7 @@ func (r *run) report(f *facts, ops []*op) {
 	fmt.Fprintf(r.out, "%d workers frozen past their leases; %d times a worker was fenced out and wrote nothing\n",
 		r.nemesis.tally(freezeWorker), r.system.fenced())
 	fmt.Fprintf(r.out, "answers: %s\n", tallied(answersBy(ops)))
-	fmt.Fprintf(r.out, "faults:  %s\n", tallied(r.nemesis.faults))
+	fmt.Fprintf(r.out, "scripted: %s\n", tallied(r.nemesis.faults))
 	fmt.Fprintf(r.out, "hails:   %s\n", tallied(ends(f.keys)))
 	fmt.Fprintf(r.out, "cancels: %s\n", tallied(ends(f.cancels)))
 	fmt.Fprintf(r.out, "events:  %s\n", tallied(outcomes(f)))

@@ -59,7 +59,7 @@ func TestAFullRunHasEnoughEvents(t *testing.T) {
 // nothing.
 func TestEveryFaultIsDrawn(t *testing.T) {
 	t.Parallel()
-	all := strings.Join(lines(newSchedule(1, 20*time.Minute)), "\n") + "\n"
+	all := strings.Join(lines(newSchedule(1, fullRun)), "\n") + "\n"
 	names := slices.Concat(toxicNames(), linkNames(), workerNames())
 	for _, f := range stripeFaults() {
 		names = append(names, f.name)
