@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"io"
 	"io/fs"
 	"log/slog"
 	"time"
@@ -20,13 +21,15 @@ type Migrator struct {
 	Files       fs.FS
 	LockTimeout time.Duration
 	Tries       int
+	Log         io.Writer // nil for none
 }
 
 func (m Migrator) migrator() migrator {
-	return migrator{
-		files: m.Files, lockTimeout: m.LockTimeout, tries: m.Tries, pause: 20 * time.Millisecond,
-		logger: slog.New(slog.DiscardHandler),
+	logger := slog.New(slog.DiscardHandler)
+	if m.Log != nil {
+		logger = slog.New(slog.NewTextHandler(m.Log, nil))
 	}
+	return migrator{files: m.Files, lockTimeout: m.LockTimeout, tries: m.Tries, pause: 20 * time.Millisecond, logger: logger}
 }
 
 func (m Migrator) Up(ctx context.Context, url string) error { return m.migrator().up(ctx, url) }

@@ -200,11 +200,14 @@ func (m migrator) takeTurn(ctx context.Context, config *pgx.ConnConfig) (*pgx.Co
 	if err != nil {
 		return nil, fmt.Errorf("opening database: %w", err)
 	}
-	for {
+	for try := 1; ; try++ {
 		var mine bool
 		err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, int64(turnLock)).Scan(&mine)
 		if err == nil && mine {
 			return conn, nil
+		}
+		if err == nil && try == 1 {
+			m.logger.InfoContext(ctx, "waiting for another migrator, whose turn it is")
 		}
 		if err == nil {
 			err = pause.For(ctx, 100*time.Millisecond)
