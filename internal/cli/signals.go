@@ -12,7 +12,11 @@ import (
 // processes take over its keys when their leases end. Another SIGTERM changes
 // nothing, because timeout and similar programs send it twice.
 func UntilSignaled(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() { signal.Reset(syscall.SIGINT) })
+	signaled, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	context.AfterFunc(signaled, func() {
+		signal.Reset(syscall.SIGINT) // before anything shows that the end has begun: a Ctrl-C may follow at once
+		end(context.Cause(signaled))
+	})
 	return ctx, stop
 }
