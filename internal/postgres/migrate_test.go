@@ -383,7 +383,7 @@ func TestAnIndexWaitsForLongTransactions(t *testing.T) {
 	}
 }
 
-// onWrite is a writer that tells that something is written.
+// onWrite is a writer that calls a function at each write.
 type onWrite func()
 
 func (w onWrite) Write(p []byte) (int, error) { w(); return len(p), nil }

@@ -226,15 +226,16 @@ func (h *harness) checkWaitsForAPerson(t *testing.T) {
 	}
 }
 
-// TestASuccessOfAParkedKeyIsGivenBack: a person ends the key as not charged,
-// without asking Stripe, long after the event that tells of the charge.
-func TestASuccessOfAParkedKeyIsGivenBack(t *testing.T) {
-	t.Parallel()
-	h, seen := newHarness(t), 0
+// endUnasked parks a ride whose answer from Stripe was lost, sees that the event
+// about it waits, in a shape, and has a person end the key as not charged without
+// asking Stripe. Then the event is worked.
+func (h *harness) endUnasked(t *testing.T, shape string) {
+	t.Helper()
+	seen := 0
 	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
 	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
 	h.parkByHand(t, h.visa, "k")
-	h.deliverAll(t, &seen, "thin")
+	h.deliverAll(t, &seen, shape)
 	h.work(t)
 	h.checkWaitsForAPerson(t)
 	if _, err := h.resolver().ResolveNotChargedUnverified(t.Context(), h.key(t, h.visa, "k"), "ann", "Stripe is down"); err != nil {
@@ -242,6 +243,14 @@ func TestASuccessOfAParkedKeyIsGivenBack(t *testing.T) {
 	}
 	h.work(t)
 	h.finish(t)
+}
+
+// TestASuccessOfAParkedKeyIsGivenBack: a person ends the key as not charged,
+// without asking Stripe, long after the event that tells of the charge.
+func TestASuccessOfAParkedKeyIsGivenBack(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.endUnasked(t, "thin")
 	if got := h.given(t, "k"); got != "declined succeeded 2350" {
 		t.Errorf("the ride is %s", got)
 	}
@@ -251,19 +260,9 @@ func TestASuccessOfAParkedKeyIsGivenBack(t *testing.T) {
 // without asking Stripe, long after the event that tells of the decline.
 func TestAnOpenPaymentOfAParkedKeyIsClosed(t *testing.T) {
 	t.Parallel()
-	h, seen := newHarness(t), 0
+	h := newHarness(t)
 	h.exec(t, `UPDATE accounts SET payment_method = 'pm_card_chargeCustomerFail' WHERE id = $1`, h.visa.AccountID)
-	h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
-	h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
-	h.parkByHand(t, h.visa, "k")
-	h.deliverAll(t, &seen, "snapshot")
-	h.work(t)
-	h.checkWaitsForAPerson(t)
-	if _, err := h.resolver().ResolveNotChargedUnverified(t.Context(), h.key(t, h.visa, "k"), "ann", "Stripe is down"); err != nil {
-		t.Fatal(err)
-	}
-	h.work(t)
-	h.finish(t)
+	h.endUnasked(t, "snapshot")
 	if got := h.outcomes(t); got != "closing" {
 		t.Errorf("the event came to %q", got)
 	}

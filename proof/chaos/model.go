@@ -12,9 +12,9 @@ import (
 
 // The model of one key, of a hail or a cancel, as clients may see it: absent →
 // running → done, or parked for a person. A request is two steps: its arrival,
-// which may start the key, and its answer. If there is no answer, or a 5xx, the arrival is the only
-// step, and it may come later. What a worker does in between is not a step: the
-// first answer that shows an end is the step to that end.
+// which may start the key, and its answer. If there is no answer, or a 5xx, the
+// arrival is the only step, and it may come later. What a worker does in between
+// is not a step: the first answer that shows an end is the step to that end.
 
 type phase int
 
