@@ -119,11 +119,13 @@ func (e *Engine) readTogether(group []*lookUp) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.aborted), timeout)
 	defer cancel()
-	reads := make([]statement, len(group))
-	for i, l := range group {
-		reads[i] = readKey(l.id, &l.found)
-	}
-	err := e.Rerun(ctx, func(ctx context.Context) error { return e.readRows(ctx, reads...) })
+	err := e.Rerun(ctx, func(ctx context.Context) error {
+		reads := make([]statement, len(group))
+		for i, l := range group {
+			reads[i] = readKey(l.id, &l.found)
+		}
+		return e.readRows(ctx, reads...)
+	})
 	for _, l := range group {
 		if err != nil && len(group) > 1 && !errors.Is(err, errUnsent) {
 			go e.readTogether([]*lookUp{l})

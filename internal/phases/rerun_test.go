@@ -45,6 +45,51 @@ func TestATransactionThatReadsRunsAgain(t *testing.T) {
 	}
 }
 
+// TestARowThatIsGoneIsForgotten: the connection is lost behind the row of a key,
+// and where the row is read again there is none, as on a standby that took over
+// without it. Nothing of what was read first is believed.
+func TestARowThatIsGoneIsForgotten(t *testing.T) {
+	t.Parallel()
+	const row = 3 // frames of the answer to a look-up: what is bound and described, then the row
+	for name, doubt := range map[string]bool{"by a look-up": false, "in a doubt": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.finished(t, 1)
+			if !doubt {
+				b.mustRun(t, "k")
+			}
+			found := 0 // how often the row was found
+			b.wire.Plan(func(_ int, message []byte) wire.Fault {
+				switch sent := b.wire.Summary(message); {
+				case doubt && strings.Contains(sent, "run INSERT INTO idempotency_keys"):
+					doubt = false
+					return wire.Fault{Kind: wire.CutAfter}
+				case doubt || !strings.Contains(sent, "run SELECT FROM idempotency_keys"):
+					return wire.Fault{}
+				}
+				if found++; found == 1 {
+					return wire.Fault{Kind: wire.CutAnswer, Part: row}
+				}
+				if found == 2 {
+					b.unwatch(t)
+					b.exec(t, `DELETE FROM idempotency_keys WHERE key = 'k'`)
+					b.exec(t, `DELETE FROM parcels WHERE key = 'k'`)
+					b.watch(t)
+				}
+				return wire.Fault{}
+			})
+			if got := b.mustRun(t, "k"); got.Replayed {
+				t.Error("an answer that is gone was replayed")
+			}
+			b.checkDone(t, "k")
+			if found < 2 {
+				t.Errorf("the key was looked up %d times, want twice", found)
+			}
+		})
+	}
+}
+
 // TestAPanicOfTheEngineLetsTheKeyGo: a mistake that no phase and no call has made
 // costs one request. The process holds its key no longer.
 func TestAPanicOfTheEngineLetsTheKeyGo(t *testing.T) {

@@ -115,7 +115,11 @@ const keyByID = `
 
 // readKey reads the key's row into found, which is nil if there is none. It is
 // no transaction and no write.
+//
+// Each run needs a statement of its own, since a run that failed may have read a
+// row that is gone now.
 func readKey(id keyID, found **reading) statement {
+	*found = nil
 	return statement{
 		sql:  keyByID,
 		args: []any{id.account, id.key},
