@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,14 +95,7 @@ func (c *completerRun) Run(ctx context.Context, log *slog.Logger) error {
 
 	events := parts.eventWorker(log, metrics)
 	events.Poll, events.Drain = c.Poll, workingTime(c.ShutdownTimeout)
-	var work sync.WaitGroup
-	work.Go(func() { c.completer(parts.engine).Run(ctx) })
-	work.Go(func() { deliver.Run(ctx) })
-	work.Go(func() { events.Run(ctx) })
-	err = d.serve(ctx)
-	stop() // also when a listener failed
-	work.Wait()
-	return err
+	return d.serve(ctx, c.completer(parts.engine).Run, deliver.Run, events.Run)
 }
 
 // oncePoll is how often one round looks for jobs that are due.

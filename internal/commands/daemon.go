@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
@@ -35,7 +36,8 @@ type daemonFlags struct {
 // checkDaemon refuses settings that make no sense.
 func (f daemonFlags) checkDaemon() error { return errors.Join(f.checkAdmin(), f.checkShutdown()) }
 
-// A daemon serves HTTP until its context ends, and then shuts down in order.
+// A daemon serves HTTP until its context ends or a listener fails, and then shuts
+// down in order.
 type daemon struct {
 	engine *phases.Engine
 	log    *slog.Logger
@@ -70,19 +72,30 @@ func (d *daemon) close() {
 	}
 }
 
-// serve serves every address until ctx ends, and then shuts down. It returns
-// early, with an error, when a listener fails.
-func (d *daemon) serve(ctx context.Context) error {
+// serve serves every address, and does the work, until ctx ends or a listener
+// fails. Either way it then shuts down, and returns when the work has ended too.
+// That a listener fails is an error.
+func (d *daemon) serve(ctx context.Context, work ...func(context.Context)) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	failed := make(chan error, len(d.servers))
 	for i, server := range d.servers {
 		go func() { failed <- server.Serve(d.listeners[i]) }()
 	}
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serving: %w", err)
-	case <-ctx.Done():
-		return d.shutDown(context.WithoutCancel(ctx))
+	var working sync.WaitGroup
+	for _, do := range work {
+		working.Go(func() { do(ctx) })
 	}
+	var err error
+	select {
+	case failure := <-failed:
+		err = fmt.Errorf("serving: %w", failure)
+	case <-ctx.Done():
+	}
+	stop() // the work ends beside the shutdown
+	err = errors.Join(err, d.shutDown(context.WithoutCancel(ctx)))
+	working.Wait()
+	return err
 }
 
 // releaseReserve is the part of the shutdown time-out that is kept for
