@@ -98,6 +98,9 @@ func ReadEvent(secrets, signatures []string, body []byte, now time.Time) (Event,
 // checkSignature returns an error unless body was signed with one of the
 // secrets.
 func checkSignature(secrets, signatures []string, body []byte, now time.Time) error {
+	if len(secrets) == 0 {
+		return errors.New("there is no secret to check its signature with")
+	}
 	if len(signatures) != 1 {
 		return errors.New("there is not exactly one Stripe-Signature header")
 	}

@@ -25,8 +25,9 @@ var (
 	// ErrUnknownVersion: the key belongs to a flow, a version, a canonical form
 	// or a realm that this process doesn't know; another process does.
 	ErrUnknownVersion = errors.New("this process doesn't know the flow, the version or the realm (test or live) of the idempotency key")
-	// ErrPaused: the flow is switched off, or the realm isn't known yet.
-	ErrPaused = errors.New("the flow is switched off")
+	// ErrPaused: the flow is switched off, or there is no realm to work in; see
+	// Config.Realm.
+	ErrPaused = errors.New("the flow is switched off, or the account on the foreign side is unknown or not the one on record")
 	// ErrDraining: this process is shutting down.
 	ErrDraining = errors.New("shutting down")
 	// ErrBusy: as many attempts are in flight as may be, in this process or for

@@ -222,4 +222,29 @@ func TestNoEventWithoutASecret(t *testing.T) {
 	deaf.send(t, signed(event("evt_1", "charge.refunded", "ch_1"), "", time.Now())).must(t, 400, web.CodeSignatureInvalid)
 }
 
+// Stripe's operator sees a 400 only, so ours looks into the log.
+func TestTheLogSaysWhyAnEventIsRefused(t *testing.T) {
+	t.Parallel()
+	o := newObserved(t)
+	deaf := *o
+	config := o.config
+	config.EventSecrets, config.Logger = nil, slog.New(slog.NewJSONHandler(o.log, nil))
+	deaf.handler = NewService(config).Handler()
+	body, now := event("evt_1", "charge.refunded", "ch_1"), time.Now()
+	for want, c := range map[string]struct {
+		to   *observed
+		sent call
+	}{
+		"no signature matches":                           {o, signed(body, "whsec_other0123456789abcdef01", now)},
+		"the signature is not of this time":              {o, signed(body, eventSecret, now.Add(-6*time.Minute))},
+		"there is no secret to check its signature with": {&deaf, signed(body, eventSecret, now)},
+	} {
+		r, line := c.to.ask(t, c.sent)
+		r.must(t, 400, web.CodeSignatureInvalid)
+		if line["error"] != "signature_invalid: the request is not signed by Stripe: "+want || line["level"] != "INFO" {
+			t.Errorf("the log says %v, want %q", line, want)
+		}
+	}
+}
+
 func alwaysUnconfirmed(*pgx.Conn) bool { return true }

@@ -102,8 +102,9 @@ func (r *Request) attrs(route string, took time.Duration) []slog.Attr {
 		attrs = append(attrs, slog.Float64("waited_seconds", record.waited.Seconds()))
 	}
 	// Of a 401 the client learns nothing, and its operator asks ours: the key is
-	// mistyped, revoked, of the other mode, or its account is disabled.
-	if record.failed() || record.code == CodeUnauthenticated {
+	// mistyped, revoked, of the other mode, or its account is disabled. Stripe
+	// doesn't tell our operator that the secret of its webhook is another one.
+	if record.failed() || record.code == CodeUnauthenticated || record.code == CodeSignatureInvalid {
 		attrs = append(attrs, slog.Any("error", record.cause))
 	}
 	if panicked, ok := errors.AsType[*phases.PanicError](record.cause); ok {

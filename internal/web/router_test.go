@@ -131,11 +131,13 @@ func TestAFailureIsLoggedWithItsCause(t *testing.T) {
 	if _, logged := line["error"]; logged || line["level"] != "INFO" || line["code"] != "not_found" {
 		t.Errorf("the log says %v", line)
 	}
-	_, line = ask(t, "GET", "/v1/boats/boat_1", func(http.ResponseWriter, *Request) error {
-		return NewProblemError(CodeUnauthenticated, errors.New("disabled account"))
-	}, nil)
-	if line["error"] != "unauthenticated: disabled account" || line["level"] != "INFO" {
-		t.Errorf("the log says %v", line)
+	for _, code := range []Code{CodeUnauthenticated, CodeSignatureInvalid} {
+		_, line = ask(t, "GET", "/v1/boats/boat_1", func(http.ResponseWriter, *Request) error {
+			return NewProblemError(code, errors.New("disabled account"))
+		}, nil)
+		if line["error"] != string(code)+": disabled account" || line["level"] != "INFO" {
+			t.Errorf("the log says %v", line)
+		}
 	}
 }
 
