@@ -20,7 +20,7 @@ type account struct {
 	exists   bool
 	disabled bool
 	keys     map[[32]byte]bool // the hashes of its active API keys
-	askedAt  time.Time         // when the database was asked
+	askedAt  time.Time         // when asking the database began: it says what was true then, or later
 }
 
 // has reports whether an API key is one of the account's. The hash covers the
@@ -34,6 +34,7 @@ func (a *account) has(key APIKey) bool { return a.keys[key.Hash()] }
 type accountCache struct {
 	pool      *pgxpool.Pool
 	rerun     RerunFunc
+	ttl       time.Duration
 	known     *expirable.LRU[string, *account]
 	strangers *expirable.LRU[string, *account]
 
@@ -58,6 +59,7 @@ func newAccountCache(pool *pgxpool.Pool, ttl time.Duration, rerun RerunFunc) *ac
 	return &accountCache{
 		pool:      pool,
 		rerun:     rerun,
+		ttl:       ttl,
 		known:     expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
 		strangers: expirable.NewLRU[string, *account](maxRemembered, nil, ttl),
 		lookUps:   map[string]*lookUps{},
@@ -115,14 +117,22 @@ func (c *accountCache) lookUp(ctx context.Context, id string, l *lookUps) (*acco
 	return found, err
 }
 
+// remembered returns an account as it is remembered. Its time counts from
+// askedAt: the LRUs count from when the answer came, which may be late.
 func (c *accountCache) remembered(id string) (*account, bool) {
-	if found, ok := c.known.Get(id); ok {
-		return found, true
+	found, ok := c.known.Get(id)
+	if !ok {
+		found, ok = c.strangers.Get(id)
 	}
-	return c.strangers.Get(id)
+	return found, ok && time.Since(found.askedAt) < c.ttl
 }
 
+// remember remembers an account. Of two look-ups at once the older one may end
+// last: what it found must not bring back a key that was revoked since.
 func (c *accountCache) remember(id string, found *account) {
+	if newer, ok := c.remembered(id); ok && newer.askedAt.After(found.askedAt) {
+		return
+	}
 	c.known.Remove(id)
 	c.strangers.Remove(id)
 	if found.exists {
