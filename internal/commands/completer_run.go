@@ -25,10 +25,17 @@ type roundFlags struct {
 	Tombstones  time.Duration `help:"How long after that a key is still known as expired." default:"720h" env:"TOMBSTONES"`
 }
 
+// minPoll is the shortest poll: jobs are looked for twice as often, and River
+// looks at most every millisecond.
+const minPoll = 2 * time.Millisecond
+
 // checkRounds refuses settings that make no sense.
 func (f roundFlags) checkRounds() error {
-	if f.Poll <= 0 || f.Concurrency < 1 || f.Retention <= 0 || f.Tombstones <= 0 {
-		return errors.New("--poll, --concurrency, --retention and --tombstones must be positive")
+	switch {
+	case f.Poll < minPoll:
+		return fmt.Errorf("--poll must be at least %s", minPoll)
+	case f.Concurrency < 1 || f.Retention <= 0 || f.Tombstones <= 0:
+		return errors.New("--concurrency, --retention and --tombstones must be positive")
 	}
 	return nil
 }

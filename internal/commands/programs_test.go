@@ -63,6 +63,7 @@ func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
 		"list of no keys":                       {"completer", []string{"keys", "list", "--limit=0"}, 2, "--limit must be positive"},
 		"list of fewer keys than none":          {"completer", []string{"keys", "list", "--limit=-5"}, 2, "--limit must be positive"},
 		"keys that are not made yet":            {"completer", []string{"keys", "list", "--older-than=-1h"}, 2, "--older-than must not be negative"},
+		"rounds faster than River's":            {"completer", []string{"--poll=1ms"}, 2, "--poll must be at least 2ms"},
 		"retention of zero":                     {"completer", []string{"once", "--retention=0s"}, 2, "--retention"},
 		"no decision":                           {"completer", []string{"keys", "resolve", "k"}, 2, "--charged pi_… or --not-charged"},
 		"two decisions":                         {"completer", []string{"keys", "resolve", "k", "--charged=pi_1", "--not-charged"}, 2, "can't be used together"},
