@@ -62,28 +62,30 @@ type load struct {
 	next    calls
 }
 
-// sendAll sends a number of calls, and returns an error unless each is answered
-// with the status that is wanted.
+// sendAll sends a number of calls, and returns an error, about the first other
+// answer, unless each is answered with the status that is wanted.
 func (l load) sendAll(n, wanted int) error {
 	const clients = 16
 	var group sync.WaitGroup
-	var sent, other atomic.Int64
+	var sent atomic.Int64
+	failed := make(chan error, 1)
 	for range clients {
 		group.Go(func() {
 			c := client{address: l.address}
 			defer c.close()
 			for sent.Add(1) <= int64(n) {
 				if status := c.send(l.next()); status != wanted {
-					other.Store(int64(status))
+					select {
+					case failed <- fmt.Errorf("a request was answered %d (0: not at all), and not %d", status, wanted):
+					default: // another one is reported
+					}
 				}
 			}
 		})
 	}
 	group.Wait()
-	if status := other.Load(); status != 0 {
-		return fmt.Errorf("a request was answered %d, and not %d", status, wanted)
-	}
-	return nil
+	close(failed)
+	return <-failed
 }
 
 // closedLoop has each client send its next request when it has the answer to
