@@ -180,30 +180,36 @@ func (c *Client) known() (names []string, versions []int) {
 // Run relays and works jobs until ctx ends, and returns when all that it works
 // on has ended. An error of the database is logged, and Run goes on.
 func (c *Client) Run(ctx context.Context) {
-	for c.river.Start(ctx) != nil { // it has logged why
-		if pause.For(ctx, c.config.Poll) != nil {
-			return
-		}
+	if !c.start(ctx) {
+		return
 	}
 	var group sync.WaitGroup
 	group.Go(func() {
-		c.repeat(ctx, "relaying jobs", c.config.Poll, func(ctx context.Context) error {
+		pause.Repeat(ctx, c.log, "relaying jobs", c.config.Poll, func(ctx context.Context) error {
 			_, err := c.relay(ctx)
 			return err
 		})
 	})
-	group.Go(func() { c.repeat(ctx, "counting jobs", countEvery, c.count) })
-	group.Go(func() { c.repeat(ctx, "deleting old callbacks", deleteEvery, c.deleteOldCallbacks) })
+	group.Go(func() { pause.Repeat(ctx, c.log, "counting jobs", countEvery, c.count) })
+	group.Go(func() { pause.Repeat(ctx, c.log, "deleting old callbacks", deleteEvery, c.deleteOldCallbacks) })
 	group.Wait()
 	<-c.river.Stopped()
 }
 
-// repeat runs a task from time to time, until ctx ends.
-func (c *Client) repeat(ctx context.Context, task string, every time.Duration, run func(context.Context) error) {
-	pause.Repeat(ctx, every, run, func(err error) {
-		c.log.ErrorContext(ctx, "a task of the completer failed: trying again",
-			slog.String("task", task), slog.Any("error", err))
+// start starts River, which needs the database for that, and reports whether it
+// did before ctx ended.
+func (c *Client) start(ctx context.Context) (started bool) {
+	trying, stop := context.WithCancel(ctx)
+	defer stop()
+	pause.Repeat(trying, c.log, "starting River", c.config.Poll, func(context.Context) error {
+		err := c.river.Start(ctx)
+		if err == nil {
+			started = true
+			stop()
+		}
+		return err
 	})
+	return started
 }
 
 // retryPolicy is retries, as River asks for it.

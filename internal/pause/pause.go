@@ -3,15 +3,16 @@ package pause
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
-// Repeat runs a task, waits for d, and runs it again, until ctx ends. failed is
-// told of errors, but not of those that the end of ctx may have caused.
-func Repeat(ctx context.Context, d time.Duration, run func(context.Context) error, failed func(error)) {
+// Repeat runs a task, waits for d, and runs it again, until ctx ends. Errors are
+// logged, but not those that the end of ctx may have caused.
+func Repeat(ctx context.Context, log *slog.Logger, task string, d time.Duration, run func(context.Context) error) {
 	for ctx.Err() == nil {
 		if err := run(ctx); err != nil && ctx.Err() == nil {
-			failed(err)
+			log.ErrorContext(ctx, "task failed: trying again", slog.String("task", task), slog.Any("error", err))
 		}
 		_ = For(ctx, d) // the loop looks at ctx itself
 	}

@@ -59,16 +59,17 @@ const tidyEvery = 10 * time.Second
 func (c *Completer) Run(ctx context.Context) {
 	work := newRound(c.Engine, c.Concurrency)
 	defer work.wait()
+	log := c.Engine.log
 	// Beside the loop, and beside each other: reaping years of old keys must
 	// delay neither what falls due nor what alerts look at.
-	work.group.Go(func() { c.repeat(ctx, "counting keys", tidyEvery, c.Engine.countKeys) })
+	work.group.Go(func() { pause.Repeat(ctx, log, "counting keys", tidyEvery, c.Engine.countKeys) })
 	work.group.Go(func() {
-		c.repeat(ctx, "reaping", c.reapEvery(), func(ctx context.Context) error { return c.reap(ctx, &Counts{}) })
+		pause.Repeat(ctx, log, "reaping", c.reapEvery(), func(ctx context.Context) error { return c.reap(ctx, &Counts{}) })
 	})
 	for ctx.Err() == nil {
 		more, err := work.dispatch(ctx, nil)
 		if err != nil && ctx.Err() == nil {
-			c.Engine.log.ErrorContext(ctx, "round failed: trying again", slog.Any("error", err))
+			log.ErrorContext(ctx, "round failed: trying again", slog.Any("error", err))
 		}
 		work.await(ctx, time.After(c.Poll), more)
 	}
@@ -77,14 +78,6 @@ func (c *Completer) Run(ctx context.Context) {
 // reapEvery is how often Run reaps: more often than otherwise if keys are kept
 // for so short that they would be late.
 func (c *Completer) reapEvery() time.Duration { return min(tidyEvery, max(c.Poll, c.Retention/2)) }
-
-// repeat runs a task from time to time, until ctx ends.
-func (c *Completer) repeat(ctx context.Context, task string, every time.Duration, run func(context.Context) error) {
-	pause.Repeat(ctx, every, run, func(err error) {
-		c.Engine.log.ErrorContext(ctx, "a task of the completer failed: trying again",
-			slog.String("task", task), slog.Any("error", err))
-	})
-}
 
 // Once does one round: every key that is due when the round begins is tried
 // once, and every old key is reaped.

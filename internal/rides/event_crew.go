@@ -131,7 +131,7 @@ func (c *crew) failures() error {
 func keepWorking[T any](ctx context.Context, run *eventRun, q queue[T], name string) {
 	c := newCrew(ctx, run.Drain)
 	defer c.wait()
-	run.repeat(ctx, name, run.Poll, func(ctx context.Context) error { return q.giveTo(ctx, c, nil) })
+	pause.Repeat(ctx, run.log, name, run.Poll, func(ctx context.Context) error { return q.giveTo(ctx, c, nil) })
 }
 
 // workOnce works everything that is due in a queue now. What is released is due

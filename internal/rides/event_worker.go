@@ -93,9 +93,9 @@ func (w *EventWorker) Run(ctx context.Context) {
 	run := w.start()
 	var group sync.WaitGroup
 	defer group.Wait()
-	group.Go(func() { run.repeat(ctx, "counting events", tidyEvery, run.measure) })
+	group.Go(func() { pause.Repeat(ctx, run.log, "counting events", tidyEvery, run.measure) })
 	group.Go(func() {
-		run.repeat(ctx, "reaping events", tidyEvery, func(ctx context.Context) error {
+		pause.Repeat(ctx, run.log, "reaping events", tidyEvery, func(ctx context.Context) error {
 			_, err := run.inbox.reap(ctx)
 			return err
 		})
@@ -148,13 +148,6 @@ func (w *EventWorker) start() *eventRun {
 		run.log = slog.Default()
 	}
 	return run
-}
-
-// repeat runs a task from time to time, until ctx ends.
-func (w *eventRun) repeat(ctx context.Context, task string, every time.Duration, run func(context.Context) error) {
-	pause.Repeat(ctx, every, run, func(err error) {
-		w.log.ErrorContext(ctx, "a task of the event worker failed: trying again", slog.String("task", task), slog.Any("error", err))
-	})
 }
 
 // events is the queue of the subjects of events.
