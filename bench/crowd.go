@@ -22,7 +22,8 @@ type crowd struct {
 	all  map[*member]bool
 }
 
-// A member is a client of a crowd.
+// A member is a client of a crowd. Once it is connected its conn stays, also when
+// it is closed: whoever sends may have taken the member just before.
 type member struct {
 	client
 	planned time.Duration // when its request was to be sent, after the begin
@@ -63,7 +64,7 @@ func (c *crowd) join(m *member, first call) {
 		c.answered(m, 0, false)
 		return
 	}
-	defer m.close()
+	defer m.conn.Close() //nolint:errcheck // nothing is left to read or to write
 	c.mu.Lock()
 	c.all[m] = true
 	c.mu.Unlock()

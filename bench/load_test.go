@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestARequestWithoutItsAnswerIsAnError: what is measured afterwards would be
@@ -42,5 +43,30 @@ func TestARequestWithoutItsAnswerIsAnError(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestAConnectionMayCloseAsItIsTaken: the server closes an idle connection, and
+// its client is taken before it has noticed. The request counts as one without
+// an answer.
+func TestAConnectionMayCloseAsItIsTaken(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	began, r := time.Now(), new(recorder)
+	get := call{method: http.MethodGet, path: "/"}
+	c := newCrowd(load{address: server.Listener.Addr().String()}, r)
+	c.waiting.Add(1)
+	first, left := c.take(0), make(chan struct{})
+	go func() { c.join(first, get); close(left) }()
+	c.waiting.Wait()
+	c.waiting.Add(1)
+	again := c.take(0)
+	server.CloseClientConnections()
+	<-left
+	again.writeOrEnd(get)
+	c.waiting.Wait()
+	if counted := r.between(began, time.Now()); again != first || len(counted) != 2 || counted[0].status != http.StatusOK || counted[1].status != 0 {
+		t.Errorf("taken again: %t; counted: %+v", again == first, counted)
 	}
 }
