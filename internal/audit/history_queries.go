@@ -25,7 +25,7 @@ const (
 		FROM staged_jobs
 		WHERE account_id = @account AND key = ANY(@keys)
 		UNION ALL
-		SELECT created_at, 'job', args ->> 'key', format('%s %s was staged: number %s', split_part(kind, '/', 1), args ->> 'id', id)
+		SELECT created_at, 'job', args ->> 'key', format('%s %s was staged as job %s', split_part(kind, '/', 1), args ->> 'id', id)
 		FROM ` + riverJobs + `
 		UNION ALL
 		SELECT coalesce(finalized_at, now()), 'job', args ->> 'key', format('%s %s %s at attempt %s', split_part(kind, '/', 1), args ->> 'id',
@@ -55,7 +55,7 @@ const (
 		WHERE account_id = '' AND (owner_id = @account AND ride_id = @ride OR object_id = ANY(@objects))
 		UNION ALL
 		SELECT coalesce(worked_at, now()), 'event', '', format('%s, %s, %s', type, id,
-		       CASE WHEN outcome IS NULL THEN 'waits' || coalesce(': ' || last_error, '') ELSE 'was worked: ' || replace(outcome, '_', ' ') END)
+		       CASE WHEN outcome IS NULL THEN 'waits' || coalesce(': ' || CASE WHEN last_error ~ '^[a-z_]+$' THEN replace(last_error, '_', ' ') ELSE last_error END, '') ELSE 'was worked: ' || replace(outcome, '_', ' ') END)
 		FROM stripe_events
 		WHERE account_id = '' AND (owner_id = @account AND ride_id = @ride OR object_id = ANY(@objects))`
 )

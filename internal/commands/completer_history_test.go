@@ -83,7 +83,12 @@ func TestHistoryOfACanceledRide(t *testing.T) {
 	s.exec(t, `INSERT INTO audit_records (account_id, id, action, data)
 		SELECT $1, 'aud_retried', 'job.retried', jsonb_build_object('job', args ->> 'id', 'kind', 'receipt', 'by', 'ann')
 		FROM river.river_job WHERE args ->> 'key' = 'k' LIMIT 1`, s.account)
+	s.exec(t, `INSERT INTO stripe_events (id, type, object, object_id, livemode, owner_id, ride_id, last_error)
+		SELECT 'evt_' || n, 'charge.updated', 'charge', 'ch_1', false, account_id, id, word
+		FROM rides, (VALUES (1, 'waits_for_its_key'), (2, 'reading ch_1: timeout')) AS waiting (n, word)`)
 	_, said := s.history(t, "k")
+	tells(t, said, "charge.updated, evt_1, waits: waits for its key", "charge.updated, evt_2, waits: reading ch_1: timeout")
+	tells(t, said, " was staged as job 1")
 	tells(t, said, "POST /v1/rides began the flow hail", `"callback_url":"http://127.0.0.1:`, "its call to Stripe was frozen",
 		"answered with 201", "/cancel began the flow cancel", "(key c)", "answered with 200",
 		"Stripe sent charge.refunded", ", 2 times", "now: ride_", " is canceled, 2350 usd")

@@ -106,7 +106,11 @@ func (r Resolver) resolvable(seen phases.Record, flows ...string) error {
 	case !r.Engine.Knows(seen):
 		return fmt.Errorf("flow %s/%d of realm %s: %w", seen.Flow, seen.Version, seen.Realm, phases.ErrUnknownVersion)
 	case !slices.Contains(flows, seen.Flow):
-		return fmt.Errorf("this is a key of the flow %s; what charges is charged or not, and what refunds is refunded or not", seen.Flow)
+		decisions := "--refunded or --not-refunded"
+		if slices.Contains(ChargeFlows(), seen.Flow) {
+			decisions = "--charged or --not-charged"
+		}
+		return fmt.Errorf("this is a key of the flow %s: decide with %s", seen.Flow, decisions)
 	}
 	return nil
 }
