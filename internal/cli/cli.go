@@ -13,7 +13,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"reflect"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -46,6 +49,8 @@ func Run(ctx context.Context, name, description string, commands any, args []str
 	parser, err := kong.New(commands, kong.Name(name), kong.Description(description), kong.Embed(&common),
 		kong.Vars{"version": name + " " + Version()}, kong.Writers(o.Stdout, o.Stderr), kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Help(help), kong.ValueFormatter(formatHelp),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), mapper(time.ParseDuration, "a duration such as 72h or 30m")),
+		kong.TypeMapper(reflect.TypeFor[netip.Prefix](), mapper(netip.ParsePrefix, "networks such as 10.0.0.0/8, separated by commas")),
 		kong.Resolvers(kong.ResolverFunc(resolveSecret)))
 	if err != nil {
 		return report(name, name, err, o)
@@ -63,6 +68,24 @@ func Run(ctx context.Context, name, description string, commands any, args []str
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return report(name, commandOf(parsed), parsed.Run(o, common.LogFormat.logger(o.Stderr), common.LogFormat), o)
+}
+
+// mapper returns how kong reads the values of a type. The errors of the standard
+// library say what a value lacks, to whoever knows its form already; wanted
+// tells the others what to write.
+func mapper[T any](parse func(string) (T, error), wanted string) kong.MapperFunc {
+	return func(values *kong.DecodeContext, target reflect.Value) error {
+		var text string
+		if err := values.Scan.PopValueInto("value", &text); err != nil {
+			return err
+		}
+		value, err := parse(text)
+		if err != nil {
+			return fmt.Errorf("must be %s, not %q", wanted, text)
+		}
+		target.Set(reflect.ValueOf(value))
+		return nil
+	}
 }
 
 // help prints the help that was asked for. A program's own help is followed by

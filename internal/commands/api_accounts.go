@@ -15,8 +15,8 @@ import (
 
 // payerFlags say whether Stripe is asked about a customer and a payment method.
 type payerFlags struct {
-	stripeCallFlags
 	Unverified bool `help:"Don't ask Stripe whether customer and payment method exist and belong together."`
+	stripeCallFlags
 }
 
 // checkPayer returns an error unless the customer and the payment method exist
@@ -39,17 +39,25 @@ func (f payerFlags) checkPayer(ctx context.Context, pool *pgxpool.Pool, key, cus
 }
 
 type apiAccountsCreate struct {
-	databaseFlags
-	payerFlags
-	jsonFlags
-	StripeAPIKey   string `help:"Stripe's secret key. Its mode becomes the account's: sk_test_… or sk_live_…." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 	Email          string `help:"Where receipts go." required:""`
 	StripeCustomer string `help:"The customer at Stripe who is charged." required:"" placeholder:"cus_…"`
 	PaymentMethod  string `help:"The customer's payment method." required:"" placeholder:"pm_…"`
+	StripeAPIKey   string `help:"Stripe's secret key. Its mode becomes the account's: sk_test_… or sk_live_…." name:"stripe-api-key" required:"" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
+	payerFlags
+	jsonFlags
+	databaseFlags
 }
 
-// Validate refuses values that can't belong to an account.
+// Validate refuses values that can't belong to an account. It leaves what is
+// missing to kong, which is asked later and names all of it at once.
 func (c *apiAccountsCreate) Validate() error {
+	if c.Email == "" || c.StripeCustomer == "" || c.PaymentMethod == "" || c.StripeAPIKey == "" {
+		return nil
+	}
+	return c.check()
+}
+
+func (c *apiAccountsCreate) check() error {
 	return errors.Join(checkAccount(c.Email, c.StripeCustomer, c.PaymentMethod), c.checkStripeWith(c.StripeAPIKey))
 }
 
@@ -70,7 +78,7 @@ func checkAccount(email, customer, method string) error {
 // Run makes an account and prints its secrets.
 func (c *apiAccountsCreate) Run(ctx context.Context, o cli.Output) error {
 	live, err := payments.LiveKey(c.StripeAPIKey)
-	if err != nil {
+	if err = errors.Join(err, c.check()); err != nil { // to kong, a value that is given as "" isn't missing
 		return fmt.Errorf("%w: %w", cli.ErrUsage, err)
 	}
 	return c.withPool(ctx, "accounts", func(pool *pgxpool.Pool) error {

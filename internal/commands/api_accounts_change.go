@@ -20,13 +20,13 @@ type accountFlags struct {
 }
 
 type apiAccountsUpdate struct {
-	databaseFlags
-	payerFlags
 	accountFlags
-	StripeAPIKey   string `help:"Stripe's secret key, in the account's mode. Not needed with --unverified, nor for --email alone." name:"stripe-api-key" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 	Email          string `help:"Where receipts go from now on."`
 	StripeCustomer string `help:"The customer at Stripe who is charged from now on. The former one is kept: charges are looked for under both." placeholder:"cus_…"`
 	PaymentMethod  string `help:"The customer's payment method." placeholder:"pm_…"`
+	StripeAPIKey   string `help:"Stripe's secret key, in the account's mode. Not needed with --unverified, nor for --email alone." name:"stripe-api-key" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
+	payerFlags
+	databaseFlags
 }
 
 // Validate refuses a change of nothing, and values that can't belong to an

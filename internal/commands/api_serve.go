@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 
 	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/payments"
@@ -27,6 +28,9 @@ type apiServe struct {
 // Validate refuses settings that make no sense.
 func (c *apiServe) Validate() error {
 	err := errors.Join(cli.CheckAddress("listen", c.Listen), c.checkDaemon(), c.checkEngine(), c.checkLimits())
+	if _, port, _ := net.SplitHostPort(c.Listen); c.Listen == c.AdminListen && port != "0" {
+		err = errors.Join(err, errors.New("--listen and --admin-listen must be two addresses"))
+	}
 	if c.MaxFare < 1 {
 		err = errors.Join(err, errors.New("--max-fare must be positive"))
 	}

@@ -13,12 +13,12 @@ import (
 )
 
 type apiStripeAccount struct {
-	databaseFlags
-	stripeCallFlags
-	jsonFlags
-	operatorFlags
-	StripeAPIKey string `help:"Stripe's secret key, for --move." name:"stripe-api-key" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
 	Move         bool   `help:"From now on charges go to the account of the Stripe key. Refused while keys, declined payments or events of the present account are unfinished. Stop every api and completer first, and start them with the new key."`
+	StripeAPIKey string `help:"Stripe's secret key, for --move." name:"stripe-api-key" env:"STRIPE_API_KEY" secret:"" placeholder:"sk_test_…"`
+	operatorFlags
+	jsonFlags
+	stripeCallFlags
+	databaseFlags
 }
 
 // Validate refuses settings that make no sense.
@@ -39,6 +39,7 @@ func (c *apiStripeAccount) Run(ctx context.Context, o cli.Output, log *slog.Logg
 			if err := c.move(ctx, pool, log); err != nil {
 				return err
 			}
+			fmt.Fprintln(o.Stderr, "an api or completer that still runs with a key of the former account charges that one: stop it, and start it with the new key")
 		}
 		accounts, err := payments.StripeAccounts(ctx, pool)
 		if err != nil {

@@ -223,7 +223,8 @@ func TestMoveLeavesNothingUnfinished(t *testing.T) {
 		}
 		s.exec(t, rows.end)
 	}
-	if moved := s.stripeAccounts(t, "--move", "--stripe-api-key=sk_test_other"); len(moved) != 2 {
-		t.Errorf("after the move there is %+v", moved)
+	code, _, stderr := s.run(t, "api", "stripe-account", "--move", "--stripe-api-key=sk_test_other")
+	if moved := s.stripeAccounts(t); code != 0 || len(moved) != 2 || !strings.Contains(stderr, "still runs with a key of the former account charges that one") {
+		t.Errorf("after the move there is %+v; exit %d, %s", moved, code, stderr)
 	}
 }

@@ -80,10 +80,14 @@ func (c *completerJobsRetry) Run(ctx context.Context, o cli.Output) error {
 			case c.Dead && errors.Is(err, jobs.ErrNotRetried):
 				// It has changed since it was listed.
 			default:
-				return fmt.Errorf("after %d others: %w", retried, err)
+				return afterOthers(retried, err)
 			}
 		}
-		_, err := fmt.Fprintf(o.Stdout, "%d jobs are due now: the completer takes them next\n", retried)
+		if retried == 0 {
+			_, err := fmt.Fprintln(o.Stdout, "no job is dead")
+			return err
+		}
+		_, err := fmt.Fprintln(o.Stdout, several(retried, "job is due now: the completer takes it next", "jobs are due now: the completer takes them next"))
 		return err
 	})
 }

@@ -48,14 +48,20 @@ func TestCompleterJobs(t *testing.T) {
 	if dead := list("--dead"); len(dead) != 1 || dead[0].State != "dead" {
 		t.Errorf("the dead jobs are %+v", dead)
 	}
-	if got := s.must(t, "completer", "jobs", "retry", "--dead"); got != "1 jobs are due now: the completer takes them next\n" {
+	if got := s.must(t, "completer", "jobs", "retry", "--dead"); got != "1 job is due now: the completer takes it next\n" {
 		t.Errorf("jobs retry prints %s", got)
 	}
 	if n := number(t, s, `SELECT count(*) FROM audit_records WHERE action = 'job.retried' AND data ->> 'by' = 'ann'`); n != 1 {
 		t.Errorf("%d records", n)
 	}
-	if code, _, stderr := s.run(t, "completer", "jobs", "retry", "1", "99"); code != 1 || stderr != "completer: after 1 others: retrying job 99: "+jobs.ErrNotRetried.Error()+"\n" {
+	if code, _, stderr := s.run(t, "completer", "jobs", "retry", "1", "99"); code != 1 || stderr != "completer: after 1 other: retrying job 99: "+jobs.ErrNotRetried.Error()+"\n" {
 		t.Errorf("retrying a job that there isn't exits with %d: %s", code, stderr)
+	}
+	if got := s.must(t, "completer", "jobs", "retry", "--dead"); got != "no job is dead\n" {
+		t.Errorf("jobs retry prints %s", got)
+	}
+	if code, _, stderr := s.run(t, "completer", "jobs", "retry", "99"); code != 1 || stderr != "completer: retrying job 99: "+jobs.ErrNotRetried.Error()+"\n" {
+		t.Errorf("retrying nothing but a job that there isn't exits with %d: %s", code, stderr)
 	}
 	if got := s.must(t, "completer", "once"); !strings.Contains(got, "jobs: relayed 0, delivered 1, failed 0\n") {
 		t.Errorf("once prints %s", got)

@@ -15,9 +15,6 @@ import (
 )
 
 type completerKeysResolve struct {
-	engineFlags
-	keyFlags
-	operatorFlags
 	Charged    string `help:"The payment intent that paid for this ride. It must have succeeded, for this ride, and not be refunded." xor:"decision" placeholder:"pi_…"`
 	NotCharged bool   `help:"Nothing was charged. Refused when Stripe has anything that says otherwise: all payments of the account's customers since 30 days before the key are read, which takes up to 15 minutes." xor:"decision"`
 
@@ -27,6 +24,10 @@ type completerKeysResolve struct {
 	Unverified bool   `help:"Don't ask Stripe, because it can't be asked about this key: the decision is believed as it is. Needs --reason, and --charge with --charged."`
 	Reason     string `help:"With --unverified: why Stripe can't be asked, for the audit record." placeholder:"TEXT"`
 	Charge     string `help:"With --charged and --unverified: the charge of the payment intent." placeholder:"ch_…"`
+
+	keyFlags
+	operatorFlags
+	engineFlags
 }
 
 // Validate demands one of the decisions, and refuses settings that make no

@@ -66,7 +66,7 @@ func (c *completerKeysRetry) retryParked(ctx context.Context, o cli.Output, keys
 	for _, record := range parked {
 		err := keys.Retry(ctx, record, c.operator())
 		if err != nil && !errors.Is(err, phases.ErrChanged) {
-			return fmt.Errorf("%s, after %d others: %w", record.Key, retried, err)
+			return afterOthers(retried, fmt.Errorf("%s: %w", record.Key, err))
 		}
 		if err == nil {
 			retried++
@@ -76,6 +76,7 @@ func (c *completerKeysRetry) retryParked(ctx context.Context, o cli.Output, keys
 		_, err := fmt.Fprintf(o.Stdout, "no key is parked for %q\n", c.Reason)
 		return err
 	}
-	_, err = fmt.Fprintf(o.Stdout, "%d keys are due: the completer takes them next, or when the leases of their last workers end\n", retried)
+	_, err = fmt.Fprintln(o.Stdout, several(retried, "key is due: the completer takes it next, or when the lease of its last worker ends",
+		"keys are due: the completer takes them next, or when the leases of their last workers end"))
 	return err
 }

@@ -67,5 +67,14 @@ func several(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
+// afterOthers returns the error of one of several that an operator has decided
+// about in one command, with how many were done before it.
+func afterOthers(done int, err error) error {
+	if done == 0 {
+		return err
+	}
+	return fmt.Errorf("after %s: %w", several(done, "other", "others"), err)
+}
+
 // timestamp formats a time for people: RFC 3339 in UTC, without fractions.
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

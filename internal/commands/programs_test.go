@@ -34,7 +34,7 @@ func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
 		"lease that can't be renewed in time":   {"api", []string{"--lease=99ms"}, 2, "--lease (99ms) must be at least 100ms"},
 		"unknown flag":                          {"api", []string{"--leese=1s"}, 2, "--leese"},
 		"unknown command":                       {"api", []string{"sevre"}, 2, "sevre"},
-		"live key for a fake":                   {"api", []string{"--stripe-api-key=sk_live_x"}, 2, "only ever sent to https://api.stripe.com"},
+		"live key for a fake":                   {"api", []string{"--stripe-api-key=sk_live_x"}, 2, "only ever sent to https://api.stripe.com; leave STRIPE_URL unset"},
 		"public Stripe key":                     {"api", []string{"--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
 		"public Stripe key for completer":       {"completer", []string{"--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
 		"public Stripe key for completer once":  {"completer", []string{"once", "--stripe-api-key=pk_test_x"}, 2, "the Stripe key must be"},
@@ -58,7 +58,12 @@ func TestMistakesHaveAnExitCodeAndASentence(t *testing.T) {
 		"limit that is no number":               {"api", []string{"--rate-limit=NaN"}, 2, "--rate-limit must be 0, or from 0.001"},
 		"limit below nothing":                   {"api", []string{"--rate-limit=-1"}, 2, "--rate-limit must be 0, or from 0.001"},
 		"burst of nothing":                      {"api", []string{"--rate-burst=0"}, 2, "--rate-burst from 1"},
-		"proxy that is no network":              {"api", []string{"--trusted-proxies=10.0.0.1"}, 2, "--trusted-proxies"},
+		"account of nothing":                    {"api", []string{"accounts", "create"}, 2, "missing flags: --email=STRING, --payment-method=pm_…, --stripe-customer=cus_…"},
+		"account without an address":            {"api", []string{"accounts", "create", "--email=", "--stripe-customer=cus_1", "--payment-method=pm_1"}, 2, "--email must be a plain address"},
+		"two listeners at one address":          {"api", []string{"--listen=127.0.0.1:1", "--admin-listen=127.0.0.1:1"}, 2, "--listen and --admin-listen must be two addresses"},
+		"proxy that is no network":              {"api", []string{"--trusted-proxies=10.0.0.1"}, 2, `--trusted-proxies: must be networks such as 10.0.0.0/8, separated by commas, not "10.0.0.1"`},
+		"one of two networks that is none":      {"completer", []string{"--callback-allow=127.0.0.0/8,foo"}, 2, `--callback-allow: must be networks such as 10.0.0.0/8, separated by commas, not "foo"`},
+		"retention of days":                     {"completer", []string{"--retention=3d"}, 2, `--retention: must be a duration such as 72h or 30m, not "3d"`},
 		"fare of nothing":                       {"api", []string{"--max-fare=0"}, 2, "--max-fare must be positive"},
 		"list of no keys":                       {"completer", []string{"keys", "list", "--limit=0"}, 2, "--limit must be positive"},
 		"list of fewer keys than none":          {"completer", []string{"keys", "list", "--limit=-5"}, 2, "--limit must be positive"},
@@ -142,6 +147,25 @@ func TestHelpNamesCommandsSettingsAndDefaults(t *testing.T) {
 			if !strings.Contains(out, word) {
 				t.Errorf("%s --help lacks %s", command, word)
 			}
+		}
+	}
+}
+
+// What a command is for must not be looked for behind the settings that many
+// commands have.
+func TestHelpBeginsWithWhatIsTheCommandsOwn(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	for command, last := range map[string]string{
+		"api accounts create":    "The customer's payment method.",
+		"api accounts update":    "The customer's payment method.",
+		"api stripe-account":     "for --move",
+		"completer keys resolve": "for the audit record.",
+	} {
+		parts := strings.Fields(command)
+		own, _, found := strings.Cut(s.must(t, parts[0], append(parts[1:], "--help")...), "$DATABASE_URL")
+		if !found || !strings.Contains(own, last) || strings.Contains(own, "$STRIPE_URL") && !strings.Contains(strings.Split(own, "$STRIPE_URL")[0], last) {
+			t.Errorf("%s --help begins with\n%s", command, own)
 		}
 	}
 }

@@ -73,7 +73,7 @@ func (c Config) check() error {
 		return errors.New("the Stripe URL must be a plain http or https address")
 	}
 	if isLive(c.Key) && !IsStripe(c.URL) {
-		return errors.New("a live Stripe key is only ever sent to " + StripeURL)
+		return errors.New("a live Stripe key is only ever sent to " + StripeURL + "; leave STRIPE_URL unset, or use a test key with it")
 	}
 	return nil
 }
