@@ -330,7 +330,7 @@
 // other side first, and the audit finds a charge that came later.
 //
 // A key that is used again after its tombstone was deleted is refused only if
-// the flow inserts something unique for the key.
+// the flow inserts something unique for the key, or finds what the key did.
 //
 // A primary that fails over to an asynchronous standby can lose an answer that
 // was given. The charge is not repeated if the client retries while the other

@@ -25,10 +25,11 @@ type Request struct {
 	// form, and false when it doesn't know that version. Two requests have the
 	// same hash only if they are the same.
 	Hash func(canonVersion int) ([]byte, bool)
-	// Check validates a request whose key is new. It runs after the key's row
-	// was read, so that a later, stricter rule never contradicts an answer that
+	// Check validates a request whose key has no row. It runs after the row was
+	// looked up, so that a later, stricter rule never contradicts an answer that
 	// was given, and before anything is written, so that a refused request
-	// leaves no key.
+	// leaves no key. The key may have had a row that was deleted: whoever refuses
+	// must look for what it did before they call it new.
 	Check func() error
 	// Ask, if it is not nil, follows Check. It may take its time, because it asks
 	// somebody else about what is requested. Meanwhile the request isn't one of

@@ -88,8 +88,9 @@ func fareOf(ctx context.Context, store accounts.Store, account, ride string) (pa
 
 // claimRide claims the ride for the key, and returns the refund that will be
 // sent. Of all keys that cancel a ride one holds it at a time, so one refund is
-// on its way at a time. The request whose ride can't be claimed is answered
-// here: for good if that stays so, and else without leaving a key.
+// on its way at a time. A key that has hailed a ride never cancels one. The
+// request whose ride can't be claimed is answered here: for good if that stays
+// so, and else without leaving a key.
 func claimRide(tx *phases.Tx, key phases.Key, foreignKey string) (payments.RefundForm, phases.Outcome, error) {
 	ride, err := refundedID(key)
 	if err != nil {
@@ -104,8 +105,11 @@ func claimRide(tx *phases.Tx, key phases.Key, foreignKey string) (payments.Refun
 		  AND NOT EXISTS (
 		    SELECT FROM idempotency_keys k
 		    WHERE k.account_id = $1 AND k.key = r.key AND k.finished_at IS NULL)
+		  AND NOT EXISTS (
+		    SELECT FROM rides h
+		    WHERE h.account_id = $1 AND h.id = $4)
 		RETURNING r.payment_intent_id`,
-		key.Account, ride, key.Key).Scan(&intent)
+		key.Account, ride, key.Key, rideID(key.Account, key.Key)).Scan(&intent)
 	if errors.Is(err, pgx.ErrNoRows) {
 		outcome, err := uncancelable(tx, key, ride)
 		return "", outcome, err
@@ -133,9 +137,16 @@ func refundedID(key phases.Key) (string, error) {
 // uncancelable answers a request whose ride can't be claimed. A ride that the
 // account doesn't have is not found.
 func uncancelable(tx *phases.Tx, key phases.Key, id string) (phases.Outcome, error) {
+	lived, err := hasLived(tx.QueryRow(earlierLife, earlierLifeArgs(key.Account, key.Key, id)...))
+	switch {
+	case err != nil:
+		return phases.Outcome{}, err
+	case lived:
+		return phases.Outcome{}, phases.ErrKeyExpired
+	}
 	var status Status
 	var disputed bool
-	err := tx.QueryRow(`
+	err = tx.QueryRow(`
 		SELECT `+rideStatus+`, r.refund_blocked
 		FROM `+rideTables+`
 		WHERE r.account_id = $1 AND r.id = $2`,

@@ -17,6 +17,7 @@
 //     ride
 //   - service.go: the service, its routes, and authentication
 //   - keyed.go: the handler of every keyed route
+//   - earlier_life.go: what refuses keys whose rows are gone
 //   - limits.go: how many requests each account may send
 //   - wait.go, stream.go: waiting for an answer or a ride, and following a ride
 //   - watcher.go: the one poll that serves all who wait, and metrics.go: what

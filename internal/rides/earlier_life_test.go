@@ -2,12 +2,15 @@ package rides
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/rocketrides/internal/accounts"
 	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/phases"
 	"github.com/rocketrides/rocketrides/internal/web"
 )
 
@@ -79,4 +82,112 @@ func (h *harness) loseRows(t *testing.T, who accounts.Credentials) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// forget reaps all finished keys and deletes their rows.
+func (h *harness) forget(t *testing.T) {
+	t.Helper()
+	completer := phases.Completer{Engine: h.engine, Poll: time.Millisecond, Concurrency: 1, Retention: time.Nanosecond, Tombstones: time.Nanosecond}
+	for number(t, h, `SELECT count(*) FROM idempotency_keys`) > 0 {
+		if _, err := completer.Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// stricter returns a process whose rules are stricter than the harness's.
+func (h *harness) stricter(t *testing.T) *process {
+	t.Helper()
+	config := h.config
+	config.MaxFare = 1000
+	service := NewService(config)
+	service.rerunTimeout = time.Second
+	return h.serving(t, service.Handler())
+}
+
+// TestAKeyThatChargedIsNeverNew: whatever is wrong with a request by the rules
+// of today, its key charged under a row that is gone. A client that is told to
+// take a new key would pay twice (I1).
+func TestAKeyThatChargedIsNeverNew(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	const private = `{"origin":` + sanFranciscoJSON + `,"target":` + oaklandJSON + `,"callback_url":"http://127.0.0.1/"}`
+	ride := h.charged(t)
+	h.hailAs(t, h.declined, "hail").must(t, 402, web.CodeCardDeclined)
+	h.forget(t)
+	strict := h.stricter(t)
+	for _, body := range []string{aRide, private, `{"a":1}`} {
+		for _, who := range []accounts.Credentials{h.visa, h.declined} {
+			r := strict.send(t, call{method: "POST", path: "/v1/rides", body: body, key: "hail", as: who})
+			if r.must(t, 422, web.CodeIdempotencyKeyExpired); r.problem.SafeNewKey {
+				t.Errorf("%s: %s", body, r.body)
+			}
+		}
+	}
+	// The key of another account, or of a cancel, has hailed nothing.
+	r := strict.hailAs(t, h.second, "hail").must(t, 422, web.CodeInvalidParameters)
+	h.cancelAs(t, h.visa, ride.ID, "cancel").must(t, 200, "")
+	h.forget(t)
+	for _, r := range []reply{r, strict.hailAs(t, h.visa, "cancel").must(t, 422, web.CodeInvalidParameters)} {
+		if !r.problem.SafeNewKey {
+			t.Errorf("nothing was charged under this key: %s", r.body)
+		}
+	}
+	if n := number(t, h, `SELECT count(*) FROM idempotency_keys`); n != 0 {
+		t.Errorf("%d refused requests left keys", n)
+	}
+}
+
+// TestWhileNobodyKnowsWhetherAKeyIsNew: a refusal says nothing of the key while
+// the database can't say whether it has charged.
+func TestWhileNobodyKnowsWhetherAKeyIsNew(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.charged(t)
+	h.forget(t)
+	strict := h.stricter(t)
+	strict.hailAs(t, h.visa, "hail").must(t, 422, web.CodeIdempotencyKeyExpired) // the account is known from here on
+	err := pgx.BeginFunc(t.Context(), h.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `LOCK TABLE rides IN ACCESS EXCLUSIVE MODE`); err != nil {
+			return err
+		}
+		if r := strict.hailAs(t, h.visa, "hail").must(t, 503, web.CodeUnavailable); r.problem.SafeNewKey {
+			t.Errorf("nobody has looked: %s", r.body)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAKeyIsOfOneRequest: also when its row is gone, the key of a hail cancels
+// nothing, and a cancel is not done again under its key.
+func TestAKeyIsOfOneRequest(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	ride := h.charged(t)
+	other := h.hailAs(t, h.visa, "other").must(t, 201, "").ride
+	h.forget(t)
+	expired := func(ride Ride, key string) {
+		t.Helper()
+		for _, body := range []string{"", `{"a":1}`} {
+			r := h.send(t, call{method: "POST", path: ridePath(ride.ID) + "/cancel", body: body, key: key, as: h.visa})
+			if r.must(t, 422, web.CodeIdempotencyKeyExpired); r.problem.SafeNewKey || strings.Contains(r.body, "not used up") {
+				t.Errorf("canceling under %s: %s", key, r.body)
+			}
+		}
+		h.wantNoKey(t, key)
+	}
+	expired(ride, "hail")
+	expired(other, "hail")
+	if n := len(h.fake.Refunds()); n != 0 {
+		t.Errorf("%d refunds were made", n)
+	}
+	h.cancelAs(t, h.visa, ride.ID, "cancel").must(t, 200, "")
+	h.forget(t)
+	expired(ride, "cancel")
+	expired(ride, "hail")
+	h.cancelAs(t, h.visa, other.ID, "later").must(t, 200, "")
+	h.checkCanceled(t, h.visa, other.ID, "later")
 }

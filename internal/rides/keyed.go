@@ -18,7 +18,7 @@ import (
 type keyedRoute struct {
 	// flow is what the route does.
 	flow phases.Flow
-	// check validates the body of a request whose key is new.
+	// check validates the body of a request whose key has no row.
 	check func(ctx context.Context, request *phases.Request, body []byte) error
 	// ask asks Stripe about what such a request is for. nil means that nothing
 	// is asked.
@@ -61,7 +61,7 @@ func (s *Service) serveKeyed(w http.ResponseWriter, r *web.Request, route keyedR
 	if keyErr != nil {
 		return keyErr
 	}
-	request, err := route.request(r, who, key, body)
+	request, err := s.request(route, r, who, key, body)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (k keyedRoute) readBody(w http.ResponseWriter, r *web.Request) ([]byte, err
 
 // request returns what the engine must know of a request. It refers to nothing
 // of r, because an asynchronous attempt outlives r.
-func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, body []byte) (*phases.Request, error) {
+func (s *Service) request(route keyedRoute, r *web.Request, who accounts.Principal, key string, body []byte) (*phases.Request, error) {
 	ids := r.PathIDs()
 	params, err := flowParams(body, ids)
 	if err != nil {
@@ -108,25 +108,30 @@ func (k keyedRoute) request(r *web.Request, who accounts.Principal, key string, 
 		CanonVersion: web.CanonVersion,
 		Hash:         func(version int) ([]byte, bool) { return hash[:], version == web.CanonVersion },
 		Trace:        trace.Stored(r.Context()),
-		Async:        k.pending != nil && web.ReadPreferences(r.Header).Async,
+		Async:        route.pending != nil && web.ReadPreferences(r.Header).Async,
 		Known:        []any{who},
 	}
-	request.Check = func() error { return k.checkNew(ctx, request, ids, body) }
-	if k.ask != nil {
-		request.Ask = func() error { return k.ask(ctx, request) }
+	request.Check = func() error { return s.checkNew(ctx, route, request, ids, body) }
+	if route.ask != nil {
+		request.Ask = func() error { return route.ask(ctx, request) }
 	}
 	return request, nil
 }
 
-// checkNew validates a request whose key is new. An id in the path that no ride
-// can have is not found. Postgres could not store it.
-func (k keyedRoute) checkNew(ctx context.Context, request *phases.Request, ids []web.PathID, body []byte) error {
+// checkNew validates a request whose key has no row. An id in the path that no
+// ride can have is not found. Postgres could not store it.
+func (s *Service) checkNew(ctx context.Context, route keyedRoute, request *phases.Request, ids []web.PathID, body []byte) error {
+	var ride string
 	for _, id := range ids {
 		if !isText(id.Value) {
 			return web.NewProblemError(web.CodeNotFound, nil)
 		}
+		ride = id.Value
 	}
-	return k.check(ctx, request, body)
+	if refusal := route.check(ctx, request, body); refusal != nil {
+		return s.refuseNew(ctx, request, ride, refusal)
+	}
+	return nil
 }
 
 // accept answers 202: the request goes on by itself (RFC 7240, section 4.1).

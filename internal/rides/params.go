@@ -36,12 +36,11 @@ func (s *Service) checkParams(_ context.Context, _ *phases.Request, body []byte)
 		return err
 	}
 	refusal := invalidNew(faults)
-	refusal.Problem.SafeNewKey = true // the key is new, so nothing was charged under it
+	refusal.Problem.SafeNewKey = true // unless refuseNew finds out that the key isn't new
 	return refusal
 }
 
-// invalidNew refuses faulty parameters under a key that was looked up and is
-// new.
+// invalidNew refuses faulty parameters under a key that has no row.
 func invalidNew(faults []web.ParamFault) *web.ProblemError {
 	return web.InvalidParameters(faults, "The Idempotency-Key was not used up; send it again or a new one.")
 }

@@ -80,6 +80,8 @@ func statementsOfAService(t *testing.T) map[string][]any {
 	if err != nil || counts.Finished == 0 || counts.Reaped == 0 || counts.Deleted == 0 {
 		t.Fatalf("the completer did %+v (%v)", counts, err)
 	}
+	p.send(t, call{method: "POST", path: "/v1/rides", body: `{}`, key: "k", as: h.visa}).must(t, 422, "idempotency_key_expired")
+	p.cancelAs(t, h.visa, ride, "k").must(t, 422, "idempotency_key_expired")
 	sent := maps.Clone(seen.Texts())
 	maps.DeleteFunc(sent, func(sql string, _ []any) bool { return strings.Contains(sql, "api_keys") }) // what it says is cached
 	return sent
