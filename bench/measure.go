@@ -197,17 +197,17 @@ func (r *result) judge(samples []sample, wanted []int, lasted time.Duration) {
 	r.PerSecond = float64(r.Answers) / r.Seconds
 	slices.Sort(latencies)
 	slices.Sort(refused)
-	r.P50, r.P95, r.P99, r.Max = quantile(latencies, 0.5), quantile(latencies, 0.95), quantile(latencies, 0.99), quantile(latencies, 1)
-	r.Refused99 = quantile(refused, 0.99)
+	r.P50, r.P95, r.P99, r.Max = quantile(latencies, 50), quantile(latencies, 95), quantile(latencies, 99), quantile(latencies, 100)
+	r.Refused99 = quantile(refused, 99)
 }
 
-// quantile returns one of sorted latencies, in milliseconds, or 0 if there are
-// none.
-func quantile(sorted []time.Duration, q float64) float64 {
+// quantile returns the least latency that so many percent of the sorted ones
+// don't exceed, in milliseconds, or 0 if there are none.
+func quantile(sorted []time.Duration, percent int) float64 {
 	if len(sorted) == 0 {
 		return 0
 	}
-	return sorted[int(q*float64(len(sorted)-1))].Seconds() * 1e3
+	return sorted[(len(sorted)*percent+99)/100-1].Seconds() * 1e3
 }
 
 // spread divides what was used by the number of answers.

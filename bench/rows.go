@@ -206,7 +206,7 @@ func (r *run) measurePoll(ctx context.Context, s *service) error {
 	slices.Sort(polls)
 	m := result{
 		Scenario: "many rows: poll", System: s.name, Clients: 1, Round: 1, Answers: len(polls),
-		P50: quantile(polls, 0.5), P95: quantile(polls, 0.95), P99: quantile(polls, 0.99), Max: quantile(polls, 1),
+		P50: quantile(polls, 50), P95: quantile(polls, 95), P99: quantile(polls, 99), Max: quantile(polls, 100),
 	}
 	r.results = append(r.results, m)
 	fmt.Fprintf(r.out, "once %s\n", m.line())

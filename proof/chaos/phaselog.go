@@ -184,11 +184,12 @@ func released(outages []pastEvent, ops map[rideKey][]*op, changes map[rideKey][]
 	return took
 }
 
-// quantile returns the q-quantile of durations, or 0 if there are none.
-func quantile(measured []time.Duration, q float64) time.Duration {
+// quantile returns the least duration that so many percent of those measured
+// don't exceed, or 0 if there are none.
+func quantile(measured []time.Duration, percent int) time.Duration {
 	if len(measured) == 0 {
 		return 0
 	}
 	sorted := slices.Sorted(slices.Values(measured))
-	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))].Round(time.Millisecond)
+	return sorted[(len(sorted)*percent+99)/100-1].Round(time.Millisecond)
 }

@@ -50,12 +50,12 @@ func TestQuantiles(t *testing.T) {
 	for i := range 100 {
 		measured = append(measured, time.Duration(100-i)*time.Second)
 	}
-	for q, want := range map[float64]time.Duration{0: time.Second, 0.5: 51 * time.Second, 0.99: 100 * time.Second, 1: 100 * time.Second} {
-		if got := quantile(measured, q); got != want {
-			t.Errorf("the %v-quantile is %s, want %s", q, got, want)
+	for percent, want := range map[int]time.Duration{1: time.Second, 50: 50 * time.Second, 99: 99 * time.Second, 100: 100 * time.Second} {
+		if got := quantile(measured, percent); got != want {
+			t.Errorf("percentile %d is %s, want %s", percent, got, want)
 		}
 	}
-	if quantile(nil, 0.5) != 0 {
-		t.Error("the quantile of nothing isn't 0")
+	if quantile(nil, 50) != 0 || quantile(measured[:10], 99) != 100*time.Second {
+		t.Error("the percentile of nothing isn't 0, or percentile 99 of ten isn't the longest")
 	}
 }

@@ -91,7 +91,7 @@ func (r *run) figures(f *facts, ops []*op) []check {
 	} {
 		p50, p99, goal := "-", "-", "-"
 		if len(line.took) > 0 {
-			p50, p99 = quantile(line.took, 0.5).String(), quantile(line.took, 0.99).String()
+			p50, p99 = quantile(line.took, 50).String(), quantile(line.took, 99).String()
 		}
 		if line.goal > 0 {
 			goal = line.goal.String()
@@ -108,7 +108,7 @@ func (r *run) figures(f *facts, ops []*op) []check {
 func inGoal(name string, took []time.Duration, goal time.Duration) check {
 	c := newCheck(name)
 	c.looked = len(took)
-	if p99 := quantile(took, 0.99); p99 > goal {
+	if p99 := quantile(took, 99); p99 > goal {
 		c.breaks("it is %s", p99)
 	}
 	return c
