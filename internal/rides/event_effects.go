@@ -284,6 +284,9 @@ func (w *eventRun) returnLate(ctx context.Context, ride rideFacts, i payments.In
 		if failed != nil || key.Key == "" {
 			return outcome{}, err // it has not begun
 		}
+		// It goes on by itself, so this is all that is seen of the error.
+		w.log.WarnContext(ctx, "a late refund is not done yet", slog.String("account", ride.account),
+			slog.String("ride", ride.id), slog.String("payment_intent", i.ID), slog.Any("error", err))
 	}
-	return outcome{word: "late_success"}, nil // what has begun goes on by itself
+	return outcome{word: "late_success"}, nil
 }

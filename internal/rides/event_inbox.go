@@ -89,7 +89,9 @@ type taken struct {
 }
 
 // eventLease is how long a subject stays with its worker; then another takes
-// it. It is longer than a worker works, which workTimeout bounds.
+// it. It is longer than workTimeout, which bounds the work but for the attempt
+// at a late refund: that has a context of its own, and another worker who takes
+// the subject meanwhile finds its key in use.
 const (
 	eventLease  = time.Minute
 	workTimeout = 50 * time.Second

@@ -1,7 +1,9 @@
 package rides
 
 import (
+	"log/slog"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +89,23 @@ func TestALateRefundIsSentOnce(t *testing.T) {
 	}
 	if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'ride.charged_late'`); n != 1 {
 		t.Errorf("%d audit records", n)
+	}
+}
+
+// TestALateRefundThatIsNotDoneAtOnceIsLogged: its event is worked all the same,
+// so nothing else shows why the first attempt has failed.
+func TestALateRefundThatIsNotDoneAtOnceIsLogged(t *testing.T) {
+	t.Parallel()
+	h, seen := paidAfterAll(t)
+	h.onRefund(fakestripe.DropBefore, nil)
+	h.deliverAll(t, &seen, "thin")
+	var log strings.Builder
+	w := h.eventWorker()
+	w.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	h.workWith(t, w)
+	line := regexp.MustCompile(`msg="a late refund is not done yet" .*payment_intent=` + h.intentOf(t, "k") + ` error=".*the connection ended`)
+	if !line.MatchString(log.String()) || h.outcomes(t) != "late_success" {
+		t.Errorf("the event came to %s, and the log says %s", h.outcomes(t), &log)
 	}
 }
 
