@@ -61,6 +61,9 @@ func (c *completerEventsSweep) Run(ctx context.Context, o cli.Output, log *slog.
 	if err := parts.pin.Check(ctx); err != nil {
 		return err
 	}
+	// A late refund doesn't end with ctx. At a signal it is released, as events
+	// are.
+	defer context.AfterFunc(ctx, func() { parts.engine.Shutdown(ctx) })()
 	counts, err := parts.eventWorker(log, nil).Sweep(ctx)
 	if err != nil {
 		return err

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
@@ -213,4 +215,42 @@ func TestSIGTERMReleasesEvents(t *testing.T) {
 	waitFor(t, "another completer works both", 20*time.Second, func() bool {
 		return number(t, s, `SELECT (SELECT count(*) FROM stripe_events WHERE worked_at IS NULL) + (SELECT count(*) FROM open_intents)`) == 0
 	})
+}
+
+// A sweep ends in time while Stripe doesn't answer a late refund, and releases
+// that, due at once.
+func TestSIGTERMReleasesWhatASweepRefunds(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.payLate(t, s.start(t, "api"))
+	gate := make(chan struct{})
+	release := sync.OnceFunc(func() { close(gate) })
+	defer release()
+	s.fake.Script(fakestripe.Fault{Kind: fakestripe.Delayed, HoldBefore: gate, Match: fakestripe.Match{Method: "POST", Path: "/v1/refunds"}})
+	sweep := exec.CommandContext(t.Context(), os.Args[0], "events", "sweep")
+	sweep.Env = append(s.environment("completer"), "STRIPE_TIMEOUT=40s", "LEASE=10m")
+	if err := sweep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- sweep.Wait() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.fake.WaitSends(ctx, 1, func(send fakestripe.Send) bool { return send.Method == http.MethodPost && send.Path == "/v1/refunds" }); err != nil {
+		t.Fatal(err)
+	}
+	if err := sweep.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("a sweep that a signal has ended exits with 0")
+		}
+	case <-time.After(20 * time.Second): // half of Stripe's time-out
+		t.Fatal("the sweep goes on")
+	}
+	if n := number(t, s, `SELECT count(*) FROM idempotency_keys WHERE flow = 'refund_late' AND lease_token IS NULL AND run_after <= now()`); n != 1 {
+		t.Errorf("%d late refunds are due, want 1", n)
+	}
 }
