@@ -244,10 +244,13 @@ func TestTheChartIsXML(t *testing.T) {
 			t.Fatalf("%v: %s", err, drawn)
 		}
 	}
-	for _, want := range []string{">1234<", ">2345<", ">800<", ">900<"} {
+	for _, want := range []string{">1234<", ">2345<", ">800<", ">900<", ">service<", "prefers-color-scheme: dark"} {
 		if !strings.Contains(drawn, want) {
 			t.Errorf("the chart lacks %s", want)
 		}
+	}
+	if strings.Contains(drawn, `fill="`) {
+		t.Errorf("something has the same colour on a dark screen: %s", drawn)
 	}
 }
 

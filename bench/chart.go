@@ -20,32 +20,51 @@ const (
 	rightWidth  = 280
 )
 
-// colourOf is that of a system: the service stands out, the floors are grey.
-func colourOf(system string) string {
+// chartStyle has the colours, for light and for dark screens: the service stands
+// out, the floors are grey.
+const chartStyle = `<style>
+  text { fill: #222; font-size: 13px; } .title { font-size: 16px; font-weight: 600; } .small { font-size: 11px; fill: #555; }
+  .ground { fill: #ffffff; } .grid { stroke: #ddd; } .above { opacity: 0.45; }
+  .service { fill: #1f5fbf; } .floor { fill: #8a8f98; } .floor-now { fill: #c3c7cd; } .dbos { fill: #d9822b; } .other { fill: #a65e9a; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e5e7eb; } .small { fill: #b6bcc6; } .ground { fill: #0d1117; } .grid { stroke: #30363d; }
+    .service { fill: #4c8df0; } .floor { fill: #a3a9b3; } .floor-now { fill: #626974; } .dbos { fill: #e5984a; } .other { fill: #c084b4; }
+  }
+</style>
+`
+
+// looks returns the class of a system's bars, and its name in the legend.
+func looks(system string) (class, name string) {
 	switch system {
 	case product:
-		return "#1f5fbf"
+		return "service", "service"
 	case frozenFloor:
-		return "#8a8f98"
+		return "floor", system
 	case floorNow:
-		return "#c3c7cd"
+		return "floor-now", system
 	case workflows:
-		return "#d9822b"
+		return "dbos", system
 	default:
-		return "#a65e9a"
+		return "other", system
 	}
 }
 
 // A drawing is an SVG that is being written.
 type drawing struct{ strings.Builder }
 
-func (d *drawing) rect(x, y, width, height float64, colour string) {
-	fmt.Fprintf(d, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`+"\n", x, y, width, height, colour)
+func (d *drawing) rect(x, y, width, height float64, class string) {
+	fmt.Fprintf(d, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" class="%s"/>`+"\n", x, y, width, height, class)
 }
 
 // text writes a text. anchor is start, middle or end.
 func (d *drawing) text(x, y float64, anchor, class, text string) {
 	fmt.Fprintf(d, `<text x="%.1f" y="%.1f" text-anchor="%s" class="%s">%s</text>`+"\n", x, y, anchor, class, html.EscapeString(text))
+}
+
+// upright writes a number from (x, y) upwards: bars stand closer together than
+// a number is long.
+func (d *drawing) upright(x, y, number float64) {
+	fmt.Fprintf(d, `<text transform="translate(%.1f %.1f) rotate(-90)" class="small">%.0f</text>`+"\n", x, y, number)
 }
 
 // axis draws horizontal lines at round values up to the most, and returns how
@@ -72,7 +91,7 @@ func roundStep(wanted float64) float64 {
 	}
 }
 
-// chart draws the fresh rides: how many a second with how many clients, and
+// chart draws the new rides: how many a second with how many clients, and
 // what processor time one of them costs. It returns nothing if none were
 // measured.
 func chart(f facts, results []result) string {
@@ -95,9 +114,9 @@ func chart(f facts, results []result) string {
 		return ""
 	}
 	d := new(drawing)
-	fmt.Fprintf(d, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif">`+"\n", chartWidth, chartHeight)
-	d.WriteString("<style>text{fill:#222;font-size:13px}.title{font-size:16px;font-weight:600}.small{font-size:11px;fill:#555}.value{font-size:10px;fill:#555}.grid{stroke:#ddd}</style>\n")
-	d.rect(0, 0, chartWidth, chartHeight, "#fff")
+	fmt.Fprintf(d, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif" role="img">`+"\n", chartWidth, chartHeight)
+	d.WriteString("<title>New rides per second, and the processor time of one</title>\n" + chartStyle)
+	d.rect(0, 0, chartWidth, chartHeight, "ground")
 	d.rates(rides, clients, systems)
 	d.costs(rides, typical(rides), systems)
 	note := fmt.Sprintf("%d × %s, Postgres %s, fsync %s; everything on one machine", f.Processors, f.Processor, f.Settings["server_version"], f.Settings["fsync"])
@@ -111,12 +130,13 @@ func chart(f facts, results []result) string {
 
 // rates draws a group of bars for each number of clients.
 func (d *drawing) rates(rides []result, clients []int, systems []string) {
-	d.text(leftPlot-40, 28, "start", "title", "Fresh rides per second, by clients")
+	d.text(leftPlot-40, 28, "start", "title", "New rides per second, by clients")
 	for i, s := range systems {
 		x := float64(leftPlot - 40 + i%3*170)
 		y := float64(38 + i/3*18)
-		d.rect(x, y, 11, 11, colourOf(s))
-		d.text(x+16, y+10, "start", "small", s)
+		class, name := looks(s)
+		d.rect(x, y, 11, 11, class)
+		d.text(x+16, y+10, "start", "small", name)
 	}
 	most := 0.0
 	for _, r := range rides {
@@ -128,8 +148,9 @@ func (d *drawing) rates(rides []result, clients []int, systems []string) {
 	for _, r := range rides {
 		left := leftPlot + group*(float64(slices.Index(clients, r.Clients))+0.1)
 		x := left + bar*float64(slices.Index(systems, r.System))
-		d.rect(x, plotTop+plotHeight-r.PerSecond*unit, bar-2, r.PerSecond*unit, colourOf(r.System))
-		d.text(x+bar/2-1, plotTop+plotHeight-r.PerSecond*unit-4, "middle", "value", fmt.Sprintf("%.0f", r.PerSecond))
+		class, _ := looks(r.System)
+		d.rect(x, plotTop+plotHeight-r.PerSecond*unit, bar-2, r.PerSecond*unit, class)
+		d.upright(x+bar/2+3, plotTop+plotHeight-r.PerSecond*unit-4, r.PerSecond)
 	}
 	for i, n := range clients {
 		d.text(leftPlot+group*(float64(i)+0.5), plotTop+plotHeight+18, "middle", "", strconv.Itoa(n))
@@ -138,8 +159,8 @@ func (d *drawing) rates(rides []result, clients []int, systems []string) {
 
 // costs draws the processor time of a ride: Postgres below, the service on it.
 func (d *drawing) costs(rides []result, clients int, systems []string) {
-	d.text(rightPlot-40, 28, "start", "title", fmt.Sprintf("µs of processor per ride, %d clients", clients))
-	d.text(rightPlot-40, 48, "start", "small", "dark: Postgres, light: service")
+	d.text(rightPlot-40, 28, "start", "title", fmt.Sprintf("Processor time per ride, %d clients", clients))
+	d.text(rightPlot-40, 48, "start", "small", "µs, below of Postgres, above of the service")
 	most := 0.0
 	for _, r := range rides {
 		if r.Clients == clients {
@@ -154,10 +175,9 @@ func (d *drawing) costs(rides []result, clients int, systems []string) {
 		}
 		x := rightPlot + bar*(float64(slices.Index(systems, r.System))+0.15)
 		bottom := plotTop + plotHeight - r.PostgresCPU*unit
-		d.rect(x, bottom, bar*0.7, r.PostgresCPU*unit, colourOf(r.System))
-		fmt.Fprint(d, `<g opacity="0.45">`)
-		d.rect(x, bottom-r.ServiceCPU*unit, bar*0.7, r.ServiceCPU*unit, colourOf(r.System))
-		fmt.Fprint(d, `</g>`)
+		class, _ := looks(r.System)
+		d.rect(x, bottom, bar*0.7, r.PostgresCPU*unit, class)
+		d.rect(x, bottom-r.ServiceCPU*unit, bar*0.7, r.ServiceCPU*unit, class+" above")
 		d.text(x+bar*0.35, bottom-r.ServiceCPU*unit-4, "middle", "small", fmt.Sprintf("%.0f", r.PostgresCPU+r.ServiceCPU))
 	}
 }
