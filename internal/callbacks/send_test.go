@@ -123,10 +123,10 @@ func TestLargeMessagesAreNotSent(t *testing.T) {
 func TestPlainHTTPGoesOnlyWhereItIsAllowed(t *testing.T) {
 	t.Parallel()
 	victim := newVictim(t)
-	dns := newDNS(t, map[string][][]netip.Addr{"receiver.example": {{netip.MustParseAddr("127.0.0.1")}}})
+	dns := newDNS(t, map[string][][]netip.Addr{"receiver.test": {{netip.MustParseAddr("127.0.0.1")}}})
 	guard := NewGuard(netip.MustParsePrefix("10.0.0.0/8"))
-	_, err := newSender(guard, shortLimits(), dns.resolver(), nil).Send(t.Context(), message("http://receiver.example:"+victim.port))
-	if !errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "receiver.example") {
+	_, err := newSender(guard, shortLimits(), dns.resolver(), nil).Send(t.Context(), message("http://receiver.test:"+victim.port))
+	if !errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "receiver.test") {
 		t.Errorf("%v, want a refusal without the URL", err)
 	}
 	victim.checkUntouched(t)
@@ -147,7 +147,7 @@ func TestNoProxyIsUsed(t *testing.T) {
 	}
 	dns := newDNS(t, nil)
 	sender := newSender(loopback(), shortLimits(), dns.resolver(), nil)
-	for _, url := range []string{"https://unknown.example/", "http://unknown.example/"} {
+	for _, url := range []string{"https://unknown.example/", "http://unknown.test/"} {
 		if _, err := sender.Send(t.Context(), message(url)); err == nil || !strings.Contains(err.Error(), "name of the host") {
 			t.Errorf("%s: %v", url, err)
 		}

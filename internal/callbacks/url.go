@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -42,7 +43,7 @@ func (g *Guard) URLFault(text string) string {
 }
 
 // isWeb reports whether a URL has a scheme that may be called. Plain http is
-// for development: only addresses that the operator allows are called by it.
+// for development; see mayBeAllowed.
 func (g *Guard) isWeb(target *url.URL) bool {
 	return target.Scheme == "https" || target.Scheme == "http" && len(g.allowed) > 0
 }
@@ -52,16 +53,43 @@ func (g *Guard) addressFault(target *url.URL) string {
 	port, _ := strconv.ParseUint(cmp.Or(target.Port(), "443"), 10, 16) // it is a number: reachable has said so
 	address, isLiteral := literal(target.Hostname())
 	switch {
-	case isLiteral && g.allows(address):
+	case g.mayBeAllowed(target.Hostname()):
 		return ""
-	case isLiteral && target.Scheme != "https":
+	case target.Scheme != "https":
 		return "Must be an absolute https URL with a host."
 	case isLiteral && g.public.SafeAddr(address) != nil:
 		return "Must not name an address in a private or special network."
-	case !isOpenPort(uint16(port)) && (isLiteral || len(g.allowed) == 0):
+	case !isOpenPort(uint16(port)):
 		return "Must use port 443, or one from 1024 on."
 	}
 	return ""
+}
+
+// mayBeAllowed reports whether a host is an address that the operator allows, or
+// a name that may lead to one, so that any port and plain http are good enough.
+// A name that the public DNS has may lead there too, but most do not: its ride
+// would be hailed, and its callback refused when the ride is paid.
+func (g *Guard) mayBeAllowed(host string) bool {
+	if address, isLiteral := literal(host); isLiteral {
+		return g.allows(address)
+	}
+	return len(g.allowed) > 0 && isPrivate(host)
+}
+
+// isPrivate reports whether the public DNS never has a name: it is one label,
+// as those of containers are, or in a domain that is reserved for tests (.test,
+// RFC 6761), for a network's own names (.local, RFC 6762; .home.arpa, RFC 8375)
+// or for private use (.internal, by ICANN's resolution of 29 July 2024).
+func isPrivate(host string) bool {
+	name, err := toASCII(host)
+	if err != nil {
+		return false
+	}
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	return !strings.Contains(name, ".") ||
+		slices.ContainsFunc([]string{".test", ".local", ".home.arpa", ".internal"}, func(domain string) bool {
+			return strings.HasSuffix(name, domain)
+		})
 }
 
 // reachable reports whether a request can be sent to the host and port of a

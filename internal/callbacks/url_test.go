@@ -30,6 +30,8 @@ func TestURLFaultNamesTheFault(t *testing.T) {
 		"https://example.com:443/":             "",
 		"https://example.com:1023/":            noPort,
 		"https://93.184.216.34:22/":            noPort,
+		"https://receiver.test:22/":            noPort,
+		"http://receiver.test/":                noHTTPS,
 		"https://münchen.example/":             "",
 		"":                                     noHTTPS,
 		"http://example.com":                   noHTTPS,
@@ -120,8 +122,8 @@ func checkURLFault(t *testing.T, guard *Guard, url, want string) {
 	}
 }
 
-// What the operator allows, for development, may have any port and no TLS. All
-// else stays refused.
+// What the operator allows, for development, may have any port and no TLS, and
+// so may names that can lead nowhere else. All else stays refused.
 func TestURLFaultLeavesOutWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 	guard := NewGuard(netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("fd00::/8"))
@@ -133,7 +135,23 @@ func TestURLFaultLeavesOutWhatIsAllowed(t *testing.T) {
 		"http://localhost:8000/":        "",
 		"http://[fd00::1]:8000/":        "",
 		"http://receiver:8000/":         "", // its address is looked at when it is dialled
-		"http://example.com/":           "",
+		"http://RECEIVER.:80/":          "",
+		"https://receiver:22/":          "",
+		"http://receiver.localhost:80/": "",
+		"http://receiver.test/":         "",
+		"http://printer.local:631/":     "",
+		"http://a.b.home.arpa/":         "",
+		"http://a.Internal./":           "",
+		"http://a。ｌｏｃａｌ/":               "",
+		"http://example.com/":           noHTTPS,
+		"http://example.com:8000/":      noHTTPS,
+		"http://local.example.com/":     noHTTPS,
+		"http://nottest.latest/":        noHTTPS,
+		"http://mylocal.xlocal/":        noHTTPS,
+		"http://a.arpa/":                noHTTPS,
+		"https://example.com:22/":       noPort,
+		"https://example.com/":          "",
+		"https://example.com:8443/":     "",
 		"https://93.184.216.34/":        "",
 		"http://93.184.216.34/":         noHTTPS,
 		"http://10.0.0.1/":              noHTTPS,
