@@ -149,7 +149,7 @@ func (c *completerKeysPark) Run(ctx context.Context, o cli.Output) error {
 			return err
 		}
 		if err := (phases.Keys{Pool: pool}).Park(ctx, record, c.operator()); err != nil {
-			return fmt.Errorf("%s: %w", record.Key, err)
+			return notDone(record, "parked", err)
 		}
 		_, err = fmt.Fprintf(o.Stdout, "%s of %s is parked: nothing happens to it before `keys retry` or `keys resolve`%s\n",
 			record.Key, record.Account, stillCalling(record, "; its last worker may be calling Stripe until %s, and resolving works after that"))

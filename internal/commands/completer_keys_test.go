@@ -55,8 +55,9 @@ func TestOperatorResolvesAKey(t *testing.T) {
 	if n := number(t, s, `SELECT count(*) FROM audit_records WHERE action IN ('key.parked', 'key.resolved') AND data->>'by' = 'ann'`); n != 2 {
 		t.Errorf("%d audit records, want 2", n)
 	}
-	for _, verb := range []string{"retry", "park"} {
-		if code, _, stderr := s.run(t, "completer", "keys", verb, "k"); code != 1 || stderr != "completer: k: the key is finished already\n" {
+	for verb, done := range map[string]string{"retry": "retried", "park": "parked"} {
+		want := "completer: k was not " + done + ", and nothing was changed: the key is finished already\n"
+		if code, _, stderr := s.run(t, "completer", "keys", verb, "k"); code != 1 || stderr != want {
 			t.Errorf("keys %s of a finished key: exit %d: %s", verb, code, stderr)
 		}
 	}
@@ -205,13 +206,13 @@ func TestRetryTellsWhenAKeyIsDue(t *testing.T) {
 
 // When the database was lost during a decision, the error doesn't claim that
 // nothing was changed.
-func TestUnresolvedKnowsWhatIsUnclear(t *testing.T) {
+func TestNotDoneKnowsWhatIsUnclear(t *testing.T) {
 	t.Parallel()
 	for text, cause := range map[string]error{
-		"unclear whether":     fmt.Errorf("committing: %w", phases.ErrUnavailable),
-		"nothing was changed": phases.ErrNotParked,
+		"unclear whether k was parked":              fmt.Errorf("committing: %w", phases.ErrUnavailable),
+		"k was not parked, and nothing was changed": phases.ErrNotParked,
 	} {
-		if err := unresolved(phases.Record{Key: "k"}, cause); !errors.Is(err, cause) || !strings.Contains(err.Error(), text) {
+		if err := notDone(phases.Record{Key: "k"}, "parked", cause); !errors.Is(err, cause) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v becomes %v, want %q", cause, err, text)
 		}
 	}

@@ -65,7 +65,7 @@ func (c *completerKeysResolve) Run(ctx context.Context, o cli.Output, log *slog.
 	}
 	result, err := c.resolve(ctx, parts, record)
 	if err != nil {
-		return unresolved(record, err)
+		return notDone(record, "resolved", err)
 	}
 	c.warn(o, record, time.Now())
 	_, err = fmt.Fprintf(o.Stdout, "%s of %s is finished with %d\n", record.Key, record.Account, result.Answer.Status)
@@ -124,15 +124,16 @@ func (c *completerKeysResolve) warn(o cli.Output, record phases.Record, now time
 	}
 }
 
-// unresolved wraps the error of a decision about a key with what became of it.
-// When the database was lost on the way, the decision may have been carried out.
-func unresolved(seen phases.Record, err error) error {
+// notDone wraps the error of a decision about a key with what became of it. When
+// the database was lost on the way, the decision may have been carried out. done
+// says what it does to the key, as in "parked".
+func notDone(seen phases.Record, done string, err error) error {
 	switch {
 	case errors.Is(err, phases.ErrUnavailable):
-		return fmt.Errorf("it is unclear whether %s was resolved; look with `keys show`: %w", seen.Key, err)
+		return fmt.Errorf("it is unclear whether %s was %s; look with `keys show`: %w", seen.Key, done, err)
 	case errors.Is(err, phases.ErrStillCalling):
-		return fmt.Errorf("%s was not resolved, and nothing was changed: %w%s", seen.Key, err, stillCalling(seen, "; that is over at %s"))
+		return fmt.Errorf("%s was not %s, and nothing was changed: %w%s", seen.Key, done, err, stillCalling(seen, "; that is over at %s"))
 	default:
-		return fmt.Errorf("%s was not resolved, and nothing was changed: %w", seen.Key, err)
+		return fmt.Errorf("%s was not %s, and nothing was changed: %w", seen.Key, done, err)
 	}
 }

@@ -44,7 +44,7 @@ func (c *completerKeysRetry) Run(ctx context.Context, o cli.Output) error {
 			return err
 		}
 		if err := (phases.Keys{Pool: pool}).Retry(ctx, record, c.operator()); err != nil {
-			return fmt.Errorf("%s: %w", record.Key, err)
+			return notDone(record, "retried", err)
 		}
 		// The worker that held the lease may still be calling Stripe.
 		when := cmp.Or(stillLeased(record, "at %s, when its last worker's lease ends: the completer takes it then"), "now: the completer takes it next")
@@ -66,7 +66,7 @@ func (c *completerKeysRetry) retryParked(ctx context.Context, o cli.Output, keys
 	for _, record := range parked {
 		err := keys.Retry(ctx, record, c.operator())
 		if err != nil && !errors.Is(err, phases.ErrChanged) {
-			return afterOthers(retried, fmt.Errorf("%s: %w", record.Key, err))
+			return afterOthers(retried, notDone(record, "retried", err))
 		}
 		if err == nil {
 			retried++

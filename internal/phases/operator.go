@@ -187,7 +187,8 @@ func (k Keys) Park(ctx context.Context, seen Record, by string) error {
 }
 
 // change runs one guarded UPDATE of a key and its audit record in one
-// transaction.
+// transaction. If it returns ErrUnavailable, nobody knows whether that has
+// committed.
 func (k Keys) change(ctx context.Context, seen Record, action string, data map[string]string, update string) error {
 	switch {
 	case seen.FinishedAt != nil:
@@ -198,20 +199,24 @@ func (k Keys) change(ctx context.Context, seen Record, action string, data map[s
 	data["key"], data["recovery_point"] = seen.Key, seen.RecoveryPoint
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	return pgx.BeginTxFunc(ctx, k.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, k.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, update, seen.Account, seen.Key, seen.LeaseEpoch)
 		if err != nil {
-			return fmt.Errorf("changing key: %w", unavailable(err))
+			return fmt.Errorf("changing key: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
 			return ErrChanged
 		}
 		record := auditRecord(seen.Account, action, data)
 		if _, err := tx.Exec(ctx, record.sql, record.args...); err != nil {
-			return fmt.Errorf("inserting audit record: %w", unavailable(err))
+			return fmt.Errorf("inserting audit record: %w", err)
 		}
 		return nil
 	})
+	if err == nil || errors.Is(err, ErrChanged) {
+		return err
+	}
+	return unavailable(err)
 }
 
 // Knows reports whether this process knows the flow, the version and the realm

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/postgres"
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 	"github.com/rocketrides/rocketrides/proof/wire"
 )
@@ -129,6 +130,33 @@ func TestResolving(t *testing.T) {
 			t.Errorf("got %v, want ErrNotParked", err)
 		}
 	})
+}
+
+// TestALostDecisionIsUnclear: a decision whose connection is lost may have been
+// committed, and its error says that the database is unavailable.
+func TestALostDecisionIsUnclear(t *testing.T) {
+	t.Parallel()
+	for sent, fault := range map[string]wire.Kind{"begin": wire.CutBefore, "commit": wire.CutAfter} {
+		t.Run(sent, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			_ = b.sendOnce(t, "k", hooks{before: lost})
+			seen := b.show(t, "k")
+			keys := phases.Keys{Pool: pgtest.Open(t, postgres.Options{URL: b.url, DialFunc: b.wire.Dial})}
+			b.wire.Plan(func(_ int, message []byte) wire.Fault {
+				if strings.Contains(b.wire.Summary(message), "query "+sent) {
+					return wire.Fault{Kind: fault}
+				}
+				return wire.Fault{}
+			})
+			if err := keys.Park(t.Context(), seen, "ann"); !errors.Is(err, phases.ErrUnavailable) {
+				t.Errorf("got %v, want ErrUnavailable", err)
+			}
+			if got, want := b.show(t, "k").ParkedReason != "", sent == "commit"; got != want {
+				t.Errorf("parked: %t, want %t", got, want)
+			}
+		})
+	}
 }
 
 func TestListing(t *testing.T) {
