@@ -218,6 +218,19 @@ func TestNotDoneKnowsWhatIsUnclear(t *testing.T) {
 	}
 }
 
+// A flow with another call behind the decision has no answer yet.
+func TestResolvedKeysThatGoOnHaveNoAnswer(t *testing.T) {
+	t.Parallel()
+	for want, result := range map[string]phases.Result{
+		"finished with 201": {Answer: phases.Answer{Status: 201}},
+		"resolved, and due now: the completer takes it next": {Pending: true},
+	} {
+		if got := whereResolved(result); got != want {
+			t.Errorf("%+v is %q, want %q", result, got, want)
+		}
+	}
+}
+
 // Every time that a program may read has six digits after the second, whatever
 // the time, so that the texts sort as the times do.
 func TestTimesForProgramsHaveOneForm(t *testing.T) {

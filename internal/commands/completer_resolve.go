@@ -68,8 +68,17 @@ func (c *completerKeysResolve) Run(ctx context.Context, o cli.Output, log *slog.
 		return notDone(record, "resolved", err)
 	}
 	c.warn(o, record, time.Now())
-	_, err = fmt.Fprintf(o.Stdout, "%s of %s is finished with %d\n", record.Key, record.Account, result.Answer.Status)
+	_, err = fmt.Fprintf(o.Stdout, "%s of %s is %s\n", record.Key, record.Account, whereResolved(result))
 	return err
+}
+
+// whereResolved says where a decision has brought its key. No flow of ours has
+// a second foreign call, which would be the completer's, but one may.
+func whereResolved(result phases.Result) string {
+	if result.Pending {
+		return "resolved, and due now: the completer takes it next"
+	}
+	return fmt.Sprint("finished with ", result.Answer.Status)
 }
 
 func (c *completerKeysResolve) resolve(ctx context.Context, parts engineParts, record phases.Record) (phases.Result, error) {
