@@ -5,6 +5,8 @@ import os, pathlib, sys
 
 from client import Rides, new_key
 
+if not (os.environ.get("API_URL") and os.environ.get("API_KEY")):
+    sys.exit('API_URL and API_KEY must be set; for the sandbox: eval "$(bin/sandbox env)"')
 kept = pathlib.Path("ride.key")
 if not kept.exists():  # it gets its name when it is whole, so a kill leaves no key or all of it
     with open("ride.key.new", "w") as file:

@@ -111,6 +111,27 @@ func TestAProgramThatDiesBeforeItsKeyIsWrittenLeavesNone(t *testing.T) {
 	}
 }
 
+// A program that isn't told where the service is says so, in one line, and makes
+// no key.
+func TestAProgramWithoutItsSettingsSaysSo(t *testing.T) {
+	t.Parallel()
+	for name, program := range programs(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			start := exec.CommandContext(t.Context(), program[0], program[1:]...) //nolint:gosec // it is this test's
+			start.Dir, start.Env = dir, append(os.Environ(), "API_URL=")
+			out, err := start.CombinedOutput()
+			if err == nil || strings.Count(string(out), "\n") != 1 {
+				t.Errorf("%v: %s", err, out)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "ride.key")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("it leaves a file: %v", err)
+			}
+		})
+	}
+}
+
 // An empty file says that a key was lost, and its ride may be charged. A new key
 // might be a second charge.
 func TestAnEmptyKeyIsRefused(t *testing.T) {
