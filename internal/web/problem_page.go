@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/rocketrides/rocketrides/api"
@@ -28,7 +29,8 @@ var problemPages = sync.OnceValue(func() map[Code]File {
 		}
 		err := page.Execute(&body, map[string]any{
 			"Code": code, "Status": kind.status, "StatusText": http.StatusText(kind.status), "Title": kind.title,
-			"Happened": guides[code].happened, "Todo": guides[code].todo, "Key": guides[code].key, "Example": example.String(),
+			"Happened": prose(guides[code].happened), "Todo": prose(guides[code].todo), "Key": prose(string(guides[code].key)),
+			"Example": example.String(),
 		})
 		if err != nil {
 			panic(fmt.Sprintf("web: the page of %s: %v", code, err))
@@ -37,6 +39,20 @@ var problemPages = sync.OnceValue(func() map[Code]File {
 	}
 	return pages
 })
+
+// A part of a guide's text is code, such as a field's name, or plain.
+type part struct {
+	Text string
+	Code bool
+}
+
+// prose returns the parts of a text whose code is between backquotes.
+func prose(text string) (parts []part) {
+	for i, piece := range strings.Split(text, "`") {
+		parts = append(parts, part{Text: piece, Code: i%2 == 1})
+	}
+	return parts
+}
 
 // AnswerProblemPage answers with the page of a problem's code: that to which
 // the type of such a problem leads. Another code is not found.

@@ -57,9 +57,15 @@ func TestEveryProblemHasAPage(t *testing.T) {
 		if strings.Contains(page, "<p></p>") || strings.Contains(page, `<p class="key"></p>`) || strings.Contains(page, "<script") {
 			t.Errorf("the page of %s has an empty paragraph, or a script: %s", code, page)
 		}
+		if text, _, _ := strings.Cut(page, "<pre>"); strings.Contains(text, "`") || strings.Contains(text, "<code></code>") {
+			t.Errorf("the page of %s shows names as they are in the source: %s", code, page)
+		}
 		if policy := answer.Header().Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; style-src 'self';") {
 			t.Errorf("the page may load %q", policy)
 		}
+	}
+	if page := openPage(t, http.MethodGet, "card_declined", nil).Body.String(); !strings.HasPrefix(page, "<!DOCTYPE html>") || !strings.Contains(page, "<p>Read <code>detail</code>. Mostly") {
+		t.Errorf("a field's name is not shown as such: %s", page)
 	}
 	if answer := openPage(t, http.MethodGet, "none", nil); answer.Code != http.StatusNotFound || answer.Header().Get("Content-Type") != ProblemType {
 		t.Errorf("an unknown code: %d %s", answer.Code, answer.Body)
@@ -163,6 +169,14 @@ func TestTheDocumentHasTheLimitsOfTheProgram(t *testing.T) {
 	keys, _ := checker(t).Doc().Extensions["x-idempotency"].(map[string]any)
 	if got := fmt.Sprint(keys["maxLength"]); got != strconv.Itoa(MaxKeyLength) {
 		t.Errorf("x-idempotency has the maxLength %s, want %d", got, MaxKeyLength)
+	}
+	longest := `"` + strings.Repeat(`\"`, MaxKeyLength) + `"`
+	if key, err := ParseKeyValue(longest); err != nil || len(key) != MaxKeyLength {
+		t.Errorf("the longest field is read as %q: %v", key, err)
+	}
+	field := checker(t).Doc().Components.Parameters["IdempotencyKey"].Value.Schema.Value
+	if field.MaxLength == nil || *field.MaxLength != uint64(len(longest)) {
+		t.Errorf("the document does not let the field have %d characters, which the service takes", len(longest))
 	}
 }
 
