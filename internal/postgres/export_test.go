@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +16,10 @@ import (
 var ErrUnsafeSettings = errUnsafeSettings
 
 func CheckSettings(ctx context.Context, conn *pgx.Conn) error { return checkSettings(ctx, conn) }
+
+func Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return dialer(connectTimeout).DialContext(ctx, network, address)
+}
 
 // A Migrator is a migrator with other files and shorter time-outs.
 type Migrator struct {

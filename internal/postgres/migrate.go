@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func Migrate(ctx context.Context, url string, logger *slog.Logger) error {
 		lockTimeout: 3 * time.Second,
 		tries:       10,
 		pause:       time.Second,
-		logger:      orSilent(logger),
+		logger:      cmp.Or(logger, slog.New(slog.DiscardHandler)),
 	}
 	return m.up(ctx, url)
 }

@@ -4,11 +4,13 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,7 +46,7 @@ type Options struct {
 	MaxConns int32
 
 	// DialFunc replaces the dialler, for tests that break connections. Nil
-	// means TCP with keepalives.
+	// means a connection that ends when the server is unreachable: see dialer.
 	DialFunc pgconn.DialFunc
 
 	// Health, if it is not nil, observes the errors of the pool's statements.
@@ -127,7 +129,7 @@ func (o Options) configureConn(ctx context.Context, config *pgxpool.Config) {
 		conn.RuntimeParams["client_encoding"] = "UTF8"
 	}
 	conn.Tracer = stopwatch{}
-	conn.OnNotice = noticeDoubt(ctx, orSilent(o.Logger))
+	conn.OnNotice = noticeDoubt(ctx, cmp.Or(o.Logger, slog.New(slog.DiscardHandler)))
 	usable := conn.OnPgError
 	conn.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 		return o.Health.observe(err) && usable(conn, err)
@@ -144,16 +146,30 @@ func (o Options) configureConn(ctx context.Context, config *pgxpool.Config) {
 	}
 }
 
-// dialer returns a dialler whose connections notice within half a minute that
-// the server is unreachable.
+// unreachableAfter is how long a connection may get no sign of life from the
+// server's host.
+const unreachableAfter = 30 * time.Second
+
+// dialer returns a dialler whose connections notice within unreachableAfter that
+// the server's host is unreachable. Keepalives find that on a connection that is
+// idle. None are sent while what was sent, such as a statement, is not
+// acknowledged: that is found by limitUnacknowledged, which works on Linux.
+// Elsewhere a statement without a deadline then waits until the system gives up
+// sending it again, after a quarter of an hour or so.
 func dialer(timeout time.Duration) *net.Dialer {
 	return &net.Dialer{
 		Timeout: timeout,
 		KeepAliveConfig: net.KeepAliveConfig{
 			Enable:   true,
-			Idle:     15 * time.Second,
-			Interval: 5 * time.Second,
+			Idle:     unreachableAfter / 2,
+			Interval: unreachableAfter / 6,
 			Count:    3,
+		},
+		ControlContext: func(_ context.Context, network, _ string, conn syscall.RawConn) error {
+			if network == "unix" {
+				return nil
+			}
+			return limitUnacknowledged(conn, unreachableAfter)
 		},
 	}
 }
@@ -168,12 +184,4 @@ func (o Options) probe(ctx context.Context, pool *pgxpool.Pool) error {
 		return nil
 	}
 	return checkPooler(ctx, conn.Conn())
-}
-
-// orSilent returns l, or a logger that discards everything if l is nil.
-func orSilent(l *slog.Logger) *slog.Logger {
-	if l == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return l
 }
