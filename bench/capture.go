@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -121,7 +122,8 @@ func (l *lab) script(ctx context.Context, database string, first, second []state
 	defer conn.Close(ctx) //nolint:errcheck // it is only given back
 	different := differences(first, second)
 	var b strings.Builder
-	fmt.Fprintf(&b, "\\set n random(%d, %d)\n", pow10(differing-1), pow10(differing)-1)
+	// Both powers are exact: a float64 holds whole numbers up to 2^53.
+	fmt.Fprintf(&b, "\\set n random(%.0f, %.0f)\n", math.Pow10(differing-1), math.Pow10(differing)-1)
 	for i, s := range first {
 		begins := strings.HasPrefix(strings.TrimSpace(strings.ToUpper(s.sql)), "BEGIN")
 		ends := strings.TrimSpace(strings.ToUpper(s.sql)) == "COMMIT"
@@ -188,12 +190,4 @@ func (s statement) literal(conn *pgx.Conn, types []uint32, different []string) (
 		sql = strings.ReplaceAll(sql, fmt.Sprintf("$%d", i+1), "("+value+")::"+known.Name)
 	}
 	return sql, nil
-}
-
-func pow10(n int) int64 {
-	p := int64(1)
-	for range n {
-		p *= 10
-	}
-	return p
 }
