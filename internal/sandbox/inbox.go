@@ -28,6 +28,9 @@ func startMailbox(ctx context.Context) (mailbox, error) {
 	for i := range listeners {
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
+			for _, taken := range listeners[:i] {
+				_ = taken.Close()
+			}
 			return mailbox{}, fmt.Errorf("starting the inbox: %w", err)
 		}
 		listeners[i] = listener
