@@ -31,8 +31,8 @@ func (c *apiServe) Validate() error {
 	if _, port, _ := net.SplitHostPort(c.Listen); c.Listen == c.AdminListen && port != "0" {
 		err = errors.Join(err, errors.New("--listen and --admin-listen must be two addresses"))
 	}
-	if c.MaxFare < 1 {
-		err = errors.Join(err, errors.New("--max-fare must be positive"))
+	if c.MaxFare < rides.MinimumFare {
+		err = errors.Join(err, fmt.Errorf("--max-fare must be at least %d: no ride costs less", rides.MinimumFare))
 	}
 	if c.MaxWaiting < 0 {
 		err = errors.Join(err, errors.New("--max-waiting must not be negative"))

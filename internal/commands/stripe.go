@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketrides/rocketrides/internal/cli"
 	"github.com/rocketrides/rocketrides/internal/payments"
+	"github.com/rocketrides/rocketrides/internal/phases"
 )
 
 // stripeFlags are the flags of every command that can't do without Stripe.
@@ -56,6 +57,8 @@ func (f stripeCallFlags) checkStripeWith(key string) error {
 	switch {
 	case f.StripeTimeout <= 0:
 		return errors.New("--stripe-timeout must be positive")
+	case f.StripeTimeout >= phases.DefaultWindow:
+		return fmt.Errorf("--stripe-timeout must be shorter than %s: after that nothing is sent again", phases.DefaultWindow)
 	case f.StripeRate != 0 && !(f.StripeRate >= 0.1 && f.StripeRate <= 1e6):
 		return errors.New("--stripe-rate must be 0, or from 0.1 to 1000000")
 	case f.Saved500After < 0:

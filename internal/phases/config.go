@@ -85,8 +85,8 @@ type Config struct {
 // the same need no more.
 const DefaultFindTimeout = 15 * time.Minute
 
-// defaultWindow is the default of Config.Window.
-const defaultWindow = 20 * time.Hour
+// DefaultWindow is the default of Config.Window.
+const DefaultWindow = 20 * time.Hour
 
 // MinLease is the shortest lease that makes sense: a renewal, which begins when
 // half of it is gone, takes a round trip and a commit.

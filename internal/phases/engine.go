@@ -53,7 +53,7 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 		config.FindTimeout = DefaultFindTimeout
 	}
 	if config.Window == 0 {
-		config.Window = defaultWindow
+		config.Window = DefaultWindow
 	}
 	if config.Memory == 0 {
 		config.Memory = defaultMemory

@@ -12,8 +12,10 @@ const (
 	baseFare         = 200
 	farePerKilometre = 160
 	fareStep         = 50
-	minimumFare      = 500
 )
+
+// MinimumFare is what the shortest ride costs, in cents.
+const MinimumFare = 500
 
 // earthRadius is the mean radius of the earth (IUGG), in metres.
 const earthRadius = 6_371_008.8
@@ -31,7 +33,7 @@ func Fare(origin, target Point) int64 {
 	const metresPerKilometre = 1000
 	milliCents := baseFare*metresPerKilometre + farePerKilometre*distance(origin, target)
 	const step = fareStep * metresPerKilometre
-	return max((milliCents+step-1)/step*fareStep, minimumFare)
+	return max((milliCents+step-1)/step*fareStep, MinimumFare)
 }
 
 // distance returns the length of the great circle between two points in whole

@@ -179,7 +179,7 @@ func FuzzParseParams(f *testing.F) {
 		// The stored parameters are read again when the ride is made.
 		ride, err := newRide(phases.Key{Account: "acct_1", Key: "k", Params: string(canonical)}, false)
 		stored := Params{Origin: ride.Origin, Target: ride.Target, CallbackURL: ride.CallbackURL}
-		if diff := cmp.Diff(params, stored); err != nil || diff != "" || ride.Fare.Amount < minimumFare || ride.Fare.Amount > maxFare {
+		if diff := cmp.Diff(params, stored); err != nil || diff != "" || ride.Fare.Amount < MinimumFare || ride.Fare.Amount > maxFare {
 			t.Fatalf("%s makes the ride %+v, %v:\n%s", canonical, ride, err, diff)
 		}
 	})
