@@ -17,7 +17,7 @@ import (
 func (w *eventRun) record(ctx context.Context, account, action, ride, object string, data map[string]any, tell func()) error {
 	ctx, cancel := context.WithTimeout(ctx, inboxTimeout)
 	defer cancel()
-	sql, args, err := auditRecord(account, action, ride, object, data)
+	sql, args, err := auditRecordOnce(account, action, ride, object, data)
 	if err != nil {
 		return err
 	}
@@ -34,10 +34,10 @@ func (w *eventRun) record(ctx context.Context, account, action, ride, object str
 	return nil
 }
 
-// auditRecord returns the statement that inserts an audit record, once for the
-// account, the action and the object. ride is "" if there is none. A new ride
-// has a statement of its own, which is shorter; see createRide.
-func auditRecord(account, action, ride, object string, data map[string]any) (sql string, args []any, err error) {
+// auditRecordOnce returns the statement that inserts an audit record, once for
+// the account, the action and the object. ride is "" if there is none. A new
+// ride has a statement of its own, which is shorter; see createRide.
+func auditRecordOnce(account, action, ride, object string, data map[string]any) (sql string, args []any, err error) {
 	text, err := json.Marshal(data)
 	if err != nil {
 		return "", nil, fmt.Errorf("encoding audit record: %w", err)

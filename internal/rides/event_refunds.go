@@ -160,7 +160,7 @@ func failedKey(refund string) string { return "refund_failed→" + refund }
 // announceFailure records that a refund has failed, and stages the callback. It
 // reports whether that is new; if not, nothing is staged again.
 func (r rideFacts) announceFailure(ctx context.Context, tx pgx.Tx, trace string, refund payments.Given) (bool, error) {
-	sql, args, err := auditRecord(r.account, "ride.refund_failed", r.id, refund.ID, map[string]any{
+	sql, args, err := auditRecordOnce(r.account, "ride.refund_failed", r.id, refund.ID, map[string]any{
 		"refund": refund.ID, "amount": refund.Amount, "currency": r.fare.Currency,
 	})
 	if err != nil {

@@ -127,7 +127,7 @@ func endLateRefund(tx *phases.Tx, key phases.Key) (phases.Outcome, error) {
 	if err != nil {
 		return phases.Outcome{}, err
 	}
-	sql, args, err := auditRecord(key.Account, "ride.refunded_late", ride.ID, key.Key, map[string]any{
+	sql, args, err := auditRecordOnce(key.Account, "ride.refunded_late", ride.ID, key.Key, map[string]any{
 		"key": key.Key, "payment_intent": params.Intent, "refund": ride.Refund,
 	})
 	if err != nil {
