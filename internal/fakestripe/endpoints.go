@@ -73,7 +73,6 @@ func (s *Server) delivery(notice, shape, to string, delay time.Duration) deliver
 
 // sendEvents sends events until the server is closed.
 func (s *Server) sendEvents() {
-	defer s.sending.Done()
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the server has no context, and Close ends this one
 	defer cancel()
 	places := make(chan struct{}, mostSending)

@@ -104,8 +104,7 @@ func Open(o Options) (*Server, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	if len(s.endpoints) > 0 {
-		s.sending.Add(1)
-		go s.sendEvents()
+		s.sending.Go(s.sendEvents)
 	}
 	return s, nil
 }

@@ -81,8 +81,8 @@ func (serve) Run(ctx context.Context, c *commands, o cli.Output, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	defer listener.Close()                           //nolint:errcheck // the HTTP server has closed it, unless it never ran
-	fake, err := fakestripe.Open(fakestripe.Options{ //nolint:contextcheck // what sends events ends with Close
+	defer listener.Close() //nolint:errcheck // the HTTP server has closed it, unless it never ran
+	fake, err := fakestripe.Open(fakestripe.Options{
 		Dir: c.Data, Logger: log, SettleAfter: c.SettleAfter, EventsTo: c.EventsTo, WebhookSecret: c.WebhookSecret,
 		Limits: fakestripe.Limits{PerSecond: c.RateLimit, PerEndpoint: c.EndpointLimit},
 	})
