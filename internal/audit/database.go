@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -239,9 +240,9 @@ func (a Auditor) findings(ctx context.Context, tx pgx.Tx, q query) ([]Finding, e
 		}
 		found, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (Finding, error) {
 			f := Finding{Check: q.name}
-			var account, key, ride *string
+			var account, key, ride pgtype.Text // some checks have no key, or no ride
 			err := r.Scan(&account, &key, &ride, &f.Detail)
-			f.Account, f.Key, f.Ride = text(account), text(key), text(ride)
+			f.Account, f.Key, f.Ride = account.String, key.String, ride.String
 			return f, err
 		})
 		return err
@@ -257,12 +258,4 @@ func (a Auditor) findings(ctx context.Context, tx pgx.Tx, q query) ([]Finding, e
 func isDataException(err error) bool {
 	problem, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && strings.HasPrefix(problem.Code, "22")
-}
-
-// text returns what s points to, or nothing for NULL.
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
