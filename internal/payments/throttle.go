@@ -76,8 +76,8 @@ func (t *throttle) endpoint(call string) *lane {
 
 // wait waits for a request's turn, but at most for half of the time that ctx
 // leaves: the other half is Stripe's. The engine's ctx of a send ends with its
-// window. After the wait the window is looked at
-// again: the timer of a ctx stands still while the machine is suspended.
+// window. After the wait the window is looked at again: the timer of a ctx
+// stands still while the machine is suspended.
 func (t *throttle) wait(ctx context.Context, call string, caller phases.Caller) error {
 	if t == nil {
 		return nil
