@@ -45,6 +45,7 @@ type priorKnowledge struct {
 	// must not succeed later, or refused the refund. With alone, no other send
 	// can have charged or refunded.
 	stop, alone bool
+	saved       bool       // the refund was refused by a saved answer, which tells how it was then
 	payer       payerState // what Stripe says about the customer and the payment method
 }
 

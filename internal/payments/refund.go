@@ -38,6 +38,10 @@ type Refund struct {
 	Result RefundResult
 	// Given is what was given back so far, whoever did it.
 	Given Given
+	// Own, for RefundOpen, is the id of the refund that was made under the key.
+	// It is empty if all of it is others': one of those may still fail, and then
+	// the key's own must be sent.
+	Own string
 	// Disputed, for RefundRefused, means that Stripe refuses because the card's
 	// holder contests the charge.
 	Disputed bool
@@ -158,7 +162,7 @@ func (s *Stripe) judgeRefund(ctx context.Context, o *observation, form RefundFor
 	}
 	next := s.listRefunds(ctx, form.Terms(), paid)
 	next.settled = o.hasObject()
-	next.earlier, next.stop, next.alone = o.apiError, o.badRequest(), o.first || o.replayed
+	next.earlier, next.stop, next.alone, next.saved = o.apiError, o.badRequest(), o.first || o.replayed, o.replayed
 	return s.judgeRefund(ctx, next, form, paid)
 }
 
@@ -171,6 +175,8 @@ func (r resultRow) refundFor(o *observation, patience time.Duration) (Refund, er
 		refund.Result = RefundDone
 	case verdictRefundOpen:
 		refund.Result = RefundOpen
+		own, _ := o.refunds.own()
+		refund.Own = own.id
 	case verdictRefundRefused:
 		refund.Result = RefundRefused
 		refund.Disputed = o.disputeRefuses()

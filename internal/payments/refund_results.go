@@ -79,12 +79,19 @@ func refundsRows() []resultRow {
 		{name: "refunds_refused", then: verdictRefundRefused, when: func(o *observation) bool {
 			return refused(o) && !o.nothingLeft() && o.alone
 		}},
+		// All was refunded by others then, some of which has failed since. Stripe
+		// repeats its answer to every send under this key.
+		{name: "refunds_failed_since", then: verdictRefundRefused, when: func(o *observation) bool {
+			return refused(o) && o.nothingLeft() && o.failedSince()
+		}},
 		// An earlier send may have got through and may show later.
 		{name: "refunds_refused_later", then: verdictSuspect, reason: parkRefusedRequest, when: func(o *observation) bool {
 			return refused(o) && !o.nothingLeft() && !o.alone
 		}},
 		// Stripe says that all was refunded, and lists less.
-		{name: "refunds_contradict", then: verdictSuspect, reason: parkUnexpected, when: func(o *observation) bool { return refused(o) && o.nothingLeft() }},
+		{name: "refunds_contradict", then: verdictSuspect, reason: parkUnexpected, when: func(o *observation) bool {
+			return refused(o) && o.nothingLeft() && !o.failedSince()
+		}},
 		{name: "refunds_none", then: verdictNothing, when: func(o *observation) bool { return none(o) && !o.settled && !o.stop }},
 	}
 }
@@ -110,6 +117,12 @@ func (o *observation) refusesRefund() bool {
 // nothingLeft reports whether the refund was refused because all was refunded.
 func (o *observation) nothingLeft() bool {
 	return o.earlier.code == string(stripe.ErrorCodeChargeAlreadyRefunded)
+}
+
+// failedSince reports whether the answer that all was refunded is a saved one,
+// and was true before refunds failed that are listed.
+func (o *observation) failedSince() bool {
+	return o.saved && o.paid > 0 && o.refunds.sum(func(refundSeen) bool { return true }) >= o.paid
 }
 
 // disputeRefuses reports whether the refund was refused because of a dispute.

@@ -31,6 +31,7 @@ func refundGrid(call string) iter.Seq[observation] {
 					o.ours, o.first, o.settled = known&1 == 0, known&2 == 0, known&4 == 0
 					o.windowOver, o.stop, o.earlier = known&8 == 0, known/32 != 0, earlier[known/32]
 					o.alone = known&16 == 0
+					o.saved = o.alone && o.ours // what ours means for a refund, which has no such knowledge
 					if !yield(o) {
 						return
 					}
@@ -70,12 +71,13 @@ func TestRefundIsFinalOnlyByWhatStripeShows(t *testing.T) {
 		for o := range refundGrid(call) {
 			row := rowFor(&o)
 			var back int64
-			failed := false
+			failed, others := false, false
 			for _, r := range o.refunds.all {
 				if r.status == "succeeded" {
 					back += r.amount
 				}
-				failed = failed || r.own && (r.status == "failed" || r.status == "canceled")
+				lost := r.status == "failed" || r.status == "canceled"
+				failed, others = failed || lost && r.own, others || lost && !r.own
 			}
 			shown := o.fault == faultNone && o.status == 200 && o.body == bodyObject
 			switch {
@@ -83,6 +85,8 @@ func TestRefundIsFinalOnlyByWhatStripeShows(t *testing.T) {
 				t.Fatalf("row %s of %s is done though not all is back: %+v", row.name, call, o)
 			case row.then == verdictRefundRefused && (!shown || call == callRefund || o.refunds.wrong || !failed && (!o.stop || !o.alone)):
 				t.Fatalf("row %s of %s is final though it may be given back: %+v", row.name, call, o)
+			case row.then == verdictRefundRefused && !failed && o.earlier.code == "charge_already_refunded" && (!o.saved || !others):
+				t.Fatalf("row %s of %s is final though Stripe says that it was given back: %+v", row.name, call, o)
 			case row.then == verdictTransient && (o.fault == faultLost || o.fault == faultNone && (o.status < 400 || o.status >= 500 || o.replayed)):
 				t.Fatalf("row %s of %s is transient though it may have been given back: %+v", row.name, call, o)
 			case row.then == verdictTransient && o.status == 400 && o.fault == faultNone && !o.first && !o.keyDoubted():

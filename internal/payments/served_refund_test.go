@@ -44,6 +44,13 @@ func given(result RefundResult, id, status string, amount int64) Refund {
 	return Refund{Result: result, Given: Given{id, status, amount}}
 }
 
+// ownOpen returns the result of a refund that is on its way and is ours.
+func ownOpen() Refund {
+	open := given(RefundOpen, "re_1", GivenPending, 2350)
+	open.Own = "re_1"
+	return open
+}
+
 func refundDone() Refund { return given(RefundDone, "re_1", GivenSucceeded, 2350) }
 
 // refundCase returns a case of Refund.
@@ -112,9 +119,9 @@ func servedRefunds() []servedCase {
 		refundCase("a replayed refund, and the list is cut", "refund_replayed", answerOK(refundWith(nil), replayed, "true")).
 			thenList("look_failed", answerCut("", hangUp)).wantError(phases.Unknown, ""),
 		unsettled("a pending refund", object{"status": "pending"}, "refunds_open", answerPage(false, refundWith(object{"status": "pending"}))).
-			wantRefund(given(RefundOpen, "re_1", GivenPending, 2350)),
+			wantRefund(ownOpen()),
 		unsettled("a refund that requires action", object{"status": "requires_action"}, "refunds_open",
-			answerPage(false, refundWith(object{"status": "requires_action"}))).wantRefund(given(RefundOpen, "re_1", GivenPending, 2350)),
+			answerPage(false, refundWith(object{"status": "requires_action"}))).wantRefund(ownOpen()),
 		unsettled("a refund that is pending and has succeeded since", object{"status": "pending"}, "refunds_done", answerPage(false, refundWith(nil))).
 			wantRefund(refundDone()),
 		unsettled("a refund that failed", object{"status": "failed"}, "refunds_failed", answerPage(false, refundWith(object{"status": "failed"}))).
@@ -122,12 +129,12 @@ func servedRefunds() []servedCase {
 		unsettled("a refund that was canceled", object{"status": "canceled"}, "refunds_failed", answerPage(false, refundWith(object{"status": "canceled"}))).
 			wantRefund(given(RefundRefused, "re_1", GivenFailed, 2350)),
 		unsettled("a refund in an unknown state", object{"status": "lucky"}, "refunds_open", answerPage(false, refundWith(object{"status": "lucky"}))).
-			wantRefund(given(RefundOpen, "re_1", GivenPending, 2350)),
+			wantRefund(ownOpen()),
 		unsettled("a refund of what was left", object{"amount": 1850}, "refunds_done",
 			answerPage(false, refundWith(object{"amount": 1850}), dashboardRefund("re_2", 500, "succeeded"))).wantRefund(refundDone()),
 		unsettled("a refund of what was left, and the other part is pending", object{"amount": 1850}, "refunds_open",
 			answerPage(false, refundWith(object{"amount": 1850}), dashboardRefund("re_2", 500, "pending"))).
-			wantRefund(given(RefundOpen, "re_1", GivenPending, 2350)),
+			wantRefund(ownOpen()),
 		unsettled("a refund of what was left, and the other part has failed", object{"amount": 1850}, "refunds_part",
 			answerPage(false, refundWith(object{"amount": 1850}), dashboardRefund("re_2", 500, "failed"))).
 			wantRefund(Refund{Result: RefundSuspect, Reason: "stripe_unexpected", Given: Given{"re_1", GivenSucceeded, 1850}}),
@@ -144,6 +151,9 @@ func servedRefundRefusals() []servedCase {
 	disputed.Disputed = true
 	already := func(name, row string, refunds ...object) servedCase {
 		return refundCase(name, "refund_refused", refused("charge_already_refunded")).thenList(row, answerPage(false, refunds...))
+	}
+	saved400 := func(name, row string, refunds ...object) servedCase {
+		return refundCase(name, "refund_refused", refused("charge_already_refunded", replayed, "true")).thenList(row, answerPage(false, refunds...)).later()
 	}
 	no := func(name string, handler http.HandlerFunc) servedCase {
 		return refundCase(name, "refund_refused", handler)
@@ -177,6 +187,17 @@ func servedRefundRefusals() []servedCase {
 			wantRefund(given(RefundOpen, "re_9", GivenPending, 2350)),
 		already("a refund of what was refunded, and nothing is listed", "refunds_contradict").
 			wantRefund(Refund{Result: RefundSuspect, Reason: "stripe_unexpected"}),
+		already("a refund of what was refunded, and what is listed has failed", "refunds_contradict", dashboardRefund("re_9", 2350, "failed")).
+			later().wantRefund(Refund{Result: RefundSuspect, Reason: "stripe_unexpected", Given: Given{"re_9", GivenFailed, 2350}}),
+		saved400("a saved refusal, and the dashboard is still refunding", "refunds_open", dashboardRefund("re_9", 2350, "pending")).
+			wantRefund(given(RefundOpen, "re_9", GivenPending, 2350)),
+		saved400("a saved refusal, and the dashboard's refund has failed since", "refunds_failed_since", dashboardRefund("re_9", 2350, "failed")).
+			wantRefund(given(RefundRefused, "re_9", GivenFailed, 2350)),
+		saved400("a saved refusal, and one of the dashboard's refunds has failed since", "refunds_failed_since",
+			dashboardRefund("re_9", 1850, "canceled"), dashboardRefund("re_8", 500, "succeeded")).
+			wantRefund(given(RefundRefused, "re_8", GivenSucceeded, 500)),
+		saved400("a saved refusal, and what has failed doesn't explain it", "refunds_contradict", dashboardRefund("re_9", 500, "failed")).
+			wantRefund(Refund{Result: RefundSuspect, Reason: "stripe_unexpected", Given: Given{"re_9", GivenFailed, 500}}),
 		already("a refund of what our lost send has refunded", "refunds_done", refundWith(nil)).later().wantRefund(refundDone()),
 		no("a refund of a disputed charge", refused("charge_disputed")).thenList("refunds_refused", answerPage(false)).wantRefund(disputed),
 		no("a refund of a disputed payment", refused("refund_disputed_payment")).thenList("refunds_refused", answerPage(false)).wantRefund(disputed),
@@ -231,7 +252,7 @@ func servedRefundLists() []servedCase {
 		none, part, denied, pages.wantRefund(refundDone()),
 		listed("looking up a refund that succeeded", "refunds_done", answerPage(false, refundWith(nil))).wantRefund(refundDone()),
 		over(listed("looking up a refund that succeeded, at last", "refunds_done", answerPage(false, refundWith(nil)))).wantRefund(refundDone()),
-		listed("looking up a pending refund", "refunds_open", pending).wantRefund(given(RefundOpen, "re_1", GivenPending, 2350)),
+		listed("looking up a pending refund", "refunds_open", pending).wantRefund(ownOpen()),
 		over(listed("looking up a refund that is pending for ever", "refunds_open_over", pending)).
 			wantRefund(Refund{Result: RefundSuspect, Reason: "window_over", Given: Given{"re_1", GivenPending, 2350}}),
 		listed("looking up a refund that failed", "refunds_failed", answerPage(false, refundWith(object{"status": "failed"}))).

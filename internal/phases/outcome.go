@@ -29,7 +29,9 @@ func Finish(status int, headers map[string]string, body []byte) Outcome {
 
 // Wait leaves the key where it is, because the other side is still working. The
 // completer comes back after the given time and looks ref up with Call.Find
-// instead of sending again. What the phase queued is committed.
+// instead of sending again. With an empty ref, the other side is working on
+// something else, which may make the call unnecessary: the form is sent again.
+// What the phase queued is committed.
 func Wait(after time.Duration, ref string) Outcome {
 	return Outcome{&ending{kind: endReleased, after: after, ref: ref, reason: "waiting for the other side"}}
 }

@@ -205,7 +205,7 @@ func recordRefund(tx *phases.Tx, key phases.Key, _ payments.RefundForm, refund p
 			key.Account, ride)
 		return phases.Advance(), nil
 	case payments.RefundOpen:
-		return phases.Wait(refundPause(key.Attempts), refund.Given.ID), nil
+		return phases.Wait(refundPause(key.Attempts), refund.Own), nil
 	case payments.RefundRefused:
 		freeRide(tx, key, ride, refund.Disputed)
 		return notCancelable(key, refusedDetail(refund)), nil

@@ -109,7 +109,7 @@ func recordLateRefund(tx *phases.Tx, key phases.Key, _ payments.RefundForm, refu
 	case payments.RefundDone:
 		return phases.Advance(), nil
 	case payments.RefundOpen:
-		return phases.Wait(refundPause(key.Attempts), refund.Given.ID), nil
+		return phases.Wait(refundPause(key.Attempts), refund.Own), nil
 	case payments.RefundRefused:
 		return phases.Park(payments.ParkRefundRefused, refund.Detail), nil
 	default:

@@ -14,7 +14,8 @@ invariants=$models/../../internal/phases/doc.go
 # Each line is a check: its name, what spin must find, how it searches, and the switches of the model.
 # What spin must find: "holds"; or the invariant that breaks; or "reached", for something that must be possible in the
 # correct design, because a model in which nothing happens breaks nothing either.
-# How it searches: all states (depth), the shortest run first (breadth), or endless runs (cycles).
+# How it searches: all states, up to the first run that is wrong (depth), the shortest run first (breadth), or endless
+# runs (cycles).
 checks() {
 	cat <<-'END'
 		correct            holds   depth   -DTWO_MORTALS
@@ -45,7 +46,7 @@ checks() {
 		no_completer       I16     cycles  -DCALM -DWRONG=no_completer
 		never_park         I16     cycles  -DCALM -DWRONG=never_park
 		refund_correct     holds   depth   -DWRONG=none
-		refund_no_claim    I2      breadth -DWRONG=no_claim -DONLY=I2
+		refund_no_claim    I2      depth   -DWRONG=no_claim -DONLY=I2
 		refund_freed_early I12     breadth -DWRONG=freed_early
 		refund_refused_after_loss I4 breadth -DWRONG=refused_after_loss
 		refund_pending_is_done I2  breadth -DWRONG=pending_is_done

@@ -51,23 +51,25 @@ bit canceled;   /* the ride's status */
 
 /*
  * Stripe: the refund that each key made, whose first answer it has saved; one that somebody made at the dashboard; and
- * whether a dispute keeps the charge from being refunded. A refusal is not saved. Each refund is all that is left, so
- * there is nothing left for another one.
+ * whether a dispute keeps the charge from being refunded. A refusal is not saved, but for the one that all was refunded,
+ * which may be: then the key is barred from making a refund. Each refund is all that is left, so there is nothing left
+ * for another one.
  */
-mtype = { unmade, waiting, succeeded, failed };
+mtype = { unmade, barred, waiting, succeeded, failed };
 mtype own[3] = unmade;
-bit dashboard;
+mtype dashboard = unmade;
 bit disputed;
 bit was_back;   /* all of the money was back at some time */
 
-#define gives(k)  (own[k] == waiting || own[k] == succeeded)
-#define all_given (dashboard || gives(1) || gives(2))
-#define all_back  (dashboard || own[1] == succeeded || own[2] == succeeded)
+#define given(it) (it == waiting || it == succeeded)
+#define gives(k)  given(own[k])
+#define all_given (given(dashboard) || gives(1) || gives(2))
+#define all_back  (dashboard == succeeded || own[1] == succeeded || own[2] == succeeded)
 
 /* What must hold after every step. */
 inline check() {
 	was_back = was_back || all_back;
-	REQUIRE(I1, dashboard + gives(1) + gives(2) <= 1);
+	REQUIRE(I1, given(dashboard) + gives(1) + gives(2) <= 1);
 	REQUIRE(I2, row[1].state != answered_200 && row[2].state != answered_200 || canceled && was_back);
 	REQUIRE(I2, row[1].state != answered_200 || row[2].state != answered_200);
 	REQUIRE(I4, !gives(1) || canceled || row[1].state == open || row[1].state == under_review);
@@ -131,9 +133,11 @@ send:   /* between the decision to send and the arrival any time may pass */
 	atomic {
 		reply = none;
 		if
-		:: own[k] != unmade -> reply = r_look
+		:: own[k] != unmade && own[k] != barred -> reply = r_look
 		:: own[k] == unmade && disputed -> reply = r_refused; REACHED(refused_by_dispute)
+		:: own[k] == barred -> reply = r_refused
 		:: own[k] == unmade && !disputed && all_given -> reply = r_look
+		:: own[k] == unmade && !disputed && all_given -> reply = r_look; own[k] = barred
 		:: own[k] == unmade && !disputed && !all_given -> own[k] = succeeded; reply = r_done
 		:: own[k] == unmade && !disputed && !all_given -> own[k] = waiting; reply = r_look
 		:: own[k] == unmade && !disputed && !all_given -> own[k] = failed; reply = r_look
@@ -165,10 +169,11 @@ look:   /* all refunds of the payment */
 judge:
 	if
 	:: reply == r_done -> goto record
-	:: reply == r_open -> d_step { if :: fence -> row[k].find = 1 :: else fi }; goto release
+	:: reply == r_open ->   /* only its own refund is waited for: another may fail, and then its own is sent */
+		d_step { if :: fence && own[k] != unmade && own[k] != barred -> row[k].find = 1 :: else fi }; goto release
 	:: reply == r_failed -> goto refuse
-	:: reply == r_nothing && refusal && (first || wrong(refused_after_loss)) -> goto refuse
-	:: reply == r_nothing && refusal && !first && !wrong(refused_after_loss) -> goto park
+	:: reply == r_nothing && refusal && (first || own[k] == barred || wrong(refused_after_loss)) -> goto refuse
+	:: reply == r_nothing && refusal && !first && own[k] != barred && !wrong(refused_after_loss) -> goto park
 	:: reply == r_nothing && !refusal -> goto release
 	fi;
 
@@ -236,7 +241,9 @@ end:
 	:: d_step { own[1] == waiting -> own[1] = failed; check() }
 	:: d_step { own[2] == waiting -> own[2] = failed; check() }
 	:: d_step { own[1] == succeeded && canceled -> own[1] = failed; REACHED(failed_late); check() }
-	:: d_step { !dashboard && !all_given && !disputed -> dashboard = 1; check() }
+	:: d_step { dashboard == unmade && !all_given && !disputed -> dashboard = waiting; check() }
+	:: d_step { dashboard == waiting -> dashboard = succeeded; check() }
+	:: d_step { dashboard == waiting -> dashboard = failed; check() }
 	od
 }
 

@@ -1,0 +1,115 @@
+package rides
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/rocketrides/rocketrides/internal/fakestripe"
+	"github.com/rocketrides/rocketrides/internal/phases"
+	"github.com/rocketrides/rocketrides/internal/web"
+)
+
+// refundAtDashboard makes a refund of all of a payment at the dashboard, which
+// is on its way.
+func (h *harness) refundAtDashboard(t *testing.T, intent string) (refund string) {
+	t.Helper()
+	refund, err := h.fake.DashboardRefund(intent, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.changeRefund(t, refund, "pending")
+	return refund
+}
+
+// changeRefund gives a refund another status.
+func (h *harness) changeRefund(t *testing.T, refund, status string) {
+	t.Helper()
+	if err := h.fake.ChangeRefund(refund, status); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refundedElsewhere returns a charged ride whose fare is on its way back, by a
+// refund that somebody made at the dashboard.
+func refundedElsewhere(t *testing.T) (h *harness, ride Ride, refund string) {
+	t.Helper()
+	h = newHarness(t)
+	ride = h.charged(t)
+	refund = h.refundAtDashboard(t, ride.Charge.PaymentIntent)
+	return h, ride, refund
+}
+
+// TestAnAdoptedRefundThatFailsIsMade: a cancel that waits for somebody else's
+// refund sends its own when that has failed.
+func TestAnAdoptedRefundThatFailsIsMade(t *testing.T) {
+	t.Parallel()
+
+	t.Run("by the cancel", func(t *testing.T) {
+		t.Parallel()
+		h, ride, refund := refundedElsewhere(t)
+		for range 2 {
+			h.cancelAs(t, h.visa, ride.ID, "k").must(t, 202, "")
+		}
+		h.changeRefund(t, refund, "failed")
+		h.cancelAs(t, h.visa, ride.ID, "k").must(t, 200, "")
+		h.checkCanceled(t, h.visa, ride.ID, "k")
+	})
+
+	t.Run("and if it succeeds, no other is made", func(t *testing.T) {
+		t.Parallel()
+		h, ride, refund := refundedElsewhere(t)
+		h.cancelAs(t, h.visa, ride.ID, "k").must(t, 202, "")
+		h.changeRefund(t, refund, "succeeded")
+		h.cancelAs(t, h.visa, ride.ID, "k").must(t, 200, "")
+		h.checkCanceled(t, h.visa, ride.ID, "k")
+		if n := len(h.fake.Refunds()); n != 1 {
+			t.Errorf("Stripe has %d refunds", n)
+		}
+	})
+
+	t.Run("by another key, where Stripe has saved that it refused", func(t *testing.T) {
+		t.Parallel()
+		h, ride, refund := refundedElsewhere(t)
+		h.onRefund(fakestripe.Saved400, func(f *fakestripe.Fault) { f.Code = "charge_already_refunded" })
+		for range 2 {
+			h.cancelAs(t, h.visa, ride.ID, "k").must(t, 202, "")
+		}
+		h.changeRefund(t, refund, "failed")
+		h.mustStored(t, h.visa, ride.ID, "k")
+		h.cancelAs(t, h.visa, ride.ID, "other").must(t, 200, "")
+		h.checkCanceled(t, h.visa, ride.ID, "other")
+	})
+
+	t.Run("by a late refund", func(t *testing.T) {
+		t.Parallel()
+		h, ride, intent := chargedLate(t)
+		refund := h.refundAtDashboard(t, intent)
+		var waits *phases.ForeignError
+		if _, err := h.refundLate(t, ride, intent); !errors.As(err, &waits) || !waits.Waiting {
+			t.Fatalf("the late refund ended with %v", err)
+		}
+		h.changeRefund(t, refund, "failed")
+		if _, err := h.refundLate(t, ride, intent); err != nil {
+			t.Fatal(err)
+		}
+		seen := h.rideAs(t, h.declined, ride.ID)
+		if seen.Status != StatusDeclined || seen.Refund == nil || seen.Refund.Status != "succeeded" || seen.Refund.Money != ride.Fare {
+			t.Errorf("the ride is %s with %+v", seen.Status, seen.Refund)
+		}
+		h.checkRefundSends(t)
+	})
+}
+
+// TestAnAdoptedRefundIsParkedWhenTheWindowIsOver: then the cancel's own can't be
+// sent any more, whatever becomes of the other.
+func TestAnAdoptedRefundIsParkedWhenTheWindowIsOver(t *testing.T) {
+	t.Parallel()
+	h, ride, refund := refundedElsewhere(t)
+	h.cancelAs(t, h.visa, ride.ID, "k").must(t, 202, "")
+	h.changeRefund(t, refund, "failed")
+	h.exec(t, `UPDATE idempotency_keys SET first_sent_at = now() - interval '21 hours' WHERE key = 'k'`)
+	h.cancelAs(t, h.visa, ride.ID, "k").must(t, 409, web.CodePaymentUnderReview)
+	if parked := h.key(t, h.visa, "k"); parked.ParkedReason != "window_over" {
+		t.Errorf("parked for %q", parked.ParkedReason)
+	}
+}
