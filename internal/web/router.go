@@ -147,8 +147,16 @@ func (rt *Router) handle(method, pattern string, handler http.HandlerFunc) {
 	rt.mux.Method(method, pattern, handler)
 }
 
-// ServeHTTP answers one request.
-func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.handler.ServeHTTP(w, r) }
+// ServeHTTP answers one request. A path means the same whichever of its letters
+// are percent-encoded (RFC 3986, section 6.2.2.2), but for the slash, which
+// separates only as it is.
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if raw := r.URL.RawPath; raw != "" && !strings.Contains(strings.ToUpper(raw), "%2F") {
+		r = r.Clone(r.Context())
+		r.URL.RawPath = "" // or the mux would route by it
+	}
+	rt.handler.ServeHTTP(w, r)
+}
 
 // serve returns the handler with everything that the router does around it. The
 // pattern is "" for a request that matches no route.

@@ -86,7 +86,7 @@ func TestTheRouterAnswersOptionsOfEverything(t *testing.T) {
 
 func TestARequestKnowsItsRoute(t *testing.T) {
 	t.Parallel()
-	const path = "/v1/boats/boat_1/cruises/2"
+	const path = "/v1/boats/%62oat_1/cruises/2" // %62 is b
 	var hash [32]byte
 	answered, _ := ask(t, "POST", path, nil, func(w http.ResponseWriter, r *Request) error {
 		want := []PathID{{"id", "boat_1"}, {"cruise", "2"}}
@@ -178,6 +178,10 @@ func TestMethodsOfAPath(t *testing.T) {
 		"BREW /v1/boats/boat_1/cruises":      {404, ""},
 		"GET /v1/boats/":                     {404, ""},
 		"GET /v1/boats/boat_1/":              {404, ""},
+		"GET /v1/%62oats/%62oat_1":           {200, ""},
+		"BREW /v1/%62oats/boat_1":            {405, "GET, HEAD"},
+		"GET /v1/boats%2fboat_1":             {404, ""},
+		"GET /v1/%62oats%2Fboat_1":           {404, ""},
 		"POST /v1/boats/a%2Fb/cruises/2":     {200, ""},
 		"DELETE /v1/boats/a%2Fb/cruises/2":   {405, "POST"},
 		"DELETE /v1/boats/a%2Fb/cruises/2/3": {404, ""},
