@@ -13,7 +13,7 @@ import (
 const greeting = `
 Rocket Rides is ready. Hail a ride, then send the same command again: the ride is charged once.
 
-  curl -i -w '\n' %[1]s/v1/rides -H 'Authorization: Bearer %[2]s' -H 'Idempotency-Key: %[3]s' -H 'Content-Type: application/json' -d '{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}'
+  curl -i %[1]s/v1/rides -H 'Authorization: Bearer %[2]s' -H 'Idempotency-Key: %[3]s' -H 'Content-Type: application/json' -d '{"origin":{"lat":37.7749,"lon":-122.4194},"target":{"lat":37.8044,"lon":-122.2712}}'
 
   API reference       %[1]s/docs
   what Stripe saw     %[4]s/_fake/ledger
