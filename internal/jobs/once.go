@@ -31,9 +31,9 @@ func (c *Client) Once(ctx context.Context) (Counts, error) {
 	if counts.Relayed, err = c.relay(ctx); err != nil {
 		return counts, err
 	}
-	var start time.Time
-	if err := c.config.Pool.QueryRow(ctx, `SELECT now()`).Scan(&start); err != nil {
-		return counts, fmt.Errorf("asking for the time: %w", err)
+	start, err := c.databaseTime(ctx)
+	if err != nil {
+		return counts, err
 	}
 	if err := c.river.Start(ctx); err != nil {
 		return counts, fmt.Errorf("starting River: %w", err)
@@ -53,6 +53,16 @@ func (c *Client) Once(ctx context.Context) (Counts, error) {
 	now, err := c.readBacklog(ctx)
 	counts.Dead = int(now.dead)
 	return counts, err
+}
+
+// databaseTime returns the database's time.
+func (c *Client) databaseTime(ctx context.Context) (now time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	if err := c.config.Pool.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+		return now, fmt.Errorf("asking for the time: %w", err)
+	}
+	return now, nil
 }
 
 // deleteOldJobs deletes the jobs that River would delete. River begins with that
@@ -78,28 +88,15 @@ func (c *Client) deleteOldJobs(ctx context.Context) error {
 // found no place has its turn soon, unless its receivers are slow; without
 // waiting for that, a round would deliver few callbacks of an account that has
 // many.
-//
-// The states come first, and the kind is an expression, so that the index of the
-// states fits and that of the kind doesn't, which has all jobs that are done.
 func (c *Client) awaitWorked(ctx context.Context, start time.Time) error {
 	names := make([]string, 0, len(c.kinds))
 	for _, k := range c.kinds {
 		names = append(names, riverKind(k.name, k.version))
 	}
 	for {
-		var due bool
-		err := c.config.Pool.QueryRow(ctx, `
-			SELECT EXISTS (
-			  SELECT FROM river.river_job
-			  WHERE state IN (`+liveStates+`) AND kind || '' = ANY ($1)
-			    AND queue NOT IN (SELECT name FROM river.river_queue WHERE paused_at IS NOT NULL) AND (
-			        state IN ('available', 'retryable', 'scheduled') AND scheduled_at <= $2
-			        OR state IN ('available', 'scheduled') AND scheduled_at <= now() + $5::interval AND metadata ? 'snoozes'
-			           AND (errors IS NULL OR (errors[cardinality(errors)] ->> 'at')::timestamptz < $2)
-			        OR state = 'running' AND (attempted_by[array_upper(attempted_by, 1)] = $3 OR attempted_at < $2 - $4::interval)))`,
-			names, start, c.river.ID(), c.rescueAfter(), 2*minTurn).Scan(&due)
+		due, err := c.anyDue(ctx, names, start)
 		if err != nil {
-			return fmt.Errorf("looking for due jobs: %w", err)
+			return err
 		}
 		if !due {
 			return nil
@@ -108,4 +105,27 @@ func (c *Client) awaitWorked(ctx context.Context, start time.Time) error {
 			return err
 		}
 	}
+}
+
+// anyDue reports whether a job is due as awaitWorked means it.
+//
+// The states come first, and the kind is an expression, so that the index of the
+// states fits and that of the kind doesn't, which has all jobs that are done.
+func (c *Client) anyDue(ctx context.Context, kinds []string, start time.Time) (due bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	err = c.config.Pool.QueryRow(ctx, `
+		SELECT EXISTS (
+		  SELECT FROM river.river_job
+		  WHERE state IN (`+liveStates+`) AND kind || '' = ANY ($1)
+		    AND queue NOT IN (SELECT name FROM river.river_queue WHERE paused_at IS NOT NULL) AND (
+		        state IN ('available', 'retryable', 'scheduled') AND scheduled_at <= $2
+		        OR state IN ('available', 'scheduled') AND scheduled_at <= now() + $5::interval AND metadata ? 'snoozes'
+		           AND (errors IS NULL OR (errors[cardinality(errors)] ->> 'at')::timestamptz < $2)
+		        OR state = 'running' AND (attempted_by[array_upper(attempted_by, 1)] = $3 OR attempted_at < $2 - $4::interval)))`,
+		kinds, start, c.river.ID(), c.rescueAfter(), 2*minTurn).Scan(&due)
+	if err != nil {
+		return false, fmt.Errorf("looking for due jobs: %w", err)
+	}
+	return due, nil
 }
