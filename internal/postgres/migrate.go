@@ -169,7 +169,7 @@ func (m migrator) open(ctx context.Context, config *pgx.ConnConfig) (*migrate.Mi
 	}
 	driver, err := openDriver(ctx, m.session(config))
 	if err != nil {
-		return nil, fmt.Errorf("opening database: %w", err)
+		return nil, &openError{err}
 	}
 	steps, err := migrate.NewWithInstance("iofs", files, "pgx5", driver)
 	if err != nil {
@@ -199,7 +199,7 @@ const turnLock = 0x7269646573
 func (m migrator) takeTurn(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, m.session(config))
 	if err != nil {
-		return nil, fmt.Errorf("opening database: %w", err)
+		return nil, &openError{err}
 	}
 	for try := 1; ; try++ {
 		var mine bool

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -77,7 +79,7 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("opening database: %w", err)
+		return nil, &openError{err}
 	}
 	if err := o.probe(ctx, pool); err != nil {
 		pool.Close()
@@ -177,7 +179,7 @@ func dialer(timeout time.Duration) *net.Dialer {
 func (o Options) probe(ctx context.Context, pool *pgxpool.Pool) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
-		return fmt.Errorf("opening database: %w", err)
+		return &openError{err}
 	}
 	defer conn.Release()
 	if o.AcceptUnsafe {
@@ -185,3 +187,24 @@ func (o Options) probe(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 	return checkPooler(ctx, conn.Conn())
 }
+
+// An openError is why a database could not be opened, with the setting that
+// names it. pgx has a line for each attempt, of which it makes two at each
+// address, with TLS and without.
+type openError struct{ err error }
+
+func (e *openError) Error() string {
+	var said []string
+	for line := range strings.Lines(e.err.Error()) {
+		if line = strings.TrimSpace(line); !slices.Contains(said, line) {
+			said = append(said, line)
+		}
+	}
+	text := "opening database (DATABASE_URL or --database-url): " + strings.ReplaceAll(strings.Join(said, "; "), ":; ", ": ")
+	if errors.Is(e.err, syscall.ECONNREFUSED) {
+		text += "; is Postgres running there?"
+	}
+	return text
+}
+
+func (e *openError) Unwrap() error { return e.err }

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -113,6 +114,18 @@ func TestOpen(t *testing.T) {
 		_, err := postgres.Open(t.Context(), postgres.Options{})
 		if err == nil || !strings.Contains(err.Error(), "DATABASE_URL") {
 			t.Errorf("err = %v, want one that names DATABASE_URL", err)
+		}
+	})
+	t.Run("an address where nothing listens is told once, with the setting", func(t *testing.T) {
+		t.Parallel()
+		const url = "postgres://nobody@127.0.0.1:1/x"
+		_, err := postgres.Open(t.Context(), postgres.Options{URL: url, MaxConns: 1})
+		for by, err := range map[string]error{"opening": err, "migrating": postgres.Migrate(t.Context(), url, nil)} {
+			text := fmt.Sprint(err)
+			if strings.Count(text, "connection refused") != 1 || strings.Contains(text, "\n") ||
+				!strings.HasPrefix(text, "opening database (DATABASE_URL or --database-url): ") || !strings.HasSuffix(text, "; is Postgres running there?") {
+				t.Errorf("%s: %s", by, text)
+			}
 		}
 	})
 	t.Run("errors never hold the password", func(t *testing.T) {
