@@ -42,7 +42,7 @@ func TestCompleterJobs(t *testing.T) {
 		t.Errorf("the dead jobs are %+v", dead)
 	}
 	s.exec(t, `UPDATE river.river_job SET state = 'discarded', finalized_at = now(), attempt = max_attempts`)
-	if got := s.must(t, "completer", "once"); !strings.HasSuffix(got, "1 jobs are dead and wait for a person: see completer jobs list --dead\n") {
+	if got := s.must(t, "completer", "once"); !strings.HasSuffix(got, "1 job is dead and waits for a person: see completer jobs list --dead\n") {
 		t.Errorf("once prints %s", got)
 	}
 	if dead := list("--dead"); len(dead) != 1 || dead[0].State != "dead" {

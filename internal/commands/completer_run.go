@@ -139,10 +139,10 @@ func (c onceCounts) text() string {
 	lines += fmt.Sprintf("events: worked %d, released %d; payment intents closed %d\n", c.Events.Worked, c.Events.Released, c.Events.Closed)
 	lines += fmt.Sprintf("jobs: relayed %d, delivered %d, failed %d\n", c.Jobs.Relayed, c.Jobs.Delivered, c.Jobs.Failed)
 	if c.Waiting > 0 {
-		lines += fmt.Sprintf("%d keys wait for a person: see completer keys list --parked\n", c.Waiting)
+		lines += several(c.Waiting, "key waits", "keys wait") + " for a person: see completer keys list --parked\n"
 	}
 	if c.Jobs.Dead > 0 {
-		lines += fmt.Sprintf("%d jobs are dead and wait for a person: see completer jobs list --dead\n", c.Jobs.Dead)
+		lines += several(c.Jobs.Dead, "job is dead and waits", "jobs are dead and wait") + " for a person: see completer jobs list --dead\n"
 	}
 	return lines
 }
