@@ -113,3 +113,98 @@ func TestAnAdoptedRefundIsParkedWhenTheWindowIsOver(t *testing.T) {
 		t.Errorf("parked for %q", parked.ParkedReason)
 	}
 }
+
+// TestAnotherRefundThatFailsUnparksNothing: a look-up would find nothing, and
+// park the key again, round after round. A person decides, and then the ride
+// shows what came of the other refund.
+func TestAnotherRefundThatFailsUnparksNothing(t *testing.T) {
+	t.Parallel()
+	h, ride, refund := refundedElsewhere(t)
+	h.cancelAs(t, h.visa, ride.ID, "k").must(t, 202, "")
+	h.endWindow(t, "k")
+	h.changeRefund(t, refund, "failed")
+	seen := 0
+	h.deliverAll(t, &seen, "snapshot")
+	for range 2 {
+		h.work(t)
+		h.checkRefundEventsWait(t)
+		h.finish(t)
+	}
+	if n := number(t, h, `SELECT count(*) FROM audit_records WHERE action = 'key.unparked'`); n != 0 {
+		t.Errorf("the key was unparked %d times", n)
+	}
+	if _, err := h.resolver().ResolveNotRefunded(t.Context(), h.key(t, h.visa, "k"), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	h.settleDown(t)
+	if got := h.given(t, "hail"); got != "charged failed 2350" {
+		t.Errorf("the ride is %s", got)
+	}
+	h.cancelAs(t, h.visa, ride.ID, "other").must(t, 200, "")
+	h.checkCanceled(t, h.visa, ride.ID, "other")
+}
+
+// TestTheKeysOwnRefundUnparks: once it is settled, a look-up ends the key.
+func TestTheKeysOwnRefundUnparks(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[string]int{"succeeded": 200, "failed": 409} {
+		h := newHarness(t)
+		ride := h.charged(t)
+		h.refundsAs("pending")
+		h.cancelAs(t, h.visa, ride.ID, "k").must(t, 202, "")
+		h.endWindow(t, "k")
+		h.changeRefund(t, h.fake.Refunds()[0].ID, status)
+		seen := 0
+		h.deliverAll(t, &seen, "thin")
+		h.work(t)
+		h.finish(t)
+		if got := h.key(t, h.visa, "k").Status; got != want {
+			t.Errorf("a key whose refund has %s ended with %d, want %d", status, got, want)
+		}
+	}
+}
+
+// endWindow ends the window in which a cancel's refund may be sent, and parks
+// the key because of that.
+func (h *harness) endWindow(t *testing.T, key string) {
+	t.Helper()
+	h.exec(t, `UPDATE idempotency_keys SET first_sent_at = now() - interval '21 hours' WHERE key = $1`, key)
+	h.finish(t)
+	if parked := h.key(t, h.visa, key); parked.ParkedReason != "window_over" {
+		t.Fatalf("parked for %q", parked.ParkedReason)
+	}
+}
+
+// checkRefundEventsWait checks that events about a refund wait for a person.
+func (h *harness) checkRefundEventsWait(t *testing.T) {
+	t.Helper()
+	if n := number(t, h, `
+		SELECT count(*) FROM stripe_events
+		WHERE object = 'refund' AND worked_at IS NULL AND last_error = 'for_a_person'`); n == 0 {
+		t.Errorf("no event waits for a person: %s", h.outcomes(t))
+	}
+}
+
+// TestAPartThatIsGivenBackIsShownWhateverTheCancelEndsWith: the event about it
+// came while the cancel was unfinished, and nobody tells of it again.
+func TestAPartThatIsGivenBackIsShownWhateverTheCancelEndsWith(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	ride := h.charged(t)
+	h.onRefund(fakestripe.DropBefore, nil)
+	h.cancelAs(t, h.visa, ride.ID, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+	if _, err := h.fake.DashboardRefund(ride.Charge.PaymentIntent, 500); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	h.deliverAll(t, &seen, "snapshot")
+	h.work(t)
+	h.parkByHand(t, h.visa, "k")
+	if _, err := h.resolver().ResolveNotRefunded(t.Context(), h.key(t, h.visa, "k"), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	h.settleDown(t)
+	if got := h.given(t, "hail"); got != "charged succeeded 500" {
+		t.Errorf("the ride is %s", got)
+	}
+}

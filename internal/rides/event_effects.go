@@ -186,6 +186,11 @@ func (r rideFacts) paidBy(i payments.Intent) bool {
 	return i.Operation == operationOf(r.account, r.key) && i.Asked == r.fare.Amount && i.Currency == r.fare.Currency
 }
 
+// paid returns what the ride's payment took.
+func (r rideFacts) paid() payments.Paid {
+	return payments.Paid{Amount: r.fare.Amount, Currency: r.fare.Currency}
+}
+
 // errNotOurs means that an intent names an account of somebody else's.
 var errNotOurs = errors.New("there is no such account")
 

@@ -32,24 +32,25 @@ func (w *eventRun) showRefund(ctx context.Context, ride rideFacts, key phases.Re
 		return outcome{word: outNothingNew}, nil // no charge of the ride's was refunded
 	}
 	unfinished, err := w.unfinishedRefund(ctx, ride, intent.ID)
-	if err != nil || isHeld(unfinished) {
+	switch {
+	case err != nil || isHeld(unfinished):
 		return outcome{word: outResting, waits: true}, err
+	case unfinished.Key != "":
+		return w.hastenRefund(ctx, ride, unfinished)
 	}
-	given, missing, err := w.Stripe.RefundsOf(ctx, intent.ID, payments.Paid{Amount: ride.fare.Amount, Currency: ride.fare.Currency})
+	given, missing, err := w.Stripe.RefundsOf(ctx, intent.ID, ride.paid())
 	if err != nil {
 		return outcome{}, err
 	}
 	// Once the client was told that all of the money is back, the refund that
 	// failed is what counts, also if another one gave back a part.
 	ended := ride.status == StatusCanceled || ride.status == StatusDeclined
-	failed := ended && unfinished.Key == "" && missing.Amount > 0
+	failed := ended && missing.Amount > 0
 	if failed {
 		given = payments.Given{ID: missing.Failed[0].ID, Status: payments.GivenFailed, Amount: missing.Amount}
 	}
 	seen := refundFacts{given.ID, given.Status, given.Amount}
 	switch {
-	case unfinished.Key != "":
-		return w.hastenRefund(ctx, ride, unfinished, seen)
 	case seen == ride.refund || seen.id == "":
 		return outcome{word: outNothingNew}, nil
 	case failed:
@@ -79,18 +80,24 @@ func (w *eventRun) unfinishedRefund(ctx context.Context, ride rideFacts, intent 
 	return phases.Record{}, nil
 }
 
-// hastenRefund lets a refund go on that is unfinished, if a look-up would end
-// it now.
-func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.Record, seen refundFacts) (outcome, error) {
-	settled := seen.status == payments.GivenSucceeded && seen.amount == ride.fare.Amount || seen.status == payments.GivenFailed
-	switch {
-	case !w.Engine.Knows(key):
+// hastenRefund lets a refund go on that is unfinished, if a look-up would end it
+// now. The event stays until its key is at rest: what it tells may not be what
+// the key ends with, and then the ride must show it. But a refund that is on its
+// way may stay so for days, and there will be another event.
+func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.Record) (outcome, error) {
+	if !w.Engine.Knows(key) {
 		return outcome{word: "other_version", waits: true}, nil
+	}
+	sent := phases.Sent[payments.RefundForm]{Key: key.ForeignKey, Form: payments.RefundForm(key.ForeignForm), Ref: key.ForeignRef}
+	found, err := w.Stripe.FindRefund(ctx, sent, ride.paid())
+	ends := found.Result == payments.RefundDone || found.Result == payments.RefundRefused
+	switch {
+	case err != nil && !errors.Is(err, phases.ErrNothingFound):
+		return outcome{}, err
 	case key.ParkedReason == "":
-		// One that is pending may stay so for days, and there will be an event.
-		return outcome{word: outHastened, waits: settled}, w.keys().Nudge(ctx, key)
-	case settled && slices.Contains(passing(), key.ParkedReason):
-		return w.unpark(ctx, key, seen.id)
+		return outcome{word: outHastened, waits: found.Result != payments.RefundOpen}, w.keys().Nudge(ctx, key)
+	case ends && slices.Contains(passing(), key.ParkedReason):
+		return w.unpark(ctx, key, found.Given.ID)
 	default:
 		return forAPerson(), nil
 	}
