@@ -15,7 +15,7 @@ import (
 )
 
 type completerKeysResolve struct {
-	Charged    string `help:"The payment intent that paid for this ride. It must have succeeded, for this ride, and not be refunded." xor:"decision" placeholder:"pi_…"`
+	Charged    string `help:"The payment intent that paid for this ride. It must have succeeded, for this ride, and not be refunded in full, unless it is disputed as well." xor:"decision" placeholder:"pi_…"`
 	NotCharged bool   `help:"Nothing was charged. Refused when Stripe has anything that says otherwise: all payments of the account's customers since 30 days before the key are read, which takes up to 15 minutes." xor:"decision"`
 
 	Refunded    string `help:"For a cancel: the refund with which all of the fare is back." xor:"decision" placeholder:"re_…"`

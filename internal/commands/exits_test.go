@@ -175,14 +175,15 @@ func (d *desk) complete(t *testing.T, stripeURL, key string) {
 	}
 }
 
-// charged returns the payment intent of a key's charge, if it holds money that
-// was not given back, and what a person would name if there is none.
+// charged returns the payment intent of a key's charge, and whether it holds
+// money that was not given back, or is disputed, so that nobody can say that it
+// holds none. If there is no intent, it returns what a person would name.
 func (d *desk) charged(key string) (intent, charge string, money bool) {
 	intent, charge = "pi_told"+key, "ch_told"+key
 	for _, found := range d.fake.PaymentIntents() {
 		if found.Metadata["operation"] == d.operation(key) {
 			intent, charge = found.ID, found.ChargeID
-			money = money || found.Status == "succeeded" && found.Refunded < found.Amount
+			money = money || found.Status == "succeeded" && (found.Refunded < found.Amount || found.Disputed)
 		}
 	}
 	return intent, charge, money

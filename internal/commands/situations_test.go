@@ -83,6 +83,19 @@ func situationsOfAnswers() []situation {
 			},
 		},
 		{
+			reason: "stripe_refunded", story: "refunded and disputed before we knew", asked: "parked 201 refused 201 402 refused", deaf: noStripe,
+			park: func(t *testing.T, d *desk, key string) {
+				t.Helper()
+				d.lose(t, key)
+				intent, _, _ := d.charged(key)
+				d.post(t, "/v1/refunds", "payment_intent="+intent)
+				if err := d.fake.Dispute(intent, ""); err != nil {
+					t.Fatal(err)
+				}
+				d.hails(t, key, 409)
+			},
+		},
+		{
 			reason: "stripe_more_than_one", story: "somebody repeated the charge", asked: "parked 201 refused 201 402 refused", deaf: noStripe,
 			park: func(t *testing.T, d *desk, key string) {
 				t.Helper()

@@ -23,9 +23,11 @@ func uncomparable(err error) error {
 // VerifyCharged reads the payment intent that an operator names as the charge
 // of form, which must be the one that was frozen for the key. It returns a
 // Charge that succeeded only if the intent has form's amount, currency,
-// customer, ride, account and operation, succeeded, and was not refunded. It
-// may be disputed: that the cardholder contests a charge doesn't undo it, and
-// the operator who names it knows. The Detail of any other Charge says in plain
+// customer, ride, account and operation, succeeded, and may still hold money: it
+// was not refunded in full, or is disputed. That the cardholder contests a charge
+// doesn't undo it, and a dispute may keep the rest from being refunded; the
+// operator who names the intent knows. So of an intent that succeeded either this
+// or VerifyNotCharged is true. The Detail of any other Charge says in plain
 // words what is wrong with the intent.
 func (s *Stripe) VerifyCharged(ctx context.Context, key string, form ChargeForm, intentID string) (Charge, error) {
 	if err := form.Check(key); err != nil {
@@ -35,7 +37,10 @@ func (s *Stripe) VerifyCharged(ctx context.Context, key string, form ChargeForm,
 		return Charge{}, errors.New("a payment intent's id begins with pi_")
 	}
 	o := s.read(ctx, intentID, form)
-	o.settled, o.intent.disputed = true, false
+	o.settled = true
+	if !o.intent.holdsNoMoney(intentID) {
+		o.intent.refunded, o.intent.disputed = false, false
+	}
 	charge, err := s.countRow(o).chargeFor(o, s.saved500After)
 	if err == nil && charge.Status != ChargeSucceeded {
 		charge.Detail = o.whyNotPaid(intentID, form)
@@ -63,7 +68,7 @@ func (o *observation) whyNotPaid(id string, form ChargeForm) string {
 		wrong = append(wrong, t.said())
 	}
 	if o.intent.refunded {
-		wrong = append(wrong, "it was refunded")
+		wrong = append(wrong, "it was refunded in full")
 	}
 	return cmp.Or(strings.Join(wrong, "; "), unpaid)
 }

@@ -21,9 +21,10 @@ type Resolver struct {
 }
 
 // ResolveCharged ends a parked key as charged by the payment intent that a
-// person names. The intent must be the one that this key asked for, must have
-// succeeded, and must not be refunded; it may be disputed. seen is the key as
-// the person saw it, and by is who decides, for the audit record.
+// person names. The intent must be the one that this key asked for, and must have
+// succeeded. If it was refunded in full it must be disputed: else the key is not
+// charged. The ride shows refund and dispute by the events that wait for it. seen
+// is the key as the person saw it, and by is who decides, for the audit record.
 func (r Resolver) ResolveCharged(ctx context.Context, seen phases.Record, by, intent string) (phases.Result, error) {
 	if err := r.uncharged(seen); err != nil {
 		return phases.Result{}, err

@@ -215,13 +215,48 @@ func TestARefundedChargeIsNotResolvedAsCharged(t *testing.T) {
 	intent := h.fake.PaymentIntents()[0].ID
 	h.refund(t, intent)
 	resolver := h.resolver()
-	if _, err := resolver.ResolveCharged(t.Context(), h.key(t, h.visa, "k"), "ann", intent); err == nil || !strings.Contains(err.Error(), "it was refunded") {
+	if _, err := resolver.ResolveCharged(t.Context(), h.key(t, h.visa, "k"), "ann", intent); err == nil || !strings.Contains(err.Error(), "it was refunded in full") {
 		t.Errorf("resolved as charged: %v", err)
 	}
 	if _, err := resolver.ResolveNotCharged(t.Context(), h.key(t, h.visa, "k"), "ann"); err != nil {
 		t.Errorf("resolved as not charged: %v", err)
 	}
 	h.hailAs(t, h.visa, "k").must(t, 402, web.CodePaymentFailed)
+}
+
+// TestARefundAndADisputeBeforeTheRideKnowsItsCharge: Stripe has given the money
+// back, all or a part, and the card's holder contests the charge as well. It is
+// not certain that no money was taken, so a person can end the key as charged
+// only, and the ride shows both.
+func TestARefundAndADisputeBeforeTheRideKnowsItsCharge(t *testing.T) {
+	t.Parallel()
+	for amount, want := range map[int64]string{0: "charged succeeded 2350 disputed blocked", 500: "charged succeeded 500 disputed blocked"} {
+		h, seen := newHarness(t), 0
+		h.fake.Script(fakestripe.Fault{Kind: fakestripe.DropAfter})
+		h.hailAs(t, h.visa, "k").must(t, 503, web.CodePaymentProcessorUnavailable)
+		intent := h.intentOf(t, "k")
+		if _, err := h.fake.DashboardRefund(intent, amount); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.fake.Dispute(intent, "needs_response"); err != nil {
+			t.Fatal(err)
+		}
+		h.finish(t)
+		h.deliverAll(t, &seen, "snapshot")
+		h.work(t)
+		parked := h.key(t, h.visa, "k")
+		if _, err := h.resolver().ResolveNotCharged(t.Context(), parked, "ann"); err == nil {
+			t.Fatal("it was resolved as not charged")
+		}
+		if _, err := h.resolver().ResolveCharged(t.Context(), parked, "ann", intent); err != nil {
+			t.Fatal(err)
+		}
+		h.hailAs(t, h.visa, "k").must(t, 201, "")
+		h.settleDown(t)
+		if got := h.given(t, "k"); got != want {
+			t.Errorf("the ride is %s, want %s", got, want)
+		}
+	}
 }
 
 // TestDecisionsWithoutStripe: a person can end any key also when Stripe can't
