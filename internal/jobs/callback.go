@@ -139,6 +139,10 @@ func (c Callback) body(at time.Time) []byte {
 	return body.Bytes()
 }
 
+// isRecorded reports whether the job was staged by restage: it has no ride, and
+// only the callback's record has what is sent.
+func (c Callback) isRecorded() bool { return c.Ride == "null" }
+
 // hostOf returns the host of a URL, with a port that isn't the usual one.
 // Together with the account it names an endpoint.
 func hostOf(address string) string {

@@ -23,7 +23,7 @@ const (
 
 const (
 	// deleteEvery is how often callbacks and endpoints are deleted, and
-	// keepCallbacks how old they are then.
+	// keepCallbacks how long ago they ended, or failed, then.
 	deleteEvery   = 10 * time.Minute
 	keepCallbacks = 30 * 24 * time.Hour
 
@@ -45,18 +45,22 @@ type standing struct {
 }
 
 // beginCallback records the callback, unless an earlier attempt has done so,
-// and returns how everything stands. What is sent is what was recorded first.
+// and returns how everything stands. What is sent is what was recorded first. A
+// callback that is sent again has nothing else to send: if its record is gone,
+// beginCallback returns errEnded.
 func (c *Client) beginCallback(ctx context.Context, job delivery[Callback], host string) (now standing, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	id := callbackID(job.Account, job.Key, job.Job.Type)
 	var batch pgx.Batch
-	batch.Queue(`
-		INSERT INTO callbacks (account_id, id, key, job_id, trace, ride_id, type, url, body, created_at, retry_until)
-		VALUES ($1, $2, $3, $4, nullif($5, ''), $6, $7, $8, $9, $10, $11)
-		ON CONFLICT (account_id, id) DO NOTHING`,
-		job.Account, id, job.Key, job.ID, job.Trace, job.Job.RideID, job.Job.Type, job.Job.URL,
-		job.Job.body(job.StagedAt), job.StagedAt, job.StagedAt.Add(keepTrying))
+	if !job.Job.isRecorded() {
+		batch.Queue(`
+			INSERT INTO callbacks (account_id, id, key, job_id, trace, ride_id, type, url, body, created_at, retry_until)
+			VALUES ($1, $2, $3, $4, nullif($5, ''), $6, $7, $8, $9, $10, $11)
+			ON CONFLICT (account_id, id) DO NOTHING`,
+			job.Account, id, job.Key, job.ID, job.Trace, job.Job.RideID, job.Job.Type, job.Job.URL,
+			job.Job.body(job.StagedAt), job.StagedAt, job.StagedAt.Add(keepTrying))
+	}
 	batch.Queue(`
 		SELECT c.status, c.url, c.body, now(), e.switched_off_at IS NOT NULL,
 		       coalesce(now() - e.failing_since, interval '0'),
@@ -71,7 +75,11 @@ func (c *Client) beginCallback(ctx context.Context, job delivery[Callback], host
 		job.Account, id, host).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&now.status, &now.url, &now.body, &now.at, &now.switchedOff, &now.failingFor, &now.pause, &now.secrets)
 	})
-	if err := c.config.Pool.SendBatch(ctx, &batch).Close(); err != nil {
+	err = c.config.Pool.SendBatch(ctx, &batch).Close()
+	if job.Job.isRecorded() && errors.Is(err, pgx.ErrNoRows) {
+		return standing{}, fmt.Errorf("%w: the record of the callback is gone, and with it what to send", errEnded)
+	}
+	if err != nil {
 		return standing{}, fmt.Errorf("recording a callback: %w", err)
 	}
 	return now, nil
@@ -177,12 +185,16 @@ func (c *Client) endpointFailed(ctx context.Context, tx pgx.Tx, job delivery[Cal
 // of endpoints that nothing was sent to since their last failure: clients name
 // hosts as they like, so there would be more and more of them. What is switched
 // off stays so.
+//
+// A callback that was sent again may be old and have ended just now, and the
+// process may die before River hears of it. Without the record, the job that is
+// rescued would be sent once more. created_at is compared for its index only.
 func (c *Client) deleteOldCallbacks(ctx context.Context) error {
 	err := c.deleteOld(ctx, keepCallbacks, `
 		DELETE FROM callbacks
 		WHERE (account_id, id) IN (
 		  SELECT account_id, id FROM callbacks
-		  WHERE created_at < now() - $1::interval AND ended_at IS NOT NULL
+		  WHERE created_at < now() - $1::interval AND ended_at < now() - $1::interval
 		  LIMIT $2)`)
 	if err == nil {
 		err = c.deleteOld(ctx, keepCallbacks, `

@@ -18,11 +18,12 @@ func TestOldCallbacksAreDeleted(t *testing.T) {
 	once(t, c)
 	b.exec(t, `UPDATE callbacks SET status = 'given_up', ended_at = now() WHERE key <> 'k1'`)
 	b.exec(t, `UPDATE callbacks SET created_at = now() - interval '31 days' WHERE key IN ('k1', 'k2', 'k3')`)
+	b.exec(t, `UPDATE callbacks SET ended_at = now() - interval '31 days' WHERE key = 'k2'`)
 	if err := c.deleteOldCallbacks(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := value[string](t, b, `SELECT string_agg(key, ' ' ORDER BY key) FROM callbacks`); got != "k1 k4" {
-		t.Errorf("%s are left, want k1, which has not ended, and k4, which is young", got)
+	if got := value[string](t, b, `SELECT string_agg(key, ' ' ORDER BY key) FROM callbacks`); got != "k1 k3 k4" {
+		t.Errorf("%s are left, want k1, which has not ended, k3, which was sent again and has just ended, and k4, which is young", got)
 	}
 }
 

@@ -51,6 +51,49 @@ func TestCallbacksAreSentAgain(t *testing.T) {
 	}
 }
 
+// A job whose process died before River heard of its end runs once more. If it
+// was staged to send an old callback again, only the callback's record has the
+// body, so the record outlives the end of the callback; and without it, nothing is
+// sent.
+func TestACallbackIsSentAgainFromItsRecordOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, nil)
+	b.stageCallbacks(t, "acct_1", "k", r.URL, 1)
+	c := b.callbackClient(t)
+	once(t, c)
+	first := r.check(t, 1)[0]
+	b.exec(t, `DELETE FROM river.river_job`) // River keeps what is done for a day
+	b.exec(t, `UPDATE callbacks SET created_at = now() - interval '31 days', ended_at = now() - interval '31 days'`)
+	if err := (Callbacks{Pool: b.pool}).Resend(t.Context(), first.id, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	once(t, b.callbackClient(t))
+	r.check(t, 2)
+	rescued := func(when string) {
+		t.Helper()
+		b.exec(t, `UPDATE river.river_job SET state = 'available', finalized_at = NULL, attempt = 0, metadata = '{}', scheduled_at = now()`)
+		once(t, b.callbackClient(t))
+		for _, got := range r.check(t, 2) {
+			if got.id != first.id || got.body != first.body {
+				t.Errorf("%s it is sent as %s %s, first as %s %s", when, got.id, got.body, first.id, first.body)
+			}
+		}
+		if got := value[string](t, b, `SELECT string_agg(state::text, ' ') FROM river.river_job`); got != "completed" {
+			t.Errorf("%s the job is %s", when, got)
+		}
+	}
+	if err := c.deleteOldCallbacks(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := value[int](t, b, `SELECT count(*) FROM callbacks`); n != 1 {
+		t.Errorf("%d records are left", n)
+	}
+	rescued("with its record")
+	b.exec(t, `DELETE FROM callbacks`)
+	rescued("without its record")
+}
+
 // An endpoint that was switched off gets callbacks again when an operator says
 // so, and only that one does.
 func TestEndpointsAreSwitchedOn(t *testing.T) {
