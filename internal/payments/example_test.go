@@ -54,7 +54,7 @@ func ExampleNewStripe_unsafe() {
 	// Output:
 	// the Stripe key must be a secret or restricted API key: sk_test_…, sk_live_…, rk_test_… or rk_live_…
 	// the Stripe time-out must be positive
-	// a live Stripe key is only ever sent to https://api.stripe.com
+	// a live Stripe key is only ever sent to https://api.stripe.com; leave STRIPE_URL unset, or use a test key with it
 }
 
 func ExampleLiveKey() {
