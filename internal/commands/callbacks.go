@@ -9,7 +9,7 @@ import (
 
 // callbackFlags are the flags of every command that accepts or sends callbacks.
 type callbackFlags struct {
-	CallbackAllow []netip.Prefix `help:"Networks that are not public, and that callbacks may go to all the same, for development: there any port and plain http are good enough." env:"CALLBACK_ALLOW" placeholder:"127.0.0.0/8"`
+	CallbackAllow []netip.Prefix `help:"Networks that are not public, and that callbacks may go to all the same, for development. There any port and plain http are good enough, for addresses and for names that are never public: localhost, one label, .test, .local, .internal, .home.arpa." env:"CALLBACK_ALLOW" placeholder:"127.0.0.0/8"`
 }
 
 // guard returns the guard that the flags ask for.

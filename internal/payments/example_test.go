@@ -71,7 +71,7 @@ func ExampleLiveKey() {
 func ExampleChargePossibleError() {
 	var err error = &payments.ChargePossibleError{IntentID: "pi_1", Status: "succeeded"}
 	fmt.Println(err)
-	// Output: payment intent pi_1 has charged the card; resolve the key with --charged pi_1, or refund it at Stripe first
+	// Output: payment intent pi_1 has charged the card; resolve the key with --charged pi_1, or, unless it is disputed, refund it at Stripe first
 }
 
 // declining stands in for the network. It answers every charge like the bank of

@@ -83,7 +83,7 @@ type ChargePossibleError struct {
 // Error also says what to do about the intent.
 func (e *ChargePossibleError) Error() string {
 	if e.Status == "succeeded" {
-		return fmt.Sprintf("payment intent %s has charged the card; resolve the key with --charged %[1]s, or refund it at Stripe first", e.IntentID)
+		return fmt.Sprintf("payment intent %s has charged the card; resolve the key with --charged %[1]s, or, unless it is disputed, refund it at Stripe first", e.IntentID)
 	}
 	return fmt.Sprintf("payment intent %s is %s and may still charge the card; cancel it at Stripe first", e.IntentID, e.Status)
 }
