@@ -48,19 +48,6 @@ type apiAccountsCreate struct {
 	databaseFlags
 }
 
-// Validate refuses values that can't belong to an account. It leaves what is
-// missing to kong, which is asked later and names all of it at once.
-func (c *apiAccountsCreate) Validate() error {
-	if c.Email == "" || c.StripeCustomer == "" || c.PaymentMethod == "" || c.StripeAPIKey == "" {
-		return nil
-	}
-	return c.check()
-}
-
-func (c *apiAccountsCreate) check() error {
-	return errors.Join(checkAccount(c.Email, c.StripeCustomer, c.PaymentMethod), c.checkStripeWith(c.StripeAPIKey))
-}
-
 // checkAccount refuses values that can't belong to an account.
 func checkAccount(email, customer, method string) error {
 	if address, err := mail.ParseAddress(email); err != nil || address.Address != email {
@@ -75,10 +62,13 @@ func checkAccount(email, customer, method string) error {
 	return nil
 }
 
-// Run makes an account and prints its secrets.
+// Run makes an account and prints its secrets. It checks the values itself: kong
+// calls Validate before it looks for what is missing, and would name one missing
+// value after the other.
 func (c *apiAccountsCreate) Run(ctx context.Context, o cli.Output) error {
 	live, err := payments.LiveKey(c.StripeAPIKey)
-	if err = errors.Join(err, c.check()); err != nil { // to kong, a value that is given as "" isn't missing
+	err = errors.Join(err, checkAccount(c.Email, c.StripeCustomer, c.PaymentMethod), c.checkStripeWith(c.StripeAPIKey))
+	if err != nil {
 		return fmt.Errorf("%w: %w", cli.ErrUsage, err)
 	}
 	return c.withPool(ctx, "accounts", func(pool *pgxpool.Pool) error {

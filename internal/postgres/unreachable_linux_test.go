@@ -11,9 +11,9 @@ import (
 	"github.com/rocketrides/rocketrides/internal/postgres/pgtest"
 )
 
-// TestAnUnreachableServerIsNoticed: on a connection with an unanswered statement
-// too, on which no keepalives are sent.
-func TestAnUnreachableServerIsNoticed(t *testing.T) {
+// TestConnectionsHaveTheTimeOutsForAnUnreachableServer: also that for one with an
+// unanswered statement, on which no keepalives are sent.
+func TestConnectionsHaveTheTimeOutsForAnUnreachableServer(t *testing.T) {
 	t.Parallel()
 	conn, err := pgtest.New(t).Acquire(t.Context())
 	if err != nil {
