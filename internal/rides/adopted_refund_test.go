@@ -208,3 +208,40 @@ func TestAPartThatIsGivenBackIsShownWhateverTheCancelEndsWith(t *testing.T) {
 		t.Errorf("the ride is %s", got)
 	}
 }
+
+// TestAnEventKeepsThePauseOfARefund: a look at an event lets a refund go on only
+// if that ends it. Else its key would be sent again at each look, in spite of
+// what it was told to wait.
+func TestAnEventKeepsThePauseOfARefund(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[string]int{"failed": 0, "pending": 0, "succeeded": 200} {
+		h, ride, refund := refundedElsewhere(t)
+		h.cancelAs(t, h.visa, ride.ID, "k").must(t, 202, "")
+		h.exec(t, `UPDATE idempotency_keys SET run_after = now() + interval '1 hour' WHERE key = 'k'`)
+		h.changeRefund(t, refund, status)
+		seen := 0
+		h.deliverAll(t, &seen, "snapshot")
+		before := h.refundSends()
+		for range 3 {
+			h.work(t)
+			h.complete(t)
+		}
+		if got := h.key(t, h.visa, "k").Status; got != want {
+			t.Errorf("a refund that is %s: the key ended with %d, want %d", status, got, want)
+		}
+		if sends := h.refundSends() - before; want == 0 && sends != 0 {
+			t.Errorf("a refund that is %s: the key's own was sent %d times in its pause", status, sends)
+		}
+	}
+}
+
+// refundSends counts the requests that refund.
+func (h *harness) refundSends() int {
+	n := 0
+	for _, send := range h.fake.Ledger() {
+		if send.Path == "/v1/refunds" {
+			n++
+		}
+	}
+	return n
+}

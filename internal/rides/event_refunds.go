@@ -81,9 +81,11 @@ func (w *eventRun) unfinishedRefund(ctx context.Context, ride rideFacts, intent 
 }
 
 // hastenRefund lets a refund go on that is unfinished, if a look-up would end it
-// now. The event stays until its key is at rest: what it tells may not be what
-// the key ends with, and then the ride must show it. But a refund that is on its
-// way may stay so for days, and there will be another event.
+// now. Any other goes on when its key is due: a key that waits to send again would
+// do so at each look at the event, in spite of its pause. The event stays until
+// its key is at rest: what it tells may not be what the key ends with, and then
+// the ride must show it. But a refund that is on its way may stay so for days, and
+// there will be another event.
 func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.Record) (outcome, error) {
 	if !w.Engine.Knows(key) {
 		return outcome{word: "other_version", waits: true}, nil
@@ -94,12 +96,14 @@ func (w *eventRun) hastenRefund(ctx context.Context, ride rideFacts, key phases.
 	switch {
 	case err != nil && !errors.Is(err, phases.ErrNothingFound):
 		return outcome{}, err
-	case key.ParkedReason == "":
-		return outcome{word: outHastened, waits: found.Result != payments.RefundOpen}, w.keys().Nudge(ctx, key)
+	case ends && key.ParkedReason == "":
+		return outcome{word: outHastened, waits: true}, w.keys().Nudge(ctx, key)
 	case ends && slices.Contains(passing(), key.ParkedReason):
 		return w.unpark(ctx, key, found.Given.ID)
+	case found.Result == payments.RefundOpen && key.ParkedReason == "":
+		return outcome{word: outNothingNew}, nil
 	default:
-		return forAPerson(), nil
+		return untilFinished(key), nil
 	}
 }
 
