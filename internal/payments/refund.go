@@ -45,6 +45,9 @@ type Refund struct {
 	// Disputed, for RefundRefused, means that Stripe refuses because the card's
 	// holder contests the charge.
 	Disputed bool
+	// Failed, for RefundRefused, means that a refund of the payment failed,
+	// also if another gave back a part. Then another key may refund the rest.
+	Failed bool
 	// Reason, for RefundSuspect, is what the key is parked for: one word.
 	Reason string
 	// Detail is one line about Stripe's answer, for the audit trail and for the
@@ -180,6 +183,7 @@ func (r resultRow) refundFor(o *observation, patience time.Duration) (Refund, er
 	case verdictRefundRefused:
 		refund.Result = RefundRefused
 		refund.Disputed = o.disputeRefuses()
+		refund.Failed = o.refunds.sum(refundSeen.failed) > 0
 	case verdictSuspect:
 		refund.Result, refund.Reason = RefundSuspect, r.reason
 	case verdictNothing:

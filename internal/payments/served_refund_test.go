@@ -41,7 +41,15 @@ func dashboardRefund(id string, amount int64, status string) object {
 
 // given returns a result with what a ride shows.
 func given(result RefundResult, id, status string, amount int64) Refund {
-	return Refund{Result: result, Given: Given{id, status, amount}}
+	return Refund{Result: result, Given: Given{id, status, amount}, Failed: result == RefundRefused && status == GivenFailed}
+}
+
+// failedBeside returns the result of a refund that failed beside another, which
+// gave back a part.
+func failedBeside(id string, part int64) Refund {
+	failed := given(RefundRefused, id, GivenSucceeded, part)
+	failed.Failed = true
+	return failed
 }
 
 // ownOpen returns the result of a refund that is on its way and is ours.
@@ -126,6 +134,9 @@ func servedRefunds() []servedCase {
 			wantRefund(refundDone()),
 		unsettled("a refund that failed", object{"status": "failed"}, "refunds_failed", answerPage(false, refundWith(object{"status": "failed"}))).
 			wantRefund(given(RefundRefused, "re_1", GivenFailed, 2350)),
+		unsettled("a refund of what was left that failed", object{"amount": 1850, "status": "failed"}, "refunds_failed",
+			answerPage(false, refundWith(object{"amount": 1850, "status": "failed"}), dashboardRefund("re_2", 500, "succeeded"))).
+			wantRefund(failedBeside("re_2", 500)),
 		unsettled("a refund that was canceled", object{"status": "canceled"}, "refunds_failed", answerPage(false, refundWith(object{"status": "canceled"}))).
 			wantRefund(given(RefundRefused, "re_1", GivenFailed, 2350)),
 		unsettled("a refund in an unknown state", object{"status": "lucky"}, "refunds_open", answerPage(false, refundWith(object{"status": "lucky"}))).
@@ -195,7 +206,7 @@ func servedRefundRefusals() []servedCase {
 			wantRefund(given(RefundRefused, "re_9", GivenFailed, 2350)),
 		saved400("a saved refusal, and one of the dashboard's refunds has failed since", "refunds_failed_since",
 			dashboardRefund("re_9", 1850, "canceled"), dashboardRefund("re_8", 500, "succeeded")).
-			wantRefund(given(RefundRefused, "re_8", GivenSucceeded, 500)),
+			wantRefund(failedBeside("re_8", 500)),
 		saved400("a saved refusal, and what has failed doesn't explain it", "refunds_contradict", dashboardRefund("re_9", 500, "failed")).
 			wantRefund(Refund{Result: RefundSuspect, Reason: "stripe_unexpected", Given: Given{"re_9", GivenFailed, 500}}),
 		already("a refund of what our lost send has refunded", "refunds_done", refundWith(nil)).later().wantRefund(refundDone()),

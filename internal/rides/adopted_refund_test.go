@@ -2,6 +2,7 @@ package rides
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/rocketrides/rocketrides/internal/fakestripe"
@@ -98,6 +99,34 @@ func TestAnAdoptedRefundThatFailsIsMade(t *testing.T) {
 		}
 		h.checkRefundSends(t)
 	})
+}
+
+// TestARefundThatFailsBesideAPart: the client is told that it failed, and not
+// that the ride can't be refunded, also if somebody has given back a part.
+func TestARefundThatFailsBesideAPart(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(h *harness, ride Ride){
+		"somebody else's, and Stripe has saved that it refused": func(h *harness, ride Ride) {
+			rest := h.refundAtDashboard(t, ride.Charge.PaymentIntent)
+			h.onRefund(fakestripe.Saved400, func(f *fakestripe.Fault) { f.Code = "charge_already_refunded" })
+			h.cancelAs(t, h.visa, ride.ID, "k").must(t, 202, "")
+			h.changeRefund(t, rest, "failed")
+		},
+		"the key's own": func(h *harness, _ Ride) { h.refundsAs("failed") },
+	} {
+		h := newHarness(t)
+		ride := h.charged(t)
+		if _, err := h.fake.DashboardRefund(ride.Charge.PaymentIntent, 500); err != nil {
+			t.Fatal(err)
+		}
+		fail(h, ride)
+		r := h.cancelAs(t, h.visa, ride.ID, "k").must(t, 409, web.CodeRideNotCancelable)
+		if !strings.Contains(r.problem.Detail, "with a new Idempotency-Key") {
+			t.Errorf("%s: the client is told %q", name, r.problem.Detail)
+		}
+		h.cancelAs(t, h.visa, ride.ID, "other").must(t, 200, "")
+		h.checkCanceled(t, h.visa, ride.ID, "other")
+	}
 }
 
 // TestAnAdoptedRefundIsParkedWhenTheWindowIsOver: then the cancel's own can't be

@@ -242,8 +242,8 @@ func refusedDetail(refund payments.Refund) string {
 	case refund.Disputed:
 		return "The card's holder contests the charge of this ride, so it was not refunded. " +
 			"Read the ride to see whether that is over, then cancel it with a new Idempotency-Key."
-	case refund.Given.Status == payments.GivenFailed:
-		return "The refund of this ride failed, and the money stays where it is. " +
+	case refund.Failed:
+		return "A refund of this ride failed, and its money stays where it is. " +
 			"It may work later: cancel the ride with a new Idempotency-Key, or ask the operator of this service."
 	default:
 		return "The payment processor does not refund the charge of this ride. Ask the operator of this service."
