@@ -108,8 +108,8 @@ func (e *Engine) attemptFor(ctx context.Context, flow Flow, request *Request) (*
 	return e.nextAttempt(flow, &found.row, request), Result{}, nil
 }
 
-// checkNew checks a request whose key is new. What it asks for takes the time of
-// somebody else, and not the database's, so the request isn't at the door then.
+// checkNew checks a request whose key has no row. What it asks for takes the time
+// of somebody else, and not the database's, so the request isn't at the door then.
 func (e *Engine) checkNew(request *Request) error {
 	if err := request.Check(); err != nil || request.Ask == nil {
 		return err

@@ -50,8 +50,23 @@ func (s *Service) refuseNew(ctx context.Context, request *phases.Request, ride s
 	case err != nil:
 		return err
 	case lived:
-		return phases.ErrKeyExpired
+		return s.refuseLived(ctx, request)
 	default:
 		return refusal
+	}
+}
+
+// refuseLived refuses a request whose key had no row, and has done something.
+// Another request under it may have done that since the row was looked up: then
+// the key has a row by now, by which a retry is answered.
+func (s *Service) refuseLived(ctx context.Context, request *phases.Request) error {
+	found, err := phases.Keys{Pool: s.pool}.Show(ctx, request.Account, request.Key)
+	switch {
+	case err != nil:
+		return err
+	case len(found) > 0:
+		return fmt.Errorf("%w: the key got a row after it was looked up", phases.ErrUnavailable)
+	default:
+		return phases.ErrKeyExpired
 	}
 }

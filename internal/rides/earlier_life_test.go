@@ -1,6 +1,7 @@
 package rides
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -136,6 +137,31 @@ func TestAKeyThatChargedIsNeverNew(t *testing.T) {
 	if n := number(t, h, `SELECT count(*) FROM idempotency_keys`); n != 0 {
 		t.Errorf("%d refused requests left keys", n)
 	}
+}
+
+// TestAKeyThatChargesWhileAnotherRequestIsChecked: two requests come at once
+// under a key, and the checks refuse the second after the first has charged. Its
+// key is in use, and has not expired.
+func TestAKeyThatChargesWhileAnotherRequestIsChecked(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	router := h.service.router()
+	router.Post("/v1/late", h.service.keyed(keyedRoute{
+		flow: h.service.hail,
+		check: func(context.Context, *phases.Request, []byte) error { // the key was looked up before
+			if r := h.hailAs(t, h.visa, "k"); r.status != 201 {
+				t.Errorf("the first request is answered %d %s", r.status, r.body)
+			}
+			return invalidNew(nil)
+		},
+	}))
+	late := h.serving(t, router)
+	late.undocumented = true
+	second := call{method: "POST", path: "/v1/late", body: aRide, key: "k", as: h.visa}
+	if r := late.send(t, second).must(t, 503, web.CodeUnavailable); r.problem.SafeNewKey || !r.problem.Retryable {
+		t.Errorf("the second request is answered %s", r.body)
+	}
+	late.send(t, second).must(t, 422, web.CodeIdempotencyKeyReused)
 }
 
 // TestWhileNobodyKnowsWhetherAKeyIsNew: a refusal says nothing of the key while

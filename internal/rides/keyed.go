@@ -65,7 +65,7 @@ func (s *Service) serveKeyed(w http.ResponseWriter, r *web.Request, route keyedR
 	if err != nil {
 		return err
 	}
-	// Looks the key up, and validates the parameters if it is new.
+	// Looks the key up, and validates the parameters if it has no row.
 	result, waited, err := s.run(r, route.flow, request, web.ReadPreferences(r.Header).Wait)
 	web.SetApplied(w, web.Preferences{Async: result.Pending, Wait: waited})
 	if foreign, ok := errors.AsType[*phases.ForeignError](err); ok && foreign.Waiting && route.waiting != nil {
